@@ -1,0 +1,1 @@
+"""The nouns: events, outcomes, rejection reasons, money, time, the catalogue, expressions, errors."""

@@ -1,0 +1,246 @@
+"""The catalogue: what a company's records look like and which features are kept of them.
+
+A TOML file, validated here, hashed and versioned. Another company's columns, entities and windows
+are another file, not other code. `features.plan` compiles it; `intake` maps fields by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zaslon.domain.errors import CatalogueError, did_you_mean
+from zaslon.domain.time import parse_day, parse_duration_seconds
+
+FLAGS_MAX = 32
+CONDITIONS_MAX = 6  # they share one byte with the label's state in the table of remembered events
+
+Role = Literal[
+    "transaction_id", "event_time", "amount", "entity", "number",
+    "elapsed_seconds", "is_fraud", "scenario", "ignored",
+]  # fmt: skip
+
+
+def _checked_name(name: str) -> str:
+    if re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) is None:
+        raise ValueError(f"'{name}' is not a name: use lower-case letters, digits and _")
+    return name
+
+
+def _checked_duration(text: str) -> str:
+    parse_duration_seconds(text)
+    return text
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Duration = Annotated[str, AfterValidator(_checked_duration)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RecordLayout(_Strict):
+    """How a text record is laid out: `columns` names the fields of a line without header."""
+
+    separator: str = Field(",", min_length=1, max_length=1)
+    columns: tuple[str, ...] = ()
+    max_record_bytes: int = Field(4096, ge=16, le=1_048_576)
+    clock_skew: Duration = "1d"
+
+
+class SourceField(_Strict):
+    """One field of the source and its role. Names are compared without regard to case."""
+
+    name: Name
+    aliases: tuple[str, ...] = ()
+    role: Role
+    entity: Name | None = None
+    type: Literal["integer", "text"] = "integer"
+    required: bool = True
+    minimum: float | None = None
+    maximum: float | None = None
+    unknown: tuple[str, ...] = ()
+    usual_maximum: int | None = None
+    format: Literal["datetime", "epoch_seconds"] = "datetime"
+    counts_from: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SourceField:
+        if (self.role == "entity") != (self.entity is not None):
+            raise ValueError(f"field '{self.name}': an entity is named if and only if role = 'entity'")
+        for day in self.counts_from:
+            parse_day(day)
+        return self
+
+
+class Aggregates(_Strict):
+    """Aggregates of one entity over windows. `where` names a condition; see `Compute`."""
+
+    entity: Name
+    windows: tuple[Duration, ...] = Field(min_length=1)
+    compute: tuple[str, ...] = Field(min_length=1)
+    where: Name | None = None
+    newest: int = Field(64, ge=1, le=1024)
+
+
+class Retention(_Strict):
+    """How far back exactness reaches.
+
+    `late_within`: a transaction may come this much after a newer one and still sees and changes
+    exactly what its own time covers; later ones are rejected as `too_late`. `remember`: how long
+    a transaction's id is known, for repeats and for labels.
+    """
+
+    late_within: Duration = "7d"
+    remember: Duration = "45d"
+
+
+class RiskPrior(_Strict):
+    """Smoothing of fraud rates: as if `strength` labels at rate `rate` had been seen before."""
+
+    rate: float = Field(0.01, gt=0, lt=1)
+    strength: float = Field(10.0, gt=0)
+
+
+class Catalogue(_Strict):
+    """A validated catalogue. `load_catalogue` and `parse_catalogue` make it."""
+
+    name: Name
+    version: int = Field(ge=1)
+    currency: str = "RUB"
+    minor_digits: int = Field(2, ge=0, le=6)
+    record: RecordLayout = RecordLayout()
+    fields: tuple[SourceField, ...] = Field(min_length=3)
+    retention: Retention = Retention()
+    prior: RiskPrior = RiskPrior()
+    conditions: dict[Name, str] = {}
+    aggregates: tuple[Aggregates, ...] = ()
+    derived: dict[Name, str] = {}
+    not_for_model: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Catalogue:
+        self._check_roles()
+        self._check_columns()
+        for part in self.aggregates:
+            if part.entity not in self.entities:
+                raise ValueError(
+                    f"aggregates of unknown entity '{part.entity}'. "
+                    + did_you_mean(part.entity, self.entities)
+                )
+            if part.where is not None and part.where not in self.conditions:
+                raise ValueError(
+                    f"unknown condition '{part.where}'. " + did_you_mean(part.where, self.conditions)
+                )
+        if len(self.conditions) > CONDITIONS_MAX:
+            raise ValueError(f"at most {CONDITIONS_MAX} conditions are possible")
+        if len(self.flag_names) > FLAGS_MAX:
+            raise ValueError(f"at most {FLAGS_MAX} flags are possible")
+        return self
+
+    def _check_roles(self) -> None:
+        for role in ("transaction_id", "event_time", "amount"):
+            if sum(f.role == role for f in self.fields) != 1:
+                raise ValueError(f"exactly one field must have the role '{role}'")
+        for role in ("elapsed_seconds", "is_fraud", "scenario"):
+            if sum(f.role == role for f in self.fields) > 1:
+                raise ValueError(f"at most one field may have the role '{role}'")
+        names = [f.name for f in self.fields]
+        if len(set(names)) != len(names):
+            raise ValueError("two fields have the same name")
+        if len(set(self.entities)) != len(self.entities):
+            raise ValueError("two fields are the key of the same entity")
+        if not self.entities:
+            raise ValueError("at least one field must have the role 'entity'")
+
+    def _check_columns(self) -> None:
+        for column in self.record.columns:
+            if self.find_field(column) is None:
+                raise ValueError(
+                    f"record.columns names '{column}', which is no field. "
+                    + did_you_mean(column, [f.name for f in self.fields])
+                )
+
+    def find_field(self, column: str) -> SourceField | None:
+        """The field that a source's column name means, or None."""
+        return self._fields_by_name.get(column.strip().lower())
+
+    def field_of(self, role: Role) -> SourceField | None:
+        """The one field with this role, or None."""
+        return next((f for f in self.fields if f.role == role), None)
+
+    @cached_property
+    def _fields_by_name(self) -> dict[str, SourceField]:
+        return {n.lower(): f for f in self.fields for n in (f.name, *f.aliases)}
+
+    @cached_property
+    def entities(self) -> tuple[str, ...]:
+        """Entity names in the order of their fields."""
+        return tuple(f.entity for f in self.fields if f.entity is not None)
+
+    @cached_property
+    def number_fields(self) -> tuple[str, ...]:
+        """Names of the further numeric fields."""
+        return tuple(f.name for f in self.fields if f.role == "number")
+
+    @cached_property
+    def flag_names(self) -> tuple[str, ...]:
+        """Flags that cleaning sets on odd but valid transactions; the index is the bit."""
+        unusual = tuple(f"{f.name}_unusual" for f in self.fields if f.usual_maximum is not None)
+        return ("amount_zero", "elapsed_disagrees", "fraction_of_second_dropped", *unusual)
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits that change with any change of meaning."""
+        content = orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(content).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """`name@version (hash)`, for people."""
+        return f"{self.name}@{self.version} ({self.hash})"
+
+
+def parse_catalogue(text: str, *, origin: str = "catalogue") -> Catalogue:
+    """The catalogue in a TOML text.
+
+    Raises:
+        CatalogueError: names the place and what was expected.
+    """
+    try:
+        content: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogueError(f"{origin} is not valid TOML: {error}.") from error
+    try:
+        return Catalogue.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'catalogue'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
+        raise CatalogueError(f"{origin} cannot be used: {problems}") from error
+
+
+def load_catalogue(path: str | Path | None = None) -> Catalogue:
+    """The catalogue in a file, or the built-in default (`mission`) for None.
+
+    Raises:
+        CatalogueError: the file is missing or says something inconsistent.
+    """
+    if path is None:
+        built_in = resources.files("zaslon.domain").joinpath("mission.toml")
+        return parse_catalogue(built_in.read_text("utf-8"), origin="the built-in catalogue")
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"Catalogue '{path}' cannot be read: {error}.") from error
+    return parse_catalogue(text, origin=f"Catalogue '{path}'")

@@ -1,0 +1,63 @@
+"""Errors that a person can act on: what is wrong, where, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ZaslonError(Exception):
+    """An error that the user can mend. Its text is a whole sentence; `hint` says what to do.
+
+    Raise a subclass, so that callers can tell the kinds apart. A programmer's mistake is not a
+    `ZaslonError`: it raises whatever Python raises and stops.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message} {self.hint}"
+
+
+class InputError(ZaslonError):
+    """A file or stream that cannot be read as what it should be (wrong format, missing, damaged)."""
+
+    exit_code = 3
+
+
+class CatalogueError(ZaslonError):
+    """A catalogue that does not say a consistent thing."""
+
+    exit_code = 4
+
+
+class PolicyError(ZaslonError):
+    """A policy file (rules, thresholds) that does not say a consistent thing."""
+
+    exit_code = 5
+
+
+class ArtefactError(ZaslonError):
+    """A model, snapshot or store on disk that is damaged or belongs to something else."""
+
+    exit_code = 6
+
+
+class DataError(ZaslonError):
+    """Data that are well formed but do not allow what was asked (no frauds to train on, …)."""
+
+    exit_code = 7
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`Did you mean 'x'?` for the known word nearest to `word`, or a list of what is known."""
+    names = sorted(known)
+    near = get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    return f"Known: {', '.join(names)}." if names else "None is known."

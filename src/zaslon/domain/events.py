@@ -1,0 +1,162 @@
+"""Events: raw records as they stand in the log, and what cleaning makes of them.
+
+All arrays of one object have the same length and order. Columns, not objects: a batch of one
+million transactions is ten arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64 = NDArray[np.int64]
+UInt8 = NDArray[np.uint8]
+
+
+class Kind(IntEnum):
+    """What a log record holds."""
+
+    TRANSACTION_LINE = 0   # one text line, fields in the catalogue's order
+    TRANSACTION_JSON = 1   # one JSON object, keys by the catalogue's names
+    LABEL_JSON = 2         # {"transaction_id": …, "is_fraud": true|false}
+
+
+@dataclass(frozen=True)
+class RecordBatch:
+    """Raw records in log order: record i is `buffer[starts[i] : starts[i] + lengths[i]]`.
+
+    Attributes:
+        first_position: log position of record 0; record i has `first_position + i`.
+        kinds: uint8 `Kind` of each record.
+        arrival_time_seconds: when each record reached the log, seconds since 1970.
+    """
+
+    first_position: int
+    kinds: UInt8
+    arrival_time_seconds: Int64
+    buffer: UInt8
+    starts: Int64
+    lengths: Int64
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def raw(self, index: int) -> bytes:
+        """The original bytes of one record."""
+        start = int(self.starts[index])
+        return self.buffer[start : start + int(self.lengths[index])].tobytes()
+
+    @staticmethod
+    def of(
+        records: Sequence[bytes],
+        kinds: Sequence[int],
+        arrival_time_seconds: Sequence[int],
+        first_position: int = 0,
+    ) -> RecordBatch:
+        """A batch of separate byte strings."""
+        lengths = np.fromiter((len(r) for r in records), np.int64, len(records))
+        ends = np.cumsum(lengths)
+        return RecordBatch(
+            first_position,
+            np.asarray(kinds, np.uint8),
+            np.asarray(arrival_time_seconds, np.int64),
+            np.frombuffer(b"".join(records), np.uint8),
+            ends - lengths,
+            lengths,
+        )
+
+
+@dataclass(frozen=True)
+class Transactions:
+    """Clean transactions, n of them.
+
+    Attributes:
+        transaction_id: int64[n].
+        event_time_seconds: int64[n], seconds since 1970, 0 … 2**32-2.
+        amount_minor: int64[n].
+        entity_keys: by entity name of the catalogue, int64[n]; text keys are keyed hashes.
+        numbers: by field name, float64[n]: further numeric fields that the catalogue maps.
+        flags: uint32[n], bit b is the catalogue's flag b (see `Catalogue.flag_names`).
+        fingerprint: uint32[n], hash of the whole content; equal content has an equal fingerprint.
+        is_fraud: int8[n], the answer where the source carries one, -1 where not.
+        scenario: int8[n], the simulator's fraud scenario where the source carries one, else -1.
+    """
+
+    transaction_id: Int64
+    event_time_seconds: Int64
+    amount_minor: Int64
+    entity_keys: dict[str, Int64]
+    numbers: dict[str, NDArray[np.float64]]
+    flags: NDArray[np.uint32]
+    fingerprint: NDArray[np.uint32]
+    is_fraud: NDArray[np.int8]
+    scenario: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.transaction_id)
+
+    def take(self, chosen: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Transactions:
+        """The chosen rows, in the order given."""
+        return Transactions(
+            self.transaction_id[chosen],
+            self.event_time_seconds[chosen],
+            self.amount_minor[chosen],
+            {name: keys[chosen] for name, keys in self.entity_keys.items()},
+            {name: values[chosen] for name, values in self.numbers.items()},
+            self.flags[chosen],
+            self.fingerprint[chosen],
+            self.is_fraud[chosen],
+            self.scenario[chosen],
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Transactions]) -> Transactions:
+        """All rows of `parts` (at least one), in order."""
+        first = parts[0]
+        return Transactions(
+            np.concatenate([p.transaction_id for p in parts]),
+            np.concatenate([p.event_time_seconds for p in parts]),
+            np.concatenate([p.amount_minor for p in parts]),
+            {k: np.concatenate([p.entity_keys[k] for p in parts]) for k in first.entity_keys},
+            {k: np.concatenate([p.numbers[k] for p in parts]) for k in first.numbers},
+            np.concatenate([p.flags for p in parts]),
+            np.concatenate([p.fingerprint for p in parts]),
+            np.concatenate([p.is_fraud for p in parts]),
+            np.concatenate([p.scenario for p in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Verdicts on transactions, n of them: int64[n], bool[n], and when they became known."""
+
+    transaction_id: Int64
+    is_fraud: NDArray[np.bool_]
+    arrival_time_seconds: Int64
+
+    def __len__(self) -> int:
+        return len(self.transaction_id)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Records that cannot be decided, m of a batch.
+
+    Attributes:
+        index: int64[m], which record of the batch.
+        reason: uint8[m], `Reason` values.
+        field: by rejected record, the field's name in the source, or None.
+        detail: by rejected record, one sentence: the value's problem and what was expected.
+    """
+
+    index: Int64
+    reason: UInt8
+    field: list[str | None]
+    detail: list[str]
+
+    def __len__(self) -> int:
+        return len(self.index)

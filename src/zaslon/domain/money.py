@@ -1,0 +1,12 @@
+"""Money is an integer in the minor unit (kopecks, cents); it is written in the major one."""
+
+from __future__ import annotations
+
+
+def amount_text(amount_minor: int, minor_digits: int = 2) -> str:
+    """`1234.50` for 123450 with two minor digits."""
+    if minor_digits == 0:
+        return str(amount_minor)
+    sign = "-" if amount_minor < 0 else ""
+    whole, part = divmod(abs(amount_minor), 10**minor_digits)
+    return f"{sign}{whole}.{part:0{minor_digits}d}"

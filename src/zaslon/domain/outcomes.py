@@ -1,0 +1,136 @@
+"""Outcomes: for every record exactly one decision, accepted label or named rejection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import orjson
+
+from zaslon.domain.time import time_text
+
+
+class Action(IntEnum):
+    """What happens to a transaction; a higher number is stricter."""
+
+    ALLOW = 0
+    REVIEW = 1
+    BLOCK = 2
+
+    @property
+    def code(self) -> str:
+        """`allow`, `review` or `block`."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class ReasonGiven:
+    """Why a transaction is not simply allowed: `code` for machines, `text` for people.
+
+    `code` is `rule:<name>` or `feature:<name>`; `weight` is the contribution to the score in
+    log-odds (0.0 for rules).
+    """
+
+    code: str
+    text: str
+    weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Which model, policy and catalogue decided: short hashes."""
+
+    model: str
+    policy: str
+    catalogue: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome of a transaction that could be decided. `score` is the probability of fraud."""
+
+    position: int
+    transaction_id: int
+    event_time_seconds: int
+    action: Action
+    score: float
+    reasons: tuple[ReasonGiven, ...]
+    rules: tuple[str, ...]
+    flags: tuple[str, ...]
+    versions: Versions
+    degraded: str | None = None
+
+    def to_json(self) -> bytes:
+        """Canonical bytes: the same decision always gives the same bytes."""
+        return orjson.dumps(
+            {
+                "outcome": "decision",
+                "position": self.position,
+                "transaction_id": self.transaction_id,
+                "event_time": time_text(self.event_time_seconds),
+                "action": self.action.code,
+                "score": self.score,
+                "reasons": [
+                    {"code": r.code, "text": r.text, "weight": r.weight} for r in self.reasons
+                ],
+                "rules": list(self.rules),
+                "flags": list(self.flags),
+                "model": self.versions.model,
+                "policy": self.versions.policy,
+                "catalogue": self.versions.catalogue,
+                "degraded": self.degraded,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """The outcome of a record that cannot be decided: a named reason and what was expected."""
+
+    position: int
+    reason: str
+    detail: str
+    raw: bytes
+
+    def to_json(self) -> bytes:
+        """Canonical bytes; `raw` is written as text where it is UTF-8 and as hex where not."""
+        return orjson.dumps(
+            {
+                "outcome": "rejection",
+                "position": self.position,
+                "reason": self.reason,
+                "detail": self.detail,
+                **_raw_as_json(self.raw),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class LabelAccepted:
+    """The outcome of a label that took effect."""
+
+    position: int
+    transaction_id: int
+    is_fraud: bool
+
+    def to_json(self) -> bytes:
+        """Canonical bytes."""
+        return orjson.dumps(
+            {
+                "outcome": "label",
+                "position": self.position,
+                "transaction_id": self.transaction_id,
+                "is_fraud": self.is_fraud,
+            }
+        )
+
+
+Outcome = Decision | Rejection | LabelAccepted
+
+
+def _raw_as_json(raw: bytes) -> dict[str, Any]:
+    try:
+        return {"raw": raw.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"raw_hex": raw.hex()}

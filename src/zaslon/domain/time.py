@@ -1,0 +1,57 @@
+"""Durations and dates as the catalogue and the reports write them. Time is passed in, never taken."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+
+from zaslon.domain.errors import ZaslonError
+
+SECONDS_PER_DAY = 86_400
+# Event times are kept as unsigned 32-bit seconds since 1970: 1970-01-01 … 2106-02-07.
+EVENT_TIME_SECONDS_MAX = 2**32 - 2
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": SECONDS_PER_DAY, "w": 7 * SECONDS_PER_DAY}
+_DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
+
+
+def parse_duration_seconds(text: str) -> int:
+    """Seconds in `text` such as `30s`, `15m`, `6h`, `7d`, `2w`.
+
+    Raises:
+        ZaslonError: the text is no such duration.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ZaslonError(
+            f"'{text}' is not a duration.",
+            hint="Write a whole number and a unit: 30s, 15m, 6h, 7d or 2w.",
+        )
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def day_number(event_time_seconds: int) -> int:
+    """Days since 1970-01-01 of an event time."""
+    return event_time_seconds // SECONDS_PER_DAY
+
+
+def day_text(day: int) -> str:
+    """`YYYY-MM-DD` of a day number."""
+    return datetime.fromtimestamp(day * SECONDS_PER_DAY, UTC).date().isoformat()
+
+
+def parse_day(text: str) -> int:
+    """Day number of `YYYY-MM-DD`.
+
+    Raises:
+        ZaslonError: the text is no such date.
+    """
+    try:
+        return (date.fromisoformat(text) - date(1970, 1, 1)).days
+    except ValueError as error:
+        raise ZaslonError(f"'{text}' is not a date.", hint="Write YYYY-MM-DD.") from error
+
+
+def time_text(event_time_seconds: int) -> str:
+    """`YYYY-MM-DD HH:MM:SS` of an event time."""
+    return datetime.fromtimestamp(event_time_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

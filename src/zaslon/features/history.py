@@ -1,0 +1,460 @@
+"""History: everything that is remembered of the past, folded event by event, read as features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.errors import ArtefactError
+from zaslon.domain.events import Labels, Transactions
+from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
+from zaslon.features.kernel import LABEL, NEWEST, TRANSACTION, Scratch, StepArrays, fold
+from zaslon.features.keys import Keys
+from zaslon.features.lists import BLOCK, CAPACITY, GARBAGE, SIZE, START, USED, ListArrays, compact
+from zaslon.features.plan import EntityPlan, FeaturePlan
+from zaslon.features.remembered import (
+    BASE,
+    CONDITION_SHIFT,
+    FRAUD,
+    GOOD,
+    LABEL_APPLIED,
+    LabelMarks,
+    Limits,
+    Remembered,
+    TransactionMarks,
+    identify,
+)
+
+# Bigger batches are folded in parts of this many events: the working set stays in cache.
+_PART_EVENTS = 1 << 16
+_POOL_ENTRIES_MIN = 1 << 14
+
+
+class MergedOrder(NamedTuple):
+    """Log order of a batch: `is_label[k]` says whether its k-th event is the next label."""
+
+    is_label: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a batch's events came to.
+
+    Attributes:
+        status: uint8[transactions], 0 accepted, else a `Reason`.
+        label_status: uint8[labels], LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS or a `Reason`.
+        matrix: float32[accepted, features], rows in log order, columns as `FeaturePlan.names`.
+    """
+
+    status: NDArray[np.uint8]
+    label_status: NDArray[np.uint8]
+    matrix: NDArray[np.float32]
+
+
+class EntityHistory:
+    """One entity's keys and lists."""
+
+    def __init__(self, plan: EntityPlan) -> None:
+        self.plan = plan
+        self.keys = Keys()
+        values = plan.has_values
+        self.pools = [
+            _empty_lists(values, len(plan.counterparties), plan.has_blocks),
+            _empty_lists(False, 0, False),
+            _empty_lists(False, 1, False),
+        ]
+        self.hints = np.zeros((0, len(plan.arrays.ranges)), np.int32)
+
+    def add_slots(self) -> None:
+        """Directory entries for keys that have none yet."""
+        slots = len(self.keys)
+        if slots <= len(self.hints):
+            return
+        room = max(slots, len(self.hints) * 9 // 8, 256)
+        for pool, per_key in zip(self.pools, self.plan.arrays.lists, strict=True):
+            pool.directory.resize((room * int(per_key), 5), refcheck=False)
+        self.hints.resize((room, self.hints.shape[1]), refcheck=False)
+
+    def make_room(self, pool: int) -> None:
+        """More free entries in a pool: by compaction if an eighth is garbage, else by growth."""
+        lists = self.pools[pool]
+        used = int(lists.counters[USED])
+        if int(lists.counters[GARBAGE]) * 8 > used:
+            order = np.argsort(lists.directory[:, START], kind="stable")
+            compact(
+                lists.directory, lists.time, lists.total, lists.other, lists.blocks,
+                lists.counters, order,
+            )  # fmt: skip
+            if int(lists.counters[USED]) < used - (used >> 4):
+                return
+        longest = int(lists.directory[:, CAPACITY].max(initial=0))
+        _resize_pool(lists, len(lists.time) + max(len(lists.time) >> 4, longest // 4, _POOL_ENTRIES_MIN))
+
+    def fold(self, steps: StepArrays, scratch: Scratch, matrix: NDArray[np.float32]) -> None:
+        """Run the kernel over all steps, making room whenever a pool is full."""
+        done = 0
+        while done < len(steps.kind):
+            done = fold(
+                self.plan.arrays, *self.pools, self.hints, steps, done, scratch, matrix
+            )  # fmt: skip
+            if done < len(steps.kind):
+                self.make_room(int(scratch.full_pool[0]))
+
+    def bytes_used(self) -> int:
+        """Bytes that this entity's arrays occupy."""
+        arrays = [*self.keys.arrays, self.hints, *(a for pool in self.pools for a in pool)]
+        return sum(a.nbytes for a in arrays)
+
+
+class History:
+    """The remembered past of all entities. `fold` is the only way to change it.
+
+    Example:
+        >>> from zaslon.domain.catalogue import load_catalogue
+        >>> from zaslon.features.plan import plan_features
+        >>> history = History(plan_features(load_catalogue()))
+        >>> len(history)
+        0
+    """
+
+    def __init__(self, plan: FeaturePlan, *, waiting_labels_max: int = 100_000) -> None:
+        retention = plan.catalogue.retention
+        self.plan = plan
+        self._limits = Limits(
+            parse_duration_seconds(retention.late_within),
+            parse_duration_seconds(retention.remember),
+            waiting_labels_max,
+        )
+        self.remembered = Remembered(len(plan.entities), self._limits)
+        self.entities = [EntityHistory(entity) for entity in plan.entities]
+        self._scratch = _scratch(plan, 1 << 12)
+
+    def __len__(self) -> int:
+        """Remembered transactions (and waiting labels)."""
+        return len(self.remembered)
+
+    @property
+    def watermark_seconds(self) -> int:
+        """Newest event time that was accepted; 0 before the first."""
+        return self.remembered.watermark_seconds
+
+    def bytes_used(self) -> int:
+        """Bytes of all arrays: what remembering costs."""
+        return self.remembered.bytes_used() + sum(e.bytes_used() for e in self.entities)
+
+    def fold(
+        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]
+    ) -> Folded:
+        """Fold one batch in log order and return what each event came to.
+
+        Args:
+            transactions: clean transactions, in log order.
+            labels: labels, in log order.
+            is_label: bool[transactions + labels], which kind the k-th event of the batch is.
+        """
+        if len(is_label) <= _PART_EVENTS:
+            return self._fold_part(transactions, labels, is_label)
+        label_ends = np.concatenate([[0], np.cumsum(is_label)])
+        parts = []
+        for begin in range(0, len(is_label), _PART_EVENTS):
+            end = min(begin + _PART_EVENTS, len(is_label))
+            label_part = slice(int(label_ends[begin]), int(label_ends[end]))
+            part = slice(begin - label_part.start, end - label_part.stop)
+            parts.append(
+                self._fold_part(
+                    transactions.take(part), _take_labels(labels, label_part), is_label[begin:end]
+                )
+            )
+        return Folded(
+            np.concatenate([p.status for p in parts]),
+            np.concatenate([p.label_status for p in parts]),
+            np.concatenate([p.matrix for p in parts]),
+        )
+
+    def _fold_part(
+        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]
+    ) -> Folded:
+        self.remembered.make_room(len(is_label))
+        marks, label_marks = self._identify(transactions, labels, is_label)
+        batch = _Batch(self, transactions, labels, is_label, marks, label_marks)
+        return Folded(marks.status, label_marks.status, batch.run())
+
+    def _identify(
+        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]
+    ) -> tuple[TransactionMarks, LabelMarks]:
+        n, m = len(transactions), len(labels)
+        marks = TransactionMarks(
+            np.zeros(n, np.uint8), np.zeros(n, np.int64), np.zeros(n, np.uint8),
+            np.zeros(n, np.int64), np.zeros(n, np.int64),
+        )  # fmt: skip
+        label_marks = LabelMarks(
+            np.zeros(m, np.uint8), np.zeros(m, np.int64), np.zeros(m, np.uint8),
+            np.zeros(m, np.int64), np.zeros(m, np.int64),
+        )  # fmt: skip
+        identify(
+            self.remembered.arrays, self._limits, is_label,
+            transactions.transaction_id, transactions.event_time_seconds,
+            transactions.fingerprint, labels.transaction_id, labels.arrival_time_seconds,
+            labels.is_fraud, marks, label_marks,
+        )  # fmt: skip
+        return marks, label_marks
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """The whole state as flat arrays by name, for a snapshot."""
+        saved = {f"remembered/{k}": v for k, v in self.remembered.save().items()}
+        for entity in self.entities:
+            prefix = f"entity/{entity.plan.entity}"
+            saved[f"{prefix}/key"] = entity.keys.save()["key"]
+            slots = len(entity.keys)
+            for pool, (lists, per_key) in enumerate(
+                zip(entity.pools, entity.plan.arrays.lists, strict=True)
+            ):
+                live = slots * int(per_key)
+                saved[f"{prefix}/{pool}/directory"] = lists.directory[:live]
+                used = int(lists.counters[USED])
+                for name in ("time", "total", "other"):
+                    saved[f"{prefix}/{pool}/{name}"] = getattr(lists, name)[:used]
+                saved[f"{prefix}/{pool}/counters"] = lists.counters
+        return saved
+
+    @staticmethod
+    def restore(
+        plan: FeaturePlan, saved: dict[str, NDArray[Any]], *, waiting_labels_max: int = 100_000
+    ) -> History:
+        """The inverse of `save`.
+
+        Raises:
+            ArtefactError: the arrays belong to another catalogue.
+        """
+        history = History(plan, waiting_labels_max=waiting_labels_max)
+        try:
+            history.remembered = Remembered.restore(
+                {k.removeprefix("remembered/"): v for k, v in saved.items() if k.startswith("remembered/")},
+                history._limits,
+            )
+            for entity in history.entities:
+                _restore_entity(entity, saved)
+        except (KeyError, ValueError, IndexError) as error:
+            raise ArtefactError(
+                f"The snapshot does not fit the catalogue {plan.catalogue.label}: {error}.",
+                hint="Restore it with the catalogue it was made with.",
+            ) from error
+        return history
+
+
+class _Batch:
+    """The columns of one batch while it is folded through the entities."""
+
+    def __init__(
+        self, history: History, transactions: Transactions, labels: Labels,
+        is_label: NDArray[np.bool_], marks: TransactionMarks, label_marks: LabelMarks,
+    ) -> None:  # fmt: skip
+        self.history, self.plan = history, history.plan
+        accepted = marks.status == 0
+        applied = label_marks.status == LABEL_APPLIED
+        effective = np.empty(len(is_label), np.bool_)
+        effective[~is_label] = accepted
+        effective[is_label] = applied
+        self.is_label = is_label[effective]
+        self.at_transactions = np.flatnonzero(~self.is_label)
+        self.at_labels = np.flatnonzero(self.is_label)
+        all_accepted = bool(accepted.all())
+        self.transactions = transactions if all_accepted else transactions.take(accepted)
+        self.marks = marks if all_accepted else TransactionMarks(*(a[accepted] for a in marks))
+        self.label_marks = LabelMarks(*(a[applied] for a in label_marks))
+        self.label_time = labels.arrival_time_seconds[applied]
+        self.label_verdict = np.where(labels.is_fraud[applied], FRAUD, GOOD).astype(np.uint8)
+        table = history.remembered.arrays
+        base = int(table.counters[BASE])
+        self.places = self.marks.row - base
+        self.label_places = self.label_marks.row - base
+        self.bits = np.zeros(len(self.transactions), np.uint8)
+        self.matrix = np.empty((len(self.transactions), len(self.plan.names)), np.float32)
+        self.columns = transaction_columns(self.plan, self.transactions)
+
+    def run(self) -> NDArray[np.float32]:
+        for i, name in enumerate(self.columns):
+            self.matrix[:, i] = self.columns[name]
+        slots = self._slots()
+        common = self._common_steps()
+        for number, entity in enumerate(self.history.entities):
+            self._meet_conditions(number)
+            self._fold_entity(number, entity, slots, common)
+        self._meet_conditions(len(self.history.entities))
+        self._derive()
+        return self.matrix
+
+    def _slots(self) -> NDArray[np.uint32]:
+        """Slots of every transaction's keys, uint32[n, entities], kept for later labels."""
+        table = self.history.remembered.arrays
+        slots = np.empty((len(self.transactions), len(self.history.entities)), np.uint32)
+        for number, entity in enumerate(self.history.entities):
+            slots[:, number] = entity.keys.slots(self.transactions.entity_keys[entity.plan.entity])
+            entity.add_slots()
+        table.slots[self.places] = slots
+        return slots
+
+    def _common_steps(self) -> StepArrays:
+        """Steps with all columns that are the same for every entity."""
+        n, m = len(self.transactions), len(self.at_labels)
+        none, no_label = np.zeros(n, np.int64), np.zeros(m, np.int64)
+        event_time = self.history.remembered.arrays.time[self.label_places].astype(np.int64)
+        return StepArrays(
+            kind=np.where(self.is_label, LABEL, TRANSACTION).astype(np.uint8),
+            slot=np.empty(0, np.uint32),
+            time=self._merged(self.transactions.event_time_seconds, self.label_time),
+            watermark=self._merged(self.marks.watermark, self.label_marks.watermark),
+            amount_minor=self._merged(self.transactions.amount_minor, no_label),
+            others=np.empty((0, 0), np.uint32),
+            bits=np.empty(0, np.uint8),
+            verdict=self._merged(self.marks.waiting, self.label_verdict),
+            verdict_time=self._merged(self.marks.waiting_time, no_label),
+            event_time=self._merged(none, event_time),
+            previous=self._merged(none.astype(np.uint8), self.label_marks.previous),
+            previous_time=self._merged(none, self.label_marks.previous_time),
+            row=self._merged(np.arange(n), no_label),
+        )
+
+    def _fold_entity(
+        self, number: int, entity: EntityHistory, slots: NDArray[np.uint32], common: StepArrays
+    ) -> None:
+        table = self.history.remembered.arrays
+        names = [e.plan.entity for e in self.history.entities]
+        columns = [names.index(c) for c in entity.plan.counterparties]
+        others = np.zeros((len(self.is_label), len(columns)), np.uint32)
+        if columns:
+            others[self.at_transactions] = slots[:, columns]
+        label_bits = table.note[self.label_places] >> CONDITION_SHIFT
+        steps = common._replace(
+            slot=self._merged(slots[:, number], table.slots[self.label_places, number]),
+            others=others,
+            bits=self._merged(self.bits, label_bits),
+        )
+        if entity.plan.has_distinct:
+            longest = int(entity.pools[0].directory[:, SIZE].max(initial=0)) + len(self.is_label)
+            if longest * 2 > len(self.history._scratch.seen):
+                self.history._scratch = _scratch(self.plan, longest * 2)
+        entity.fold(steps, self.history._scratch, self.matrix)
+
+    def _meet_conditions(self, number: int) -> None:
+        """Evaluate the conditions first needed by entity `number` and note them in the table."""
+        due = [c for c in self.plan.conditions if self.plan.condition_before[c[0]] == number]
+        if not due:
+            return
+        columns = _Columns(self)
+        for name, expression in due:
+            bit = list(self.plan.catalogue.conditions).index(name)
+            self.bits |= expression.evaluate(columns).astype(np.uint8) << np.uint8(bit)
+        table = self.history.remembered.arrays
+        table.note[self.places] = (table.note[self.places] & 3) | (self.bits << CONDITION_SHIFT)
+
+    def _derive(self) -> None:
+        columns = _Columns(self)
+        for name, expression in self.plan.derived:
+            self.matrix[:, self.plan.column_of[name]] = expression.evaluate(columns)
+
+    def _merged(self, of_transactions: NDArray[Any], of_labels: NDArray[Any]) -> NDArray[Any]:
+        """One column in log order from the transactions' and the labels' values."""
+        if not len(self.at_labels):
+            return np.ascontiguousarray(of_transactions)
+        merged = np.empty(len(self.is_label), of_transactions.dtype)
+        merged[self.at_transactions] = of_transactions
+        merged[self.at_labels] = of_labels
+        return merged
+
+
+class _Columns(dict[str, NDArray[Any]]):
+    """Columns by name for expressions: the exact transaction columns, then the matrix."""
+
+    def __init__(self, batch: _Batch) -> None:
+        super().__init__(batch.columns)
+        self._batch = batch
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        return self._batch.matrix[:, self._batch.plan.column_of[name]]
+
+
+def transaction_columns(plan: FeaturePlan, transactions: Transactions) -> dict[str, NDArray[Any]]:
+    """float64[n] by name: the features of the transaction itself, and its flags as 0 or 1."""
+    moment = transactions.event_time_seconds
+    columns: dict[str, NDArray[Any]] = {
+        "amount": transactions.amount_minor / 10.0**plan.catalogue.minor_digits,
+        "hour": (moment % SECONDS_PER_DAY // 3600).astype(np.float64),
+        "weekday": ((moment // SECONDS_PER_DAY + 3) % 7).astype(np.float64),  # 1970-01-01: Thursday
+        "second_of_day": (moment % SECONDS_PER_DAY).astype(np.float64),
+    }
+    for name in plan.catalogue.number_fields:
+        columns[name] = transactions.numbers[name]
+    for bit, name in enumerate(plan.catalogue.flag_names):
+        columns[f"flag_{name}"] = ((transactions.flags >> np.uint32(bit)) & 1).astype(np.float64)
+    return columns
+
+
+def merge_by_time(
+    event_time_seconds: NDArray[np.int64], label_time_seconds: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """`is_label` for ordered transactions and ordered labels; a label goes first at a tie."""
+    is_label = np.zeros(len(event_time_seconds) + len(label_time_seconds), np.bool_)
+    before = np.searchsorted(event_time_seconds, label_time_seconds, side="left")
+    is_label[before + np.arange(len(label_time_seconds))] = True
+    return is_label
+
+
+def _take_labels(labels: Labels, part: slice) -> Labels:
+    return Labels(
+        labels.transaction_id[part], labels.is_fraud[part], labels.arrival_time_seconds[part]
+    )
+
+
+def _empty_lists(values: bool, other_columns: int, blocks: bool) -> ListArrays:
+    entries = _POOL_ENTRIES_MIN
+    block_count = entries // BLOCK + 1 if blocks else 0
+    return ListArrays(
+        directory=np.zeros((0, 5), np.int64),
+        time=np.zeros(entries, np.uint32),
+        total=np.zeros(entries if values else 0, np.int64),
+        other=np.zeros((entries, other_columns), np.uint32),
+        blocks=np.zeros((block_count, 3), np.int64),
+        squares=np.zeros((block_count, 2), np.uint64),
+        counters=np.zeros(2, np.int64),
+    )
+
+
+def _resize_pool(lists: ListArrays, entries: int) -> None:
+    lists.time.resize(entries, refcheck=False)
+    if lists.total.size:
+        lists.total.resize(entries, refcheck=False)
+    lists.other.resize((entries, lists.other.shape[1]), refcheck=False)
+    if lists.blocks.size:
+        blocks = entries // BLOCK + 1
+        lists.blocks.resize((blocks, 3), refcheck=False)
+        lists.squares.resize((blocks, 2), refcheck=False)
+
+
+def _restore_entity(entity: EntityHistory, saved: dict[str, NDArray[Any]]) -> None:
+    prefix = f"entity/{entity.plan.entity}"
+    entity.keys = Keys.restore({"key": saved[f"{prefix}/key"]})
+    entity.add_slots()
+    for pool, lists in enumerate(entity.pools):
+        directory = saved[f"{prefix}/{pool}/directory"]
+        lists.directory[: len(directory)] = directory
+        used = len(saved[f"{prefix}/{pool}/time"])
+        _resize_pool(lists, max(used + (used >> 4), _POOL_ENTRIES_MIN))
+        for name in ("time", "total", "other"):
+            values = saved[f"{prefix}/{pool}/{name}"]
+            getattr(lists, name)[: len(values)] = values
+        lists.counters[:] = saved[f"{prefix}/{pool}/counters"]
+
+
+def _scratch(plan: FeaturePlan, seen: int) -> Scratch:
+    ranges = max(len(e.arrays.ranges) for e in plan.entities)
+    newest = max((int(e.arrays.columns[:, NEWEST].max(initial=1)) for e in plan.entities), default=1)
+    places = 1 << max(12, int(seen - 1).bit_length())
+    return Scratch(
+        np.zeros(max(ranges, 1), np.int64), np.zeros(max(ranges, 1), np.int64),
+        np.zeros(newest, np.int64), np.zeros(places, np.uint32), np.zeros(places, np.int64),
+        np.zeros(2, np.int64),
+    )  # fmt: skip

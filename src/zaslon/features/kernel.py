@@ -1,0 +1,428 @@
+"""The exact-window kernel: one entity's lists, folded over a batch in log order.
+
+For every transaction the windows are read first and the transaction is inserted after, so it
+never sees itself. Nothing here knows a feature's name: `plan` turns the catalogue into the flat
+arrays of `PlanArrays`, and one compiled function serves every catalogue.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.compiled import compiled, inlined
+from zaslon.features.lists import (
+    CAPACITY,
+    FIRST,
+    SIZE,
+    START,
+    Blocks,
+    Directory,
+    ListArrays,
+    Others,
+    Squares,
+    Times,
+    Totals,
+    insert,
+    remove,
+    reserve,
+    standard_deviation,
+    summarise,
+    upper_bound,
+    window_sum,
+)
+from zaslon.features.remembered import FRAUD
+
+EVENTS, MARKS, FRAUDS = 0, 1, 2  # pools
+TRANSACTION, LABEL = 0, 1  # kinds of steps
+
+
+class Compute(IntEnum):
+    """Aggregates. `range` below is a column's window over one list of the entity."""
+
+    COUNT = 0             # entries in range
+    SUM = 1               # of amounts, major units
+    MEAN = 2
+    MIN = 3
+    MAX = 4
+    STD = 5               # sample standard deviation; none below two events
+    QUANTILE = 6          # nearest rank, over the newest events in range
+    DISTINCT = 7          # different counterparties in range
+    SAME = 8              # events in range with this transaction's counterparty
+    SINCE_LAST = 9        # seconds since the newest entry in range
+    RISK = 10             # smoothed share of frauds among known labels
+    SINCE_FRAUD = 11      # seconds since the transaction of the newest known fraud in range
+    SINCE_FIRST_FRAUD = 12  # the same of the oldest known fraud in range
+    GOOD_SINCE_FRAUD = 13   # labels that became known after the newest known fraud
+    RECENT_RISK = 14      # share of frauds among the newest known labels
+
+
+# Columns of PlanArrays.ranges and PlanArrays.columns.
+POOL, LIST, WINDOW = 0, 1, 2
+COMPUTE, RANGE, SECOND, NEWEST, OTHER, TARGET = 0, 1, 2, 3, 4, 5
+
+
+class PlanArrays(NamedTuple):
+    """What to compute for one entity.
+
+    Attributes:
+        range_begin: int64[4], where each pool's ranges begin; they stand in order of pools.
+        ranges: int64[ranges, 3], POOL and LIST of the key that a range is over, WINDOW in seconds.
+        columns: int64[columns, 6], COMPUTE; RANGE and SECOND range (known labels of a rate);
+            NEWEST entries at most (quantile, recent risk); OTHER: which counterparty; TARGET
+            column of the feature matrix.
+        numbers: float64[columns], quantile of a column.
+        lists: int64[3], lists per key in each pool.
+        mark_bits, fraud_bits: int64[…], condition bit of each list; -1 takes all.
+        known_list: int, list of known labels among the marks, or -1.
+        keep_seconds: int64[3], how long each pool's entries are needed.
+        scale: float, minor units per major unit.
+        prior_rate, prior_strength: the smoothing of rates.
+    """
+
+    range_begin: NDArray[np.int64]
+    ranges: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    numbers: NDArray[np.float64]
+    lists: NDArray[np.int64]
+    mark_bits: NDArray[np.int64]
+    fraud_bits: NDArray[np.int64]
+    known_list: int
+    keep_seconds: NDArray[np.int64]
+    scale: float
+    prior_rate: float
+    prior_strength: float
+
+
+class StepArrays(NamedTuple):
+    """The batch as one entity sees it, n steps in log order.
+
+    Attributes:
+        kind: uint8[n], TRANSACTION or LABEL.
+        slot: uint32[n], the key's slot.
+        time: int64[n], event time, or arrival of a label.
+        watermark: int64[n].
+        amount_minor: int64[n], of a transaction.
+        others: uint32[n, counterparties], slots of the counterparties of a transaction.
+        bits: uint8[n], conditions met by the transaction (of a label: by its transaction).
+        verdict: uint8[n], of a label; of a transaction the label that waited for it, or 0.
+        verdict_time: int64[n], arrival of the label that waited.
+        event_time: int64[n], of a label: its transaction's event time.
+        previous: uint8[n], of a label: the verdict that it replaces, or 0.
+        previous_time: int64[n], arrival of the replaced label.
+        row: int64[n], row of the feature matrix of a transaction.
+    """
+
+    kind: NDArray[np.uint8]
+    slot: NDArray[np.uint32]
+    time: NDArray[np.int64]
+    watermark: NDArray[np.int64]
+    amount_minor: NDArray[np.int64]
+    others: NDArray[np.uint32]
+    bits: NDArray[np.uint8]
+    verdict: NDArray[np.uint8]
+    verdict_time: NDArray[np.int64]
+    event_time: NDArray[np.int64]
+    previous: NDArray[np.uint8]
+    previous_time: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+class Scratch(NamedTuple):
+    """Reused memory: window borders, a place to sort amounts, a small hash set, the full pool."""
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    amounts: NDArray[np.int64]
+    seen: NDArray[np.uint32]
+    seen_stamp: NDArray[np.int64]
+    full_pool: NDArray[np.int64]
+
+
+@inlined
+def _find_windows(
+    range_begin: NDArray[np.int64], ranges: NDArray[np.int64], lists: NDArray[np.int64], pool: int,
+    directory: Directory, time: Times, slot: int, moment: int, hints: NDArray[np.int32],
+    low: NDArray[np.int64], high: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Pool positions [low, high) of every range over one pool's lists."""
+    for r in range(range_begin[pool], range_begin[pool + 1]):
+        item = slot * lists[pool] + ranges[r, LIST]
+        start = directory[item, START]
+        begin, end = start + directory[item, FIRST], start + directory[item, SIZE]
+        top = end
+        if end > begin and time[end - 1] > moment:
+            top = upper_bound(time, begin, end, moment, end)
+        bottom = upper_bound(time, begin, top, moment - ranges[r, WINDOW], start + hints[slot, r])
+        hints[slot, r] = bottom - start
+        low[r], high[r] = bottom, top
+
+
+@inlined
+def _quantile(
+    directory: Directory, total: Totals, item: int, low: int, high: int,
+    newest: int, share: float, amounts: NDArray[np.int64], is_sorted: bool,
+) -> int:  # fmt: skip
+    """Nearest-rank quantile of the newest amounts in [low, high), which is not empty."""
+    low = max(low, high - newest)
+    count = high - low
+    if not is_sorted:
+        for i in range(count):
+            value = window_sum(directory, total, item, low + i, low + i + 1)
+            place = i
+            while place > 0 and amounts[place - 1] > value:
+                amounts[place] = amounts[place - 1]
+                place -= 1
+            amounts[place] = value
+    return amounts[max(np.int64(np.ceil(share * count)) - 1, 0)]
+
+
+@inlined
+def _distinct(
+    other: Others, column: int, low: int, high: int,
+    seen: NDArray[np.uint32], stamps: NDArray[np.int64], stamp: int,
+) -> int:  # fmt: skip
+    """Different values of other[low:high, column]; `seen` is a hash set emptied by a new stamp."""
+    mask = seen.size - 1
+    count = 0
+    for place in range(low, high):
+        value = other[place, column]
+        at = np.int64((np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & mask
+        while stamps[at] == stamp and seen[at] != value:
+            at = (at + 1) & mask
+        if stamps[at] != stamp:
+            stamps[at] = stamp
+            seen[at] = value
+            count += 1
+    return count
+
+
+@inlined
+def _same(other: Others, column: int, low: int, high: int, wanted: int) -> int:
+    count = 0
+    for place in range(low, high):
+        count += other[place, column] == wanted
+    return count
+
+
+@inlined
+def _known_since(time: Times, low: int, high: int, moment: int) -> int:
+    """Entries of [low, high) that came after `moment`."""
+    return high - upper_bound(time, low, high, moment, high)
+
+
+@inlined
+def _label_column(
+    compute: int, moment: int, newest: int, low: int, high: int, known_low: int, known_high: int,
+    known_time: Times, fraud_time: Times, fraud_other: Others,
+    prior_rate: float, prior_strength: float,
+) -> float:  # fmt: skip
+    """Columns on known labels: rates and times since known frauds."""
+    if compute == Compute.RISK:
+        known = known_high - known_low
+        return ((high - low) + prior_rate * prior_strength) / (known + prior_strength)
+    if compute == Compute.RECENT_RISK:
+        if known_high == known_low:
+            return np.nan
+        # Labels of the same second as the oldest of the newest all count.
+        since = np.int64(known_time[max(known_low, known_high - newest)]) - 1
+        labels = _known_since(known_time, known_low, known_high, since)
+        return _known_since(fraud_time, low, high, since) / labels
+    if high == low:
+        return np.nan
+    if compute == Compute.SINCE_FRAUD:
+        return np.float64(moment - np.int64(fraud_other[high - 1, 0]))
+    if compute == Compute.SINCE_FIRST_FRAUD:
+        return np.float64(moment - np.int64(fraud_other[low, 0]))
+    return np.float64(_known_since(known_time, known_low, known_high, fraud_time[high - 1]))
+
+
+@inlined
+def _value_column(
+    compute: int, directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
+    item: int, low: int, high: int,
+) -> float:  # fmt: skip
+    """Sum, mean, minimum, maximum and standard deviation of amounts, in minor units."""
+    count = high - low
+    amount = window_sum(directory, total, item, low, high)
+    if compute == Compute.SUM:
+        return np.float64(amount)
+    if count == 0 or (compute == Compute.STD and count == 1):
+        return np.nan
+    if compute == Compute.MEAN:
+        return amount / count
+    smallest, largest, square_high, square_low = summarise(
+        directory, total, blocks, squares, item, low, high
+    )
+    if compute == Compute.MIN:
+        return np.float64(smallest)
+    if compute == Compute.MAX:
+        return np.float64(largest)
+    return standard_deviation(count, amount, square_high, square_low)
+
+
+@compiled
+def fold(
+    plan: PlanArrays,
+    events: ListArrays,
+    marks: ListArrays,
+    frauds: ListArrays,
+    hints: NDArray[np.int32],
+    steps: StepArrays,
+    first_step: int,
+    scratch: Scratch,
+    matrix: NDArray[np.float32],
+) -> int:
+    """Fold the steps from `first_step` on; returns the first step not done.
+
+    That is the number of steps, or an earlier one if a pool is full (`scratch.full_pool[0]`):
+    nothing of that step has happened then, and the caller makes room and calls again.
+
+    One long function on purpose: every array is unpacked once, and the inner steps are inlined
+    with plain arrays. Passing the tuples on made it six times slower.
+    """
+    # 1. Unpack.
+    range_begin, ranges, columns, numbers = plan.range_begin, plan.ranges, plan.columns, plan.numbers
+    lists, mark_bits, fraud_bits = plan.lists, plan.mark_bits, plan.fraud_bits
+    known_list, keep_seconds = plan.known_list, plan.keep_seconds
+    e_directory, e_time, e_total, e_other = events.directory, events.time, events.total, events.other
+    e_blocks, e_squares, e_counters = events.blocks, events.squares, events.counters
+    m_directory, m_time, m_total, m_other = marks.directory, marks.time, marks.total, marks.other
+    m_blocks, m_counters = marks.blocks, marks.counters
+    f_directory, f_time, f_total, f_other = frauds.directory, frauds.time, frauds.total, frauds.other
+    f_blocks, f_counters = frauds.blocks, frauds.counters
+    low, high, amounts = scratch.low, scratch.high, scratch.amounts
+    seen, seen_stamp, full_pool = scratch.seen, scratch.seen_stamp, scratch.full_pool
+    kinds, slots, times, watermarks = steps.kind, steps.slot, steps.time, steps.watermark
+    amounts_minor, others, all_bits = steps.amount_minor, steps.others, steps.bits
+    verdicts, verdict_times, event_times = steps.verdict, steps.verdict_time, steps.event_time
+    previous, previous_times, rows = steps.previous, steps.previous_time, steps.row
+
+    for step in range(first_step, kinds.size):
+        slot, moment = np.int64(slots[step]), times[step]
+        bits, verdict = np.int64(all_bits[step]), verdicts[step]
+        is_transaction = kinds[step] == TRANSACTION
+        watermark = watermarks[step]
+
+        # 2. Room for one more entry in every list of the key, or nothing at all.
+        for item in range(slot * lists[EVENTS], (slot + 1) * lists[EVENTS]):
+            if e_directory[item, SIZE] == e_directory[item, CAPACITY] and not reserve(
+                e_directory, e_time, e_total, e_other, e_blocks, e_counters,
+                item, watermark - keep_seconds[EVENTS],
+            ):  # fmt: skip
+                full_pool[0] = EVENTS
+                return step
+        for item in range(slot * lists[MARKS], (slot + 1) * lists[MARKS]):
+            if m_directory[item, SIZE] == m_directory[item, CAPACITY] and not reserve(
+                m_directory, m_time, m_total, m_other, m_blocks, m_counters,
+                item, watermark - keep_seconds[MARKS],
+            ):  # fmt: skip
+                full_pool[0] = MARKS
+                return step
+        for item in range(slot * lists[FRAUDS], (slot + 1) * lists[FRAUDS]):
+            if f_directory[item, SIZE] == f_directory[item, CAPACITY] and not reserve(
+                f_directory, f_time, f_total, f_other, f_blocks, f_counters,
+                item, watermark - keep_seconds[FRAUDS],
+            ):  # fmt: skip
+                full_pool[0] = FRAUDS
+                return step
+
+        if is_transaction:
+            # 3. Read every window as it stands before this transaction.
+            _find_windows(
+                range_begin, ranges, lists, EVENTS, e_directory, e_time, slot, moment, hints, low, high
+            )
+            _find_windows(
+                range_begin, ranges, lists, MARKS, m_directory, m_time, slot, moment, hints, low, high
+            )
+            _find_windows(
+                range_begin, ranges, lists, FRAUDS, f_directory, f_time, slot, moment, hints, low, high
+            )
+            sorted_range, sorted_newest = -1, 0
+            for c in range(columns.shape[0]):
+                compute, r = columns[c, COMPUTE], columns[c, RANGE]
+                bottom, top = low[r], high[r]
+                value = np.nan
+                if compute == Compute.COUNT:
+                    value = np.float64(top - bottom)
+                elif compute <= Compute.STD:
+                    value = _value_column(
+                        compute, e_directory, e_total, e_blocks, e_squares, slot, bottom, top
+                    ) / plan.scale
+                elif compute == Compute.QUANTILE:
+                    if top > bottom:
+                        newest = columns[c, NEWEST]
+                        is_sorted = sorted_range == r and sorted_newest == newest
+                        value = _quantile(
+                            e_directory, e_total, slot, bottom, top,
+                            newest, numbers[c], amounts, is_sorted,
+                        ) / plan.scale  # fmt: skip
+                        sorted_range, sorted_newest = r, newest
+                elif compute == Compute.DISTINCT:
+                    full_pool[1] += 1
+                    value = np.float64(
+                        _distinct(
+                            e_other, columns[c, OTHER], bottom, top, seen, seen_stamp, full_pool[1]
+                        )
+                    )
+                elif compute == Compute.SAME:
+                    other = columns[c, OTHER]
+                    value = np.float64(_same(e_other, other, bottom, top, others[step, other]))
+                elif compute == Compute.SINCE_LAST:
+                    if top > bottom and ranges[r, POOL] == EVENTS:
+                        value = np.float64(moment - np.int64(e_time[top - 1]))
+                    elif top > bottom:
+                        value = np.float64(moment - np.int64(m_time[top - 1]))
+                else:
+                    second = columns[c, SECOND]
+                    value = _label_column(
+                        compute, moment, columns[c, NEWEST], bottom, top, low[second], high[second],
+                        m_time, f_time, f_other, plan.prior_rate, plan.prior_strength,
+                    )  # fmt: skip
+                matrix[rows[step], columns[c, TARGET]] = value
+
+            # 4. Remember this transaction.
+            if lists[EVENTS]:
+                place = insert(
+                    e_directory, e_time, e_total, e_other, e_blocks, slot, moment, amounts_minor[step]
+                )
+                for column in range(e_other.shape[1]):
+                    e_other[place, column] = others[step, column]
+            for i in range(mark_bits.size):
+                if (bits >> mark_bits[i]) & 1:
+                    item = slot * lists[MARKS] + i
+                    insert(m_directory, m_time, m_total, m_other, m_blocks, item, moment, 0)
+
+        # 5. A corrected label first takes back what it replaces.
+        elif previous[step]:
+            if known_list >= 0:
+                item = slot * lists[MARKS] + known_list
+                remove(m_directory, m_time, m_total, m_other, item, previous_times[step], 0)
+            if previous[step] == FRAUD:
+                for i in range(fraud_bits.size):
+                    if fraud_bits[i] < 0 or (bits >> fraud_bits[i]) & 1:
+                        item = slot * lists[FRAUDS] + i
+                        remove(
+                            f_directory, f_time, f_total, f_other,
+                            item, previous_times[step], event_times[step],
+                        )  # fmt: skip
+
+        # 6. Remember the label: a label event, or the one that waited for this transaction.
+        if verdict:
+            arrival = verdict_times[step] if is_transaction else moment
+            event_time = moment if is_transaction else event_times[step]
+            if known_list >= 0:
+                item = slot * lists[MARKS] + known_list
+                insert(m_directory, m_time, m_total, m_other, m_blocks, item, arrival, 0)
+            if verdict == FRAUD:
+                for i in range(fraud_bits.size):
+                    if fraud_bits[i] < 0 or (bits >> fraud_bits[i]) & 1:
+                        item = slot * lists[FRAUDS] + i
+                        place = insert(
+                            f_directory, f_time, f_total, f_other, f_blocks, item, arrival, 0
+                        )
+                        f_other[place, 0] = event_time
+    return kinds.size

@@ -1,0 +1,321 @@
+"""Sorted time lists: the one data structure behind every window.
+
+An entity key owns a few lists (its events, its events under a condition, its known labels, its
+known frauds). A list is a segment of a shared pool, kept sorted by time, so that
+
+* the number of entries in a window is a difference of two positions;
+* the sum of a window is a difference of two entries of a running total (integers: no drift);
+* a late entry is an insertion in the middle and every later answer is right by itself;
+* minimum, maximum and squares of long windows come from summaries of 64 entries, made when first
+  asked for and dropped when an insertion touches them.
+
+Segments grow by an eighth and move to the pool's end when they are full; the pool is compacted in
+place when an eighth of it is garbage. All functions here are compiled and know no feature names.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.compiled import inlined
+
+BLOCK = 64
+_GROWTH_MIN = 2
+START, FIRST, SIZE, CAPACITY, BASE = 0, 1, 2, 3, 4  # columns of ListArrays.directory
+USED, GARBAGE = 0, 1  # positions in ListArrays.counters
+OK, SMALLEST, LARGEST = 0, 1, 2  # columns of ListArrays.blocks
+
+Directory = NDArray[np.int64]
+Times = NDArray[np.uint32]
+Totals = NDArray[np.int64]
+Others = NDArray[np.uint32]
+Blocks = NDArray[np.int64]
+Squares = NDArray[np.uint64]
+
+
+class ListArrays(NamedTuple):
+    """The pool and its directory.
+
+    List `i` is pool[directory[i, START] + directory[i, FIRST] : … START + … SIZE].
+
+    Attributes:
+        directory: int64[lists, 5]. START: where the segment begins in the pool. FIRST: entries at
+            its front that are forgotten. SIZE: entries including those. CAPACITY: length of the
+            segment. BASE: running total just before entry FIRST.
+        time: uint32[pool], seconds since 1970, ascending within a list.
+        total: int64[pool] or empty, running total of the values up to and with this entry.
+        other: uint32[pool, columns], further values of an entry (counterparty, event time).
+        blocks: int64[blocks, 3] or empty, of 64 pool entries each: whether the summary is true,
+            smallest value, largest value.
+        squares: uint64[blocks, 2], sum of squares of a block, high and low word.
+        counters: int64[2], pool entries in use and garbage among them.
+    """
+
+    directory: Directory
+    time: Times
+    total: Totals
+    other: Others
+    blocks: Blocks
+    squares: Squares
+    counters: NDArray[np.int64]
+
+
+@inlined
+def upper_bound(time: Times, low: int, high: int, moment: int, hint: int) -> int:
+    """First position in [low, high] whose entry is later than `moment`, searched from `hint`."""
+    position = min(max(hint, low), high)
+    step = 1
+    if position < high and time[position] <= moment:
+        left = position  # time[left] <= moment
+        while left + step < high and time[left + step] <= moment:
+            left += step
+            step *= 2
+        right = min(left + step, high)
+        left += 1
+    else:
+        right = position  # every entry from `right` on is later
+        while right - step >= low and time[right - step] > moment:
+            right -= step
+            step *= 2
+        left = max(right - step, low)
+    while left < right:
+        middle = (left + right) >> 1
+        if time[middle] <= moment:
+            left = middle + 1
+        else:
+            right = middle
+    return left
+
+
+@inlined
+def _move(time: Times, total: Totals, other: Others, source: int, target: int, count: int) -> None:
+    """Copy `count` pool entries towards the front or to a place that does not overlap."""
+    for i in range(count):
+        time[target + i] = time[source + i]
+    if total.size:
+        for i in range(count):
+            total[target + i] = total[source + i]
+    for column in range(other.shape[1]):
+        for i in range(count):
+            other[target + i, column] = other[source + i, column]
+
+
+@inlined
+def _touch(blocks: Blocks, begin: int, end: int) -> None:
+    """Drop the summaries that cover pool entries [begin, end)."""
+    if blocks.shape[0] and end > begin:
+        for block in range(begin // BLOCK, (end - 1) // BLOCK + 1):
+            blocks[block, OK] = 0
+
+
+@inlined
+def _forget(directory: Directory, time: Times, total: Totals, item: int, horizon: int) -> None:
+    """Advance FIRST over entries at or before `horizon`."""
+    start, first, size = directory[item, START], directory[item, FIRST], directory[item, SIZE]
+    while first < size and np.int64(time[start + first]) <= horizon:
+        if total.size:
+            directory[item, BASE] = total[start + first]
+        first += 1
+    directory[item, FIRST] = first
+
+
+@inlined
+def reserve(
+    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
+    counters: NDArray[np.int64], item: int, horizon: int,
+) -> bool:  # fmt: skip
+    """Make sure that list `item` can take one more entry. False: the pool is full, nothing lost."""
+    size, capacity = directory[item, SIZE], directory[item, CAPACITY]
+    if size < capacity:
+        return True
+    _forget(directory, time, total, item, horizon)
+    start, first = directory[item, START], directory[item, FIRST]
+    if first > 0 and first >= capacity >> 3:
+        _move(time, total, other, start + first, start, size - first)
+        _touch(blocks, start, start + size)
+        directory[item, FIRST] = 0
+        directory[item, SIZE] = size - first
+        return True
+    used = counters[USED]
+    grown = capacity + max(_GROWTH_MIN, capacity >> 3)
+    if capacity > 0 and start + capacity == used:  # the last segment grows where it stands
+        if start + grown > time.size:
+            return False
+        counters[USED] = start + grown
+        _touch(blocks, start + capacity, start + grown)
+        directory[item, CAPACITY] = grown
+        return True
+    if used + grown > time.size:
+        return False
+    _move(time, total, other, start + first, used, size - first)
+    _touch(blocks, used, used + grown)
+    counters[USED] = used + grown
+    counters[GARBAGE] += capacity
+    directory[item, START] = used
+    directory[item, FIRST] = 0
+    directory[item, SIZE] = size - first
+    directory[item, CAPACITY] = grown
+    return True
+
+
+@inlined
+def insert(
+    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
+    item: int, moment: int, value: int,
+) -> int:  # fmt: skip
+    """Insert an entry behind those of the same time; returns its pool position.
+
+    `reserve` must have answered True. `value` goes into the running total where there is one;
+    the caller fills `other`.
+    """
+    start, size = directory[item, START], directory[item, SIZE]
+    begin, end = start + directory[item, FIRST], start + size
+    place = end
+    if end > begin and time[end - 1] > moment:
+        place = upper_bound(time, begin, end, moment, end)
+        for i in range(end, place, -1):
+            time[i] = time[i - 1]
+        for column in range(other.shape[1]):
+            for i in range(end, place, -1):
+                other[i, column] = other[i - 1, column]
+        if total.size:
+            for i in range(end, place, -1):
+                total[i] = total[i - 1] + value
+    time[place] = moment
+    if total.size:
+        before = directory[item, BASE] if place == begin else total[place - 1]
+        total[place] = before + value
+        _touch(blocks, place, end + 1)
+    directory[item, SIZE] = size + 1
+    return place
+
+
+@inlined
+def remove(
+    directory: Directory, time: Times, total: Totals, other: Others,
+    item: int, moment: int, column_value: int,
+) -> None:  # fmt: skip
+    """Remove the newest entry of time `moment` whose `other[0]` is `column_value`.
+
+    Lists without further columns take the newest entry of that time. Used for corrected labels
+    only; such lists carry no running total. Nothing happens if the entry is already forgotten.
+    """
+    start = directory[item, START]
+    begin, end = start + directory[item, FIRST], start + directory[item, SIZE]
+    place = upper_bound(time, begin, end, moment, end) - 1
+    while place >= begin and time[place] == moment:
+        if other.shape[1] == 0 or other[place, 0] == column_value:
+            _move(time, total, other, place + 1, place, end - place - 1)
+            directory[item, SIZE] -= 1
+            return
+        place -= 1
+
+
+@inlined
+def compact(
+    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
+    counters: NDArray[np.int64], order: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Slide the segments, given in order of their start, to the front of the pool."""
+    used = 0
+    for item in order:
+        start, capacity = directory[item, START], directory[item, CAPACITY]
+        if capacity and start != used:
+            _move(time, total, other, start, used, directory[item, SIZE])
+            directory[item, START] = used
+        used += capacity
+    _touch(blocks, 0, counters[USED])
+    counters[USED] = used
+    counters[GARBAGE] = 0
+
+
+@inlined
+def multiply_wide(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """128-bit product of two uint64 as (high, low)."""
+    half = np.uint64(32)
+    mask = np.uint64(0xFFFFFFFF)
+    a_high, a_low = a >> half, a & mask
+    b_high, b_low = b >> half, b & mask
+    low = a_low * b_low
+    middle = a_high * b_low + (low >> half)
+    middle_2 = a_low * b_high + (middle & mask)
+    high = a_high * b_high + (middle >> half) + (middle_2 >> half)
+    return high, (middle_2 << half) | (low & mask)
+
+
+@inlined
+def window_sum(directory: Directory, total: Totals, item: int, low: int, high: int) -> int:
+    """Sum of the values in pool entries [low, high) of list `item`."""
+    if high == low:
+        return 0
+    begin = directory[item, START] + directory[item, FIRST]
+    before = directory[item, BASE] if low == begin else total[low - 1]
+    return total[high - 1] - before
+
+
+@inlined
+def _summarise_block(
+    directory: Directory, total: Totals, blocks: Blocks, squares: Squares, item: int, block: int
+) -> None:
+    """Minimum, maximum and squares of one block that lies wholly within list `item`."""
+    smallest, largest = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-0x7FFFFFFFFFFFFFFF)
+    square_high, square_low = np.uint64(0), np.uint64(0)
+    for place in range(block * BLOCK, (block + 1) * BLOCK):
+        value = window_sum(directory, total, item, place, place + 1)
+        smallest, largest = min(smallest, value), max(largest, value)
+        high, low = multiply_wide(np.uint64(abs(value)), np.uint64(abs(value)))
+        square_low += low
+        square_high += high + np.uint64(square_low < low)
+    blocks[block, SMALLEST] = smallest
+    blocks[block, LARGEST] = largest
+    squares[block, 0] = square_high
+    squares[block, 1] = square_low
+    blocks[block, OK] = 1
+
+
+@inlined
+def summarise(
+    directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
+    item: int, begin: int, end: int,
+) -> tuple[int, int, np.uint64, np.uint64]:  # fmt: skip
+    """(minimum, maximum, squares high, squares low) of the values in pool entries [begin, end)."""
+    smallest, largest = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-0x7FFFFFFFFFFFFFFF)
+    square_high, square_low = np.uint64(0), np.uint64(0)
+    place = begin
+    while place < end:
+        if place % BLOCK == 0 and place + BLOCK <= end:
+            block = place // BLOCK
+            if not blocks[block, OK]:
+                _summarise_block(directory, total, blocks, squares, item, block)
+            smallest = min(smallest, blocks[block, SMALLEST])
+            largest = max(largest, blocks[block, LARGEST])
+            high, low = squares[block, 0], squares[block, 1]
+            place += BLOCK
+        else:
+            value = window_sum(directory, total, item, place, place + 1)
+            smallest, largest = min(smallest, value), max(largest, value)
+            high, low = multiply_wide(np.uint64(abs(value)), np.uint64(abs(value)))
+            place += 1
+        square_low += low
+        square_high += high + np.uint64(square_low < low)
+    return smallest, largest, square_high, square_low
+
+
+@inlined
+def standard_deviation(
+    count: int, total: int, square_high: np.uint64, square_low: np.uint64
+) -> float:
+    """Sample standard deviation from exact integers: sqrt((n·Σx² − (Σx)²) / (n·(n−1)))."""
+    n = np.uint64(count)
+    high, low = multiply_wide(n, np.uint64(square_low))
+    high += n * np.uint64(square_high)
+    size = np.uint64(abs(total))
+    total_high, total_low = multiply_wide(size, size)
+    borrow = np.uint64(low < total_low)
+    low -= total_low
+    high -= total_high + borrow
+    spread = np.float64(high) * 18446744073709551616.0 + np.float64(low)
+    return np.sqrt(spread / (np.float64(count) * np.float64(count - 1)))
