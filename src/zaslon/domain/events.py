@@ -141,6 +141,12 @@ class Labels:
     def __len__(self) -> int:
         return len(self.transaction_id)
 
+    def take(self, chosen: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Labels:
+        """The chosen labels, in the order given."""
+        return Labels(
+            self.transaction_id[chosen], self.is_fraud[chosen], self.arrival_time_seconds[chosen]
+        )
+
 
 @dataclass(frozen=True)
 class Rejected:

@@ -255,11 +255,12 @@ def _parse(text: str, tokens: list[Token]) -> exp.Expr:
     except RecursionError as error:
         raise ExpressionError(_NESTED, text, 0, len(text), hint="Split it.") from error
     except ParseError as error:
-        near = _token_at(tokens, error.errors[0] if error.errors else {})
-        is_last = near is tokens[-1]
+        place = error.errors[0] if error.errors else {}
+        near = _token_at(tokens, place)
+        is_incomplete = near is tokens[-1] and "Unexpected" not in str(place.get("description"))
         word = text[near.start : near.end + 1]
         raise ExpressionError(
-            f"Something is missing after '{word}'." if is_last else f"'{word}' cannot stand here.",
+            f"Something is missing after '{word}'." if is_incomplete else f"'{word}' cannot stand here.",
             text, near.start, near.end + 1, hint=EXAMPLE,
         ) from error  # fmt: skip
     if len(trees) != 1 or trees[0] is None:

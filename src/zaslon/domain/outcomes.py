@@ -108,11 +108,12 @@ class Rejection:
 
 @dataclass(frozen=True)
 class LabelAccepted:
-    """The outcome of a label that took effect."""
+    """The outcome of a label. `waiting`: its transaction has not come yet; it takes effect then."""
 
     position: int
     transaction_id: int
     is_fraud: bool
+    waiting: bool = False
 
     def to_json(self) -> bytes:
         """Canonical bytes."""
@@ -122,6 +123,7 @@ class LabelAccepted:
                 "position": self.position,
                 "transaction_id": self.transaction_id,
                 "is_fraud": self.is_fraud,
+                "waiting": self.waiting,
             }
         )
 

@@ -165,7 +165,7 @@ class History:
             part = slice(begin - label_part.start, end - label_part.stop)
             parts.append(
                 self._fold_part(
-                    transactions.take(part), _take_labels(labels, label_part), is_label[begin:end]
+                    transactions.take(part), labels.take(label_part), is_label[begin:end]
                 )
             )
         return Folded(
@@ -401,12 +401,6 @@ def merge_by_time(
     before = np.searchsorted(event_time_seconds, label_time_seconds, side="left")
     is_label[before + np.arange(len(label_time_seconds))] = True
     return is_label
-
-
-def _take_labels(labels: Labels, part: slice) -> Labels:
-    return Labels(
-        labels.transaction_id[part], labels.is_fraud[part], labels.arrival_time_seconds[part]
-    )
 
 
 def _empty_lists(values: bool, other_columns: int, blocks: bool) -> ListArrays:

@@ -1,0 +1,1 @@
+"""Labels: how verdicts come back, and when they count."""

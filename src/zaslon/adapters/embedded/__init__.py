@@ -1,0 +1,1 @@
+"""Adapters that need no server: SQLite and files."""

@@ -1,0 +1,62 @@
+"""Puts the parts together: the one place where adapters are chosen. Nothing is built at import."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+
+from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.domain.catalogue import Catalogue, load_catalogue
+from zaslon.domain.time import parse_duration_seconds
+from zaslon.flows.context import Context, Options
+from zaslon.ports import RunTracker
+from zaslon.settings import Settings
+
+
+def build_context(settings: Settings) -> Context:
+    """Everything that a flow needs, on embedded defaults."""
+    home = settings.home
+    home.mkdir(parents=True, exist_ok=True)
+    return Context(
+        options=_options(settings),
+        catalogue=_catalogue(settings),
+        key=_pseudonym_key(settings),
+        home=home,
+        open_journal=lambda: SqliteJournal(home / "journal.db"),
+        open_snapshots=lambda: FileSnapshots(home / "snapshots"),
+        run_tracker=_run_tracker(home),
+    )
+
+
+def _options(settings: Settings) -> Options:
+    given = settings.model_dump(include={field.name for field in fields(Options)})
+    return Options(**given, label_delay_seconds=parse_duration_seconds(settings.label_delay))
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    return load_catalogue(settings.catalogue)
+
+
+def _pseudonym_key(settings: Settings) -> bytes:
+    """The key from the settings, or one made once and kept in the home for its owner only."""
+    if settings.pseudonym_key is not None:
+        return settings.pseudonym_key.get_secret_value().encode()[:64]
+    path = settings.home / "pseudonym.key"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    return path.read_text("ascii").strip().encode()
+
+
+def _run_tracker(home: Path) -> RunTracker | None:
+    """MLflow on SQLite where the extra is installed."""
+    if find_spec("mlflow") is None:
+        return None
+    from zaslon.adapters.cluster.mlflow import MlflowRuns  # noqa: PLC0415  an extra
+
+    return MlflowRuns(home / "mlflow")

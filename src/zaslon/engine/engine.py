@@ -1,0 +1,159 @@
+"""READ FIRST: the one path that every transaction takes, whichever door it came through.
+
+    records ─ clean ─► transactions, labels ─ fold ─► features ─ score ─► decide ─► outcomes
+
+Files, streams, REST, backtests and replays call `Engine.process`. Training calls `Engine.fold`,
+which is the same path without its last two steps: what is trained on is what is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.decisions.policy import Policy
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.errors import ArtefactError
+from zaslon.domain.events import Labels, RecordBatch, Transactions
+from zaslon.domain.outcomes import Outcome, Versions
+from zaslon.engine.outcomes import BatchOutcomes
+from zaslon.features.history import Folded, History
+from zaslon.features.plan import FeaturePlan, plan_features
+from zaslon.intake import clean_batch
+from zaslon.models.model import Model
+from zaslon.ports import SnapshotStore
+
+
+@dataclass(frozen=True)
+class Processed:
+    """What became of a batch: `outcomes[i]` is the outcome of record i."""
+
+    outcomes: list[Outcome]
+
+
+class Engine:
+    """Folds the log. Holds the state; `process` is the only way to change it.
+
+    Args:
+        catalogue: how records look and which features are kept.
+        key: secret bytes with which text identifiers are pseudonymised.
+        model, policy: what scores and decides; an engine without them can only fold.
+        history: the remembered past; empty for None.
+        position: log position of the next record.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        key: bytes,
+        model: Model | None = None,
+        policy: Policy | None = None,
+        history: History | None = None,
+        position: int = 0,
+        plan: FeaturePlan | None = None,
+    ) -> None:
+        self.catalogue, self.key, self.model, self.policy = catalogue, key, model, policy
+        self.plan = plan or plan_features(catalogue)
+        self.history = history or History(self.plan)
+        self.position = position
+        self._model_columns = _columns_for(model, self.plan)
+
+    @property
+    def versions(self) -> Versions:
+        """What decides now."""
+        model = self.model.artefact_id if self.model else "none"
+        return Versions(model, self.policy.hash if self.policy else "none", self.catalogue.hash)
+
+    def process(self, batch: RecordBatch) -> Processed:
+        """Decide a batch of records in log order.
+
+        The same log gives the same outcomes, byte for byte, in batches of any size. Bad records
+        become rejections; nothing that a record contains raises.
+
+        Raises:
+            ValueError: the batch does not begin at `position`, or the engine has no model.
+        """
+        if batch.first_position != self.position:
+            raise ValueError(f"batch begins at {batch.first_position}, expected {self.position}")
+        if self.model is None or self.policy is None:
+            raise ValueError("this engine has no model and policy: it can only follow the log")
+        cleaned = clean_batch(batch, self.catalogue, self.key)
+        folded = self.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+        accepted = folded.status == 0
+        scores = self.model.score(self._for_model(folded.matrix))
+        outcomes = BatchOutcomes(self, batch, cleaned, folded, accepted, scores)
+        self.position += len(batch)
+        return Processed(outcomes.assemble())
+
+    def follow(self, batch: RecordBatch) -> None:
+        """Fold a batch whose outcomes are already recorded: state moves on, nothing is decided."""
+        if batch.first_position != self.position:
+            raise ValueError(f"batch begins at {batch.first_position}, expected {self.position}")
+        cleaned = clean_batch(batch, self.catalogue, self.key)
+        self.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+        self.position += len(batch)
+
+    def fold(
+        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]
+    ) -> Folded:
+        """Fold clean events in log order into the history and read their features."""
+        return self.history.fold(transactions, labels, is_label)
+
+    def _for_model(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._model_columns is None:
+            return matrix
+        return np.ascontiguousarray(matrix[:, self._model_columns])
+
+    def save(self, store: SnapshotStore) -> None:
+        """Keep the state with its log position."""
+        content: dict[str, NDArray[Any]] = dict(self.history.save())
+        content["catalogue"] = np.frombuffer(self.catalogue.hash.encode(), np.uint8)
+        store.save(self.position, content)
+
+
+def restore_engine(
+    catalogue: Catalogue,
+    position: int,
+    content: Mapping[str, NDArray[Any]],
+    *,
+    key: bytes,
+    model: Model | None = None,
+    policy: Policy | None = None,
+) -> Engine:
+    """An engine in the state of a snapshot.
+
+    Raises:
+        ArtefactError: the snapshot was made with another catalogue.
+    """
+    made_with = content["catalogue"].tobytes().decode() if "catalogue" in content else "nothing"
+    if made_with != catalogue.hash:
+        raise ArtefactError(
+            f"The snapshot at position {position} was made with catalogue {made_with}, "
+            f"not with {catalogue.label}.",
+            hint="Start from history again, or use the catalogue it was made with.",
+        )
+    plan = plan_features(catalogue)
+    history = History.restore(plan, dict(content))
+    return Engine(
+        catalogue, key=key, model=model, policy=policy,
+        history=history, position=position, plan=plan,
+    )  # fmt: skip
+
+
+def _columns_for(model: Model | None, plan: FeaturePlan) -> list[int] | None:
+    """Matrix columns in the model's order; None when they are all columns as they stand."""
+    if model is None or model.names == plan.names:
+        return None
+    missing = [name for name in model.names if name not in plan.column_of]
+    if missing:
+        raise ArtefactError(
+            f"The model needs feature '{missing[0]}', which the catalogue {plan.catalogue.label} "
+            "does not compute.",
+            hint="Train a model with this catalogue, or serve with the catalogue of the model.",
+        )
+    return [plan.column_of[name] for name in model.names]

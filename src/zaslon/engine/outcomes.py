@@ -1,0 +1,155 @@
+"""From columns to outcomes: one per record, in log order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.decisions.decide import decide
+from zaslon.decisions.reasons import explain
+from zaslon.domain.events import RecordBatch
+from zaslon.domain.outcomes import (
+    Action,
+    Decision,
+    LabelAccepted,
+    Outcome,
+    ReasonGiven,
+    Rejection,
+)
+from zaslon.domain.rejections import Reason, reason_text
+from zaslon.features.history import Folded, transaction_columns
+from zaslon.features.remembered import LABEL_WAITS
+from zaslon.intake import Cleaned
+
+if TYPE_CHECKING:
+    from zaslon.engine.engine import Engine
+
+_DETAILS = {
+    Reason.TOO_LATE: "is older than the newest accepted event by more than late_within = {late}; "
+    "its exact history is no longer remembered.",
+    Reason.DUPLICATE: "repeats a transaction that already has its outcome, with the same content.",
+    Reason.CONFLICTING_DUPLICATE: "has the id of an earlier transaction but other content.",
+    Reason.UNKNOWN_TRANSACTION: "concerns no remembered transaction, and too many labels "
+    "already wait for theirs.",
+}
+
+
+class BatchOutcomes:
+    """The outcomes of one batch, put together from what each stage said."""
+
+    def __init__(
+        self, engine: Engine, batch: RecordBatch, cleaned: Cleaned, folded: Folded,
+        accepted: NDArray[np.bool_], scores: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        self.engine, self.batch, self.cleaned, self.folded = engine, batch, cleaned, folded
+        self.accepted = np.flatnonzero(accepted)
+        self.refused = np.flatnonzero(~accepted)
+        self.scores = scores
+        self.outcomes: list[Outcome | None] = [None] * len(batch)
+
+    def assemble(self) -> list[Outcome]:
+        """One outcome per record."""
+        self._rejections()
+        self._labels()
+        self._decisions()
+        done = [outcome for outcome in self.outcomes if outcome is not None]
+        assert len(done) == len(self.batch), "a record has no outcome"
+        return done
+
+    def _position(self, index: int) -> int:
+        return self.batch.first_position + index
+
+    def _reject(self, index: int, reason: str, detail: str) -> None:
+        raw = self.batch.raw(index)[: self.engine.catalogue.record.max_record_bytes]
+        self.outcomes[index] = Rejection(self._position(index), reason, detail, raw)
+
+    def _rejections(self) -> None:
+        rejected = self.cleaned.rejected
+        for i, index in enumerate(rejected.index.tolist()):
+            self._reject(
+                index, reason_text(int(rejected.reason[i]), rejected.field[i]), rejected.detail[i]
+            )
+        for row in self.refused.tolist():
+            reason = Reason(int(self.folded.status[row]))
+            detail = self._detail(reason, int(self.cleaned.transactions.transaction_id[row]))
+            self._reject(int(self.cleaned.transaction_index[row]), reason.code, detail)
+
+    def _detail(self, reason: Reason, transaction_id: int) -> str:
+        late = self.engine.catalogue.retention.late_within
+        return f"Transaction {transaction_id} {_DETAILS[reason].format(late=late)}"
+
+    def _labels(self) -> None:
+        labels = self.cleaned.labels
+        for i, index in enumerate(self.cleaned.label_index.tolist()):
+            status, transaction_id = int(self.folded.label_status[i]), int(labels.transaction_id[i])
+            if status == Reason.UNKNOWN_TRANSACTION:
+                reason = Reason.UNKNOWN_TRANSACTION
+                self._reject(index, reason.code, self._detail(reason, transaction_id))
+            else:
+                self.outcomes[index] = LabelAccepted(
+                    self._position(index), transaction_id, bool(labels.is_fraud[i]),
+                    waiting=status == LABEL_WAITS,
+                )  # fmt: skip
+
+    def _decisions(self) -> None:
+        if not len(self.accepted):
+            return
+        engine = self.engine
+        assert engine.policy is not None
+        transactions = self.cleaned.transactions.take(self.accepted)
+        columns = _RuleColumns(engine, transaction_columns(engine.plan, transactions), self)
+        decided = decide(engine.policy, self.scores, columns)
+        reasons = self._reasons(decided.action)
+        digits = engine.catalogue.minor_digits
+        fired = decided.fired.tolist()
+        flags = _flag_names(engine.catalogue.flag_names, transactions.flags)
+        versions = engine.versions
+        actions = [Action(a) for a in decided.action.tolist()]
+        ids, times = transactions.transaction_id.tolist(), transactions.event_time_seconds.tolist()
+        scores = self.scores.tolist()
+        for row, index in enumerate(self.cleaned.transaction_index[self.accepted].tolist()):
+            rules: tuple[str, ...] = ()
+            given: tuple[ReasonGiven, ...] = ()
+            if fired[row]:
+                rules = decided.rule_names(row)
+                given = decided.rule_reasons(row, columns, digits)
+            self.outcomes[index] = Decision(
+                self._position(index), ids[row], times[row], actions[row], scores[row],
+                (*given, *reasons.get(row, ())), rules, flags[row], versions,
+            )  # fmt: skip
+
+    def _reasons(self, action: NDArray[np.uint8]) -> dict[int, list[ReasonGiven]]:
+        """Reasons of the model for what is not allowed, by row."""
+        stopped = np.flatnonzero(action != Action.ALLOW)
+        if not len(stopped):
+            return {}
+        engine = self.engine
+        assert engine.model is not None
+        matrix = engine._for_model(self.folded.matrix[stopped])
+        infos = [engine.plan.infos[engine.plan.column_of[name]] for name in engine.model.names]
+        given = explain(infos, matrix, engine.model.contributions(matrix))
+        return dict(zip(stopped.tolist(), given, strict=True))
+
+
+class _RuleColumns(dict[str, NDArray[Any]]):
+    """Columns for rules: the transaction's own, the features, and `score`."""
+
+    def __init__(
+        self, engine: Engine, columns: dict[str, NDArray[Any]], batch: BatchOutcomes
+    ) -> None:
+        super().__init__(columns, score=batch.scores)
+        self._engine, self._matrix = engine, batch.folded.matrix
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        return self._matrix[:, self._engine.plan.column_of[name]]
+
+
+def _flag_names(names: tuple[str, ...], flags: NDArray[np.uint32]) -> list[tuple[str, ...]]:
+    """Names of the set flags, by row."""
+    by_value = {
+        value: tuple(name for bit, name in enumerate(names) if value >> bit & 1)
+        for value in np.unique(flags).tolist()
+    }
+    return [by_value[value] for value in flags.tolist()]

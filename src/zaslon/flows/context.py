@@ -1,0 +1,86 @@
+"""What every flow is given: settings, catalogue, places, adapters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.ports import Journal, RunTracker, SnapshotStore
+
+
+class Progress(Protocol):
+    """Told about long work; the command line draws a bar, tests and machines stay silent."""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """A stage begins; `total` steps are expected, None if nobody knows."""
+
+    def advance(self, steps: int) -> None:
+        """Steps of the current stage are done."""
+
+
+class Silent:
+    """A progress that tells nobody."""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, steps: int) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by stage, for people; results never depend on it."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time inside as that of a stage."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(
+                self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3
+            )
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings that flows need, by the same names as in `zaslon.settings`."""
+
+    seed: int
+    threads: int
+    label_delay_seconds: int
+    chunk_bytes: int
+    repeat_filter_bytes: int
+    batch_records: int
+    snapshot_every_records: int
+    train_rows_max: int
+    test_rows_max: int
+    test_days: int
+    validation_days: int
+    false_positive_rate_max: float
+    missed_frauds_max: float
+    loss_per_month_max: float
+    reviews_per_day_max: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """The outside world as flows see it."""
+
+    options: Options
+    catalogue: Catalogue
+    key: bytes
+    home: Path
+    open_journal: Callable[[], Journal]
+    open_snapshots: Callable[[], SnapshotStore]
+    run_tracker: RunTracker | None
+    progress: Progress = field(default_factory=Silent)

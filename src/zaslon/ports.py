@@ -1,0 +1,90 @@
+"""The ports: what the engine and the flows ask of the world outside.
+
+Each docstring says when a method is called, what it must never do and what a crash means.
+Adapters stand in `zaslon.adapters`; only `zaslon.bootstrap` and `zaslon.testing` choose them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.events import RecordBatch
+from zaslon.domain.outcomes import Outcome, Versions
+
+
+class Journal(Protocol):
+    """The event log and the outcomes of its records, kept in step.
+
+    After a crash the journal holds either both a batch and all its outcomes or neither.
+    """
+
+    @property
+    def next_position(self) -> int:
+        """Position of the next record; every record before it has its outcome."""
+
+    def record(
+        self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
+    ) -> None:
+        """Append a batch with its outcomes, one per record in order, in one transaction.
+
+        `batch.first_position` must be `next_position`. `cursor` names a source and how many of
+        its records are done after this batch; it is kept in the same transaction, so that a
+        source read again goes on exactly where it stopped.
+
+        Must never return before the batch is durable. When it raises, nothing was recorded and
+        the engine that made the outcomes is ahead of the log: discard it.
+        """
+
+    def read(self, from_position: int, to_position: int | None = None) -> Iterator[RecordBatch]:
+        """The records of [from_position, to_position) as they were appended, in order."""
+
+    def outcome(self, position: int) -> bytes | None:
+        """The recorded JSON of one outcome, or None where there is no such position."""
+
+    def find(self, transaction_id: int) -> list[tuple[int, bytes]]:
+        """(position, JSON) of every outcome that concerns a transaction, oldest first."""
+
+    def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
+        """(position, JSON) of all outcomes from a position on, in order."""
+
+    def cursor(self, source: str) -> int:
+        """How many records of a source are done; 0 for a new one."""
+
+    def serve(self, versions: Versions) -> None:
+        """Note that from `next_position` on these versions decide. Repeats are not noted twice."""
+
+    def serving(self, position: int) -> Versions | None:
+        """Which versions decided at a position."""
+
+
+class SnapshotStore(Protocol):
+    """Saved states of the engine, each with the log position up to which it has folded."""
+
+    def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
+        """Keep a state. A crash while saving leaves the older ones untouched and no half one."""
+
+    def newest(
+        self, up_to_position: int | None = None
+    ) -> tuple[int, dict[str, NDArray[Any]], list[str]] | None:
+        """(position, content, complaints) of the newest readable state at or before a position.
+
+        A damaged one is passed over; the complaint names it. None if there is none at all.
+        """
+
+
+class RunTracker(Protocol):
+    """Where training runs are written down. Never on the scoring path."""
+
+    def log_run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        artefacts: Sequence[Path],
+    ) -> str:
+        """Write down one finished run; returns its id."""

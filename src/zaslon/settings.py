@@ -1,0 +1,95 @@
+"""Settings: from environment variables (ZASLON_…) or a `zaslon.toml` in the working directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from zaslon.domain.errors import ZaslonError
+from zaslon.domain.time import parse_duration_seconds
+
+MEBIBYTE = 1024 * 1024
+
+
+def _checked_duration(text: str) -> str:
+    parse_duration_seconds(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_checked_duration)]
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults, units in the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ZASLON_", toml_file="zaslon.toml", extra="forbid", frozen=True
+    )
+
+    home: Path = Field(Path("zaslon-data"), description="where models, log and reports are kept")
+    catalogue: Path | None = Field(None, description="catalogue file; the built-in one if not set")
+    pseudonym_key: SecretStr | None = Field(
+        None, description="secret for hashing text identifiers; made in the home if not set"
+    )
+    threads: int = Field(2, ge=1, le=256, description="threads for training")
+    seed: int = Field(42, ge=0, description="seed of everything random")
+    label_delay: Duration = Field("7d", description="when answers in a file become known")
+    chunk_bytes: int = Field(
+        32 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE, description="bytes read at once while cleaning"
+    )
+    repeat_filter_bytes: int = Field(
+        128 * MEBIBYTE, ge=1024, description="memory of the filter that finds repeats in files"
+    )
+    batch_records: int = Field(
+        10_000, ge=1, le=1_000_000, description="records decided in one transaction of the log"
+    )
+    snapshot_every_records: int = Field(
+        1_000_000, ge=1, description="records between two snapshots of the state"
+    )
+    train_rows_max: int = Field(2_000_000, ge=1_000, description="rows in a training sample")
+    test_rows_max: int = Field(2_000_000, ge=1_000, description="rows in an evaluation sample")
+    test_days: int = Field(7, ge=1, description="days of the test period")
+    validation_days: int = Field(7, ge=1, description="days of the validation period")
+    false_positive_rate_max: float = Field(0.05, gt=0, lt=1, description="good payments stopped")
+    missed_frauds_max: float = Field(0.02, gt=0, lt=1, description="frauds missed")
+    loss_per_month_max: float = Field(500_000, gt=0, description="customers' loss, major units")
+    reviews_per_day_max: int = Field(100_000, ge=0, description="what analysts can look at")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code wins over the environment, which wins over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(**given: object) -> Settings:
+    """The settings, with what is `given` on top.
+
+    Raises:
+        ZaslonError: names the setting, its value's problem and what was expected.
+    """
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
+        raise ZaslonError(
+            f"The settings cannot be used: {problems}.",
+            hint="They come from ZASLON_… variables and zaslon.toml.",
+        ) from error
