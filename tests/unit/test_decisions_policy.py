@@ -109,7 +109,7 @@ def test_new_thresholds_change_the_hash_and_nothing_else() -> None:
     assert (changed.thresholds.review, changed.thresholds.block) == (0.1, 0.2)
     assert changed.hash != policy.hash
     assert changed.rules == policy.rules
-    with pytest.raises(PolicyError, match="review = 0.9 is above block = 0.2"):
+    with pytest.raises(PolicyError, match=r"review = 0\.9 is above block = 0\.2"):
         policy.with_thresholds(0.9, 0.2)
     with pytest.raises(PolicyError, match="greater than or equal to 0"):
         policy.with_thresholds(math.nan, 0.2)

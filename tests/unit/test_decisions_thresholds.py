@@ -19,7 +19,7 @@ DAY = 86_400
 FREE = Limits(false_positive_rate_max=1.0, missed_frauds_max=1.0, loss_minor_per_month_max=10**15)
 
 
-def _data(rows: list[tuple[float, bool, int, int, int]]) -> dict[str, np.ndarray[Any, Any]]:
+def _data(rows: list[tuple[float, bool, int, int, int]]) -> dict[str, Any]:
     score, is_fraud, amount, weight, day = zip(*rows, strict=True)
     return {
         "score": np.array(score, np.float64),
@@ -83,6 +83,12 @@ limits_tried = st.builds(
 costs_tried = st.builds(
     Costs, review_minor=st.sampled_from([0, 50, 200]), blocked_good_minor=st.sampled_from([0, 300])
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """Compile before Hypothesis measures the time of an example."""
+    choose_thresholds(**_data(EASY), limits=Limits(), costs=Costs())
 
 
 @given(rows=rows, limits=limits_tried, costs=costs_tried)
@@ -160,7 +166,7 @@ def test_a_limit_out_of_reach_is_named_with_what_it_would_take() -> None:
 
 
 def test_where_nothing_is_worth_stopping_the_thresholds_are_never_reached() -> None:
-    rows = [(0.5, True, 1, 1, 0), (0.4, False, 1, 1, 0)]
+    rows = [(0.4, True, 1, 1, 0), (0.5, False, 1, 1, 0)]
     chosen = choose_thresholds(**_data(rows), limits=FREE, costs=Costs(review_minor=10))
     assert (chosen.review, chosen.block) == (math.inf, math.inf)
     assert math.isnan(chosen.precision)
@@ -176,7 +182,7 @@ def test_analysts_capacity_moves_reviews_to_blocks() -> None:
     )
     assert free.recall == tight.recall == 1.0
     assert free.reviews_per_day > 3 >= tight.reviews_per_day
-    assert tight.limits[-1].sentence == "3.0 reviews a day; the analysts have time for 3."
+    assert tight.limits[-1].sentence == "2.0 reviews a day; the analysts have time for 3."
 
 
 def test_frauds_of_amount_zero_leave_no_money_to_lose() -> None:

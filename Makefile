@@ -1,0 +1,95 @@
+# The list of commands. `make` alone explains them.
+#
+# Everything is installed into .venv from lock files with hashes. `uv` is used where it is on the
+# PATH, because it is faster; Python's own venv and pip do the same without it.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed.stamp
+BENCH_INSTALLED := $(VENV)/bench.stamp
+LOCKS := requirements/build.txt requirements/dev.txt
+
+UV := $(shell command -v uv 2>/dev/null)
+UV_OR_OURS := $(or $(UV),$(wildcard $(BIN)/uv))
+ifdef UV
+PIP_INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+else
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+# `make bench ROWS=1000000` for larger runs.
+ROWS ?= 200000
+# `make lock UPGRADE=--upgrade` also takes newer versions; without it only what must change does.
+UPGRADE ?=
+COMPILE = $(UV_OR_OURS) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links --annotation-style line $(UPGRADE)
+
+.PHONY: help
+help: ## this list
+	@echo "Zaslon: make TARGET"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: install
+install: $(INSTALLED) ## make .venv with the zaslon command (again: nothing to do)
+
+.PHONY: demo
+demo: $(INSTALLED) ## watch the whole loop run on simulated transactions, under 90 seconds
+	$(BIN)/zaslon demo
+
+.PHONY: test
+test: $(INSTALLED) ## all tests but those that need a server
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(INSTALLED) ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(INSTALLED) ## let ruff mend style and layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(BENCH_INSTALLED) ## our speed beside PySpark, DuckDB, Polars and pandas (ROWS=200000)
+	$(BIN)/python benchmarks/batch.py --rows $(ROWS)
+
+.PHONY: lock
+lock: ## write the lock files anew (needs uv; UPGRADE=--upgrade takes newer versions)
+	@test -n "$(UV_OR_OURS)" || { echo "make lock needs uv on the PATH (python3 -m pip install uv)."; exit 1; }
+	$(COMPILE) pyproject.toml --extra dev --extra mlflow --extra tune -o requirements/dev.txt
+	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
+	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/core.txt
+	$(COMPILE) pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt
+
+.PHONY: clean
+clean: ## remove .venv, caches and the demo's data
+	rm -rf $(VENV) build dist zaslon-data bench-results
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -type d -name __pycache__ -exec rm -rf {} +
+
+# The stamp is written last, so an interrupted installation is taken up again by the next `make`.
+$(INSTALLED): pyproject.toml $(LOCKS)
+ifdef UV
+	@test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
+else
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; name one: make install PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+endif
+	@echo "Installing into $(VENV); the first time takes a few minutes."
+	$(PIP_INSTALL) --require-hashes -r requirements/build.txt -r requirements/dev.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@$(BIN)/zaslon doctor --warm || echo "Warm-up did not finish: the first command will compile instead."
+	@touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED) requirements/bench.txt
+	$(PIP_INSTALL) --require-hashes -r requirements/bench.txt
+	@touch $@
