@@ -12,7 +12,7 @@ from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.time import parse_duration_seconds
-from zaslon.flows.context import Context, Options
+from zaslon.flows.context import Adapters, Context, Options
 from zaslon.ports import RunTracker
 from zaslon.settings import Settings
 
@@ -26,9 +26,11 @@ def build_context(settings: Settings) -> Context:
         catalogue=_catalogue(settings),
         key=_pseudonym_key(settings),
         home=home,
-        open_journal=lambda: SqliteJournal(home / "journal.db"),
-        open_snapshots=lambda: FileSnapshots(home / "snapshots"),
-        run_tracker=_run_tracker(home),
+        adapters=Adapters(
+            open_journal=lambda home: SqliteJournal(home / "journal.db"),
+            open_snapshots=lambda home: FileSnapshots(home / "snapshots"),
+            open_run_tracker=_run_tracker,
+        ),
     )
 
 

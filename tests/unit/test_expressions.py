@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -38,12 +39,11 @@ TYPICAL_RULES = (
 
 def _one(text: str, **values: float) -> object:
     columns = {name: np.array([value, value]) for name, value in values.items()}
-    kind = "condition" if text.startswith("? ") else "number"
-    result = parse_expression(text.removeprefix("? "), KNOWN, kind).evaluate(columns)
+    kind: Literal["condition", "number"] = "condition" if text.startswith("? ") else "number"
+    expression = parse_expression(text.removeprefix("? "), KNOWN, kind)
+    result = expression.evaluate(columns)
     assert result.shape == (2,)
-    single = parse_expression(text.removeprefix("? "), KNOWN, kind).evaluate(
-        {name: column[:1] for name, column in columns.items()}
-    )
+    single = expression.evaluate({name: column[:1] for name, column in columns.items()})
     assert single.tobytes() == result[:1].tobytes() == result[1:].tobytes()
     return result[0].item()
 
@@ -138,7 +138,7 @@ def test_no_rows_give_no_values() -> None:
 
 def test_columns_of_other_types_count_as_float64() -> None:
     expression = parse_expression("amount + hour > 2.5", KNOWN, "condition")
-    columns = {"amount": np.array([1, 2], np.int64), "hour": np.array([1, 1], np.float32)}
+    columns: dict[str, Any] = {"amount": np.array([1, 2], np.int64), "hour": np.array([1, 1], np.float32)}
     assert expression.evaluate(columns).tolist() == [False, True]
 
 

@@ -81,8 +81,14 @@ def _of_transaction(info: FeatureInfo) -> Sentence:
         "weekday": lambda day: f"paid on a {_WEEKDAYS[int(day) % 7]}",
         "second_of_day": lambda second: f"paid at {_clock(second)}",
     }
-    say = special.get(info.name, lambda number: f"{info.name} is {number_text(number)}")
-    return lambda value, facts: f"{info.name} is unknown" if math.isnan(value) else say(value)
+    special_words = special.get(info.name)
+
+    def say(value: float, facts: Facts) -> str:
+        if special_words is None or math.isnan(value):
+            return f"{info.name} is {number_text(value)}"
+        return special_words(value)
+
+    return say
 
 
 def _clock(second_of_day: float) -> str:

@@ -51,9 +51,9 @@ class _Strict(BaseModel):
 class RecordLayout(_Strict):
     """How a text record is laid out: `columns` names the fields of a line without header."""
 
-    separator: str = Field(",", min_length=1, max_length=1)
+    separator: str = Field(default=",", min_length=1, max_length=1)
     columns: tuple[str, ...] = ()
-    max_record_bytes: int = Field(4096, ge=16, le=1_048_576)
+    max_record_bytes: int = Field(default=4096, ge=16, le=1_048_576)
     clock_skew: Duration = "1d"
 
 
@@ -89,7 +89,7 @@ class Aggregates(_Strict):
     windows: tuple[Duration, ...] = Field(min_length=1)
     compute: tuple[str, ...] = Field(min_length=1)
     where: Name | None = None
-    newest: int = Field(64, ge=1, le=1024)
+    newest: int = Field(default=64, ge=1, le=1024)
 
 
 class Retention(_Strict):
@@ -107,8 +107,8 @@ class Retention(_Strict):
 class RiskPrior(_Strict):
     """Smoothing of fraud rates: as if `strength` labels at rate `rate` had been seen before."""
 
-    rate: float = Field(0.01, gt=0, lt=1)
-    strength: float = Field(10.0, gt=0)
+    rate: float = Field(default=0.01, gt=0, lt=1)
+    strength: float = Field(default=10.0, gt=0)
 
 
 class Catalogue(_Strict):
@@ -117,7 +117,7 @@ class Catalogue(_Strict):
     name: Name
     version: int = Field(ge=1)
     currency: str = "RUB"
-    minor_digits: int = Field(2, ge=0, le=6)
+    minor_digits: int = Field(default=2, ge=0, le=6)
     record: RecordLayout = RecordLayout()
     fields: tuple[SourceField, ...] = Field(min_length=3)
     retention: Retention = Retention()

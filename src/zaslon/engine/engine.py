@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.decisions.policy import Policy
+from zaslon.decisions.reasons import ReasonWriter
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Labels, RecordBatch, Transactions
@@ -85,7 +87,7 @@ class Engine:
         cleaned = clean_batch(batch, self.catalogue, self.key)
         folded = self.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
         accepted = folded.status == 0
-        scores = self.model.score(self._for_model(folded.matrix))
+        scores = self.model.score(self.for_model(folded.matrix))
         outcomes = BatchOutcomes(self, batch, cleaned, folded, accepted, scores)
         self.position += len(batch)
         return Processed(outcomes.assemble())
@@ -104,7 +106,15 @@ class Engine:
         """Fold clean events in log order into the history and read their features."""
         return self.history.fold(transactions, labels, is_label)
 
-    def _for_model(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    @cached_property
+    def reason_writer(self) -> ReasonWriter:
+        """Turns the model's contributions into sentences."""
+        names = self.model.names if self.model else self.plan.names
+        infos = [self.plan.infos[self.plan.column_of[name]] for name in names]
+        return ReasonWriter.of(infos, minor_digits=self.catalogue.minor_digits)
+
+    def for_model(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The columns that the model was trained on, in its order."""
         if self._model_columns is None:
             return matrix
         return np.ascontiguousarray(matrix[:, self._model_columns])

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.decisions.decide import decide
-from zaslon.decisions.reasons import explain
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import (
     Action,
@@ -127,9 +126,10 @@ class BatchOutcomes:
             return {}
         engine = self.engine
         assert engine.model is not None
-        matrix = engine._for_model(self.folded.matrix[stopped])
-        infos = [engine.plan.infos[engine.plan.column_of[name]] for name in engine.model.names]
-        given = explain(infos, matrix, engine.model.contributions(matrix))
+        matrix = engine.for_model(self.folded.matrix[stopped])
+        amounts = self.cleaned.transactions.amount_minor[self.accepted[stopped]]
+        contributions = engine.model.contributions(matrix)
+        given = engine.reason_writer.explain(matrix, contributions, amounts)
         return dict(zip(stopped.tolist(), given, strict=True))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +73,15 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Adapters:
+    """How the ports are opened for a home."""
+
+    open_journal: Callable[[Path], Journal]
+    open_snapshots: Callable[[Path], SnapshotStore]
+    open_run_tracker: Callable[[Path], RunTracker | None]
+
+
+@dataclass(frozen=True)
 class Context:
     """The outside world as flows see it."""
 
@@ -80,7 +89,21 @@ class Context:
     catalogue: Catalogue
     key: bytes
     home: Path
-    open_journal: Callable[[], Journal]
-    open_snapshots: Callable[[], SnapshotStore]
-    run_tracker: RunTracker | None
+    adapters: Adapters
     progress: Progress = field(default_factory=Silent)
+
+    def open_journal(self) -> Journal:
+        """The home's log and outcomes."""
+        return self.adapters.open_journal(self.home)
+
+    def open_snapshots(self) -> SnapshotStore:
+        """The home's saved states."""
+        return self.adapters.open_snapshots(self.home)
+
+    def run_tracker(self) -> RunTracker | None:
+        """Where training runs are written down, or None where no tracker is installed."""
+        return self.adapters.open_run_tracker(self.home)
+
+    def in_home(self, home: Path) -> Context:
+        """The same world with another home."""
+        return replace(self, home=home)

@@ -1,0 +1,1 @@
+"""What is watched: the scorecard of the business goals."""

@@ -1,0 +1,330 @@
+"""The `zaslon` command. Commands parse, call a flow and show the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zaslon import __version__
+from zaslon.bootstrap import build_context
+from zaslon.domain.errors import ZaslonError
+from zaslon.entrypoints import show
+from zaslon.entrypoints.console import Bars, errors_as_text, print_json
+from zaslon.flows.context import Context
+from zaslon.settings import load_settings
+from zaslon.simulate import simulation_profile, write_simulation
+
+app = typer.Typer(
+    name="zaslon",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Real-time anti-fraud: clean, remember, score, decide, explain, prove.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
+CatalogueFile = Annotated[Path | None, typer.Option(help="Catalogue file; the built-in one if not given.")]
+Sources = Annotated[list[str], typer.Argument(help="Files or fsspec addresses; text, CSV, JSON lines, Parquet.")]
+Delay = Annotated[str | None, typer.Option(help="When the answers in a file become known, e.g. 7d.")]
+
+
+def _perform(
+    as_json: bool,
+    work: Callable[[Context], Any],
+    display: Callable[[Any], None],
+    **settings: object,
+) -> None:
+    """Build the context, do the work under a progress bar, show its result."""
+    with errors_as_text(as_json):
+        given = {name: value for name, value in settings.items() if value is not None}
+        context = build_context(load_settings(**given))
+        with nullcontext() if as_json else Bars() as bars:
+            if bars is not None:
+                context = replace(context, progress=bars)
+            result = work(context)
+        if as_json:
+            print_json(result if isinstance(result, Mapping) else result.to_json_dict())
+        else:
+            display(result)
+
+
+@app.command()
+def demo(
+    as_json: Json = False,
+    home: Home = None,
+    customers: Annotated[int, typer.Option(min=100, help="Customers to simulate.")] = 4_000,
+    days: Annotated[int, typer.Option(min=40, max=400, help="Days to simulate.")] = 70,
+) -> None:
+    """Watch the whole loop run on simulated transactions.
+
+    Example: [bold]zaslon demo[/]
+    """
+    from zaslon.flows.demo import demo as flow  # noqa: PLC0415  training libraries are slow to import
+
+    _perform(as_json, lambda c: flow(c, customers, days), show.demo_report, home=home)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="File to write; .gz and .zst are compressed.")],
+    as_json: Json = False,
+    profile: Annotated[str, typer.Option(help="handbook or mission.")] = "mission",
+    days: Annotated[int, typer.Option(min=1, help="Days to simulate.")] = 30,
+    rows: Annotated[int | None, typer.Option(min=1, help="Stop after this many rows.")] = None,
+    customers: Annotated[int | None, typer.Option(help="Customers.")] = None,
+    terminals: Annotated[int | None, typer.Option(help="Terminals.")] = None,
+    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
+    defects: Annotated[float | None, typer.Option(help="Multiple of the real rates of defects.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
+    form: Annotated[str, typer.Option("--format", help="mission, csv, jsonl or parquet.")] = "mission",
+) -> None:
+    """Write simulated transactions with the mission's shape and defects.
+
+    Example: [bold]zaslon simulate month.txt --days 30[/]
+    """
+    with errors_as_text(as_json):
+        if form not in ("mission", "csv", "jsonl", "parquet"):
+            raise ZaslonError(f"'{form}' is no format.", hint="Use mission, csv, jsonl or parquet.")
+        chosen = simulation_profile(
+            profile, customers=customers, terminals=terminals, start=start, defects=defects
+        )
+        with nullcontext() if as_json else Bars() as bars:
+            if bars is not None:
+                bars.start("simulate", rows)
+            report = write_simulation(
+                chosen, days, seed, out, rows=rows, format=form,  # type: ignore[arg-type]
+                progress=bars.advance if bars is not None else None,
+            )  # fmt: skip
+        if as_json:
+            print_json(report.to_json_dict())
+        else:
+            show.simulation_report(report)
+
+
+@app.command()
+def clean(
+    sources: Sources,
+    as_json: Json = False,
+    out: Annotated[Path | None, typer.Option(help="Directory; HOME/clean if not given.")] = None,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+) -> None:
+    """Clean raw files into Parquet by day, with every rejected row in quarantine.
+
+    Example: [bold]zaslon clean 2019-08-22.txt --out clean[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.intake import clean_files  # noqa: PLC0415
+
+        context.progress.start("clean", None)
+        return clean_files(
+            sources, out or context.home / "clean", context.catalogue, key=context.key,
+            chunk_bytes=context.options.chunk_bytes,
+            repeat_filter_bytes=context.options.repeat_filter_bytes,
+            progress=context.progress.advance,
+        )  # fmt: skip
+
+    _perform(as_json, work, show.clean_report, home=home, catalogue=catalogue)
+
+
+@app.command()
+def features(
+    as_json: Json = False,
+    out: Annotated[Path | None, typer.Option(help="Directory; HOME/features if not given.")] = None,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    label_delay: Delay = None,
+) -> None:
+    """Write the features of the home's clean days, exactly as training and serving see them.
+
+    Example: [bold]zaslon features --out features[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.flows.features import write_features  # noqa: PLC0415
+
+        return write_features(context, out or context.home / "features")
+
+    _perform(as_json, work, show.features_report, home=home, catalogue=catalogue, label_delay=label_delay)
+
+
+@app.command()
+def train(
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    label_delay: Delay = None,
+    tune: Annotated[int, typer.Option(min=0, help="Optuna trials before training; 0 for none.")] = 0,
+) -> None:
+    """Train on the home's clean days; the new model and its policy become the ones that serve.
+
+    Example: [bold]zaslon train --tune 30[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.flows.retrain import retrain  # noqa: PLC0415
+
+        return retrain(context, tune_trials=tune)
+
+    _perform(as_json, work, show.train_report, home=home, catalogue=catalogue, label_delay=label_delay)
+
+
+@app.command()
+def evaluate(
+    as_json: Json = False, home: Home = None, catalogue: CatalogueFile = None, label_delay: Delay = None
+) -> None:
+    """Evaluate the serving model and policy on the test period of the home's clean days.
+
+    Example: [bold]zaslon evaluate --json[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.flows.retrain import evaluate_champion  # noqa: PLC0415
+
+        return evaluate_champion(context)
+
+    _perform(as_json, work, show.train_report, home=home, catalogue=catalogue, label_delay=label_delay)
+
+
+@app.command()
+def score(
+    sources: Sources,
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    learn: Annotated[bool, typer.Option(help="Answers in the file come back as labels after the delay.")] = False,
+    label_delay: Delay = None,
+) -> None:
+    """Decide the rows of files through the engine into log and store. Goes on where it stopped.
+
+    Example: [bold]zaslon score tomorrow.txt[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.flows.score import score as flow  # noqa: PLC0415
+
+        return flow(context, sources, learn=learn)
+
+    _perform(as_json, work, show.score_report, home=home, catalogue=catalogue, label_delay=label_delay)
+
+
+@app.command()
+def label(
+    source: Annotated[Path, typer.Argument(help="CSV or JSON lines: transaction_id, is_fraud.")],
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    arrived: Annotated[str | None, typer.Option(help="'YYYY-MM-DD HH:MM:SS'; the newest event time if not given.")] = None,
+) -> None:
+    """Put labels into the log; each counts from then on.
+
+    Example: [bold]zaslon label confirmed.csv[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.flows.score import label as flow  # noqa: PLC0415
+
+        return flow(context, source, _moment(arrived))
+
+    _perform(as_json, work, show.label_report, home=home, catalogue=catalogue)
+
+
+def _moment(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+    except ValueError as error:
+        raise ZaslonError(f"'{text}' is not a time.", hint="Write 'YYYY-MM-DD HH:MM:SS'.") from error
+
+
+@app.command()
+def run(
+    sources: Sources,
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    label_delay: Delay = None,
+    compare_delays: Annotated[bool, typer.Option(help="Show what faster labels are worth (five trainings).")] = True,
+) -> None:
+    """Clean, remember, train, prove, decide the last days, and show the scorecard.
+
+    Example: [bold]zaslon run 2019-08-22.txt --home august[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.flows.run import run as flow  # noqa: PLC0415
+
+        return flow(context, sources, compare_delays=compare_delays)
+
+    _perform(as_json, work, show.run_report, home=home, catalogue=catalogue, label_delay=label_delay)
+
+
+@app.command()
+def replay(
+    decision: Annotated[str, typer.Argument(metavar="DECISION_ID", help="Log position, or tx:TRANSACTION_ID.")],
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+) -> None:
+    """Compute an old decision again from the log and show that it is identical.
+
+    Example: [bold]zaslon replay tx:123456[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.flows.replay import find_position  # noqa: PLC0415
+        from zaslon.flows.replay import replay as flow  # noqa: PLC0415
+
+        replayed = flow(context, find_position(context, decision))
+        return replayed
+
+    def display(replayed: Any) -> None:
+        show.replayed(replayed)
+        if not replayed.identical:
+            raise SystemExit(8)
+
+    _perform(as_json, work, display, home=home, catalogue=catalogue)
+
+
+@app.command()
+def doctor(
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    warm: Annotated[bool, typer.Option(help="Compile everything into the cache.")] = False,
+) -> None:
+    """Check the installation, the catalogue and the home.
+
+    Example: [bold]zaslon doctor[/]
+    """
+    from zaslon.flows.doctor import examine  # noqa: PLC0415
+
+    with errors_as_text(as_json):
+        given = {k: v for k, v in {"home": home, "catalogue": catalogue}.items() if v is not None}
+        settings = load_settings(**given)
+        checks = examine(settings.home, settings.catalogue, warm=warm)
+        healthy = all(check.is_ok for check in checks)
+        if as_json:
+            print_json({"healthy": healthy, "version": __version__, "checks": [c.to_json_dict() for c in checks]})
+        else:
+            show.checks(checks)
+        if not healthy:
+            raise SystemExit(1)
+
+
+def main() -> None:
+    """Entry point of the `zaslon` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from zaslon.entrypoints.console import out, print_table
+from zaslon.simulate import SimulationReport
+
+
+def simulation_report(report: SimulationReport) -> None:
+    """Rows, frauds and defects written."""
+    out.print(f"{report.rows:,} rows of {report.days} days → {report.path}")
+    frauds = [[f"scenario {k}", v, f"{v / report.rows:.3%}"] for k, v in report.frauds.items()]
+    print_table("Frauds", ("kind", "rows", "share"), frauds)
+    if any(report.defects.values()):
+        print_table("Defects put in", ("defect", "rows"), [[k, v] for k, v in report.defects.items()])
+
+
+def clean_report(report: Any) -> None:
+    """Rows in = clean + rejected, by reason."""
+    values = report.to_json_dict()
+    rejected: dict[str, int] = values["rows_rejected"]
+    rows: list[list[Any]] = [["clean", values["rows_clean"]]]
+    rows += [[f"rejected: {reason}", count] for reason, count in sorted(rejected.items())]
+    rows.append(["in", values["rows_in"]])
+    print_table("Cleaning: every row has one outcome", ("outcome", "rows"), rows)
+    flags = {k: v for k, v in values.get("flags", {}).items() if v}
+    if flags:
+        print_table("Kept and flagged", ("flag", "rows"), [[k, v] for k, v in flags.items()])
+
+
+def features_report(report: Any) -> None:
+    """What was written, and what remembering costs."""
+    out.print(f"{report.rows:,} rows of {report.days} days, {len(report.features)} features → {report.path}")
+    out.print(f"{report.remembered:,} transactions remembered at {report.bytes_per_event:.1f} bytes each")
+
+
+_METRICS = (
+    ("ROC-AUC", "roc_auc"), ("PR-AUC", "pr_auc"), ("Recall", "recall"), ("Precision", "precision"),
+    ("False-positive rate", "false_positive_rate"), ("Card precision@100", "card_precision_100"),
+)  # fmt: skip
+
+
+def _metrics(values: dict[str, Any]) -> None:
+    intervals = values.get("intervals") or {}
+    rows = []
+    for name, key in _METRICS:
+        if values.get(key) is None:
+            continue
+        low_high = intervals.get(key)
+        interval = f"{low_high[0]:.4f} … {low_high[1]:.4f}" if low_high else None
+        rows.append([name, float(values[key]), interval])
+    print_table("Test period", ("metric", "value", "95 % interval"), rows)
+
+
+def train_report(report: Any) -> None:
+    """Metrics of the test period."""
+    values = report if isinstance(report, dict) else report.to_json_dict()
+    _metrics(values)
+    for sentence in values.get("limits", []):
+        out.print(f"  {sentence}", highlight=False)
+    _paths(values.get("paths", {}))
+
+
+def _decided(values: dict[str, Any]) -> None:
+    actions = values["actions"]
+    out.print(
+        f"Decided {values['decisions']:,} transactions at {values['decisions_per_second']:,.0f}/s: "
+        + ", ".join(f"{count:,} {action}" for action, count in actions.items())
+    )
+
+
+def score_report(report: Any) -> None:
+    """Rows cleaned and decided."""
+    clean_report(report.clean)
+    _decided(report.to_json_dict())
+
+
+def label_report(report: Any) -> None:
+    """Labels taken and refused."""
+    out.print(f"{report.labels:,} labels taken")
+    if report.rejected:
+        print_table("Refused", ("reason", "labels"), [[k, v] for k, v in report.rejected.items()])
+
+
+def scorecard(values: dict[str, Any]) -> None:
+    """Each goal with its target and what was reached."""
+    rows = [
+        [row["goal"], row["target"], row["reached"], row["met"], row["comment"]]
+        for row in values["scorecard"]
+    ]
+    print_table("Scorecard of the test period", ("goal", "target", "reached", "met", "why"), rows)
+    if values.get("label_delay"):
+        rows = [
+            [delay, row["recall"], row["pr_auc"], row["roc_auc"]]
+            for delay, row in values["label_delay"].items()
+        ]
+        print_table(
+            "What faster confirmation is worth", ("labels after", "recall", "PR-AUC", "ROC-AUC"), rows
+        )
+
+
+def run_report(report: Any) -> None:
+    """The whole run."""
+    values = report.to_json_dict()
+    clean_report(report.clean)
+    _metrics(values)
+    _decided(values)
+    scorecard(values)
+    _seconds(values["seconds"])
+    _paths(values["paths"])
+
+
+def demo_report(report: Any) -> None:
+    """The run, and what to try next."""
+    run_report(report.run)
+    out.print("\n[bold]What to try next[/]")
+    for sentence, command in report.next_steps:
+        out.print(f"  {sentence}\n    [bold]{command}[/]", highlight=False)
+
+
+def _seconds(seconds: dict[str, float]) -> None:
+    rows = [[stage, value] for stage, value in seconds.items()]
+    rows.append(["all", round(sum(seconds.values()), 3)])
+    print_table("Seconds by stage", ("stage", "seconds"), rows)
+
+
+def _paths(paths: dict[str, str]) -> None:
+    for name, path in paths.items():
+        out.print(f"{name + ':':<11} {path}", highlight=False, soft_wrap=True)
+
+
+def replayed(replayed: Any) -> None:
+    """The decision, and whether it came out the same."""
+    out.print_json(orjson.dumps(orjson.loads(replayed.recorded)).decode())
+    if replayed.identical:
+        out.print(f"Position {replayed.position}: recomputed from the log, [green]identical byte for byte[/].")
+    else:
+        out.print(f"Position {replayed.position}: [red]recomputed differently[/]:")
+        out.print_json(replayed.recomputed.decode())
+
+
+def checks(found: Sequence[Any]) -> None:
+    """What the doctor found."""
+    rows = [[check.name, check.is_ok, check.detail] for check in found]
+    print_table("Checks", ("what", "fine", "detail"), rows)

@@ -1,0 +1,156 @@
+"""Decide: records through the engine into log and store, batch by batch, exactly once.
+
+One batch, in this order:
+    1. take the next records of the source, from where its cursor stands
+    2. engine: one outcome per record
+    3. one transaction: records, outcomes, cursor
+    4. now and then a snapshot of the state
+A crash before 3 leaves no trace and after 3 loses nothing: the next start replays the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.events import Kind, Labels, RecordBatch, Transactions
+from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Rejection
+from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.engine import Engine
+from zaslon.features.history import merge_by_time
+from zaslon.flows.context import Context, Progress
+from zaslon.flows.featurise import Day
+from zaslon.intake import read_clean_day
+from zaslon.intake.records import label_records, transaction_records
+from zaslon.labels.feedback import DelayedLabels
+from zaslon.ports import Journal, SnapshotStore
+
+
+@dataclass
+class DecideReport:
+    """How many records were decided, how, and how fast."""
+
+    decisions: int = 0
+    actions: dict[str, int] = field(default_factory=lambda: {"allow": 0, "review": 0, "block": 0})
+    labels: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def decisions_per_second(self) -> float:
+        """Decisions per second of the whole path, log and store included."""
+        return self.decisions / self.seconds if self.seconds else 0.0
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Add a batch's outcomes."""
+        for outcome in outcomes:
+            if isinstance(outcome, Decision):
+                self.decisions += 1
+                self.actions[outcome.action.code] += 1
+            elif isinstance(outcome, LabelAccepted):
+                self.labels += 1
+            elif isinstance(outcome, Rejection):
+                self.rejected[outcome.reason] = self.rejected.get(outcome.reason, 0) + 1
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values, by the names that every command uses."""
+        return {
+            "decisions": self.decisions,
+            "actions": self.actions,
+            "labels": self.labels,
+            "decisions_rejected": self.rejected,
+            "decisions_per_second": round(self.decisions_per_second, 1),
+        }
+
+
+def decide_records(
+    engine: Engine,
+    journal: Journal,
+    snapshots: SnapshotStore,
+    batches: Iterable[RecordBatch],
+    source: str,
+    *,
+    snapshot_every_records: int,
+    progress: Progress,
+) -> DecideReport:
+    """Decide all records of a source that are not decided yet.
+
+    `batches` are numbered from 0 within the source; those before its cursor are passed over, so
+    the same source given again after a crash or by mistake is decided once.
+    """
+    report = DecideReport()
+    journal.serve(engine.versions)
+    done, since_snapshot = journal.cursor(source), 0
+    begin = time.perf_counter()
+    for batch in batches:
+        end = batch.first_position + len(batch)
+        if end <= done:
+            progress.advance(len(batch))
+            continue
+        todo = _renumbered(batch, done - batch.first_position, engine.position)
+        outcomes = engine.process(todo).outcomes
+        journal.record(todo, outcomes, (source, end))
+        done = end
+        report.count(outcomes)
+        progress.advance(len(batch))
+        since_snapshot += len(todo)
+        if since_snapshot >= snapshot_every_records:
+            engine.save(snapshots)
+            since_snapshot = 0
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _renumbered(batch: RecordBatch, skipped: int, first_position: int) -> RecordBatch:
+    """The batch without its first records, at its place in the log."""
+    part = slice(max(skipped, 0), None)
+    return RecordBatch(
+        first_position, batch.kinds[part], batch.arrival_time_seconds[part],
+        batch.buffer, batch.starts[part], batch.lengths[part],
+    )  # fmt: skip
+
+
+def records_of_days(
+    context: Context, days: Sequence[Day], feedback: DelayedLabels | None
+) -> Iterator[RecordBatch]:
+    """Clean days as records in log order: transactions, and the labels that arrive among them."""
+    position = 0
+    for day, path in days:
+        transactions = read_clean_day(path, context.catalogue)
+        labels = Labels(np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.int64))
+        if feedback is not None:
+            feedback.add(transactions)
+            labels = feedback.due((day + 1) * SECONDS_PER_DAY)
+        is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
+        for begin in range(0, len(is_label), context.options.batch_records):
+            part = is_label[begin : begin + context.options.batch_records]
+            before = int(is_label[:begin].sum())
+            count = int(part.sum())
+            rows = slice(begin - before, begin - before + len(part) - count)
+            yield _records(
+                context.catalogue, transactions.take(rows),
+                labels.take(slice(before, before + count)), part, position,
+            )  # fmt: skip
+            position += len(part)
+
+
+def _records(
+    catalogue: Catalogue, transactions: Transactions, labels: Labels,
+    is_label: np.ndarray[Any, np.dtype[np.bool_]], position: int,
+) -> RecordBatch:  # fmt: skip
+    of_transactions = iter(transaction_records(transactions, catalogue))
+    of_labels = iter(label_records(labels))
+    arrivals = np.empty(len(is_label), np.int64)
+    arrivals[~is_label] = transactions.event_time_seconds
+    arrivals[is_label] = labels.arrival_time_seconds
+    return RecordBatch.of(
+        [next(of_labels) if label else next(of_transactions) for label in is_label.tolist()],
+        np.where(is_label, Kind.LABEL_JSON, Kind.TRANSACTION_JSON).tolist(),
+        arrivals.tolist(),
+        position,
+    )

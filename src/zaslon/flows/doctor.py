@@ -1,0 +1,141 @@
+"""Doctor: is everything here that is needed, and does it work?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zaslon.decisions.policy import load_policy
+from zaslon.domain.catalogue import Catalogue, load_catalogue
+from zaslon.domain.errors import ZaslonError
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.engine import Engine
+from zaslon.features.plan import plan_features
+from zaslon.intake import clean_batch
+from zaslon.intake.records import transaction_records
+from zaslon.simulate import simulation_profile, write_simulation
+
+_LIBRARIES = ("numpy", "numba", "polars", "lightgbm", "sqlglot", "pydantic", "scikit-learn")
+_EXTRAS = ("mlflow", "optuna")
+_FREE_BYTES_MIN = 1 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    is_ok: bool
+    detail: str
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def examine(home: Path, catalogue: Path | None, *, warm: bool) -> list[Check]:
+    """Look at the installation, the catalogue and the home; `warm` compiles all kernels."""
+    return list(_checks(home, catalogue, warm))
+
+
+def _checks(home: Path, catalogue: Path | None, warm: bool) -> Iterator[Check]:
+    fits = sys.version_info >= (3, 11)
+    yield Check("Python 3.11 or newer", fits, platform.python_version())
+    for library in _LIBRARIES:
+        yield _library(library, required=True)
+    for library in _EXTRAS:
+        yield _library(library, required=False)
+    yield _attempt("catalogue", lambda: _catalogue(catalogue))
+    yield _attempt("policy", lambda: _policy(home, catalogue))
+    yield _attempt("compiled path", lambda: _one_transaction(load_catalogue(catalogue)))
+    if warm:
+        yield _attempt("compiled cache", lambda: _warm(home))
+    yield _home(home)
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except ZaslonError as error:
+        return Check(name, False, str(error))
+
+
+def _library(name: str, *, required: bool) -> Check:
+    try:
+        return Check(name, True, version(name))
+    except PackageNotFoundError:
+        return Check(name, not required, "not installed" if required else "extra, not installed")
+
+
+def _catalogue(path: Path | None) -> str:
+    found = load_catalogue(path)
+    return f"{found.label}: {len(plan_features(found).names)} features"
+
+
+def _policy(home: Path, catalogue: Path | None) -> str:
+    path = home / "policy.toml"
+    known = [*plan_features(load_catalogue(catalogue)).names, "score"]
+    policy = load_policy(path if path.exists() else None, known)
+    return f"{policy.label}: {len(policy.rules)} rules"
+
+
+def _one_transaction(catalogue: Catalogue) -> str:
+    """Send one transaction through cleaning and features, back into a record, and through again."""
+    engine = Engine(catalogue, key=b"doctor")
+    line = _example_line(catalogue)
+    batch = RecordBatch.of([line], [Kind.TRANSACTION_JSON], [1_600_000_000])
+    cleaned = clean_batch(batch, catalogue, b"doctor")
+    if not len(cleaned.transactions):
+        raise ZaslonError(f"the example record was rejected: {cleaned.rejected.detail[0]}")
+    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    again = RecordBatch.of(
+        transaction_records(cleaned.transactions, catalogue), [Kind.TRANSACTION_JSON], [1_600_000_000]
+    )
+    same = np.array_equal(
+        clean_batch(again, catalogue, b"doctor").transactions.fingerprint, cleaned.transactions.fingerprint
+    )
+    if not same:
+        raise ZaslonError("a record cleaned twice does not have the same content")
+    return f"one transaction cleaned and featurised, {folded.matrix.shape[1]} features"
+
+
+def _example_line(catalogue: Catalogue) -> bytes:
+    values = []
+    for field in catalogue.fields:
+        if field.role == "event_time":
+            value = '"2020-09-13 12:00:00"' if field.format == "datetime" else "1599998400"
+        elif field.role in ("is_fraud", "scenario", "ignored", "elapsed_seconds"):
+            continue
+        else:
+            value = str(int(field.minimum or 0) + 1)
+            value = f'"{value}"' if field.type == "text" else value
+        values.append(f'"{field.name}":{value}')
+    return ("{" + ",".join(values) + "}").encode()
+
+
+def _warm(home: Path) -> str:
+    """Compile what the check above did not touch: the simulator's writer."""
+    scratch = home / "doctor"
+    try:
+        profile = simulation_profile("mission", customers=200, terminals=20)
+        write_simulation(profile, 1, 1, scratch / "warm.txt")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return "every kernel is compiled and on disk"
+
+
+def _home(home: Path) -> Check:
+    place = home if home.exists() else home.absolute().parent
+    free = shutil.disk_usage(place).free
+    writable = os.access(place, os.W_OK)
+    detail = f"{home}: {free >> 30} GiB free" if writable else f"{home} cannot be written"
+    return Check("home", writable and free >= _FREE_BYTES_MIN, detail)

@@ -1,0 +1,94 @@
+"""Replay: an old decision computed again from the log, and compared byte by byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from zaslon.domain.errors import ArtefactError, DataError
+from zaslon.engine import Engine
+from zaslon.features.plan import plan_features
+from zaslon.flows.context import Context
+from zaslon.flows.home import engine_at, load_versions
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """An outcome as it was recorded and as the log gives it now."""
+
+    position: int
+    recorded: bytes
+    recomputed: bytes
+
+    @property
+    def identical(self) -> bool:
+        """Whether not a byte differs."""
+        return self.recorded == self.recomputed
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "position": self.position,
+            "identical": self.identical,
+            "recorded": orjson.loads(self.recorded),
+            "recomputed": orjson.loads(self.recomputed),
+        }
+
+
+def replay(context: Context, position: int) -> Replayed:
+    """Compute the outcome at a log position again.
+
+    State: the newest snapshot before it and the log from there. Model and policy: the ones that
+    served at that position.
+
+    Raises:
+        DataError: nothing was decided at that position.
+        ArtefactError: the model, policy or catalogue of that day is no longer there.
+    """
+    journal = context.open_journal()
+    recorded = journal.outcome(position)
+    versions = journal.serving(position)
+    if recorded is None or versions is None:
+        raise DataError(
+            f"There is no outcome at position {position}.",
+            hint=f"The log of '{context.home}' ends before position {journal.next_position}.",
+        )
+    if versions.catalogue != context.catalogue.hash:
+        raise ArtefactError(
+            f"Position {position} was decided with catalogue {versions.catalogue}, "
+            f"not with {context.catalogue.label}.",
+            hint="Name that catalogue by the setting `catalogue`.",
+        )
+    plan = plan_features(context.catalogue)
+    model, policy = load_versions(context, plan, versions.model, versions.policy)
+    past = engine_at(context, context.catalogue, context.open_snapshots(), position)
+    engine = Engine(
+        context.catalogue, key=context.key, model=model, policy=policy,
+        history=past.history, position=past.position, plan=plan,
+    )  # fmt: skip
+    for batch in journal.read(engine.position, position):
+        engine.follow(batch)
+    (last,) = journal.read(position, position + 1)
+    return Replayed(position, recorded, engine.process(last).outcomes[0].to_json())
+
+
+def find_position(context: Context, decision: str) -> int:
+    """The log position of `DECISION_ID`: a position, or `tx:<transaction id>` for its newest outcome.
+
+    Raises:
+        DataError: the text is neither, or nothing is known of the transaction.
+    """
+    kind, _, number = decision.rpartition(":")
+    if kind not in ("", "tx") or not number.isascii() or not number.isdigit():
+        raise DataError(
+            f"'{decision}' is no decision id.",
+            hint="Give a log position such as 1234, or tx:TRANSACTION_ID.",
+        )
+    if kind == "":
+        return int(number)
+    for position, outcome in reversed(context.open_journal().find(int(number))):
+        if orjson.loads(outcome)["outcome"] == "decision":
+            return position
+    raise DataError(f"Nothing was decided about transaction {number}.")

@@ -1,0 +1,239 @@
+"""Run: a raw file in; clean data, a proven model, decisions of the last days and a scorecard out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.engine import Engine
+from zaslon.flows.context import Context, Stopwatch
+from zaslon.flows.decide import DecideReport, decide_records, records_of_days
+from zaslon.flows.featurise import Day
+from zaslon.flows.home import engine_at, keep_champion
+from zaslon.flows.report import log_to_tracker, make_report
+from zaslon.flows.train import (
+    Samples,
+    Trained,
+    collect_samples,
+    fit,
+    time_split,
+    train_and_evaluate,
+)
+from zaslon.intake import CleanReport, clean_days, clean_files, read_clean_day
+from zaslon.labels.feedback import DelayedLabels
+from zaslon.models.metrics import Evaluation, evaluate
+from zaslon.models.train import TrainSettings
+from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard
+
+DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
+
+
+@dataclass
+class RunReport:
+    """Everything that a run found out; `to_json_dict` uses the names of every command."""
+
+    clean: CleanReport
+    trained: Trained
+    decided: DecideReport
+    scorecard: Scorecard
+    by_delay: dict[str, Evaluation]
+    seconds: dict[str, float]
+    paths: dict[str, str] = field(default_factory=dict)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        cleaned = self.clean.to_json_dict()
+        evaluation = self.trained.evaluation.to_json_dict()
+        return {
+            **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected")},
+            **evaluation,
+            **self.decided.to_json_dict(),
+            "label_delay": {k: _delay_row(v) for k, v in self.by_delay.items()},
+            "scorecard": self.scorecard.to_json_dict(),
+            "seconds": self.seconds,
+            "paths": self.paths,
+        }
+
+
+def run(
+    context: Context,
+    sources: Sequence[str],
+    *,
+    compare_delays: bool = True,
+    train_settings: TrainSettings | None = None,
+) -> RunReport:
+    """The whole job on one machine. See `docs/start.md`."""
+    watch = Stopwatch()
+    settings = train_settings or TrainSettings(
+        seed=context.options.seed, threads=context.options.threads
+    )
+    with watch.stage("clean"):
+        cleaned = _clean(context, sources)
+    days = clean_days(context.home / "clean", context.catalogue)
+    delay = context.options.label_delay_seconds
+    split = time_split(context, days, delay)
+    _fresh_log(context)
+    with watch.stage("features"):
+        samples = _collect(context, days, delay, split.test[0])
+    with watch.stage("train"):
+        trained = train_and_evaluate(context, samples, settings)
+        keep_champion(context, trained.model, trained.policy)
+    with watch.stage("decide"):
+        decided = decide_days(context, trained, days, split.test[0], delay)
+    by_delay: dict[str, Evaluation] = {}
+    if compare_delays:
+        with watch.stage("label_delays"):
+            by_delay = _by_delay(context, days, settings, trained)
+    scorecard = _scorecard(context, trained, decided, by_delay)
+    with watch.stage("report"):
+        paths = make_report(context, trained, scorecard, by_delay, cleaned, decided)
+        paths.update(log_to_tracker(context, trained, settings, paths))
+    return RunReport(cleaned, trained, decided, scorecard, by_delay, watch.seconds, paths)
+
+
+def _clean(context: Context, sources: Sequence[str]) -> CleanReport:
+    context.progress.start("clean", None)
+    options = context.options
+    return clean_files(
+        sources, context.home / "clean", context.catalogue, key=context.key,
+        chunk_bytes=options.chunk_bytes, repeat_filter_bytes=options.repeat_filter_bytes,
+        progress=context.progress.advance,
+    )  # fmt: skip
+
+
+def _fresh_log(context: Context) -> None:
+    """A run begins its own log: what an earlier run decided is put aside, never overwritten."""
+    journal = context.home / "journal.db"
+    if not journal.exists():
+        shutil.rmtree(context.home / "snapshots", ignore_errors=True)
+        return
+    number = 1
+    while (context.home / f"log-{number}").exists():
+        number += 1
+    aside = context.home / f"log-{number}"
+    aside.mkdir()
+    for path in (*context.home.glob("journal.db*"), context.home / "snapshots"):
+        if path.exists():
+            path.rename(aside / path.name)
+
+
+def _collect(context: Context, days: Sequence[Day], delay: int, decide_from: int) -> Samples:
+    """Samples of all periods; the state before the first decided day becomes the log's beginning."""
+    snapshots = context.open_snapshots()
+
+    def keep_state(day: int, engine: Engine) -> None:
+        if day == decide_from:
+            engine.save(snapshots)
+
+    context.progress.start("features", None)
+    return collect_samples(context, days, label_delay_seconds=delay, before_day=keep_state)
+
+
+def decide_days(
+    context: Context, trained: Trained, days: Sequence[Day], first_day: int, delay: int
+) -> DecideReport:
+    """Decide the days from `first_day` on through the engine, into log and store."""
+    last = [day for day in days if day[0] >= first_day]
+    before = [day for day in days if day[0] < first_day]
+    snapshots, journal = context.open_snapshots(), context.open_journal()
+    past = engine_at(context, context.catalogue, snapshots, 0)
+    engine = Engine(
+        context.catalogue, key=context.key, model=trained.model, policy=trained.policy,
+        history=past.history,
+    )  # fmt: skip
+    feedback = _labels_under_way(context, before, delay)
+    context.progress.start("decide", None)
+    return decide_records(
+        engine, journal, snapshots, records_of_days(context, last, feedback),
+        f"clean:{day_text(first_day)}",
+        snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
+    )  # fmt: skip
+
+
+def _labels_under_way(context: Context, before: Sequence[Day], delay: int) -> DelayedLabels:
+    """Labels of earlier days that had not arrived when the first decided day began."""
+    feedback = DelayedLabels(delay)
+    if before:
+        begin = (before[-1][0] + 1) * SECONDS_PER_DAY
+        for day, path in before:
+            if (day + 1) * SECONDS_PER_DAY + delay > begin:
+                feedback.add(read_clean_day(path, context.catalogue))
+        feedback.due(begin)
+    return feedback
+
+
+def _by_delay(
+    context: Context, days: Sequence[Day], settings: TrainSettings, trained: Trained
+) -> dict[str, Evaluation]:
+    """What faster confirmation is worth: the same periods, features and training at other delays."""
+    found: dict[str, Evaluation] = {}
+    options = context.options
+    for delay in DELAYS_COMPARED_SECONDS:
+        name = _delay_text(delay)
+        if delay == options.label_delay_seconds:
+            found[name] = trained.evaluation
+            continue
+        context.progress.start(f"labels after {name}", None)
+        try:
+            samples = collect_samples(
+                context, days, label_delay_seconds=delay, split=trained.samples.split
+            )
+            model, policy, chosen = fit(context, samples, settings)
+        except DataError:
+            continue
+        test = samples.test
+        found[name] = evaluate(
+            model.score(test.x), test.is_fraud, test.amount_minor, test.weight,
+            test.event_time_seconds, test.customer_key, test.scenario,
+            chosen.review, chosen.block, seed=options.seed, replicates=0,
+        )  # fmt: skip
+    return found
+
+
+def _delay_text(seconds: int) -> str:
+    hours = seconds // 3600
+    return f"{hours} hours" if hours < 24 else f"{hours // 24} day{'s' if hours >= 48 else ''}"
+
+
+def _delay_row(evaluation: Evaluation) -> dict[str, Any]:
+    values = evaluation.to_json_dict()
+    return {k: values[k] for k in ("recall", "false_positive_rate", "roc_auc", "pr_auc")}
+
+
+def _scorecard(
+    context: Context, trained: Trained, decided: DecideReport, by_delay: dict[str, Evaluation]
+) -> Scorecard:
+    options, values = context.options, trained.evaluation.to_json_dict()
+    least = next(iter(by_delay), None)
+    return make_scorecard(
+        Goals(
+            options.missed_frauds_max, options.false_positive_rate_max,
+            round(options.loss_per_month_max * 10**context.catalogue.minor_digits),
+        ),
+        Reached(
+            recall=values["recall"], precision=values["precision"],
+            false_positive_rate=values["false_positive_rate"], roc_auc=values["roc_auc"],
+            loss_minor_per_month=values["loss_minor_per_month"],
+            unseeable_share=trained.unseeable_share,
+            recall_at_least_delay=(least, by_delay[least].to_json_dict()["recall"]) if least else None,
+            transactions_per_second=decided.decisions_per_second or None,
+        ),
+        currency=context.catalogue.currency, minor_digits=context.catalogue.minor_digits,
+    )  # fmt: skip
+
+
+def free_space_for(context: Context, path: Path) -> None:
+    """Raise before work begins where the home cannot hold the intermediate files of `path`."""
+    if not path.is_file():
+        return
+    needed, free = path.stat().st_size * 3, shutil.disk_usage(context.home).free
+    if free < needed:
+        raise ZaslonError(
+            f"'{context.home}' has {free >> 20} MiB free; '{path}' needs about {needed >> 20} MiB.",
+            hint="Name another home with --home.",
+        )

@@ -1,0 +1,89 @@
+"""Clean transactions and labels as records again: what a file's rows look like in the log.
+
+A record made here and cleaned gives back the same transaction, flags and all, so decisions about
+files take the one path that every other door takes. Text identifiers are written as their
+pseudonyms, `key:` and sixteen hex digits: the log of a file never holds the originals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from zaslon.domain.catalogue import Catalogue, SourceField
+from zaslon.domain.events import Labels, Transactions
+
+PSEUDONYM_PREFIX = "key:"
+
+
+def transaction_records(transactions: Transactions, catalogue: Catalogue) -> list[bytes]:
+    """One JSON object per transaction, fields by the catalogue's names."""
+    parts = [
+        (f'"{field.name}":', texts)
+        for field in catalogue.fields
+        if (texts := _texts(field, transactions, catalogue)) is not None
+    ]
+    template = "{{" + ",".join(name + "{}" for name, _ in parts) + "}}"
+    return [template.format(*row).encode() for row in zip(*(texts for _, texts in parts), strict=True)]
+
+
+def _texts(
+    field: SourceField, transactions: Transactions, catalogue: Catalogue
+) -> list[Any] | None:
+    """The values of one field as JSON, or None where the field says nothing more."""
+    if field.role == "transaction_id":
+        return transactions.transaction_id.tolist()
+    if field.role == "amount":
+        return _amounts(transactions, catalogue.minor_digits)
+    if field.role == "event_time":
+        return _times(field, transactions, catalogue)
+    if field.role == "entity":
+        assert field.entity is not None
+        keys = transactions.entity_keys[field.entity].tolist()
+        if field.type == "text":
+            return [f'"{PSEUDONYM_PREFIX}{key & 0xFFFFFFFFFFFFFFFF:016x}"' for key in keys]
+        return keys
+    if field.role == "number":
+        return [np.format_float_positional(v) for v in transactions.numbers[field.name]]
+    if field.role == "elapsed_seconds":
+        disagrees = _flag(transactions, catalogue, "elapsed_disagrees")
+        return ["-1" if bad else "null" for bad in disagrees.tolist()] if disagrees.any() else None
+    return None  # answers come back as labels, not with the transaction
+
+
+def _amounts(transactions: Transactions, minor_digits: int) -> list[str]:
+    scale = 10**minor_digits
+    signs = np.where(transactions.amount_minor < 0, "-", "").tolist()
+    whole, part = np.divmod(np.abs(transactions.amount_minor), scale)
+    if minor_digits == 0:
+        return [f"{s}{w}" for s, w in zip(signs, whole.tolist(), strict=True)]
+    return [
+        f"{s}{w}.{p:0{minor_digits}d}"
+        for s, w, p in zip(signs, whole.tolist(), part.tolist(), strict=True)
+    ]
+
+
+def _times(field: SourceField, transactions: Transactions, catalogue: Catalogue) -> list[str]:
+    if field.format == "epoch_seconds":
+        return [str(t) for t in transactions.event_time_seconds.tolist()]
+    moments = np.datetime_as_string(transactions.event_time_seconds.astype("datetime64[s]"))
+    dropped = _flag(transactions, catalogue, "fraction_of_second_dropped").tolist()
+    return [
+        f'"{m[:10]} {m[11:]}{".5" if d else ""}"' for m, d in zip(moments.tolist(), dropped, strict=True)
+    ]
+
+
+def _flag(
+    transactions: Transactions, catalogue: Catalogue, name: str
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    bit = np.uint32(catalogue.flag_names.index(name))
+    return (transactions.flags >> bit & np.uint32(1)).astype(np.bool_)
+
+
+def label_records(labels: Labels) -> list[bytes]:
+    """One JSON object per label."""
+    return [
+        b'{"transaction_id":%d,"is_fraud":%s}' % (i, b"true" if fraud else b"false")
+        for i, fraud in zip(labels.transaction_id.tolist(), labels.is_fraud.tolist(), strict=True)
+    ]

@@ -1,0 +1,232 @@
+"""Samples to train and evaluate on, and the split in time that keeps the future out of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.errors import DataError
+from zaslon.domain.time import SECONDS_PER_DAY, day_text
+
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Transactions with their features and answers, n of them. All arrays are in the same order.
+
+    Attributes:
+        names: feature names, F of them, in the order of the columns.
+        x: float32[n, F], the features as the engine served them, NaN where there is no value.
+        is_fraud: int8[n], 0 or 1.
+        weight: float32[n], how many transactions each stands for: 1 / its sampling rate.
+        event_time_seconds: int64[n], seconds since 1970.
+        amount_minor: int64[n].
+        transaction_id: int64[n].
+        customer_key: int64[n], whose card it is.
+        scenario: int8[n], the simulator's fraud scenario, -1 where unknown.
+
+    Raises:
+        DataError: arrays of different lengths, or an answer that is neither 0 nor 1.
+    """
+
+    names: tuple[str, ...]
+    x: Float32
+    is_fraud: NDArray[np.int8]
+    weight: Float32
+    event_time_seconds: Int64
+    amount_minor: Int64
+    transaction_id: Int64
+    customer_key: Int64
+    scenario: NDArray[np.int8]
+
+    def __post_init__(self) -> None:
+        """Check that the arrays belong together."""
+        if self.x.ndim != 2 or self.x.shape[1] != len(self.names):
+            raise DataError(
+                f"The feature matrix has shape {self.x.shape}, but there are {len(self.names)} feature names."
+            )
+        for name in _PER_ROW[1:]:
+            if len(getattr(self, name)) != len(self.x):
+                raise DataError(
+                    f"The sample has {len(self.x)} rows of features, "
+                    f"but {len(getattr(self, name))} values of {name}."
+                )
+        if not np.isin(self.is_fraud, (0, 1)).all():
+            raise DataError(
+                "Some answers in the sample are neither fraud (1) nor good (0).",
+                hint="Leave out transactions whose label is not known yet.",
+            )
+        if not (np.isfinite(self.weight) & (self.weight > 0)).all():
+            raise DataError("Some weights in the sample are not positive numbers.")
+
+    def __len__(self) -> int:
+        """How many transactions."""
+        return len(self.x)
+
+    @property
+    def frauds(self) -> int:
+        """How many of the transactions are frauds, not weighted."""
+        return int(np.count_nonzero(self.is_fraud))
+
+    def take(self, chosen: Int64 | NDArray[np.bool_] | slice) -> Sample:
+        """The chosen rows, in the order given."""
+        return Sample(self.names, *(getattr(self, name)[chosen] for name in _PER_ROW))
+
+    def in_days(self, days: Days) -> Sample:
+        """The rows whose event time lies in `days`."""
+        return self.take(days.contain(self.event_time_seconds))
+
+    @staticmethod
+    def concatenate(parts: Sequence[Sample]) -> Sample:
+        """All rows of `parts`, in order.
+
+        Raises:
+            DataError: there are no parts, or their features differ.
+        """
+        if not parts:
+            raise DataError("There is nothing to put together: no part of a sample was given.")
+        for part in parts:
+            check_names(part.names, parts[0].names)
+        return Sample(
+            parts[0].names, *(np.concatenate([getattr(p, name) for p in parts]) for name in _PER_ROW)
+        )
+
+
+_PER_ROW = tuple(field.name for field in fields(Sample) if field.name != "names")
+
+
+def check_names(given: Sequence[str], expected: Sequence[str]) -> None:
+    """Check that features are the expected ones in the expected order.
+
+    Raises:
+        DataError: names the first difference.
+    """
+    if len(given) != len(expected):
+        odd = sorted(set(expected) ^ set(given))
+        raise DataError(
+            f"{len(given)} features were given, {len(expected)} are expected"
+            + (f"; '{odd[0]}' is on one side only." if odd else ".")
+        )
+    for column, (name, wanted) in enumerate(zip(given, expected, strict=True)):
+        if name != wanted:
+            raise DataError(
+                f"Feature {column} is '{name}', expected is '{wanted}': "
+                "features must be the same in the same order."
+            )
+
+
+def sample_good(sample: Sample, share: float, seed: int) -> Sample:
+    """All frauds and a `share` of the good transactions, whose weights undo the sampling.
+
+    Whether a transaction is kept depends on its id and the seed alone: not on the order, the
+    batch or the machine. The same share and seed keep the same transactions of any part.
+
+    Args:
+        sample: what to draw from; it may have been sampled before with another seed.
+        share: over 0, at most 1.
+        seed: any integer.
+
+    Raises:
+        DataError: `share` is out of range.
+    """
+    if not 0 < share <= 1:
+        raise DataError(f"The share of good transactions to keep is {share}.", hint="Choose 0 < share <= 1.")
+    if share == 1:
+        return sample
+    kept = sample.take((sample.is_fraud == 1) | keep_by_id(sample.transaction_id, share, seed))
+    weight = np.where(kept.is_fraud == 1, kept.weight, kept.weight / np.float32(share))
+    return replace(kept, weight=weight.astype(np.float32))
+
+
+def keep_by_id(transaction_id: Int64, share: float, seed: int) -> NDArray[np.bool_]:
+    """bool[n]: whether each transaction is among the `share` that a seed keeps."""
+    return _mixed(transaction_id, seed) < np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
+
+
+def _mixed(transaction_id: Int64, seed: int) -> NDArray[np.uint64]:
+    """Steele, Lea and Flood's SplitMix64 finaliser (OOPSLA 2014) of id and seed, uint64[n]."""
+    start = (seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    mixed = transaction_id.astype(np.uint64) * np.uint64(0xD1342543DE82EF95) + np.uint64(start)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Days:
+    """Consecutive days, both ends included, as day numbers since 1970-01-01."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        """How many days."""
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        """`2018-07-25 … 2018-07-31`."""
+        return f"{day_text(self.first)} … {day_text(self.last)}"
+
+    def contain(self, event_time_seconds: Int64) -> NDArray[np.bool_]:
+        """bool[n]: which event times lie in these days."""
+        day = event_time_seconds // SECONDS_PER_DAY
+        return (day >= self.first) & (day <= self.last)
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """Periods to train, validate and test on, in this order and apart by the label delay.
+
+    When a transaction of a later period happens, every label of the period before it is known:
+    the gap is as long as a label takes to arrive.
+    """
+
+    train: Days
+    validation: Days
+    test: Days
+
+    @staticmethod
+    def of(
+        first_day: int,
+        last_day: int,
+        *,
+        delay_days: int,
+        validation_days: int,
+        test_days: int,
+        train_days_min: int = 1,
+    ) -> TimeSplit:
+        """Split the days first_day … last_day: the newest to test on, the oldest to train on.
+
+        Args:
+            first_day, last_day: day numbers, both included.
+            delay_days: days until a label is known, 0 or more; rounded up to whole days.
+            validation_days, test_days: 1 or more.
+            train_days_min: at least so many days must be left to train on.
+
+        Raises:
+            DataError: too few days, saying how many are needed.
+        """
+        if min(validation_days, test_days, train_days_min) < 1 or delay_days < 0:
+            raise DataError(
+                f"Periods of {train_days_min}, {validation_days} and {test_days} days with a delay of "
+                f"{delay_days} days cannot be made.",
+                hint="Each period needs at least one day and the delay cannot be negative.",
+            )
+        needed = train_days_min + validation_days + test_days + 2 * delay_days
+        days = last_day - first_day + 1
+        if days < needed:
+            raise DataError(
+                f"The data span {max(days, 0)} days, but {needed} are needed: at least {train_days_min} to "
+                f"train, {delay_days} until their labels are known, {validation_days} to validate, "
+                f"{delay_days} until theirs are known and {test_days} to test.",
+                hint="Give more days, or choose shorter periods or a shorter label delay.",
+            )
+        test = Days(last_day - test_days + 1, last_day)
+        validation_last = test.first - delay_days - 1
+        validation = Days(validation_last - validation_days + 1, validation_last)
+        return TimeSplit(Days(first_day, validation.first - delay_days - 1), validation, test)

@@ -1,0 +1,220 @@
+"""Training: gradient-boosted trees (LightGBM), stopped by validation, then calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zaslon.domain.errors import DataError
+from zaslon.models.calibration import calibrate, no_calibration
+from zaslon.models.dataset import Sample, check_names
+from zaslon.models.model import Model, ModelFacts
+
+# Fewer frauds than this make the validation curve noise: then the fixed number of rounds is used.
+FRAUDS_TO_STOP_BY = 100
+EVALUATE_EVERY_ROUNDS = 5
+SMOOTHED_EVALUATIONS = 5
+
+Progress = Callable[[int, int], None]
+
+
+class TrainSettings(BaseModel):
+    """How to train. The defaults were chosen on weeks that no result is quoted for.
+
+    `fine_bins` gives features more histogram bins than the others' `bins`: a cut through an
+    amount must be placed to the coin, which 255 bins cannot.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rounds: int = Field(150, ge=1, le=10_000, description="trees, where validation cannot tell")
+    rounds_max: int = Field(400, ge=1, le=10_000, description="most trees, where it can")
+    patience_rounds: int = Field(60, ge=1, description="rounds without progress until it stops")
+    learning_rate: float = Field(0.05, gt=0, le=1)
+    leaves: int = Field(31, ge=2, le=1024, description="leaves of a tree")
+    depth_max: int = Field(-1, ge=-1, le=64, description="depth of a tree, -1 for any")
+    leaf_rows_min: int = Field(20, ge=1, description="rows in a leaf")
+    l2: float = Field(1.0, ge=0, description="pull of the leaves towards zero")
+    feature_share: float = Field(1.0, gt=0, le=1, description="share of features tried by a tree")
+    bins: int = Field(255, ge=2, le=65_535)
+    fine_bins: Mapping[str, int] = Field({"amount": 4095}, description="bins by feature")
+    seed: int = Field(42, ge=0, lt=2**31)
+    threads: int = Field(2, ge=1, le=256, description="results do not depend on it")
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> TrainSettings:
+        """Settings from plain values.
+
+        Raises:
+            DataError: names the setting and what was expected.
+        """
+        try:
+            return TrainSettings.model_validate(dict(values))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise DataError(f"The training settings cannot be used: {problems}.") from error
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What training gave.
+
+    Attributes:
+        model: ready to score.
+        rounds: its number of trees.
+        stopped_by: `validation`, or `settings` where it could not tell.
+        curve: (rounds, average precision on validation); empty without validation.
+    """
+
+    model: Model
+    rounds: int
+    stopped_by: str
+    curve: tuple[tuple[int, float], ...]
+
+
+def train(
+    sample: Sample,
+    validation: Sample | None,
+    settings: TrainSettings | None = None,
+    *,
+    facts: ModelFacts | None = None,
+    progress: Progress | None = None,
+) -> TrainedModel:
+    """Train on one period; stop and calibrate on a later one.
+
+    The number of trees is where the smoothed average precision on validation is highest; with
+    fewer than `FRAUDS_TO_STOP_BY` frauds there, or without it, `settings.rounds`. The same
+    arguments give the same bytes.
+
+    Args:
+        sample: to train on, its weights undo sampling.
+        validation: later transactions with the same features, or None; then the scores are the
+            trees' own probabilities.
+        settings: None for the defaults.
+        facts: what is to be noted in the model; rows, frauds and settings are added.
+        progress: told (rounds done, rounds at most) after every round.
+
+    Raises:
+        DataError: a period without frauds or without good transactions, or other features.
+    """
+    settings = settings or TrainSettings()
+    _check_classes(sample, "train")
+    if validation is not None:
+        check_names(validation.names, sample.names)
+        _check_classes(validation, "validate")
+    usable = validation if validation is not None and validation.frauds >= FRAUDS_TO_STOP_BY else None
+    booster, curve = _boost(sample, usable, settings, progress)
+    rounds = _best_round(curve, settings) if curve else booster.current_iteration()
+    model = _assemble(booster.model_to_string(num_iteration=rounds), sample, settings, facts)
+    if validation is not None:
+        raw = model.raw_score(validation.x)
+        calibration = calibrate(raw, validation.is_fraud, validation.weight, settings.seed)
+        model = Model(model.names, model.trees, calibration, model.facts, model.threads)
+    return TrainedModel(model, rounds, "validation" if curve else "settings", tuple(curve))
+
+
+def _check_classes(sample: Sample, purpose: str) -> None:
+    frauds = sample.frauds
+    if frauds == 0 or frauds == len(sample):
+        missing = "frauds" if frauds == 0 else "good transactions"
+        raise DataError(
+            f"There are no {missing} among the {len(sample)} transactions to {purpose} on.",
+            hint="Take a longer period, or check that the labels arrived.",
+        )
+
+
+def _boost(
+    sample: Sample, validation: Sample | None, settings: TrainSettings, progress: Progress | None
+) -> tuple[lightgbm.Booster, list[tuple[int, float]]]:
+    """Boost until validation makes no progress for `patience_rounds`, or all rounds are done."""
+    booster = lightgbm.Booster(_parameters(sample.names, settings), _dataset(sample, settings))
+    rounds_max = settings.rounds
+    if validation is not None:
+        booster.add_valid(_dataset(validation, settings, booster.train_set), "validation")
+        rounds_max = settings.rounds_max
+    curve: list[tuple[int, float]] = []
+    for done in range(1, rounds_max + 1):
+        finished = booster.update()
+        if progress is not None:
+            progress(done, rounds_max)
+        if validation is not None and done % EVALUATE_EVERY_ROUNDS == 0:
+            curve.append((done, float(booster.eval_valid()[0][2])))
+            if done - _best_round(curve, settings) >= settings.patience_rounds:
+                break
+        if finished:
+            break
+    return booster, curve
+
+
+def _best_round(curve: list[tuple[int, float]], settings: TrainSettings) -> int:
+    """The round of the highest average precision after a moving mean: one lucky tree is no reason."""
+    values = np.array([value for _, value in curve])
+    half = SMOOTHED_EVALUATIONS // 2
+    padded = np.pad(values, half, mode="edge")
+    smooth = np.convolve(padded, np.ones(SMOOTHED_EVALUATIONS) / SMOOTHED_EVALUATIONS, "valid")
+    return curve[int(np.argmax(smooth))][0]
+
+
+def _dataset(
+    sample: Sample, settings: TrainSettings, reference: lightgbm.Dataset | None = None
+) -> lightgbm.Dataset:
+    return lightgbm.Dataset(
+        sample.x,
+        sample.is_fraud.astype(np.float32),
+        weight=sample.weight,
+        feature_name=[f"f{i}" for i in range(len(sample.names))],
+        reference=reference,
+        params=_parameters(sample.names, settings),
+        free_raw_data=True,
+    )
+
+
+def _parameters(names: tuple[str, ...], settings: TrainSettings) -> dict[str, Any]:
+    return {
+        "objective": "binary",
+        "metric": "average_precision",
+        "learning_rate": settings.learning_rate,
+        "num_leaves": settings.leaves,
+        "max_depth": settings.depth_max,
+        "min_data_in_leaf": settings.leaf_rows_min,
+        "lambda_l2": settings.l2,
+        "feature_fraction": settings.feature_share,
+        "max_bin_by_feature": [settings.fine_bins.get(name, settings.bins) for name in names],
+        "min_data_in_bin": 1,
+        "bin_construct_sample_cnt": 1_000_000,
+        "feature_pre_filter": False,
+        "seed": settings.seed,
+        "num_threads": settings.threads,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+
+
+def _assemble(
+    trees: str, sample: Sample, settings: TrainSettings, facts: ModelFacts | None
+) -> Model:
+    noted = Model(sample.names, _without_parameters(trees), no_calibration(), facts or ModelFacts())
+    noted = noted.with_facts(
+        train_rows=len(sample),
+        train_frauds=sample.frauds,
+        settings=settings.model_dump(mode="json", exclude={"threads"}),
+    )
+    return Model(noted.names, noted.trees, noted.calibration, noted.facts, settings.threads)
+
+
+def _without_parameters(trees: str) -> str:
+    """The trees without LightGBM's list of parameters, which names the number of threads."""
+    begin, end = trees.find("\nparameters:"), trees.find("end of parameters")
+    return trees if begin < 0 or end < 0 else trees[:begin] + trees[end + len("end of parameters") :]
+
+
+def weighted_frauds(sample: Sample) -> NDArray[np.float64]:
+    """float64[2]: weight of the good transactions and of the frauds."""
+    return np.bincount(sample.is_fraud, sample.weight, 2)

@@ -1,0 +1,142 @@
+"""The scorecard: each business goal, its target, what was reached, and why where it was not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.money import amount_text
+
+
+@dataclass(frozen=True)
+class Goals:
+    """The targets. Rates are shares; the loss is in minor units per 30 days."""
+
+    missed_frauds_max: float = 0.02
+    false_positive_rate_max: float = 0.05
+    loss_minor_per_month_max: int = 50_000_000
+    transactions_per_second_min: float = 400.0
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What the test period showed.
+
+    Attributes:
+        recall, precision, false_positive_rate, roc_auc: shares; precision NaN if nothing stopped.
+        loss_minor_per_month: money of missed frauds, 30 days.
+        unseeable_share: share of the frauds that had no evidence when they happened (an ordinary
+            amount, no known fraud of that customer or terminal), or None if it was not measured.
+        recall_at_least_delay: recall with the shortest label delay measured, or None.
+        transactions_per_second: decided through the engine, log and store included; None if not
+            measured.
+    """
+
+    recall: float
+    precision: float
+    false_positive_rate: float
+    roc_auc: float
+    loss_minor_per_month: float
+    unseeable_share: float | None = None
+    recall_at_least_delay: tuple[str, float] | None = None
+    transactions_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class ScorecardRow:
+    """One goal as it is printed. `met` is None where there is no target or no measurement."""
+
+    goal: str
+    target: str
+    reached: str
+    met: bool | None
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """All goals of a period."""
+
+    rows: tuple[ScorecardRow, ...]
+
+    def to_json_dict(self) -> list[dict[str, Any]]:
+        """Plain values."""
+        return [asdict(row) for row in self.rows]
+
+
+def make_scorecard(
+    goals: Goals, reached: Reached, *, currency: str, minor_digits: int
+) -> Scorecard:
+    """Compare what was reached with the goals; a goal out of reach says why."""
+    missed = 1 - reached.recall
+    loss = round(reached.loss_minor_per_month)
+    missed_met = missed <= goals.missed_frauds_max
+    loss_met = loss <= goals.loss_minor_per_month_max
+    reason = "" if missed_met and loss_met else _why_out_of_reach(goals, reached)
+    rows = [
+        ScorecardRow(
+            "Frauds missed", f"≤ {goals.missed_frauds_max:.1%}", f"{missed:.1%}", missed_met,
+            "" if missed_met else reason,
+        ),
+        ScorecardRow(
+            "Good transactions stopped", f"≤ {goals.false_positive_rate_max:.1%}",
+            f"{reached.false_positive_rate:.2%}",
+            reached.false_positive_rate <= goals.false_positive_rate_max,
+        ),
+        ScorecardRow(
+            "Customers' loss in 30 days",
+            f"≤ {amount_text(goals.loss_minor_per_month_max, minor_digits)} {currency}",
+            f"{amount_text(loss, minor_digits)} {currency}", loss_met,
+            "" if loss_met else "The same frauds that are missed above.",
+        ),
+        ScorecardRow("Precision of what is stopped", "high", f"{reached.precision:.1%}", None),
+        ScorecardRow("ROC-AUC", "high", f"{reached.roc_auc:.3f}", None),
+    ]  # fmt: skip
+    if reached.transactions_per_second is not None:
+        rows.append(
+            ScorecardRow(
+                "Transactions decided per second",
+                f"≥ {goals.transactions_per_second_min:.0f}",
+                f"{reached.transactions_per_second:,.0f}",
+                reached.transactions_per_second >= goals.transactions_per_second_min,
+                "one engine on this machine, log and store included",
+            )
+        )
+    return Scorecard(tuple(rows))
+
+
+def _why_out_of_reach(goals: Goals, reached: Reached) -> str:
+    parts = []
+    if reached.unseeable_share is not None and reached.unseeable_share > goals.missed_frauds_max:
+        parts.append(
+            f"{reached.unseeable_share:.1%} of the frauds had no evidence when they happened: an "
+            "ordinary amount, and no fraud of that customer or terminal known yet."
+        )
+    if reached.recall_at_least_delay is not None:
+        delay, recall = reached.recall_at_least_delay
+        if recall > reached.recall:
+            parts.append(f"With labels after {delay} the recall is {recall:.1%}.")
+    return " ".join(parts) or "See the report for which frauds are missed."
+
+
+def unseeable_share(
+    known_frauds: Sequence[NDArray[np.float32]],
+    ordinary: NDArray[np.bool_],
+    weight: NDArray[np.float32],
+) -> float:
+    """Weighted share of frauds without evidence: an ordinary amount and no known fraud anywhere.
+
+    Args:
+        known_frauds: float32[n] for each entity, frauds known when the fraud happened.
+        ordinary: bool[n], whether its amount was ordinary for the customer.
+        weight: float32[n].
+    """
+    blind = ordinary.copy()
+    for known in known_frauds:
+        blind &= ~(known > 0)
+    total = float(weight.sum())
+    return float(weight[blind].sum()) / total if total else 0.0

@@ -1,0 +1,128 @@
+"""The documents are complete and true: what exists is described, what is described exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from zaslon.domain.rejections import Reason
+from zaslon.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md")
+    for path in ROOT.glob(pattern)
+)  # fmt: skip
+RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+
+def _read(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def _headings(text: str) -> list[int]:
+    """Levels of a document's headings, in order."""
+    without_blocks = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [len(found) for found in re.findall(r"^(#+) ", without_blocks, re.MULTILINE)]
+
+
+def _blocks(text: str) -> list[str]:
+    return re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def _links(text: str) -> list[str]:
+    without_blocks = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", without_blocks)
+
+
+def test_every_rejection_reason_is_described_in_the_order_of_precedence() -> None:
+    described = re.findall(r"^## `(\w+)`$", _read("docs/reference/rejections.md"), re.MULTILINE)
+    assert described == [reason.code for reason in Reason if reason is not Reason.ACCEPTED]
+
+
+def test_every_rejection_reason_says_what_to_do() -> None:
+    sections = re.split(r"^## ", _read("docs/reference/rejections.md"), flags=re.MULTILINE)[1:]
+    assert [s.split("\n", 1)[0] for s in sections if "**What to do.**" not in s] == []
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    rows = re.findall(
+        r"^\| `ZASLON_(\w+)` \| (.+?) \| (.+?) \|$", _read("docs/reference/settings.md"), re.MULTILINE
+    )
+    expected = [
+        (name.upper(), "none" if field.default is None else f"`{field.default}`", field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+    assert rows == expected
+
+
+def test_every_make_target_is_explained_to_people() -> None:
+    targets = re.findall(r"^([a-z]+):.*## ", _read("Makefile"), re.MULTILINE)
+    assert "demo" in targets
+    told = _read("README.md") + _read("CONTRIBUTING.md")
+    assert [target for target in targets if f"make {target}" not in told] == []
+
+
+def test_every_package_stands_in_the_architecture() -> None:
+    source = ROOT / "src" / "zaslon"
+    packages = {path.parent.relative_to(source).as_posix() for path in source.glob("*/**/__init__.py")}
+    modules = {path.name for path in source.glob("*.py")} - {"__init__.py"}
+    text = _read("ARCHITECTURE.md")
+    missing = [p for p in packages if f"`{p}/`" not in text] + [m for m in modules if f"`{m}`" not in text]
+    assert missing == []
+
+
+def test_every_folder_that_the_architecture_names_exists() -> None:
+    named = re.findall(r"^\| `([a-z/]+)/` \|", _read("ARCHITECTURE.md"), re.MULTILINE)
+    assert len(named) > 10
+    known = [ROOT, ROOT / "src" / "zaslon"]
+    assert [n for n in named if not any((base / n).is_dir() for base in known)] == []
+
+
+def test_the_two_readmes_have_the_same_headings_and_the_same_blocks() -> None:
+    english, russian = _read("README.md"), _read("README.ru.md")
+    assert _headings(english) == _headings(russian)
+    assert _blocks(english) == _blocks(russian)
+    assert _blocks(english), "the reader is shown no command"
+
+
+def test_the_two_readmes_have_the_same_tables_and_link_to_the_same_places() -> None:
+    english, russian = _read("README.md"), _read("README.ru.md")
+    for pattern in (r"^\| `([^`]+)`", r"^\d\. ", r"^- "):
+        assert len(re.findall(pattern, english, re.MULTILINE)) == len(
+            re.findall(pattern, russian, re.MULTILINE)
+        ), pattern
+    to_each_other = {"README.md", "README.ru.md"}
+    assert set(_links(english)) - to_each_other == set(_links(russian)) - to_each_other
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for link in _links(document.read_text("utf-8")):
+        if link.startswith(("http://", "https://", "#")):
+            continue
+        assert (document.parent / link.split("#", 1)[0]).exists(), link
+
+
+def test_decision_records_are_numbered_without_gaps_and_listed() -> None:
+    assert [int(path.name[:4]) for path in RECORDS] == list(range(len(RECORDS)))
+    index = _read("docs/decisions/README.md")
+    assert [path.name for path in RECORDS if f"({path.name})" not in index] == []
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
+def test_a_decision_record_follows_the_template(record: Path) -> None:
+    text = record.read_text("utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Why", "Consequences"]
+    assert re.search(r"^- \*\*Status:\*\* (proposed|accepted|replaced by)", text, re.MULTILINE)
+    assert "**Where:**" in text
+    assert text.count("\n") <= 60
+
+
+def test_the_newest_version_has_an_entry_in_the_changelog() -> None:
+    version = re.search(r'^version = "(.+)"$', _read("pyproject.toml"), re.MULTILINE)
+    assert version is not None
+    assert f"## [{version[1]}]" in _read("CHANGELOG.md") or "## [Unreleased]" in _read("CHANGELOG.md")
