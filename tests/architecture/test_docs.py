@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from zaslon.domain.errors import ZaslonError
 from zaslon.domain.rejections import Reason
+from zaslon.entrypoints.cli import app
 from zaslon.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,3 +128,32 @@ def test_the_newest_version_has_an_entry_in_the_changelog() -> None:
     version = re.search(r'^version = "(.+)"$', _read("pyproject.toml"), re.MULTILINE)
     assert version is not None
     assert f"## [{version[1]}]" in _read("CHANGELOG.md") or "## [Unreleased]" in _read("CHANGELOG.md")
+
+
+def _commands() -> list[str]:
+    return [
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if command.callback is not None
+    ]
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ru.md"])
+def test_every_command_stands_in_both_readmes(readme: str) -> None:
+    assert re.findall(r"^\| `(\w+)` \|", _read(readme), re.MULTILINE) == _commands()
+
+
+def test_every_command_that_a_document_shows_exists() -> None:
+    shown = {
+        word
+        for document in DOCUMENTS
+        for word in re.findall(r"(?:bin/|^|`)zaslon ([a-z]+)\b", document.read_text("utf-8"), re.MULTILINE)
+    }
+    assert shown - set(_commands()) == set()
+
+
+def test_every_exit_code_is_explained() -> None:
+    explained = [int(code) for code in re.findall(r"^\| (\d) \|", _read("docs/start.md"), re.MULTILINE)]
+    raised = {kind.exit_code for kind in (ZaslonError, *ZaslonError.__subclasses__())}
+    assert raised <= set(explained)
+    assert explained == sorted(set(explained))

@@ -8,9 +8,14 @@ the compiler orders additions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from numba import njit
+
+# Inside compiled code an integer is int64 and a number float64, whether NumPy or Python made it; the
+# checker would tell those apart where Numba does not.
+Integer: TypeAlias = Any
+Number: TypeAlias = Any
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -97,9 +97,10 @@ class EntityHistory:
         """Run the kernel over all steps, making room whenever a pool is full."""
         done = 0
         while done < len(steps.kind):
+            events, marks, frauds = self.pools
             done = fold(
-                self.plan.arrays, *self.pools, self.hints, steps, done, scratch, matrix
-            )  # fmt: skip
+                self.plan.arrays, events, marks, frauds, self.hints, steps, done, scratch, matrix
+            )
             if done < len(steps.kind):
                 self.make_room(int(scratch.full_pool[0]))
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import compiled, inlined
+from zaslon.domain.compiled import Integer, Number, compiled, inlined
 from zaslon.features.lists import (
     CAPACITY,
     FIRST,
@@ -144,8 +144,8 @@ class Scratch(NamedTuple):
 
 @inlined
 def _find_windows(
-    range_begin: NDArray[np.int64], ranges: NDArray[np.int64], lists: NDArray[np.int64], pool: int,
-    directory: Directory, time: Times, slot: int, moment: int, hints: NDArray[np.int32],
+    range_begin: NDArray[np.int64], ranges: NDArray[np.int64], lists: NDArray[np.int64], pool: Integer,
+    directory: Directory, time: Times, slot: Integer, moment: Integer, hints: NDArray[np.int32],
     low: NDArray[np.int64], high: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Pool positions [low, high) of every range over one pool's lists."""
@@ -163,9 +163,9 @@ def _find_windows(
 
 @inlined
 def _quantile(
-    directory: Directory, total: Totals, item: int, low: int, high: int,
-    newest: int, share: float, amounts: NDArray[np.int64], is_sorted: bool,
-) -> int:  # fmt: skip
+    directory: Directory, total: Totals, item: Integer, low: Integer, high: Integer,
+    newest: Integer, share: Number, amounts: NDArray[np.int64], is_sorted: bool,
+) -> Integer:  # fmt: skip
     """Nearest-rank quantile of the newest amounts in [low, high), which is not empty."""
     low = max(low, high - newest)
     count = high - low
@@ -177,14 +177,15 @@ def _quantile(
                 amounts[place] = amounts[place - 1]
                 place -= 1
             amounts[place] = value
-    return amounts[max(np.int64(np.ceil(share * count)) - 1, 0)]
+    rank = np.int64(np.ceil(share * count)) - 1
+    return amounts[rank if rank > 0 else 0]
 
 
 @inlined
 def _distinct(
-    other: Others, column: int, low: int, high: int,
-    seen: NDArray[np.uint32], stamps: NDArray[np.int64], stamp: int,
-) -> int:  # fmt: skip
+    other: Others, column: Integer, low: Integer, high: Integer,
+    seen: NDArray[np.uint32], stamps: NDArray[np.int64], stamp: Integer,
+) -> Integer:  # fmt: skip
     """Different values of other[low:high, column]; `seen` is a hash set emptied by a new stamp."""
     mask = seen.size - 1
     count = 0
@@ -201,7 +202,7 @@ def _distinct(
 
 
 @inlined
-def _same(other: Others, column: int, low: int, high: int, wanted: int) -> int:
+def _same(other: Others, column: Integer, low: Integer, high: Integer, wanted: Integer) -> Integer:
     count = 0
     for place in range(low, high):
         count += other[place, column] == wanted
@@ -209,17 +210,17 @@ def _same(other: Others, column: int, low: int, high: int, wanted: int) -> int:
 
 
 @inlined
-def _known_since(time: Times, low: int, high: int, moment: int) -> int:
+def _known_since(time: Times, low: Integer, high: Integer, moment: Integer) -> Integer:
     """Entries of [low, high) that came after `moment`."""
     return high - upper_bound(time, low, high, moment, high)
 
 
 @inlined
 def _label_column(
-    compute: int, moment: int, newest: int, low: int, high: int, known_low: int, known_high: int,
+    compute: Integer, moment: Integer, newest: Integer, low: Integer, high: Integer, known_low: Integer, known_high: Integer,
     known_time: Times, fraud_time: Times, fraud_other: Others,
-    prior_rate: float, prior_strength: float,
-) -> float:  # fmt: skip
+    prior_rate: Number, prior_strength: Number,
+) -> Number:  # fmt: skip
     """Columns on known labels: rates and times since known frauds."""
     if compute == Compute.RISK:
         known = known_high - known_low
@@ -242,9 +243,9 @@ def _label_column(
 
 @inlined
 def _value_column(
-    compute: int, directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
-    item: int, low: int, high: int,
-) -> float:  # fmt: skip
+    compute: Integer, directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
+    item: Integer, low: Integer, high: Integer,
+) -> Number:  # fmt: skip
     """Sum, mean, minimum, maximum and standard deviation of amounts, in minor units."""
     count = high - low
     amount = window_sum(directory, total, item, low, high)
@@ -272,10 +273,10 @@ def fold(
     frauds: ListArrays,
     hints: NDArray[np.int32],
     steps: StepArrays,
-    first_step: int,
+    first_step: Integer,
     scratch: Scratch,
     matrix: NDArray[np.float32],
-) -> int:
+) -> Integer:
     """Fold the steps from `first_step` on; returns the first step not done.
 
     That is the number of steps, or an earlier one if a pool is full (`scratch.full_pool[0]`):

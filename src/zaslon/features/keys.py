@@ -7,61 +7,61 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import compiled, inlined
+from zaslon.domain.compiled import Integer, compiled, inlined
 
 EMPTY = np.uint32(0xFFFFFFFF)
 _LOAD_MAX = 0.8
 
 
 class KeyArrays(NamedTuple):
-    """Slot `s` belongs to `key[s]`; `index` holds slots at hashed places, EMPTY where free.
+    """Slot `s` belongs to `key[s]`; `places` holds slots by hash, EMPTY where free.
 
     Attributes:
         key: int64[capacity].
-        index: uint32[places].
+        places: uint32[size].
         counters: int64[1], number of slots in use.
     """
 
     key: NDArray[np.int64]
-    index: NDArray[np.uint32]
+    places: NDArray[np.uint32]
     counters: NDArray[np.int64]
 
 
 @inlined
-def place_of(key: int, places: int) -> int:
-    """Where the search for `key` begins in an index of `places` (splitmix64's finaliser)."""
+def place_of(key: Integer, size: Integer) -> Integer:
+    """Where the search for `key` begins in an index of `size` places (splitmix64's finaliser)."""
     mixed = np.uint64(key)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed = mixed ^ (mixed >> np.uint64(31))
-    return np.int64(((mixed >> np.uint64(32)) * np.uint64(places)) >> np.uint64(32))
+    return np.int64(((mixed >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
 
 
 @compiled
 def _find_or_add(
     keys: KeyArrays, wanted: NDArray[np.int64], slots: NDArray[np.uint32]
 ) -> None:
-    places = keys.index.size
+    size = keys.places.size
     for i in range(wanted.size):
         key = wanted[i]
-        place = place_of(key, places)
-        while keys.index[place] != EMPTY and keys.key[keys.index[place]] != key:
-            place = place + 1 if place + 1 < places else 0
-        if keys.index[place] == EMPTY:
+        place = place_of(key, size)
+        while keys.places[place] != EMPTY and keys.key[keys.places[place]] != key:
+            place = place + 1 if place + 1 < size else 0
+        if keys.places[place] == EMPTY:
             slot = keys.counters[0]
             keys.key[slot] = key
-            keys.index[place] = slot
+            keys.places[place] = slot
             keys.counters[0] = slot + 1
-        slots[i] = keys.index[place]
+        slots[i] = keys.places[place]
 
 
 @compiled
-def _fill_index(key: NDArray[np.int64], count: int, index: NDArray[np.uint32]) -> None:
-    places = index.size
+def _fill_index(key: NDArray[np.int64], count: Integer, index: NDArray[np.uint32]) -> None:
+    size = index.size
     for slot in range(count):
-        place = place_of(key[slot], places)
+        place = place_of(key[slot], size)
         while index[place] != EMPTY:
-            place = place + 1 if place + 1 < places else 0
+            place = place + 1 if place + 1 < size else 0
         index[place] = slot
 
 
@@ -93,7 +93,7 @@ class Keys:
         self.arrays.key.resize(capacity, refcheck=False)
         index = np.full(int(capacity / _LOAD_MAX) + 1, EMPTY, np.uint32)
         _fill_index(self.arrays.key, len(self), index)
-        self.arrays = self.arrays._replace(index=index)
+        self.arrays = self.arrays._replace(places=index)
 
     def save(self) -> dict[str, NDArray[np.int64]]:
         """The keys in slot order: all that is needed to restore."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import inlined
+from zaslon.domain.compiled import Integer, Number, inlined
 
 BLOCK = 64
 _GROWTH_MIN = 2
@@ -64,7 +64,7 @@ class ListArrays(NamedTuple):
 
 
 @inlined
-def upper_bound(time: Times, low: int, high: int, moment: int, hint: int) -> int:
+def upper_bound(time: Times, low: Integer, high: Integer, moment: Integer, hint: Integer) -> Integer:
     """First position in [low, high] whose entry is later than `moment`, searched from `hint`."""
     position = min(max(hint, low), high)
     step = 1
@@ -91,7 +91,7 @@ def upper_bound(time: Times, low: int, high: int, moment: int, hint: int) -> int
 
 
 @inlined
-def _move(time: Times, total: Totals, other: Others, source: int, target: int, count: int) -> None:
+def _move(time: Times, total: Totals, other: Others, source: Integer, target: Integer, count: Integer) -> None:
     """Copy `count` pool entries towards the front or to a place that does not overlap."""
     for i in range(count):
         time[target + i] = time[source + i]
@@ -104,7 +104,7 @@ def _move(time: Times, total: Totals, other: Others, source: int, target: int, c
 
 
 @inlined
-def _touch(blocks: Blocks, begin: int, end: int) -> None:
+def _touch(blocks: Blocks, begin: Integer, end: Integer) -> None:
     """Drop the summaries that cover pool entries [begin, end)."""
     if blocks.shape[0] and end > begin:
         for block in range(begin // BLOCK, (end - 1) // BLOCK + 1):
@@ -112,7 +112,7 @@ def _touch(blocks: Blocks, begin: int, end: int) -> None:
 
 
 @inlined
-def _forget(directory: Directory, time: Times, total: Totals, item: int, horizon: int) -> None:
+def _forget(directory: Directory, time: Times, total: Totals, item: Integer, horizon: Integer) -> None:
     """Advance FIRST over entries at or before `horizon`."""
     start, first, size = directory[item, START], directory[item, FIRST], directory[item, SIZE]
     while first < size and np.int64(time[start + first]) <= horizon:
@@ -125,7 +125,7 @@ def _forget(directory: Directory, time: Times, total: Totals, item: int, horizon
 @inlined
 def reserve(
     directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
-    counters: NDArray[np.int64], item: int, horizon: int,
+    counters: NDArray[np.int64], item: Integer, horizon: Integer,
 ) -> bool:  # fmt: skip
     """Make sure that list `item` can take one more entry. False: the pool is full, nothing lost."""
     size, capacity = directory[item, SIZE], directory[item, CAPACITY]
@@ -164,8 +164,8 @@ def reserve(
 @inlined
 def insert(
     directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
-    item: int, moment: int, value: int,
-) -> int:  # fmt: skip
+    item: Integer, moment: Integer, value: Integer,
+) -> Integer:  # fmt: skip
     """Insert an entry behind those of the same time; returns its pool position.
 
     `reserve` must have answered True. `value` goes into the running total where there is one;
@@ -196,7 +196,7 @@ def insert(
 @inlined
 def remove(
     directory: Directory, time: Times, total: Totals, other: Others,
-    item: int, moment: int, column_value: int,
+    item: Integer, moment: Integer, column_value: Integer,
 ) -> None:  # fmt: skip
     """Remove the newest entry of time `moment` whose `other[0]` is `column_value`.
 
@@ -247,7 +247,7 @@ def multiply_wide(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
 
 
 @inlined
-def window_sum(directory: Directory, total: Totals, item: int, low: int, high: int) -> int:
+def window_sum(directory: Directory, total: Totals, item: Integer, low: Integer, high: Integer) -> Integer:
     """Sum of the values in pool entries [low, high) of list `item`."""
     if high == low:
         return 0
@@ -258,7 +258,7 @@ def window_sum(directory: Directory, total: Totals, item: int, low: int, high: i
 
 @inlined
 def _summarise_block(
-    directory: Directory, total: Totals, blocks: Blocks, squares: Squares, item: int, block: int
+    directory: Directory, total: Totals, blocks: Blocks, squares: Squares, item: Integer, block: Integer
 ) -> None:
     """Minimum, maximum and squares of one block that lies wholly within list `item`."""
     smallest, largest = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-0x7FFFFFFFFFFFFFFF)
@@ -279,8 +279,8 @@ def _summarise_block(
 @inlined
 def summarise(
     directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
-    item: int, begin: int, end: int,
-) -> tuple[int, int, np.uint64, np.uint64]:  # fmt: skip
+    item: Integer, begin: Integer, end: Integer,
+) -> tuple[Integer, Integer, np.uint64, np.uint64]:  # fmt: skip
     """(minimum, maximum, squares high, squares low) of the values in pool entries [begin, end)."""
     smallest, largest = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-0x7FFFFFFFFFFFFFFF)
     square_high, square_low = np.uint64(0), np.uint64(0)
@@ -306,8 +306,8 @@ def summarise(
 
 @inlined
 def standard_deviation(
-    count: int, total: int, square_high: np.uint64, square_low: np.uint64
-) -> float:
+    count: Integer, total: Integer, square_high: np.uint64, square_low: np.uint64
+) -> Number:
     """Sample standard deviation from exact integers: sqrt((n·Σx² − (Σx)²) / (n·(n−1)))."""
     n = np.uint64(count)
     high, low = multiply_wide(n, np.uint64(square_low))

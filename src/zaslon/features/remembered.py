@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import compiled, inlined
+from zaslon.domain.compiled import Integer, compiled, inlined
 from zaslon.domain.rejections import Reason
 from zaslon.features.keys import EMPTY, place_of
 
@@ -45,7 +45,7 @@ class RememberedArrays(NamedTuple):
         label_time: uint32[rows], arrival of the newest label.
         note: uint8[rows], label state and conditions.
         slots: uint32[rows, entities].
-        index: uint32[places], row numbers modulo 2**32 at hashed places, EMPTY where free.
+        places: uint32[size], row numbers modulo 2**32 at hashed places, EMPTY where free.
         counters: int64[5], head row, tail row, base row, waiting labels, watermark.
     """
 
@@ -55,7 +55,7 @@ class RememberedArrays(NamedTuple):
     label_time: NDArray[np.uint32]
     note: NDArray[np.uint8]
     slots: NDArray[np.uint32]
-    index: NDArray[np.uint32]
+    places: NDArray[np.uint32]
     counters: NDArray[np.int64]
 
 
@@ -92,28 +92,28 @@ class LabelMarks(NamedTuple):
 
 
 @inlined
-def _place(table: RememberedArrays, key: int) -> int:
+def _place(table: RememberedArrays, key: Integer) -> Integer:
     """Place in the index where `key` stands, or the free place where it would."""
-    places = table.index.size
+    size = table.places.size
     base = table.counters[BASE]
-    place = place_of(key, places)
-    while table.index[place] != EMPTY:
-        offset = np.int64(np.uint32(table.index[place] - np.uint32(base & 0xFFFFFFFF)))
+    place = place_of(key, size)
+    while table.places[place] != EMPTY:
+        offset = np.int64(np.uint32(table.places[place] - np.uint32(base & 0xFFFFFFFF)))
         if table.id[offset] == key:
             return place
-        place = place + 1 if place + 1 < places else 0
+        place = place + 1 if place + 1 < size else 0
     return place
 
 
 @inlined
-def _offset(table: RememberedArrays, place: int) -> int:
+def _offset(table: RememberedArrays, place: Integer) -> Integer:
     """Where the row that an index place names stands in the columns."""
     base = table.counters[BASE]
-    return np.int64(np.uint32(table.index[place] - np.uint32(base & 0xFFFFFFFF)))
+    return np.int64(np.uint32(table.places[place] - np.uint32(base & 0xFFFFFFFF)))
 
 
 @inlined
-def _append(table: RememberedArrays, place: int, key: int, moment: int, note: int) -> int:
+def _append(table: RememberedArrays, place: Integer, key: Integer, moment: Integer, note: Integer) -> Integer:
     """A new row for `key`, named by index `place`; returns its offset."""
     row = table.counters[TAIL]
     if row & 0xFFFFFFFF == 0xFFFFFFFF:  # this row number would read as EMPTY: leave it out
@@ -125,15 +125,15 @@ def _append(table: RememberedArrays, place: int, key: int, moment: int, note: in
     table.id[offset] = key
     table.time[offset] = moment
     table.note[offset] = note
-    table.index[place] = np.uint32(row & 0xFFFFFFFF)
+    table.places[place] = np.uint32(row & 0xFFFFFFFF)
     table.counters[TAIL] = row + 1
     return offset
 
 
 @inlined
 def _identify_transaction(
-    table: RememberedArrays, limits: Limits, key: int, moment: int, fingerprint: int,
-    i: int, out: TransactionMarks,
+    table: RememberedArrays, limits: Limits, key: Integer, moment: Integer, fingerprint: Integer,
+    i: Integer, out: TransactionMarks,
 ) -> None:  # fmt: skip
     watermark = max(table.counters[WATERMARK], moment)
     out.watermark[i] = watermark
@@ -141,7 +141,7 @@ def _identify_transaction(
         out.status[i] = _TOO_LATE
         return
     place = _place(table, key)
-    if table.index[place] != EMPTY:
+    if table.places[place] != EMPTY:
         offset = _offset(table, place)
         state = table.note[offset] & STATE_MASK
         known = np.int64(table.time[offset]) + limits.remember_seconds > watermark
@@ -164,14 +164,14 @@ def _identify_transaction(
 
 @inlined
 def _identify_label(
-    table: RememberedArrays, limits: Limits, key: int, arrival: int, is_fraud: bool,
-    i: int, out: LabelMarks,
+    table: RememberedArrays, limits: Limits, key: Integer, arrival: Integer, is_fraud: bool,
+    i: Integer, out: LabelMarks,
 ) -> None:  # fmt: skip
     watermark = table.counters[WATERMARK]
     out.watermark[i] = watermark
     place = _place(table, key)
     offset = -1
-    if table.index[place] != EMPTY:
+    if table.places[place] != EMPTY:
         offset = _offset(table, place)
         if np.int64(table.time[offset]) + limits.remember_seconds <= watermark:
             if table.note[offset] & STATE_MASK == WAITING_GOOD:
@@ -238,32 +238,32 @@ def identify(
 
 
 @inlined
-def _delete(table: RememberedArrays, hole: int) -> None:
+def _delete(table: RememberedArrays, hole: Integer) -> None:
     """Free an index place and close the gap, so that searches never cross a hole."""
-    places = table.index.size
+    size = table.places.size
     place = hole
     while True:
-        place = place + 1 if place + 1 < places else 0
-        if table.index[place] == EMPTY:
+        place = place + 1 if place + 1 < size else 0
+        if table.places[place] == EMPTY:
             break
-        home = place_of(table.id[_offset(table, place)], places)
+        home = place_of(table.id[_offset(table, place)], size)
         # `place` may move into the hole unless its home lies between the hole and itself.
         between = hole < home <= place if hole <= place else (home > hole or home <= place)
         if not between:
-            table.index[hole] = table.index[place]
+            table.places[hole] = table.places[place]
             hole = place
-    table.index[hole] = EMPTY
+    table.places[hole] = EMPTY
 
 
 @compiled
-def forget(table: RememberedArrays, remember_seconds: int) -> None:
+def forget(table: RememberedArrays, remember_seconds: Integer) -> None:
     """Give back rows at the head that are no longer known."""
     watermark = table.counters[WATERMARK]
     head, tail, base = table.counters[HEAD], table.counters[TAIL], table.counters[BASE]
     while head < tail and np.int64(table.time[head - base]) + remember_seconds <= watermark:
         if head & 0xFFFFFFFF != 0xFFFFFFFF:
             place = _place(table, table.id[head - base])
-            if table.index[place] == np.uint32(head & 0xFFFFFFFF):
+            if table.places[place] == np.uint32(head & 0xFFFFFFFF):
                 if table.note[head - base] & STATE_MASK == WAITING_GOOD:
                     table.counters[WAITING] -= 1
                 _delete(table, place)
@@ -293,7 +293,7 @@ def _fill_index(table: RememberedArrays) -> None:
         # A later row of the same id replaces an earlier, expired one.
         if row & 0xFFFFFFFF != 0xFFFFFFFF:
             place = _place(table, table.id[row - table.counters[BASE]])
-            table.index[place] = np.uint32(row & 0xFFFFFFFF)
+            table.places[place] = np.uint32(row & 0xFFFFFFFF)
 
 
 class Remembered:
@@ -330,7 +330,7 @@ class Remembered:
         used = int(counters[TAIL] - counters[BASE])
         if used + more + 1 > rows:
             self._resize_rows(max(used + more + 1, rows + (rows >> 4)))
-        if len(self) + more > _INDEX_LOAD_MAX * len(self.arrays.index):
+        if len(self) + more > _INDEX_LOAD_MAX * len(self.arrays.places):
             self._rebuild_index(max(len(self) + more, len(self) * 9 // 8))
 
     def _resize_rows(self, rows: int) -> None:
@@ -340,8 +340,8 @@ class Remembered:
         columns.slots.resize((rows, columns.slots.shape[1]), refcheck=False)
 
     def _rebuild_index(self, entries: int) -> None:
-        self.arrays = self.arrays._replace(index=np.empty(0, np.uint32))  # the old one first goes
-        self.arrays = self.arrays._replace(index=np.full(_places(entries), EMPTY, np.uint32))
+        self.arrays = self.arrays._replace(places=np.empty(0, np.uint32))  # the old one first goes
+        self.arrays = self.arrays._replace(places=np.full(_places(entries), EMPTY, np.uint32))
         _fill_index(self.arrays)
 
     def bytes_used(self) -> int:

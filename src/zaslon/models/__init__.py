@@ -1,0 +1,10 @@
+"""Models: train, calibrate, evaluate, explain, keep. Start reading at `train` and `model`."""
+
+from __future__ import annotations
+
+import os
+
+# A waiting OpenMP thread spins by default and so takes the core that the working one needs when
+# anything else runs: training was seen to take twenty times as long. Must stand before LightGBM
+# is loaded; whoever sets the variable keeps their choice.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -2,11 +2,7 @@
 
 Our own implementation of the method published in the Fraud Detection Handbook (Le Borgne et al.,
 chapter 3): customers and terminals in a plane, a spending profile per customer, and three kinds
-of fraud. Scenario 1: an amount over 220. Scenario 2: a terminal is compromised for 28 days and
-every payment at it is a fraud. Scenario 3: a customer's card data leak for 14 days and a third of
-the payments have five times their amount.
-
-Every day draws from its own random stream, so a longer run begins with the same days.
+of fraud. Every day draws from its own random stream, so a longer run begins with the same days.
 """
 
 from __future__ import annotations
@@ -16,31 +12,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from zaslon.simulate.profiles import SimulationProfile
+from zaslon.domain.compiled import compiled
+from zaslon.domain.errors import ZaslonError
+from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.simulate.attacks import attack
+from zaslon.simulate.profiles import START_DAY_MAX, SimulationProfile
+from zaslon.simulate.streams import DAY, WORLD, random_stream
 
 PLANE = 100.0
-LARGE_AMOUNT_MINOR = 22_000  # scenario 1: over 220.00
-TERMINAL_ATTACK_DAYS = 28
-CUSTOMER_ATTACK_DAYS = 14
-CUSTOMER_ATTACK_SHARE = 1 / 3
-CUSTOMER_ATTACK_FACTOR = 5
+MEAN_AMOUNT_MIN, MEAN_AMOUNT_MAX = 5, 100
 NOON_SECONDS, TIME_SPREAD_SECONDS = 43_200, 20_000
-SECONDS_PER_DAY = 86_400
-POPULAR_TERMINAL = 145
-
-_WORLD, _ATTACKS, _DAY = 0, 1, 2  # random streams
 
 
 @dataclass(frozen=True)
 class SimulatedDay:
-    """One day's payments, n of them, in order of customers and not of time.
+    """One day's payments, n of them, in order of customers or of time, as the profile says.
 
     Attributes:
         day: day number.
         transaction_id: int64[n], running on from day to day.
-        second_of_day: int32[n].
+        second_of_day: int32[n], 1 … 86399.
         customer_id, terminal_id: int64[n].
         amount_minor: int64[n].
         scenario: int8[n], 0 for a good payment, else the kind of fraud.
@@ -57,10 +49,23 @@ class SimulatedDay:
     def __len__(self) -> int:
         return len(self.transaction_id)
 
+    @property
+    def event_time_seconds(self) -> NDArray[np.int64]:
+        """int64[n], seconds since 1970."""
+        return self.day * SECONDS_PER_DAY + self.second_of_day.astype(np.int64)
+
+    @property
+    def is_fraud(self) -> NDArray[np.bool_]:
+        """bool[n]."""
+        return self.scenario > 0
+
 
 @dataclass(frozen=True)
 class _World:
-    """Who lives there: spending profiles and the terminals within each customer's reach."""
+    """Who lives there: spending profiles, and the terminals within each customer's reach.
+
+    Customer c reaches `reach[reach_begin[c] : reach_begin[c] + reach_count[c]]`.
+    """
 
     mean_amount: NDArray[np.float64]
     payments_per_day: NDArray[np.float64]
@@ -70,7 +75,27 @@ class _World:
 
 
 def simulate_days(profile: SimulationProfile, days: int, seed: int) -> Iterator[SimulatedDay]:
-    """Simulate `days` days in constant memory; the same seed gives the same days."""
+    """Simulate `days` days, at least 1, in constant memory; the same seed gives the same days.
+
+    Raises:
+        ZaslonError: fewer than one day, days after 2106, or a negative seed.
+    """
+    _check(profile, days, seed)
+    return _days(profile, days, seed)
+
+
+def _check(profile: SimulationProfile, days: int, seed: int) -> None:
+    most = START_DAY_MAX - profile.start_day + 1
+    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= most:
+        raise ZaslonError(
+            f"days = {days} is out of range.",
+            hint=f"Give 1 to {most:,} days: time ends for us on {day_text(START_DAY_MAX)}.",
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ZaslonError(f"seed = {seed} is no seed.", hint="Give a whole number of 0 or more.")
+
+
+def _days(profile: SimulationProfile, days: int, seed: int) -> Iterator[SimulatedDay]:
     world = _build_world(profile, seed)
     next_id = 0
     for day in range(profile.start_day, profile.start_day + days):
@@ -79,48 +104,70 @@ def simulate_days(profile: SimulationProfile, days: int, seed: int) -> Iterator[
         yield payments
 
 
-def _random(seed: int, *stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, *stream])))
-
-
 def _build_world(profile: SimulationProfile, seed: int) -> _World:
-    random = _random(seed, _WORLD)
+    random = random_stream(seed, WORLD)
     terminals = random.uniform(0, PLANE, (profile.terminals, 2))
     homes = random.uniform(0, PLANE, (profile.customers, 2))
-    mean_amount = random.uniform(5, 100, profile.customers)
+    mean_amount = random.uniform(MEAN_AMOUNT_MIN, MEAN_AMOUNT_MAX, profile.customers)
     payments_per_day = random.uniform(0, profile.payments_per_day_max, profile.customers)
-    tree = cKDTree(terminals)
-    counts, reach = [], []
-    for begin in range(0, profile.customers, 100_000):  # the lists of neighbours are bulky
-        near = tree.query_ball_point(homes[begin : begin + 100_000], profile.radius, return_sorted=True)
-        counts.append(np.fromiter(map(len, near), np.int64, len(near)))
-        reach.append(np.concatenate([np.asarray(n, np.int32) for n in near]))
-    reach_count = np.concatenate(counts)
-    # A place behind the end, so that customers without any terminal can be looked up too.
-    everywhere = np.concatenate([*reach, np.zeros(1, np.int32)])
-    return _World(
-        mean_amount, payments_per_day, np.cumsum(reach_count) - reach_count, reach_count, everywhere
-    )
+    order = np.argsort(terminals[:, 0])
+    placed = np.ascontiguousarray(terminals[order])
+    near_begin = np.searchsorted(placed[:, 0], homes[:, 0] - profile.radius)
+    near_end = np.searchsorted(placed[:, 0], homes[:, 0] + profile.radius, side="right")
+    begin = np.zeros(profile.customers + 1, np.int64)
+    # First only count, then fill: the lists of neighbours are the biggest thing in this world.
+    _find_reach(homes, placed, near_begin, near_end, profile.radius, begin[:-1], np.zeros(0, np.int32))
+    count = begin[:-1].copy()
+    begin = np.cumsum(count) - count
+    reach = np.zeros(int(count.sum()) + 1, np.int32)  # one more: those without any look it up too
+    _find_reach(homes, placed, near_begin, near_end, profile.radius, begin, reach)
+    return _World(mean_amount, payments_per_day, begin, count, order.astype(np.int32)[reach])
+
+
+@compiled
+def _find_reach(
+    homes: NDArray[np.float64], terminals: NDArray[np.float64], near_begin: NDArray[np.int64],
+    near_end: NDArray[np.int64], radius: float, at: NDArray[np.int64], reach: NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Write the terminals within reach of each customer; an empty `reach` means: count into `at`."""
+    for customer in range(len(homes)):
+        found = 0
+        for terminal in range(near_begin[customer], near_end[customer]):
+            x = homes[customer, 0] - terminals[terminal, 0]
+            y = homes[customer, 1] - terminals[terminal, 1]
+            if x * x + y * y < radius * radius:
+                if len(reach) > 0:
+                    reach[at[customer] + found] = terminal
+                found += 1
+        if len(reach) == 0:
+            at[customer] = found
 
 
 def _one_day(
     profile: SimulationProfile, world: _World, day: int, seed: int, first_id: int
 ) -> SimulatedDay:
-    random = _random(seed, _DAY, day)
+    random = random_stream(seed, DAY, day)
     customer = np.repeat(
         np.arange(profile.customers), random.poisson(world.payments_per_day).astype(np.int64)
     )
-    second = random.standard_normal(len(customer), np.float32) * TIME_SPREAD_SECONDS + NOON_SECONDS
-    within = (second > 0) & (second < SECONDS_PER_DAY)
-    customer, second = customer[within], second[within].astype(np.int32)
+    drawn = random.standard_normal(len(customer), np.float32) * TIME_SPREAD_SECONDS + NOON_SECONDS
+    second = drawn.astype(np.int32)
+    kept = (second > 0) & (second < SECONDS_PER_DAY)
+    if not profile.busy_terminals and profile.name == "handbook":
+        kept &= world.reach_count[customer] > 0  # nowhere to go: the handbook's customers stay home
+    customer, second = customer[kept], second[kept]
+    if profile.time_ordered:
+        order = np.argsort(second, kind="stable")
+        customer, second = customer[order], second[order]
     amount = _amounts(random, world.mean_amount[customer])
     terminal = _terminals(random, profile, world, customer)
-    scenario = _attack(profile, seed, day, random, customer, terminal, amount)
+    scenario = attack(profile, seed, day, random, customer, terminal, amount)
     ids = first_id + np.arange(len(customer), dtype=np.int64)
     return SimulatedDay(day, ids, second, customer, terminal, amount, scenario)
 
 
 def _amounts(random: np.random.Generator, mean: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Gaussian amounts with half the mean as deviation; a negative one is drawn again, uniformly."""
     amount = mean * (1 + random.standard_normal(len(mean), np.float32) / 2)
     negative = np.flatnonzero(amount < 0)
     amount[negative] = random.uniform(0, 2 * mean[negative])
@@ -131,46 +178,14 @@ def _terminals(
     random: np.random.Generator, profile: SimulationProfile, world: _World,
     customer: NDArray[np.int64],
 ) -> NDArray[np.int64]:  # fmt: skip
-    """A terminal within reach; terminal 0 for those who have none, and now and then the popular one."""
+    """Now and then a busy terminal, else one within reach, or terminal 0 where none is."""
     count = world.reach_count[customer]
     chosen = (random.random(len(customer), np.float32) * count).astype(np.int64)
     place = world.reach_begin[customer] + np.minimum(chosen, np.maximum(count - 1, 0))
     terminal = np.where(count > 0, world.reach[place], 0).astype(np.int64)
-    if profile.popular_share and profile.terminals > POPULAR_TERMINAL:
-        popular = random.random(len(customer), np.float32) < profile.popular_share
-        terminal[popular] = POPULAR_TERMINAL
+    if profile.busy_terminals:
+        busy = random.random(len(customer), np.float32)
+        for name, share in profile.busy_terminals:
+            terminal[(busy >= 0) & (busy < share)] = name
+            busy -= share
     return terminal
-
-
-def _hit(
-    profile: SimulationProfile, seed: int, day: int, kind: int, population: int, share: float
-) -> NDArray[np.int64]:
-    """Who is compromised on a day; drawn from that day's stream, so no list has to be kept."""
-    if day < profile.start_day and not profile.earlier_attacks:
-        return np.zeros(0, np.int64)
-    random = _random(seed, _ATTACKS, kind, day)
-    expected = population * share
-    count = min(int(expected) + int(random.random() < expected % 1), population)
-    return random.choice(population, count, replace=False)
-
-
-def _attack(
-    profile: SimulationProfile, seed: int, day: int, random: np.random.Generator,
-    customer: NDArray[np.int64], terminal: NDArray[np.int64], amount: NDArray[np.int64],
-) -> NDArray[np.int8]:  # fmt: skip
-    """Scenario of each payment; raises the amounts of scenario 3 in place."""
-    scenario = np.where(amount > LARGE_AMOUNT_MINOR, 1, 0).astype(np.int8)
-    taken_over = np.zeros(profile.terminals, np.bool_)
-    for since in range(day - TERMINAL_ATTACK_DAYS + 1, day + 1):
-        hit = _hit(profile, seed, since, 2, profile.terminals, profile.terminals_hit_share)
-        taken_over[hit] = True
-    scenario[taken_over[terminal]] = 2
-    leaked = np.zeros(profile.customers, np.bool_)
-    for since in range(day - CUSTOMER_ATTACK_DAYS + 1, day + 1):
-        hit = _hit(profile, seed, since, 3, profile.customers, profile.customers_hit_share)
-        leaked[hit] = True
-    exposed = np.flatnonzero(leaked[customer])
-    stolen = exposed[random.random(len(exposed)) < CUSTOMER_ATTACK_SHARE]
-    amount[stolen] *= CUSTOMER_ATTACK_FACTOR
-    scenario[stolen] = 3
-    return scenario

@@ -1,0 +1,132 @@
+"""Training runs in MLflow: on SQLite in a directory, or on any tracking server by its address.
+
+MLflow is an extra (`pip install 'zaslon[mlflow]'`). It takes seconds to import, so that happens
+when the first run is written down; it is kept silent and its telemetry off.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from zaslon.domain.errors import ZaslonError
+
+# Limits of MLflow's tracking API (log-batch).
+_PARAMS_A_CALL, _METRICS_A_CALL, _PARAM_CHARACTERS_MAX = 100, 1000, 6000
+
+
+class MlflowRuns:
+    """The port `RunTracker` on MLflow.
+
+    Args:
+        directory: holds `mlflow.db` and the artefacts; made when the first run is written.
+        tracking_uri: of a server instead, for example `http://host:5000`; it keeps the artefacts.
+        experiment: under which name the runs stand.
+
+    Raises:
+        ZaslonError: MLflow is not installed.
+    """
+
+    def __init__(
+        self, directory: Path, *, tracking_uri: str | None = None, experiment: str = "zaslon"
+    ) -> None:
+        if find_spec("mlflow") is None:
+            raise ZaslonError(
+                "Training runs cannot be kept in MLflow, because it is not installed.",
+                hint="Install it with: pip install 'zaslon[mlflow]'.",
+            )
+        self._directory, self._experiment = directory.absolute(), experiment
+        self.tracking_uri = tracking_uri or f"sqlite:///{self._directory / 'mlflow.db'}"
+        self._keeps_artefacts = tracking_uri is None
+        self._client: Any = None
+
+    def log_run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        artefacts: Sequence[Path],
+    ) -> str:
+        """Write down one finished run and return its id.
+
+        Args:
+            name: of the run, for people.
+            params: by name; longer texts than MLflow takes are cut.
+            metrics: by name; those that are not finite are left out.
+            artefacts: files and directories to keep with the run; a directory goes under its name.
+
+        Raises:
+            ZaslonError: the store cannot be reached or written, or an artefact is missing.
+        """
+        for path in artefacts:
+            if not path.exists():
+                raise ZaslonError(f"The artefact '{path}' of run '{name}' does not exist.")
+        try:
+            with warnings.catch_warnings():  # of its libraries about each other: nobody here can act
+                warnings.simplefilter("ignore")
+                return self._log_run(name, params, metrics, artefacts)
+        except Exception as error:  # MLflow passes on errors of its database and HTTP libraries
+            raise ZaslonError(
+                f"The run '{name}' could not be written to MLflow at {self.tracking_uri}: {error}",
+                hint="Check the address and that it can be written to.",
+            ) from error
+
+    def _log_run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        artefacts: Sequence[Path],
+    ) -> str:
+        client = self._connected()
+        run_id: str = client.create_run(self._experiment_id(client), run_name=name).info.run_id
+        self._log_values(client, run_id, params, metrics)
+        for path in artefacts:
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), path.name)
+            else:
+                client.log_artifact(run_id, str(path))
+        client.set_terminated(run_id)
+        return run_id
+
+    def _log_values(
+        self, client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]  # noqa: ANN401
+    ) -> None:
+        entities = import_module("mlflow.entities")
+        now_ms = int(time.time() * 1000)
+        known = [
+            entities.Metric(key, float(value), now_ms, 0)
+            for key, value in metrics.items()
+            if math.isfinite(value)
+        ]
+        given = [entities.Param(k, str(v)[:_PARAM_CHARACTERS_MAX]) for k, v in params.items()]
+        for begin in range(0, len(known), _METRICS_A_CALL):
+            client.log_batch(run_id, metrics=known[begin : begin + _METRICS_A_CALL])
+        for begin in range(0, len(given), _PARAMS_A_CALL):
+            client.log_batch(run_id, params=given[begin : begin + _PARAMS_A_CALL])
+
+    def _connected(self) -> Any:  # noqa: ANN401  MLflow's client; its types are not at hand
+        if self._client is None:
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+            tracking = import_module("mlflow.tracking")
+            for logger in ("mlflow", "alembic"):
+                logging.getLogger(logger).setLevel(logging.WARNING)
+            if self._keeps_artefacts:
+                self._directory.mkdir(parents=True, exist_ok=True)
+            self._client = tracking.MlflowClient(self.tracking_uri)
+        return self._client
+
+    def _experiment_id(self, client: Any) -> str:  # noqa: ANN401
+        experiment = client.get_experiment_by_name(self._experiment)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        place = (self._directory / "artefacts").as_uri() if self._keeps_artefacts else None
+        return str(client.create_experiment(self._experiment, artifact_location=place))

@@ -1,0 +1,349 @@
+"""Evaluation: how well scores find frauds, what that is worth, and how sure the numbers are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+from zaslon.domain.errors import DataError
+from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.models.card_precision import card_precision_by_day
+from zaslon.models.ranking import FALSE_POSITIVE_RATES, Ranking, rank, ranking_metrics
+
+DAYS_PER_MONTH = 30  # as in the business limits: thirty days, so that months compare
+REPLICATES = 400
+# Draws for the bootstrap, at about 20 ns each: replicates become fewer above this, at least 50.
+_DRAWS_MAX = 100_000_000
+CALIBRATION_BINS = 15
+CARDS_A_DAY = 100
+
+Float64 = NDArray[np.float64]
+Int8 = NDArray[np.int8]
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its bootstrap 95 % interval, `low` … `high`; NaN where not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ScenarioResult:
+    """How frauds of one scenario fare: at the review threshold and at 5 % false positives."""
+
+    scenario: int
+    frauds: float
+    recall: float
+    recall_by_amount: float
+    recall_at_fpr_5pct: float
+    lost_minor_per_month: float
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Transactions of neighbouring scores: what was promised and what came."""
+
+    transactions: float
+    mean_score: float
+    fraud_rate: float
+
+
+@dataclass(frozen=True)
+class Money:
+    """Money in minor units in 30 days, at the review threshold.
+
+    Attributes:
+        fraud: amounts of all frauds.
+        lost: of those that were let through.
+        saved: of those that were stopped.
+        good_stopped: amounts of good transactions that were stopped.
+    """
+
+    fraud: float
+    lost: float
+    saved: float
+    good_stopped: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        rows, frauds: transactions scored, not weighted.
+        transactions: how many they stand for.
+        fraud_rate: weighted.
+        days: different days among them.
+        review, block: the thresholds, `inf` for never.
+        headline: metrics by name with their intervals; see `ranking_metrics` for the names, and
+            `card_precision_100` (no interval over replicates: over days, NaN for a sample).
+        card_precision_by_day: empty where the data are a sample.
+        money: at the review threshold.
+        by_scenario: where scenarios are known.
+        calibration: bins of equal expected frauds, from low to high scores.
+        calibration_error: mean distance of promised and actual fraud rate (ECE), weighted.
+        expected_to_actual_frauds: sum of scores over frauds; 1 is right, below 1 too low.
+        brier: mean squared error of the scores.
+        replicates: of the bootstrap.
+    """
+
+    rows: int
+    frauds: int
+    transactions: float
+    fraud_rate: float
+    days: int
+    review: float
+    block: float
+    headline: dict[str, Estimate]
+    card_precision_by_day: tuple[float, ...]
+    money: Money
+    by_scenario: tuple[ScenarioResult, ...]
+    calibration: tuple[CalibrationBin, ...]
+    calibration_error: float
+    expected_to_actual_frauds: float
+    brier: float
+    replicates: int
+
+    def __getitem__(self, name: str) -> float:
+        """The value of a headline metric."""
+        return self.headline[name].value
+
+    def report(self) -> dict[str, Any]:
+        """Plain values for JSON; None where a number is not defined."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    def flat(self) -> dict[str, float]:
+        """Every defined single number by name, for a registry of runs."""
+        numbers = {name: estimate.value for name, estimate in self.headline.items()}
+        numbers |= {f"{name}_low": e.low for name, e in self.headline.items()}
+        numbers |= {f"{name}_high": e.high for name, e in self.headline.items()}
+        numbers |= {f"money_{k}_minor_per_month": v for k, v in asdict(self.money).items()}
+        for name in ("rows", "frauds", "fraud_rate", "days", "calibration_error", "brier"):
+            numbers[name] = float(getattr(self, name))
+        return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def evaluate(
+    score: Float64,
+    is_fraud: Int8,
+    amount_minor: Int64,
+    weight: NDArray[np.float32] | Float64,
+    event_time_seconds: Int64,
+    customer_key: Int64 | None = None,
+    scenario: Int8 | None = None,
+    *,
+    review: float = 0.5,
+    block: float = math.inf,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> Evaluation:
+    """Evaluate the scores of n transactions whose answers are known.
+
+    Intervals take transactions as independent; frauds of one terminal or customer are not, so
+    the truth is somewhat wider.
+
+    Args:
+        score: float64[n], 0 … 1, calibrated probabilities.
+        is_fraud: int8[n], 0 or 1.
+        amount_minor: int64[n].
+        weight: [n], how many transactions each stands for.
+        event_time_seconds: int64[n].
+        customer_key: int64[n], for card precision; None where there is no such entity.
+        scenario: int8[n], -1 where unknown; None where not known at all.
+        review, block: thresholds of the policy: from this score on.
+        seed: of the bootstrap.
+        replicates: at most so many; fewer where there are very many frauds.
+
+    Raises:
+        DataError: nothing to evaluate, only one class, a score that is no probability, or arrays
+            that do not belong together.
+    """
+    w = np.asarray(weight, np.float64)
+    per_row = (score, is_fraud, amount_minor, w, event_time_seconds, customer_key, scenario)
+    _check([array for array in per_row if array is not None])
+    days = len(np.unique(event_time_seconds // SECONDS_PER_DAY))
+    thresholds = {"review": review, "block": block}
+    ranking = rank(score, is_fraud, amount_minor, w, (review, block))
+    headline, replicates = _headline(ranking, thresholds, seed, replicates)
+    headline["roc_auc"] = _with_value(headline["roc_auc"], roc_auc_score(is_fraud, score, sample_weight=w))
+    headline["pr_auc"] = _with_value(
+        headline["pr_auc"], average_precision_score(is_fraud, score, sample_weight=w)
+    )
+    by_day = _card_precision(score, is_fraud, w, event_time_seconds, customer_key)
+    headline["card_precision_100"] = _mean_over_days(by_day, seed, replicates)
+    bins = calibration_bins(score, is_fraud, w)
+    return Evaluation(
+        rows=len(score),
+        frauds=int(np.count_nonzero(is_fraud)),
+        transactions=float(w.sum()),
+        fraud_rate=float(np.average(is_fraud, weights=w)),
+        days=days,
+        review=review,
+        block=block,
+        headline=headline,
+        card_precision_by_day=tuple(by_day.tolist()),
+        money=_money(score, is_fraud, amount_minor * w, review, days),
+        by_scenario=_by_scenario(ranking, score, is_fraud, amount_minor, w, scenario, review, days),
+        calibration=bins,
+        calibration_error=_calibration_error(bins),
+        expected_to_actual_frauds=float((score @ w) / (is_fraud @ w)),
+        brier=float(brier_score_loss(is_fraud, score, sample_weight=w)),
+        replicates=replicates,
+    )
+
+
+def _check(arrays: list[NDArray[Any]]) -> None:
+    score, is_fraud = arrays[0], arrays[1]
+    if any(len(a) != len(score) for a in arrays):
+        raise DataError(
+            f"The columns to evaluate differ in length: {', '.join(str(len(a)) for a in arrays)}."
+        )
+    if not len(score):
+        raise DataError("There are no transactions to evaluate.")
+    if not np.isin(is_fraud, (0, 1)).all():
+        raise DataError(
+            "Some answers to evaluate against are neither fraud (1) nor good (0).",
+            hint="Leave out transactions whose label is not known yet.",
+        )
+    if len(np.unique(is_fraud)) == 1:
+        missing = "good transactions" if is_fraud[0] else "frauds"
+        raise DataError(
+            f"There are no {missing} among the {len(score)} transactions to evaluate on.",
+            hint="Take a longer period, or check that the labels arrived.",
+        )
+    if not ((score >= 0) & (score <= 1)).all():
+        raise DataError("Some scores are not between 0 and 1.", hint="Evaluate probabilities of fraud.")
+    if not (np.isfinite(arrays[3]) & (arrays[3] > 0)).all():
+        raise DataError("Some weights are not positive numbers.")
+
+
+def _headline(
+    ranking: Ranking, thresholds: dict[str, float], seed: int, replicates: int
+) -> tuple[dict[str, Estimate], int]:
+    """Metrics with intervals, and how many replicates these took."""
+    draws = len(ranking.fraud_cell) + 3 * len(ranking.score)
+    replicates = max(min(replicates, _DRAWS_MAX // draws), min(replicates, 50))
+    random = np.random.default_rng(seed)
+    values = ranking_metrics(ranking.counts, ranking.score, thresholds)
+    replicated: dict[str, list[float]] = {name: [] for name in values}
+    for _ in range(replicates):
+        counts = ranking.resampled(random)
+        for name, value in ranking_metrics(counts, ranking.score, thresholds).items():
+            replicated[name].append(value)
+    return {name: _estimate(value, replicated[name]) for name, value in values.items()}, replicates
+
+
+def _estimate(value: float, replicated: list[float] | Float64) -> Estimate:
+    known = np.asarray(replicated)[np.isfinite(replicated)]
+    if not len(known):
+        return Estimate(value, math.nan, math.nan)
+    low, high = np.quantile(known, (0.025, 0.975))
+    return Estimate(value, float(low), float(high))
+
+
+def _with_value(estimate: Estimate, value: float) -> Estimate:
+    return Estimate(float(value), estimate.low, estimate.high)
+
+
+def _card_precision(
+    score: Float64, is_fraud: Int8, w: Float64, event_time_seconds: Int64, customer_key: Int64 | None
+) -> Float64:
+    if customer_key is None or (w != 1).any():
+        return np.empty(0, np.float64)
+    return card_precision_by_day(score, is_fraud, event_time_seconds, customer_key, CARDS_A_DAY)
+
+
+def _mean_over_days(by_day: Float64, seed: int, replicates: int) -> Estimate:
+    """The mean, with an interval from drawing days."""
+    if not len(by_day):
+        return Estimate(math.nan, math.nan, math.nan)
+    drawn = np.random.default_rng(seed).integers(0, len(by_day), (replicates, len(by_day)))
+    return _estimate(float(by_day.mean()), by_day[drawn].mean(axis=1))
+
+
+def _money(score: Float64, is_fraud: Int8, minor: Float64, review: float, days: int) -> Money:
+    stopped, fraud = score >= review, is_fraud == 1
+    month = DAYS_PER_MONTH / days
+    saved, total = float(minor[stopped & fraud].sum()), float(minor[fraud].sum())
+    good_stopped = float(minor[stopped & ~fraud].sum())
+    return Money(total * month, (total - saved) * month, saved * month, good_stopped * month)
+
+
+def _by_scenario(
+    ranking: Ranking, score: Float64, is_fraud: Int8, amount_minor: Int64, w: Float64,
+    scenario: Int8 | None, review: float, days: int,
+) -> tuple[ScenarioResult, ...]:  # fmt: skip
+    if scenario is None:
+        return ()
+    cut = threshold_at(ranking, FALSE_POSITIVE_RATES[0])
+    results = []
+    for number in np.unique(scenario[is_fraud == 1]):
+        of = (is_fraud == 1) & (scenario == number)
+        frauds, stopped, minor = w[of], score[of] >= review, w[of] * amount_minor[of]
+        missed = float(minor[~stopped].sum())
+        results.append(
+            ScenarioResult(
+                int(number), float(frauds.sum()),
+                float(np.average(stopped, weights=frauds)),
+                1 - missed / float(minor.sum()) if minor.sum() > 0 else math.nan,
+                float(np.average(score[of] >= cut, weights=frauds)),
+                missed * DAYS_PER_MONTH / days,
+            )
+        )  # fmt: skip
+    known = [r for r in results if r.scenario >= 0]
+    return tuple(results) if known else ()
+
+
+def threshold_at(ranking: Ranking, false_positive_rate: float) -> float:
+    """The score of the lowest fraud that can be stopped at this false-positive rate; inf if none."""
+    stopped_good = np.cumsum(ranking.counts.tied + ranking.counts.between)
+    good = stopped_good[-1] + ranking.counts.below[0]
+    cells = int(np.searchsorted(stopped_good, false_positive_rate * good * (1 + 1e-12), "right"))
+    return float(ranking.score[cells - 1]) if cells else math.inf
+
+
+def calibration_bins(
+    score: Float64, is_fraud: Int8, weight: Float64, bins: int = CALIBRATION_BINS
+) -> tuple[CalibrationBin, ...]:
+    """Neighbouring scores in bins of equal expected frauds, so that no bin is all noise.
+
+    Bins of equally many transactions would put nearly all frauds into one of them.
+    """
+    order = np.argsort(score, kind="stable")
+    s, y, w = score[order], is_fraud[order], weight[order]
+    expected = np.cumsum(s * w)
+    if expected[-1] == 0:
+        return (CalibrationBin(float(w.sum()), 0.0, float(np.average(y, weights=w))),)
+    bin_of = np.minimum((expected - s * w / 2) / expected[-1] * bins, bins - 1).astype(np.int64)
+    total = np.bincount(bin_of, w, bins)
+    promised, actual = np.bincount(bin_of, w * s, bins), np.bincount(bin_of, w * y, bins)
+    return tuple(
+        CalibrationBin(float(t), float(p / t), float(a / t))
+        for t, p, a in zip(total, promised, actual, strict=True)
+        if t > 0
+    )
+
+
+def _calibration_error(bins: tuple[CalibrationBin, ...]) -> float:
+    total = sum(b.transactions for b in bins)
+    return sum(b.transactions * abs(b.mean_score - b.fraud_rate) for b in bins) / total
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  any JSON value
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
