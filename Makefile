@@ -7,7 +7,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-PYTHON ?= python3
+# The first Python that is new enough; `make install PYTHON=…` names another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
@@ -73,16 +75,18 @@ lock: ## write the lock files anew (needs uv; UPGRADE=--upgrade takes newer vers
 clean: ## remove .venv, caches and the demo's data
 	rm -rf $(VENV) build dist zaslon-data bench-results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests benchmarks -type d -name __pycache__ -exec rm -rf {} +
+	find src tests benchmarks -type d -name __pycache__ -exec rm -rf {} + 2>/dev/null || true
 
 # The stamp is written last, so an interrupted installation is taken up again by the next `make`.
 $(INSTALLED): pyproject.toml $(LOCKS)
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
 else
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Python 3.11 or newer is needed; name one: make install PYTHON=python3.12"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { \
+		echo "Python 3.11 or newer is needed: make install PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "The venv module is missing; Debian and Ubuntu have it in python3-venv."; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 endif
 	@echo "Installing into $(VENV); the first time takes a few minutes."
 	$(PIP_INSTALL) --require-hashes -r requirements/build.txt -r requirements/dev.txt

@@ -154,6 +154,7 @@ def test_every_command_that_a_document_shows_exists() -> None:
 
 def test_every_exit_code_is_explained() -> None:
     explained = [int(code) for code in re.findall(r"^\| (\d) \|", _read("docs/start.md"), re.MULTILINE)]
-    raised = {kind.exit_code for kind in (ZaslonError, *ZaslonError.__subclasses__())}
+    kinds: list[type[ZaslonError]] = [ZaslonError, *ZaslonError.__subclasses__()]
+    raised = {kind.exit_code for kind in kinds}
     assert raised <= set(explained)
     assert explained == sorted(set(explained))

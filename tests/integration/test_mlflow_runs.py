@@ -47,7 +47,9 @@ def test_a_run_is_read_back_with_params_metrics_and_artefacts(
     assert len(run.data.params["long"]) == 6000
     assert run.data.metrics == {"pr_auc": 0.75}
     assert {a.path for a in client.list_artifacts(run_id)} == {"model-1a2b", "report.html"}
-    assert (home / "runs" / "artefacts" / run_id / "artifacts" / "model-1a2b" / "model.txt").read_text() == "tree"
+    assert (
+        home / "runs" / "artefacts" / run_id / "artifacts" / "model-1a2b" / "model.txt"
+    ).read_text() == "tree"
     written = capfd.readouterr()
     assert written.out + written.err == ""
 

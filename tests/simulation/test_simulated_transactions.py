@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ HEADER = (
     "# tranaction_id | tx_datetime | customer_id | terminal_id | tx_amount | tx_time_seconds"
     " | tx_time_days | tx_fraud | tx_fraud_scenario"
 )
-SMALL = {"customers": 2_000, "terminals": 200}
+SMALL: dict[str, Any] = {"customers": 2_000, "terminals": 200}
 
 
 def test_the_header_is_the_missions_literally_and_rows_have_commas(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_every_defect_is_put_in_as_often_as_the_report_says(tmp_path: Path) -> N
         assert sum(f[3] == text for f in unique) == report.defects[name] > 0
     assert sum(f[1].endswith(" 24:00:00") for f in unique) == report.defects["hour_24"] > 0
     assert all(int(f[5]) % 86_400 == 0 for f in fields if f[1].endswith(" 24:00:00"))
-    assert sum(f[4] == "0.00" for f in unique) >= report.defects["amount_zero"] > 0
+    assert sum(f[4] == "0.0" for f in unique) >= report.defects["amount_zero"] > 0
     strays = {"89518096", "21861", "22225", "618230"}
     assert sum(f[3] in strays for f in unique) == report.defects["stray_terminal"] > 0
 
@@ -147,5 +148,5 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ZaslonError, match="cannot be written"):
         write_simulation(simulation_profile("mission", **SMALL), 1, 1, tmp_path / "file" / "a.txt")
-    with pytest.raises(ZaslonError, match="at least 1"):
+    with pytest.raises(ZaslonError, match="days = 0 is out of range"):
         write_simulation(simulation_profile("mission", **SMALL), 0, 1, tmp_path / "a.txt")

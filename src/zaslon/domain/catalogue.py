@@ -204,6 +204,9 @@ class Catalogue(_Strict):
         content = orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(content).hexdigest()[:12]
 
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
     @property
     def label(self) -> str:
         """`name@version (hash)`, for people."""

@@ -3,63 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
-from zaslon.domain.time import day_text
+from zaslon import __version__
 from zaslon.flows.context import Context
 from zaslon.flows.decide import DecideReport
 from zaslon.flows.home import write_atomically
-from zaslon.flows.train import Trained
+from zaslon.flows.train import Trained, evaluation_values
 from zaslon.intake import CleanReport
 from zaslon.models.metrics import Evaluation
-from zaslon.models.report import write_report
+from zaslon.models.plots import draw_all
+from zaslon.models.report import ReportContent, write_report
 from zaslon.models.train import TrainSettings
 from zaslon.monitoring.scorecard import Scorecard
+
+_DELAY_COLUMNS = {
+    "recall": "recall", "precision": "precision", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC",
+}  # fmt: skip
 
 
 def make_report(
     context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
     cleaned: CleanReport, decided: DecideReport,
 ) -> dict[str, str]:  # fmt: skip
-    """Write the HTML report and the scorecard as JSON; returns their paths by name."""
+    """Write the HTML report, its pictures and the scorecard as JSON; returns their paths by name."""
     reports = context.home / "reports"
-    page = reports / "report.html"
-    test = trained.samples.split.test
-    write_report(
-        page,
+    pictures = _pictures(context, trained)
+    for name, content in pictures.items():
+        write_atomically(reports / "plots" / f"{name}.png", content)
+    page = write_report(
+        reports / "report.html", _content(context, trained, scorecard, by_delay, cleaned, decided, pictures)
+    )
+    card = reports / "scorecard.json"
+    write_atomically(card, orjson.dumps(scorecard.to_json_dict(), option=orjson.OPT_INDENT_2))
+    return {
+        "report": str(page), "plots": str(reports / "plots"), "scorecard": str(card),
+        "model": str(trained.path), "clean": str(context.home / "clean"),
+        "journal": str(context.home / "journal.db"),
+    }  # fmt: skip
+
+
+def _pictures(context: Context, trained: Trained) -> dict[str, bytes]:
+    test, evaluation = trained.samples.test, trained.evaluation
+    return draw_all(
+        trained.test_score, test.is_fraud, test.amount_minor, test.weight.astype(np.float64),
+        days=evaluation.days, bins=evaluation.calibration, importance=trained.model.importance(),
+        thresholds={"review": evaluation.review, "block": evaluation.block},
+        currency=context.catalogue.currency, minor_digits=context.catalogue.minor_digits,
+    )  # fmt: skip
+
+
+def _content(
+    context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
+    cleaned: CleanReport, decided: DecideReport, pictures: Mapping[str, bytes],
+) -> ReportContent:  # fmt: skip
+    split = trained.samples.split
+    return ReportContent(
+        title="What the fraud model is worth",
         model=trained.model,
-        sample=trained.samples.test,
-        score=trained.test_score,
         evaluation=trained.evaluation,
-        thresholds=(trained.thresholds.review, trained.thresholds.block),
-        scorecard=[
-            (row.goal, row.target, row.reached, row.met, row.comment) for row in scorecard.rows
+        pictures=pictures,
+        periods=[
+            ("trained on", str(split.train)), ("validated on", str(split.validation)),
+            ("tested on", str(split.test)),
         ],
-        by_delay=by_delay,
-        facts={
-            "Test period": f"{day_text(test[0])} … {day_text(test[1])}",
-            "Model": trained.model.artefact_id,
-            "Policy": trained.policy.hash,
-            "Catalogue": context.catalogue.label,
-            "Rows read": f"{cleaned.rows_in:,}",
-            "Rows rejected": f"{cleaned.rows_in - cleaned.rows_clean:,}",
-            "Decided in the test period": f"{decided.decisions:,}",
+        scorecard=[(r.goal, r.target, r.reached, r.met, r.comment) for r in scorecard.rows],
+        by_delay=_delay_rows(by_delay),
+        notes=_notes(trained, cleaned, decided),
+        versions={
+            "Zaslon": __version__, "model": trained.model.artefact_id,
+            "policy": trained.policy.hash, "catalogue": context.catalogue.label,
         },
         currency=context.catalogue.currency,
         minor_digits=context.catalogue.minor_digits,
-    )
-    card = reports / "scorecard.json"
-    write_atomically(
-        card, orjson.dumps(scorecard.to_json_dict(), option=orjson.OPT_INDENT_2)
-    )
-    return {
-        "report": str(page), "scorecard": str(card), "model": str(trained.path),
-        "clean": str(context.home / "clean"), "journal": str(context.home / "journal.db"),
-    }  # fmt: skip
+    )  # fmt: skip
+
+
+def _delay_rows(by_delay: Mapping[str, Evaluation]) -> list[dict[str, str]]:
+    rows = []
+    for delay, evaluation in by_delay.items():
+        values = evaluation_values(evaluation)
+        row = {"labels after": delay}
+        row |= {heading: f"{values[name]:.3f}" for name, heading in _DELAY_COLUMNS.items()}
+        rows.append(row)
+    return rows
+
+
+def _notes(trained: Trained, cleaned: CleanReport, decided: DecideReport) -> list[str]:
+    rejected = cleaned.rows_in - cleaned.rows_clean
+    return [
+        f"{cleaned.rows_in:,} rows were read and {rejected:,} of them rejected, each with a named reason.",
+        f"{decided.decisions:,} transactions of the test period were decided by the engine, in order of "
+        "time, each with the labels that had arrived by then.",
+        *(limit.sentence for limit in trained.thresholds.limits),
+    ]
 
 
 def log_to_tracker(
@@ -69,13 +110,9 @@ def log_to_tracker(
     tracker = context.run_tracker()
     if tracker is None:
         return {}
-    metrics = {
-        name: float(value)
-        for name, value in trained.evaluation.to_json_dict().items()
-        if isinstance(value, int | float)
-    }
-    params: dict[str, Any] = {**asdict(settings), "catalogue": context.catalogue.label}
+    params: dict[str, Any] = {**settings.model_dump(), "catalogue": context.catalogue.label}
     run_id = tracker.log_run(
-        "zaslon run", params, metrics, [Path(paths["report"]), trained.path]
-    )
+        "zaslon run", params, trained.evaluation.flat(),
+        [Path(paths["report"]), Path(paths["plots"]), trained.path],
+    )  # fmt: skip
     return {"mlflow": f"{context.home / 'mlflow'} (run {run_id})"}

@@ -8,9 +8,13 @@ from typing import Any
 from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context
 from zaslon.flows.home import keep_champion, load_champion
-from zaslon.flows.train import collect_samples, train_and_evaluate
+from zaslon.flows.train import (
+    collect_samples,
+    evaluate_sample,
+    evaluation_values,
+    train_and_evaluate,
+)
 from zaslon.intake import clean_days
-from zaslon.models.metrics import evaluate
 from zaslon.models.train import TrainSettings, tune
 
 
@@ -42,7 +46,7 @@ def retrain(context: Context, *, tune_trials: int = 0) -> TrainReport:
     keep_champion(context, trained.model, trained.policy)
     return TrainReport(
         {
-            **trained.evaluation.to_json_dict(),
+            **evaluation_values(trained.evaluation),
             "thresholds": {"review": trained.thresholds.review, "block": trained.thresholds.block},
             "limits": [limit.sentence for limit in trained.thresholds.limits],
             "paths": {"model": str(trained.path)},
@@ -57,14 +61,12 @@ def evaluate_champion(context: Context) -> TrainReport:
     days = clean_days(context.home / "clean", context.catalogue)
     context.progress.start("features", None)
     test = collect_samples(context, days, label_delay_seconds=options.label_delay_seconds).test
-    evaluation = evaluate(
-        model.score(test.x), test.is_fraud, test.amount_minor, test.weight,
-        test.event_time_seconds, test.customer_key, test.scenario,
-        policy.thresholds.review, policy.thresholds.block, seed=options.seed,
-    )  # fmt: skip
+    evaluation = evaluate_sample(
+        model.score(test.x), test, policy.thresholds.review, policy.thresholds.block, options.seed
+    )
     return TrainReport(
         {
-            **evaluation.to_json_dict(),
+            **evaluation_values(evaluation),
             "model": model.artefact_id, "policy": policy.hash,
             "paths": {"model": str(context.home / "models" / model.artefact_id)},
         }

@@ -20,13 +20,15 @@ from zaslon.flows.train import (
     Samples,
     Trained,
     collect_samples,
+    evaluate_sample,
     fit,
     time_split,
+    evaluation_values,
     train_and_evaluate,
 )
 from zaslon.intake import CleanReport, clean_days, clean_files, read_clean_day
 from zaslon.labels.feedback import DelayedLabels
-from zaslon.models.metrics import Evaluation, evaluate
+from zaslon.models.metrics import Evaluation
 from zaslon.models.train import TrainSettings
 from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard
 
@@ -48,10 +50,9 @@ class RunReport:
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
         cleaned = self.clean.to_json_dict()
-        evaluation = self.trained.evaluation.to_json_dict()
         return {
             **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected")},
-            **evaluation,
+            **evaluation_values(self.trained.evaluation),
             **self.decided.to_json_dict(),
             "label_delay": {k: _delay_row(v) for k, v in self.by_delay.items()},
             "scorecard": self.scorecard.to_json_dict(),
@@ -79,12 +80,12 @@ def run(
     split = time_split(context, days, delay)
     _fresh_log(context)
     with watch.stage("features"):
-        samples = _collect(context, days, delay, split.test[0])
+        samples = _collect(context, days, delay, split.test.first)
     with watch.stage("train"):
         trained = train_and_evaluate(context, samples, settings)
         keep_champion(context, trained.model, trained.policy)
     with watch.stage("decide"):
-        decided = decide_days(context, trained, days, split.test[0], delay)
+        decided = decide_days(context, trained, days, split.test.first, delay)
     by_delay: dict[str, Evaluation] = {}
     if compare_delays:
         with watch.stage("label_delays"):
@@ -183,15 +184,13 @@ def _by_delay(
             samples = collect_samples(
                 context, days, label_delay_seconds=delay, split=trained.samples.split
             )
-            model, policy, chosen = fit(context, samples, settings)
+            model, _, chosen = fit(context, samples, settings)
         except DataError:
             continue
         test = samples.test
-        found[name] = evaluate(
-            model.score(test.x), test.is_fraud, test.amount_minor, test.weight,
-            test.event_time_seconds, test.customer_key, test.scenario,
-            chosen.review, chosen.block, seed=options.seed, replicates=0,
-        )  # fmt: skip
+        found[name] = evaluate_sample(
+            model.score(test.x), test, chosen.review, chosen.block, options.seed, replicates=0
+        )
     return found
 
 
@@ -201,14 +200,14 @@ def _delay_text(seconds: int) -> str:
 
 
 def _delay_row(evaluation: Evaluation) -> dict[str, Any]:
-    values = evaluation.to_json_dict()
+    values = evaluation_values(evaluation)
     return {k: values[k] for k in ("recall", "false_positive_rate", "roc_auc", "pr_auc")}
 
 
 def _scorecard(
     context: Context, trained: Trained, decided: DecideReport, by_delay: dict[str, Evaluation]
 ) -> Scorecard:
-    options, values = context.options, trained.evaluation.to_json_dict()
+    options, found = context.options, trained.evaluation
     least = next(iter(by_delay), None)
     return make_scorecard(
         Goals(
@@ -216,11 +215,11 @@ def _scorecard(
             round(options.loss_per_month_max * 10**context.catalogue.minor_digits),
         ),
         Reached(
-            recall=values["recall"], precision=values["precision"],
-            false_positive_rate=values["false_positive_rate"], roc_auc=values["roc_auc"],
-            loss_minor_per_month=values["loss_minor_per_month"],
+            recall=found["recall_at_review"], precision=found["precision_at_review"],
+            false_positive_rate=found["false_positive_rate_at_review"], roc_auc=found["roc_auc"],
+            loss_minor_per_month=found.money.lost,
             unseeable_share=trained.unseeable_share,
-            recall_at_least_delay=(least, by_delay[least].to_json_dict()["recall"]) if least else None,
+            recall_at_least_delay=(least, by_delay[least]["recall_at_review"]) if least else None,
             transactions_per_second=decided.decisions_per_second or None,
         ),
         currency=context.catalogue.currency, minor_digits=context.catalogue.minor_digits,

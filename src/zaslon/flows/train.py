@@ -16,20 +16,21 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from zaslon.decisions.policy import Limits, Policy, load_policy
 from zaslon.decisions.thresholds import ChosenThresholds, choose_thresholds
 from zaslon.domain.errors import DataError
-from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan
 from zaslon.flows.context import Context
 from zaslon.flows.featurise import Day, FeaturisedPart, featurise
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.artefact import save_model
-from zaslon.models.dataset import Sample, TimeSplit, kept_by_sampling
-from zaslon.models.metrics import Evaluation, evaluate
-from zaslon.models.model import Model
+from zaslon.models.dataset import Days, Sample, TimeSplit, keep_by_id
+from zaslon.models.metrics import REPLICATES, Evaluation, evaluate
+from zaslon.models.model import Model, ModelFacts
 from zaslon.models.train import TrainSettings, train
 from zaslon.monitoring.scorecard import unseeable_share
 
@@ -53,7 +54,7 @@ class Trained:
     thresholds: ChosenThresholds
     evaluation: Evaluation
     samples: Samples
-    test_score: np.ndarray[Any, np.dtype[np.float64]]
+    test_score: NDArray[np.float64]
     unseeable_share: float
     path: Path
 
@@ -65,8 +66,9 @@ def time_split(context: Context, days: Sequence[Day], label_delay_seconds: int) 
     delay_days = -(-label_delay_seconds // SECONDS_PER_DAY)
     options = context.options
     return TimeSplit.of(
-        days[0][0], days[-1][0], delay_days, options.validation_days, options.test_days
-    )
+        days[0][0], days[-1][0], delay_days=delay_days,
+        validation_days=options.validation_days, test_days=options.test_days,
+    )  # fmt: skip
 
 
 def collect_samples(
@@ -100,8 +102,8 @@ def collect_samples(
 
 def _period(split: TimeSplit, day: int) -> str | None:
     for name in ("train", "validation", "test"):
-        first, last = getattr(split, name)
-        if first <= day <= last:
+        period: Days = getattr(split, name)
+        if period.first <= day <= period.last:
             return name
     return None
 
@@ -124,10 +126,9 @@ def _shares(context: Context, days: Sequence[Day], split: TimeSplit) -> dict[str
 
 def _sampled(part: FeaturisedPart, plan: FeaturePlan, share: float, seed: int) -> Sample:
     transactions = part.transactions
-    answered = transactions.is_fraud >= 0
-    kept = answered & kept_by_sampling(
-        transactions.transaction_id, transactions.is_fraud, share, seed
-    )
+    kept = transactions.is_fraud >= 0
+    if share < 1:
+        kept &= (transactions.is_fraud == 1) | keep_by_id(transactions.transaction_id, share, seed)
     rows = transactions.take(kept)
     columns = list(plan.model_columns)
     return Sample(
@@ -152,13 +153,17 @@ def _joined(period: str, parts: list[Sample]) -> Sample:
     return Sample.concatenate(parts)
 
 
-def fit(context: Context, samples: Samples, train_settings: TrainSettings) -> tuple[Model, Policy, ChosenThresholds]:
+def fit(
+    context: Context, samples: Samples, train_settings: TrainSettings
+) -> tuple[Model, Policy, ChosenThresholds]:
     """Fit, calibrate and choose thresholds, without a look at the test period."""
     catalogue = context.catalogue
-    model = train(
-        samples.train, samples.validation, train_settings,
+    facts = ModelFacts(
         catalogue_hash=catalogue.hash, catalogue_label=catalogue.label,
+        train_days=str(samples.split.train),
+        label_delay_seconds=context.options.label_delay_seconds,
     )  # fmt: skip
+    model = train(samples.train, samples.validation, train_settings, facts=facts).model
     known = [*samples.train.names, "score"]
     policy_path = context.home / "policy.toml"
     policy = load_policy(policy_path if policy_path.exists() else None, known)
@@ -189,26 +194,27 @@ def train_and_evaluate(context: Context, samples: Samples, train_settings: Train
     model, policy, chosen = fit(context, samples, train_settings)
     test = samples.test
     score = model.score(test.x)
-    evaluation = evaluate(
-        score, test.is_fraud, test.amount_minor, test.weight, test.event_time_seconds,
-        test.customer_key, test.scenario, chosen.review, chosen.block, seed=context.options.seed,
-    )  # fmt: skip
-    path = save_model(
-        model, context.home / "models",
-        metrics=evaluation.to_json_dict(), thresholds=dict(chosen.report()),
-        training={
-            "train": _range(samples.split.train), "validation": _range(samples.split.validation),
-            "test": _range(samples.split.test), "rows": len(samples.train),
-            "frauds": int(samples.train.is_fraud.sum()),
-        },
-    )  # fmt: skip
+    evaluation = evaluate_sample(score, test, chosen.review, chosen.block, context.options.seed)
+    model = model.with_facts(
+        metrics=evaluation.flat(), thresholds={"review": chosen.review, "block": chosen.block}
+    )
+    path = context.home / "models" / model.artefact_id
+    save_model(model, path)
     return Trained(
         model, policy, chosen, evaluation, samples, score, _unseeable(context, test), path
     )
 
 
-def _range(days: tuple[int, int]) -> list[str]:
-    return [day_text(days[0]), day_text(days[1])]
+def evaluate_sample(
+    score: NDArray[np.float64], sample: Sample, review: float, block: float, seed: int,
+    replicates: int = REPLICATES,
+) -> Evaluation:  # fmt: skip
+    """`evaluate` for a sample."""
+    return evaluate(
+        score, sample.is_fraud, sample.amount_minor, sample.weight, sample.event_time_seconds,
+        sample.customer_key, sample.scenario,
+        review=review, block=block, seed=seed, replicates=replicates,
+    )  # fmt: skip
 
 
 def _unseeable(context: Context, test: Sample) -> float:
@@ -221,3 +227,29 @@ def _unseeable(context: Context, test: Sample) -> float:
         ordinary = ~(frauds.x[:, column["amount"]] > 2 * frauds.x[:, column["customer_q90_30d"]])
     ordinary &= frauds.amount_minor <= 200 * 10**context.catalogue.minor_digits
     return unseeable_share(known, ordinary, frauds.weight)
+
+
+# At the policy's thresholds is what the short names mean everywhere.
+_METRIC_NAMES = {
+    "recall_at_review": "recall",
+    "recall_by_amount_at_review": "recall_by_amount",
+    "precision_at_review": "precision",
+    "false_positive_rate_at_review": "false_positive_rate",
+}
+
+
+def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation by the names that every command uses."""
+    headline = {_METRIC_NAMES.get(n, n): e for n, e in evaluation.headline.items()}
+    return {
+        **{name: estimate.value for name, estimate in headline.items()},
+        "intervals": {name: [e.low, e.high] for name, e in headline.items()},
+        "loss_minor_per_month": evaluation.money.lost,
+        "saved_minor_per_month": evaluation.money.saved,
+        "calibration_error": evaluation.calibration_error,
+        "by_scenario": {
+            str(r.scenario): {"frauds": r.frauds, "recall": r.recall} for r in evaluation.by_scenario
+        },
+        "test_rows": evaluation.rows,
+        "test_frauds": evaluation.frauds,
+    }

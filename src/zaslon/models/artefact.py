@@ -92,7 +92,11 @@ def load_model(directory: str | Path, catalogue_hash: str | None = None, *, thre
 def _files(model: Model) -> dict[str, bytes]:
     files = {TREES: model.trees.encode(), FACTS: model.described()}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return files | {CHECKSUM: orjson.dumps({"id": model.artefact_id, "files": sums}, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)}
+    return files | {
+        CHECKSUM: orjson.dumps(
+            {"id": model.artefact_id, "files": sums}, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2
+        )
+    }
 
 
 def _checked_same(model: Model, directory: Path) -> str:

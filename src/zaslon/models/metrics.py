@@ -339,7 +339,7 @@ def _calibration_error(bins: tuple[CalibrationBin, ...]) -> float:
     return sum(b.transactions * abs(b.mean_score - b.fraud_rate) for b in bins) / total
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  any JSON value
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

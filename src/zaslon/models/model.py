@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zaslon.domain.errors import ArtefactError, DataError
 from zaslon.models.calibration import Calibration
 from zaslon.models.dataset import check_names
+from zaslon.models.explain import LeafPaths, contributions, read_leaf_paths
 
 FORMAT = 1  # of `Model.described`
 # A second thread costs more than it brings for fewer rows than this (measured: 60 features,
@@ -85,6 +86,10 @@ class Model:
             raise ArtefactError(f"The model's trees cannot be read: {error}.") from error
 
     @cached_property
+    def _leaf_paths(self) -> LeafPaths:
+        return read_leaf_paths(self.trees)
+
+    @cached_property
     def artefact_id(self) -> str:
         """Twelve hex digits of the checksum of everything that the model is."""
         digest = hashlib.sha256()
@@ -107,7 +112,7 @@ class Model:
         }
         return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
 
-    def with_facts(self, **changed: Any) -> Model:  # noqa: ANN401  values of ModelFacts
+    def with_facts(self, **changed: Any) -> Model:
         """The same model with other facts, for example its metrics or thresholds."""
         return replace(self, facts=replace(self.facts, **changed))
 
@@ -139,8 +144,7 @@ class Model:
         if not len(x):
             return np.empty(0, np.float64)
         threads = self.threads if len(x) >= _ROWS_FOR_THREADS else 1
-        scores: NDArray[np.float64] = self._booster.predict(x, raw_score=True, num_threads=threads)
-        return scores
+        return np.asarray(self._booster.predict(x, raw_score=True, num_threads=threads), np.float64)
 
     def contributions(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """float64[m, F]: each feature's part in the log-odds of each row, exact SHAP values.
@@ -151,12 +155,7 @@ class Model:
         Args:
             x: float32[m, F].
         """
-        x = self._checked(x)
-        if not len(x):
-            return np.empty((0, len(self.names)), np.float64)
-        threads = self.threads if len(x) >= _ROWS_FOR_THREADS else 1
-        parts: NDArray[np.float64] = self._booster.predict(x, pred_contrib=True, num_threads=threads)
-        return parts[:, :-1]
+        return contributions(self._leaf_paths, self._checked(x))
 
     def importance(self) -> list[tuple[str, float]]:
         """(feature, its share of the training gain), greatest first; shares sum to 1."""

@@ -70,8 +70,8 @@ class Ranking:
             for name, scale in self.scales.items()
         }
         return Counts(
-            np.bincount(self.fraud_cell, self.fraud_weight * drawn, cells),
-            np.bincount(self.fraud_cell, self.fraud_minor * drawn, cells),
+            _sums(self.fraud_cell, self.fraud_weight * drawn, cells),
+            _sums(self.fraud_cell, self.fraud_minor * drawn, cells),
             **good,
         )
 
@@ -99,23 +99,25 @@ def rank(
     good_score, good_weight = score[~fraud], weight[~fraud]
     # Place 2·j is between cells j-1 and j, place 2·j+1 is at cell j.
     place = np.searchsorted(-cells, -good_score, "left") + np.searchsorted(-cells, -good_score, "right")
-    sums = np.bincount(place, good_weight, 2 * len(cells) + 1)
-    squares = np.bincount(place, good_weight * good_weight, 2 * len(cells) + 1)
+    sums = _sums(place, good_weight, 2 * len(cells) + 1)
+    squares = _sums(place, good_weight * good_weight, 2 * len(cells) + 1)
     scale = np.divide(squares, sums, out=np.ones_like(sums), where=sums > 0)
     fraud_weight = weight[fraud]
     fraud_minor = fraud_weight * amount_minor[fraud]
     counts = Counts(
-        np.bincount(fraud_cell, fraud_weight, len(cells)),
-        np.bincount(fraud_cell, fraud_minor, len(cells)),
+        _sums(fraud_cell, fraud_weight, len(cells)),
+        _sums(fraud_cell, fraud_minor, len(cells)),
         sums[1::2], sums[:-1:2], sums[-1:],
     )  # fmt: skip
     scales = {"tied": scale[1::2], "between": scale[:-1:2], "below": scale[-1:]}
     return Ranking(cells, counts, fraud_cell, fraud_weight, fraud_minor, scales)
 
 
-def ranking_metrics(
-    counts: Counts, score: Float64, thresholds: Mapping[str, float]
-) -> dict[str, float]:
+def _sums(place: NDArray[np.int64], values: Float64, places: int) -> Float64:
+    return np.bincount(place, values, places).astype(np.float64, copy=False)
+
+
+def ranking_metrics(counts: Counts, score: Float64, thresholds: Mapping[str, float]) -> dict[str, float]:
     """Every ranking metric of one set of counts, NaN where it is not defined.
 
     `roc_auc`, `pr_auc` (average precision), `recall_at_fpr_<rate>` and
@@ -139,8 +141,7 @@ def ranking_metrics(
             for rate in FALSE_POSITIVE_RATES
         }
         cell_of |= {
-            name: int(np.searchsorted(-score, -threshold, "right"))
-            for name, threshold in thresholds.items()
+            name: int(np.searchsorted(-score, -threshold, "right")) for name, threshold in thresholds.items()
         }
         for name, cells in cell_of.items():
             count = caught[cells - 1] if cells else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ FRAUDS_TO_STOP_BY = 100
 EVALUATE_EVERY_ROUNDS = 5
 SMOOTHED_EVALUATIONS = 5
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int], None]  # told how many steps were done since the last time
 
 
 class TrainSettings(BaseModel):
@@ -98,7 +98,7 @@ def train(
             trees' own probabilities.
         settings: None for the defaults.
         facts: what is to be noted in the model; rows, frauds and settings are added.
-        progress: told (rounds done, rounds at most) after every round.
+        progress: told 1 after every round.
 
     Raises:
         DataError: a period without frauds or without good transactions, or other features.
@@ -110,7 +110,7 @@ def train(
         _check_classes(validation, "validate")
     usable = validation if validation is not None and validation.frauds >= FRAUDS_TO_STOP_BY else None
     booster, curve = _boost(sample, usable, settings, progress)
-    rounds = _best_round(curve, settings) if curve else booster.current_iteration()
+    rounds = _best_round(curve) if curve else booster.current_iteration()
     model = _assemble(booster.model_to_string(num_iteration=rounds), sample, settings, facts)
     if validation is not None:
         raw = model.raw_score(validation.x)
@@ -142,23 +142,25 @@ def _boost(
     for done in range(1, rounds_max + 1):
         finished = booster.update()
         if progress is not None:
-            progress(done, rounds_max)
+            progress(1)
         if validation is not None and done % EVALUATE_EVERY_ROUNDS == 0:
             curve.append((done, float(booster.eval_valid()[0][2])))
-            if done - _best_round(curve, settings) >= settings.patience_rounds:
+            if done - _best_round(curve) >= settings.patience_rounds:
                 break
         if finished:
             break
     return booster, curve
 
 
-def _best_round(curve: list[tuple[int, float]], settings: TrainSettings) -> int:
-    """The round of the highest average precision after a moving mean: one lucky tree is no reason."""
-    values = np.array([value for _, value in curve])
-    half = SMOOTHED_EVALUATIONS // 2
-    padded = np.pad(values, half, mode="edge")
-    smooth = np.convolve(padded, np.ones(SMOOTHED_EVALUATIONS) / SMOOTHED_EVALUATIONS, "valid")
-    return curve[int(np.argmax(smooth))][0]
+def _best_round(curve: Sequence[tuple[int, float]]) -> int:
+    """The round of the highest average precision after smoothing: one lucky tree is no reason."""
+    return curve[int(np.argmax(smoothed_curve(curve)))][0]
+
+
+def smoothed_curve(curve: Sequence[tuple[int, float]]) -> NDArray[np.float64]:
+    """float64[evaluations]: moving mean of the average precision over `SMOOTHED_EVALUATIONS`."""
+    padded = np.pad([value for _, value in curve], SMOOTHED_EVALUATIONS // 2, mode="edge")
+    return np.convolve(padded, np.ones(SMOOTHED_EVALUATIONS) / SMOOTHED_EVALUATIONS, "valid")
 
 
 def _dataset(
@@ -197,9 +199,7 @@ def _parameters(names: tuple[str, ...], settings: TrainSettings) -> dict[str, An
     }
 
 
-def _assemble(
-    trees: str, sample: Sample, settings: TrainSettings, facts: ModelFacts | None
-) -> Model:
+def _assemble(trees: str, sample: Sample, settings: TrainSettings, facts: ModelFacts | None) -> Model:
     noted = Model(sample.names, _without_parameters(trees), no_calibration(), facts or ModelFacts())
     noted = noted.with_facts(
         train_rows=len(sample),
@@ -213,8 +213,3 @@ def _without_parameters(trees: str) -> str:
     """The trees without LightGBM's list of parameters, which names the number of threads."""
     begin, end = trees.find("\nparameters:"), trees.find("end of parameters")
     return trees if begin < 0 or end < 0 else trees[:begin] + trees[end + len("end of parameters") :]
-
-
-def weighted_frauds(sample: Sample) -> NDArray[np.float64]:
-    """float64[2]: weight of the good transactions and of the frauds."""
-    return np.bincount(sample.is_fraud, sample.weight, 2)

@@ -29,7 +29,7 @@ DEFECTS = {
 }  # fmt: skip
 _IN_PLACE = [name for name in DEFECTS if name != "repeated_row"]
 _CODE = {name: code for code, name in enumerate(_IN_PLACE, start=1)}
-_DAY_SHARE_MAX = 1 / 20  # of a day's rows for each defect, however large the multiple
+_DAY_SHARE_MAX = 1 / 2  # of a day's rows for all defects, however large the multiple
 
 # 89518096 has 13,696 rows in the first file; of the others there are few.
 _STRAY_TERMINALS = (89_518_096, 21_861, 22_225, 618_230)
@@ -90,9 +90,11 @@ def _choose(random: np.random.Generator, rows: int, multiple: float) -> dict[str
     """Which payments get which defect: distinct ones, by name."""
     rates = {name: rate * multiple for name, rate in DEFECTS.items()}
     rates["amount_zero"] = DEFECTS["amount_zero"] * max(multiple - 1, 0)
+    counts = random.poisson(np.array(list(rates.values())) * rows)
     most = int(rows * _DAY_SHARE_MAX)
-    counts = [min(int(random.poisson(rate * rows)), most) for rate in rates.values()]
-    hit = random.choice(rows, sum(counts), replace=False)
+    if counts.sum() > most:
+        counts = counts * most // counts.sum()
+    hit = random.choice(rows, counts.sum(), replace=False)
     return dict(zip(rates, np.split(hit, np.cumsum(counts)[:-1]), strict=True))
 
 

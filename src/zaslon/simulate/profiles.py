@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from zaslon.domain.errors import ZaslonError, did_you_mean
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, day_text, parse_day
 
@@ -25,7 +27,8 @@ class SimulationProfile:
         start_day: day number of the first day.
         payments_per_day_max: a customer's mean payments a day are uniform in 0 … this.
         radius: customers use the terminals within this distance; the plane is 100 by 100.
-        busy_terminals: terminals that every customer uses, with their share of all payments.
+        busy_terminals: terminals that every customer uses, with the share of payments that go there
+            beside those of customers nearby.
             They are never compromised, so that the share of fraud is the same for every seed.
         terminals_hit_share: share of terminals compromised anew each day (scenario 2).
         customers_hit_share: share of customers compromised anew each day (scenario 3).
@@ -54,10 +57,10 @@ _HANDBOOK = SimulationProfile(
     2 / 10_000, 3 / 5_000, earlier_attacks=False, time_ordered=True, defects=0.0,
 )  # fmt: skip
 # Fitted to the mission's 40 files: 1.567 M rows a day of 1 M customers; in the first file 4.3 % of
-# them at terminal 0 and 2.8 % at 145, 5.2 % scenario 2, 0.14 % scenario 3. The same 1,000 customers
-# go to the same few terminals in every file, about nine each: that is the handbook's radius of 5.
+# them at terminal 0 and 2.8 % at 145, 5.2 % scenario 2, 0.14 % scenario 3. One customer, seen 20
+# times, was at nine terminals: that is the handbook's radius of 5, with eight in reach on average.
 _MISSION = SimulationProfile(
-    "mission", 1_000_000, 1_000, parse_day("2019-08-22"), 3.233, 5.0, ((0, 0.043), (145, 0.028)),
+    "mission", 1_000_000, 1_000, parse_day("2019-08-22"), 3.233, 5.0, ((0, 0.042), (145, 0.027)),
     0.0021, 300 / 1_000_000, earlier_attacks=True, time_ordered=False, defects=1.0,
 )  # fmt: skip
 PROFILES = {p.name: p for p in (_HANDBOOK, _MISSION)}
@@ -82,12 +85,14 @@ def simulation_profile(
     if name not in PROFILES:
         raise ZaslonError(f"There is no profile '{name}'.", hint=did_you_mean(name, PROFILES))
     known = PROFILES[name]
-    count = _whole("terminals", terminals, known.terminals, TERMINALS_MAX)
+    count = whole_number("terminals", known.terminals if terminals is None else terminals, 1, TERMINALS_MAX)
     wide = known.name == "mission"
     busiest = max((terminal for terminal, _ in known.busy_terminals), default=-1)
     return replace(
         known,
-        customers=_whole("customers", customers, known.customers, CUSTOMERS_MAX),
+        customers=whole_number(
+            "customers", known.customers if customers is None else customers, 1, CUSTOMERS_MAX
+        ),
         terminals=count,
         start_day=known.start_day if start is None else _start_day(start),
         radius=known.radius * math.sqrt(known.terminals / count) if wide else known.radius,
@@ -99,16 +104,22 @@ def simulation_profile(
 profile = simulation_profile
 
 
-def _whole(name: str, value: int | None, default: int, most: int) -> int:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ZaslonError(f"{name} = {value} is out of range.", hint=f"Give 1 to {most:,}.")
-    return value
+def whole_number(name: str, value: object, least: int, most: int) -> int:
+    """`value`, if it is a whole number in the range.
+
+    Raises:
+        ZaslonError: it is not; the sentence says what would be right.
+    """
+    # `True` is an int to Python, but nobody means 1 by it.
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ZaslonError(f"{name} = {value!r} is no whole number.", hint=f"Give {least:,} to {most:,}.")
+    if not least <= value <= most:
+        raise ZaslonError(f"{name} = {value} is out of range.", hint=f"Give {least:,} to {most:,}.")
+    return int(value)
 
 
-def _multiple(value: float) -> float:
-    if not 0 <= value <= DEFECTS_MAX:  # not-a-number is refused here too
+def _multiple(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= DEFECTS_MAX:  # nor not-a-number
         raise ZaslonError(
             f"defects = {value} is out of range.",
             hint=f"Give a multiple of the real rates, 0 to {DEFECTS_MAX:,.0f}; 1 is as in reality.",

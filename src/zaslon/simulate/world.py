@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.compiled import compiled
-from zaslon.domain.errors import ZaslonError
-from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.simulate.attacks import attack
-from zaslon.simulate.profiles import START_DAY_MAX, SimulationProfile
+from zaslon.simulate.profiles import START_DAY_MAX, SimulationProfile, whole_number
 from zaslon.simulate.streams import DAY, WORLD, random_stream
 
 PLANE = 100.0
 MEAN_AMOUNT_MIN, MEAN_AMOUNT_MAX = 5, 100
+SEED_MAX = 2**63 - 1
 NOON_SECONDS, TIME_SPREAD_SECONDS = 43_200, 20_000
 
 
@@ -85,14 +85,8 @@ def simulate_days(profile: SimulationProfile, days: int, seed: int) -> Iterator[
 
 
 def _check(profile: SimulationProfile, days: int, seed: int) -> None:
-    most = START_DAY_MAX - profile.start_day + 1
-    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= most:
-        raise ZaslonError(
-            f"days = {days} is out of range.",
-            hint=f"Give 1 to {most:,} days: time ends for us on {day_text(START_DAY_MAX)}.",
-        )
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ZaslonError(f"seed = {seed} is no seed.", hint="Give a whole number of 0 or more.")
+    whole_number("days", days, 1, START_DAY_MAX - profile.start_day + 1)
+    whole_number("seed", seed, 0, SEED_MAX)
 
 
 def _days(profile: SimulationProfile, days: int, seed: int) -> Iterator[SimulatedDay]:
@@ -143,9 +137,7 @@ def _find_reach(
             at[customer] = found
 
 
-def _one_day(
-    profile: SimulationProfile, world: _World, day: int, seed: int, first_id: int
-) -> SimulatedDay:
+def _one_day(profile: SimulationProfile, world: _World, day: int, seed: int, first_id: int) -> SimulatedDay:
     random = random_stream(seed, DAY, day)
     customer = np.repeat(
         np.arange(profile.customers), random.poisson(world.payments_per_day).astype(np.int64)
@@ -153,7 +145,7 @@ def _one_day(
     drawn = random.standard_normal(len(customer), np.float32) * TIME_SPREAD_SECONDS + NOON_SECONDS
     second = drawn.astype(np.int32)
     kept = (second > 0) & (second < SECONDS_PER_DAY)
-    if not profile.busy_terminals and profile.name == "handbook":
+    if profile.name == "handbook":
         kept &= world.reach_count[customer] > 0  # nowhere to go: the handbook's customers stay home
     customer, second = customer[kept], second[kept]
     if profile.time_ordered:

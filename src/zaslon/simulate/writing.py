@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -17,12 +17,13 @@ import zstandard
 from zaslon.domain.errors import ZaslonError, did_you_mean
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.simulate.defects import DEFECTS, DirtyDay, make_dirty
-from zaslon.simulate.profiles import SimulationProfile
+from zaslon.simulate.profiles import SimulationProfile, whole_number
 from zaslon.simulate.text import COLUMNS, LINE_BYTES_MAX, TextFormat, format_rows, header
 from zaslon.simulate.world import simulate_days
 
 Format = Literal["mission", "csv", "jsonl", "parquet"]
 _FORMATS = ("mission", "csv", "jsonl", "parquet")
+ROWS_MAX = 10**12
 _PART_ROWS = 100_000
 
 
@@ -91,17 +92,18 @@ def write_simulation(
             _write_text(parts, partial, out.suffix, format)
         partial.replace(out)
     except OSError as error:
-        raise ZaslonError(f"'{out}' cannot be written: {error.strerror or error}.") from error
+        raise ZaslonError(f"'{out}' cannot be written: {error}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return report
 
 
 def _check(rows: int | None, out: Path, format: str) -> None:  # noqa: A002
     if format not in _FORMATS:
         raise ZaslonError(f"There is no format '{format}'.", hint=did_you_mean(format, _FORMATS))
-    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
-        raise ZaslonError(f"rows = {rows} is out of range.", hint="Give 1 or more, or leave it out.")
+    if rows is not None:
+        whole_number("rows", rows, 1, ROWS_MAX)
     if format == "parquet" and out.suffix in {".gz", ".zst"}:
         raise ZaslonError(
             f"'{out}' would be Parquet under the name of compressed text.",
@@ -137,7 +139,7 @@ def _write_text(
         file.write(header(format))
         for dirty, part in parts:
             length = format_rows(dirty, part, format, buffer)
-            file.write(memoryview(buffer)[:length])
+            file.write(buffer[:length].data)
 
 
 @contextmanager
@@ -162,25 +164,16 @@ def _write_parquet(parts: Iterator[tuple[DirtyDay, slice]], path: Path) -> None:
             written.append(Path(scratch, f"{len(written)}.parquet"))
             _frame(dirty, part).write_parquet(written[-1], compression="zstd")
         if not written:
-            _frame_of_nothing().write_parquet(path)
+            pl.DataFrame(schema=_SCHEMA).write_parquet(path)
             return
         pl.scan_parquet(written).sink_parquet(path, compression="zstd")
 
 
-_SCHEMA = dict(
-    zip(
-        COLUMNS,
-        (
-            pl.Int64, pl.Datetime("us"), pl.Int64, pl.Int64, pl.Float64,
-            pl.Int64, pl.Int32, pl.Int8, pl.Int8,
-        ),
-        strict=True,
-    )
+_TYPES: tuple[type[pl.DataType] | pl.DataType, ...] = (
+    pl.Int64, pl.Datetime("us"), pl.Int64, pl.Int64, pl.Float64,
+    pl.Int64, pl.Int32, pl.Int8, pl.Int8,
 )  # fmt: skip
-
-
-def _frame_of_nothing() -> pl.DataFrame:
-    return pl.DataFrame(schema=_SCHEMA)
+_SCHEMA = pl.Schema(zip(COLUMNS, _TYPES, strict=True))
 
 
 def _frame(dirty: DirtyDay, part: slice) -> pl.DataFrame:

@@ -98,7 +98,7 @@ class MlflowRuns:
         return run_id
 
     def _log_values(
-        self, client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]  # noqa: ANN401
+        self, client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]
     ) -> None:
         entities = import_module("mlflow.entities")
         now_ms = int(time.time() * 1000)
@@ -113,7 +113,7 @@ class MlflowRuns:
         for begin in range(0, len(given), _PARAMS_A_CALL):
             client.log_batch(run_id, params=given[begin : begin + _PARAMS_A_CALL])
 
-    def _connected(self) -> Any:  # noqa: ANN401  MLflow's client; its types are not at hand
+    def _connected(self) -> Any:
         if self._client is None:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             tracking = import_module("mlflow.tracking")
@@ -124,7 +124,7 @@ class MlflowRuns:
             self._client = tracking.MlflowClient(self.tracking_uri)
         return self._client
 
-    def _experiment_id(self, client: Any) -> str:  # noqa: ANN401
+    def _experiment_id(self, client: Any) -> str:
         experiment = client.get_experiment_by_name(self._experiment)
         if experiment is not None:
             return str(experiment.experiment_id)

@@ -1,0 +1,303 @@
+"""Compiled readers of text fields. A field is a view: a buffer, a start and a length; -1 is absent.
+
+Numbers are plain ASCII decimals: an optional sign, digits, at most one point. No exponent, no
+underscore, no hex, no `inf`. Each reader writes a value and a `Reason` (0 for fine).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.compiled import Integer, compiled, inlined
+from zaslon.domain.rejections import Reason
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
+
+UInt8 = NDArray[np.uint8]
+Int64 = NDArray[np.int64]
+
+_MISSING = int(Reason.MISSING_FIELD)
+_NOT_AN_INTEGER = int(Reason.NOT_AN_INTEGER)
+_NOT_A_NUMBER = int(Reason.NOT_A_NUMBER)
+_NOT_A_TIME = int(Reason.NOT_A_TIME)
+_TOO_PRECISE = int(Reason.TOO_PRECISE)
+_OUT_OF_RANGE = int(Reason.OUT_OF_RANGE)
+_UNKNOWN = int(Reason.UNKNOWN_ENTITY)
+_HOUR_24 = int(Reason.HOUR_24)
+_IMPOSSIBLE = int(Reason.IMPOSSIBLE_TIME)
+_EMPTY, _TOO_LONG, _NOT_TEXT = int(Reason.EMPTY), int(Reason.TOO_LONG), int(Reason.NOT_TEXT)
+_WRONG_COUNT = int(Reason.WRONG_FIELD_COUNT)
+
+_MINUS, _PLUS, _POINT, _SPACE, _QUOTE, _COLON, _DASH = 45, 43, 46, 32, 34, 58, 45
+_LETTER_T, _LETTER_Z, _TAB, _ZERO, _NINE = 84, 90, 9, 48, 57
+_HALF_MAX = np.uint64(9223372036854775807)
+
+
+@compiled
+def split_lines(
+    buffer: UInt8, starts: Int64, lengths: Int64, separator: Integer, most_bytes: Integer,
+    field_start: Int64, field_length: Int64, reason: UInt8,
+) -> None:  # fmt: skip
+    """Find the fields of each line: int64[n, columns] starts and lengths.
+
+    A field may stand in double quotes; a quote inside it is doubled and stays so. Sets EMPTY,
+    TOO_LONG, NOT_TEXT (control bytes; 255 asks for a look at the UTF-8) and WRONG_FIELD_COUNT.
+    """
+    columns = field_start.shape[1]
+    for i in range(starts.size):
+        begin, end = starts[i], starts[i] + lengths[i]
+        while end > begin and (buffer[end - 1] == 13 or buffer[end - 1] == 10):
+            end -= 1
+        if end - begin > most_bytes:
+            reason[i] = _TOO_LONG
+            continue
+        field, at, blank = 0, begin, True
+        start, quoted, is_text, is_ascii = begin, False, True, True
+        while at <= end:
+            byte = buffer[at] if at < end else separator
+            if at < end:
+                if byte != _SPACE and byte != _TAB:
+                    blank = False
+                if byte < 32 and byte != _TAB:
+                    is_text = False
+                elif byte > 126:
+                    is_ascii = False
+            if byte == _QUOTE and at < end:
+                quoted = not quoted
+            if (byte == separator and not quoted) or at == end:
+                if field < columns:
+                    left, right = start, at
+                    while left < right and (buffer[left] == _SPACE or buffer[left] == _TAB):
+                        left += 1
+                    while right > left and (buffer[right - 1] == _SPACE or buffer[right - 1] == _TAB):
+                        right -= 1
+                    if right - left >= 2 and buffer[left] == _QUOTE and buffer[right - 1] == _QUOTE:
+                        left += 1
+                        right -= 1
+                    field_start[i, field] = left
+                    field_length[i, field] = right - left
+                field += 1
+                start = at + 1
+            at += 1
+        if blank:
+            reason[i] = _EMPTY
+        elif not is_text:
+            reason[i] = _NOT_TEXT
+        elif field != columns or quoted:
+            reason[i] = _WRONG_COUNT if is_ascii else 255
+        elif not is_ascii:
+            reason[i] = 255
+
+
+@inlined
+def _same(buffer: UInt8, start: Integer, length: Integer, text: UInt8, begin: Integer, end: Integer) -> bool:
+    if length != end - begin:
+        return False
+    for i in range(length):
+        if buffer[start + i] != text[begin + i]:
+            return False
+    return True
+
+
+@inlined
+def _is_listed(buffer: UInt8, start: Integer, length: Integer, words: UInt8, ends: Int64) -> bool:
+    for w in range(ends.size - 1):
+        if _same(buffer, start, length, words, ends[w], ends[w + 1]):
+            return True
+    return False
+
+
+@compiled
+def find_listed(
+    buffer: UInt8, start: Int64, length: Int64, words: UInt8, ends: Int64, reason: UInt8
+) -> None:
+    """UNKNOWN_ENTITY where the field is one of `words` (concatenated; ends[w]:ends[w+1])."""
+    for i in range(start.size):
+        if length[i] >= 0 and _is_listed(buffer, start[i], length[i], words, ends):
+            reason[i] = _UNKNOWN
+
+
+@compiled
+def read_integers(
+    buffer: UInt8, start: Int64, length: Int64, is_required: bool,
+    least: Integer, most: Integer, value: Int64, reason: UInt8,
+) -> None:  # fmt: skip
+    """int64 values within [least, most]; fields that already have a reason are left alone."""
+    for i in range(start.size):
+        if reason[i]:
+            continue
+        if length[i] <= 0:
+            reason[i] = _MISSING if is_required else 0
+            continue
+        at, end = start[i], start[i] + length[i]
+        negative = buffer[at] == _MINUS
+        if buffer[at] == _MINUS or buffer[at] == _PLUS:
+            at += 1
+        if at == end:
+            reason[i] = _NOT_AN_INTEGER
+            continue
+        number, overflow = np.uint64(0), False
+        while at < end:
+            digit = buffer[at] - _ZERO
+            if buffer[at] < _ZERO or buffer[at] > _NINE:
+                break
+            if number > np.uint64(922337203685477580) or (
+                number == np.uint64(922337203685477580) and digit > 7
+            ):
+                overflow = True
+            number = number * np.uint64(10) + np.uint64(digit)
+            at += 1
+        if at < end:
+            reason[i] = _NOT_AN_INTEGER
+            continue
+        found = -np.int64(number) if negative else np.int64(number)
+        if overflow or found < least or found > most:
+            reason[i] = _OUT_OF_RANGE
+        else:
+            value[i] = found
+
+
+@compiled
+def read_decimals(
+    buffer: UInt8, start: Int64, length: Int64, is_required: bool, digits_kept: Integer,
+    least: Integer, most: Integer, value: Int64, reason: UInt8,
+) -> None:  # fmt: skip
+    """Plain decimals as integers of 10**-digits_kept, within [least, most]."""
+    for i in range(start.size):
+        if reason[i]:
+            continue
+        if length[i] <= 0:
+            reason[i] = _MISSING if is_required else 0
+            continue
+        at, end = start[i], start[i] + length[i]
+        negative = buffer[at] == _MINUS
+        if buffer[at] == _MINUS or buffer[at] == _PLUS:
+            at += 1
+        number, seen, after, precise, overflow = np.uint64(0), 0, -1, True, False
+        while at < end:
+            byte = buffer[at]
+            if byte == _POINT and after < 0:
+                after = 0
+            elif _ZERO <= byte <= _NINE:
+                seen += 1
+                if after >= digits_kept:
+                    precise = precise and byte == _ZERO
+                else:
+                    if number > np.uint64(922337203685477579):
+                        overflow = True
+                    number = number * np.uint64(10) + np.uint64(byte - _ZERO)
+                    after += after >= 0
+            else:
+                break
+            at += 1
+        if at < end or seen == 0:
+            reason[i] = _NOT_A_NUMBER
+            continue
+        for _ in range(digits_kept - max(after, 0)):
+            if number > np.uint64(922337203685477579):
+                overflow = True
+            number *= np.uint64(10)
+        found = -np.int64(number) if negative else np.int64(number)
+        if not precise:
+            reason[i] = _TOO_PRECISE
+        elif overflow or found < least or found > most:
+            reason[i] = _OUT_OF_RANGE
+        else:
+            value[i] = found
+
+
+@inlined
+def _two(buffer: UInt8, at: Integer) -> Integer:
+    """Two digits, or -1."""
+    tens, ones = np.int64(buffer[at]) - _ZERO, np.int64(buffer[at + 1]) - _ZERO
+    if tens < 0 or tens > 9 or ones < 0 or ones > 9:
+        return np.int64(-1)
+    return tens * 10 + ones
+
+
+@inlined
+def _days_before(year: Integer, month: Integer, day: Integer) -> Integer:
+    """Days from 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms", 2013)."""
+    y = year - (month <= 2)
+    era = y // 400
+    of_era = y - era * 400
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+
+
+@inlined
+def _month_days(year: Integer, month: Integer) -> Integer:
+    if month == 2:
+        is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        return 29 if is_leap else 28
+    return 30 if month in (4, 6, 9, 11) else 31
+
+
+@compiled
+def read_times(
+    buffer: UInt8, start: Int64, length: Int64, value: Int64, reason: UInt8, dropped: UInt8
+) -> None:
+    """`YYYY-MM-DD HH:MM:SS` (or T, a fraction, Z) as seconds since 1970; `dropped` marks fractions."""
+    for i in range(start.size):
+        if reason[i]:
+            continue
+        if length[i] <= 0:
+            reason[i] = _MISSING
+            continue
+        at, size = start[i], length[i]
+        if size > 19 and buffer[at + size - 1] == _LETTER_Z:
+            size -= 1
+        if (
+            size < 19
+            or buffer[at + 4] != _DASH
+            or buffer[at + 7] != _DASH
+            or (buffer[at + 10] != _SPACE and buffer[at + 10] != _LETTER_T)
+            or buffer[at + 13] != _COLON
+            or buffer[at + 16] != _COLON
+        ):
+            reason[i] = _NOT_A_TIME
+            continue
+        century, year = _two(buffer, at), _two(buffer, at + 2)
+        month, day = _two(buffer, at + 5), _two(buffer, at + 8)
+        hour, minute, second = _two(buffer, at + 11), _two(buffer, at + 14), _two(buffer, at + 17)
+        fits = min(century, year, month, day, hour, minute, second) >= 0
+        if size > 19:
+            fits = fits and buffer[at + 19] == _POINT and 20 < size <= 29
+            for j in range(at + 20, at + size):
+                fits = fits and _ZERO <= buffer[j] <= _NINE
+                if fits and buffer[j] != _ZERO:
+                    dropped[i] = 1
+        if not fits:
+            reason[i] = _NOT_A_TIME
+            continue
+        year += century * 100
+        valid_day = 1 <= month <= 12 and day >= 1 and day <= _month_days(year, month)
+        if valid_day and hour == 24 and minute == 0 and second == 0:
+            reason[i] = _HOUR_24
+            continue
+        seconds = np.int64(-1)
+        if valid_day and hour < 24 and minute < 60 and second < 60:
+            seconds = _days_before(year, month, day) * 86400 + hour * 3600 + minute * 60 + second
+        if seconds < 0 or seconds > EVENT_TIME_SECONDS_MAX:
+            reason[i] = _IMPOSSIBLE
+        else:
+            value[i] = seconds
+
+
+@compiled
+def keep_first(reason: UInt8, best: UInt8, best_field: NDArray[np.int16], field: Integer) -> None:
+    """Let a field's reasons win where they come earlier in the order of precedence."""
+    for i in range(reason.size):
+        if reason[i] and (best[i] == 0 or reason[i] < best[i]):
+            best[i] = reason[i]
+            best_field[i] = field
+
+
+@compiled
+def mix_into(digest: NDArray[np.uint64], value: Int64) -> None:
+    """Fold one column into the running content hash (splitmix64's finaliser)."""
+    for i in range(value.size):
+        mixed = (digest[i] ^ np.uint64(value[i])) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        digest[i] = mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,173 @@
+"""Contributions of features to a score: exact SHAP values of trees, leaf by leaf.
+
+The values are those of path-dependent TreeSHAP (Lundberg et al., "From local explanations to
+global understanding with explainable AI for trees", Nature Machine Intelligence 2, 2020), equal
+to LightGBM's own to rounding and many times faster; they are needed for every stopped
+transaction. A leaf of value v whose path asks d features contributes to feature i
+
+    v · (o_i - r_i) · ∫ from 0 to 1 of Π over j ≠ i of (r_j + (o_j - r_j) · t) dt
+
+with o_j = 1 where the row meets what the path asks of feature j, else 0, and r_j the share of
+training rows that met it. The integral over orders of features is the Shapley value's (Owen,
+"Multilinear extensions of games", 1972); as it is of a polynomial of degree d - 1, Gauss-Legendre
+quadrature with d/2 points gives it exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.compiled import compiled
+from zaslon.domain.errors import ArtefactError
+
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+
+_DEFAULT_LEFT, _MISSING_SHIFT = 2, 2  # of LightGBM's `decision_type`
+_MISSING_NONE, _MISSING_NAN = 0, 2
+
+
+class LeafPaths(NamedTuple):
+    """All leaves of all trees with what their paths ask, flat; `read_leaf_paths` makes it.
+
+    Attributes:
+        value: float64[leaves], log-odds.
+        start: int32[leaves + 1]: leaf k asks for the features at start[k] … start[k+1]-1.
+        feature: int32[asked], its column.
+        low, high: float64[asked]: met by low < x <= high.
+        takes_missing: bool[asked]: whether NaN meets it.
+        share: float64[asked], share of training rows that met it.
+        nodes, weights: float64[deepest + 1, points]: Gauss-Legendre on 0 … 1 by features asked.
+    """
+
+    value: Float64
+    start: Int32
+    feature: Int32
+    low: Float64
+    high: Float64
+    takes_missing: NDArray[np.bool_]
+    share: Float64
+    nodes: Float64
+    weights: Float64
+
+
+@dataclass
+class _Asked:
+    """What a path asks of one feature."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    takes_missing: bool = True
+    share: float = 1.0
+
+
+def contributions(paths: LeafPaths, x: NDArray[np.float32]) -> Float64:
+    """float64[m, F]: contributions in log-odds for float32[m, F] rows, each on its own."""
+    result = np.zeros(x.shape, np.float64)
+    _add_contributions(paths, x, np.empty((2, len(paths.nodes))), result)
+    return result
+
+
+def read_leaf_paths(trees: str) -> LeafPaths:
+    """The leaves of trees in LightGBM's text form.
+
+    Raises:
+        ArtefactError: the trees have splits of a kind that training here never makes.
+    """
+    leaves = [leaf for tree in trees.split("\nTree=")[1:] for leaf in _leaves(_fields(tree))]
+    asked = [(feature, a) for _, path in leaves for feature, a in path.items()]
+    nodes, weights = _quadrature(max((len(path) for _, path in leaves), default=0))
+    return LeafPaths(
+        np.array([value for value, _ in leaves], np.float64),
+        np.cumsum([0, *(len(path) for _, path in leaves)]).astype(np.int32),
+        np.array([feature for feature, _ in asked], np.int32),
+        np.array([a.low for _, a in asked], np.float64),
+        np.array([a.high for _, a in asked], np.float64),
+        np.array([a.takes_missing for _, a in asked], np.bool_),
+        np.array([a.share for _, a in asked], np.float64),
+        nodes,
+        weights,
+    )
+
+
+def _fields(tree: str) -> dict[str, list[float]]:
+    lines = (line.partition("=") for line in tree.split("\n\n", maxsplit=1)[0].splitlines()[1:])
+    return {name: [float(v) for v in values.split()] for name, _, values in lines if values}
+
+
+def _leaves(tree: dict[str, list[float]]) -> Iterator[tuple[float, dict[int, _Asked]]]:
+    """(value, what is asked by feature) of every leaf of one tree."""
+    if tree["num_leaves"][0] == 1:
+        yield tree["leaf_value"][0], {}
+        return
+    waiting: list[tuple[int, dict[int, _Asked]]] = [(0, {})]
+    while waiting:
+        node, path = waiting.pop()
+        if node < 0:
+            yield tree["leaf_value"][~node], path
+            continue
+        for child, is_left in (
+            (int(tree["left_child"][node]), True),
+            (int(tree["right_child"][node]), False),
+        ):
+            waiting.append((child, _extended(path, tree, node, child, is_left)))
+
+
+def _extended(
+    path: dict[int, _Asked], tree: dict[str, list[float]], node: int, child: int, is_left: bool
+) -> dict[int, _Asked]:
+    """The path with what one more split asks."""
+    feature, threshold = int(tree["split_feature"][node]), tree["threshold"][node]
+    before = path.get(feature, _Asked())
+    count = tree["leaf_count"][~child] if child < 0 else tree["internal_count"][child]
+    after = _Asked(
+        before.low if is_left else max(before.low, threshold),
+        min(before.high, threshold) if is_left else before.high,
+        before.takes_missing and is_left == _missing_goes_left(int(tree["decision_type"][node]), threshold),
+        before.share * count / tree["internal_count"][node],
+    )
+    return path | {feature: after}
+
+
+def _missing_goes_left(decision_type: int, threshold: float) -> bool:
+    missing = decision_type >> _MISSING_SHIFT & 3
+    if decision_type & 1 or missing not in (_MISSING_NONE, _MISSING_NAN):
+        raise ArtefactError("The model's trees have splits of a kind that cannot be explained.")
+    if missing == _MISSING_NONE:
+        return threshold >= 0  # LightGBM takes NaN for 0 where training saw no NaN
+    return bool(decision_type & _DEFAULT_LEFT)
+
+
+def _quadrature(deepest: int) -> tuple[Float64, Float64]:
+    points = max(1, (deepest + 1) // 2)
+    nodes, weights = np.zeros((2, deepest + 1, points))
+    for asked in range(1, deepest + 1):
+        at, weight = np.polynomial.legendre.leggauss((asked + 1) // 2)
+        nodes[asked, : len(at)], weights[asked, : len(at)] = (at + 1) / 2, weight / 2
+    return nodes, weights
+
+
+@compiled
+def _add_contributions(paths: LeafPaths, x: NDArray[np.float32], scratch: Float64, result: Float64) -> None:
+    gain, term = scratch[0], scratch[1]
+    for row in range(len(x)):
+        for leaf in range(len(paths.value)):
+            start, asked = paths.start[leaf], paths.start[leaf + 1] - paths.start[leaf]
+            for k in range(start, start + asked):
+                given = x[row, paths.feature[k]]
+                met = paths.low[k] < given <= paths.high[k]  # never for NaN
+                met = met or (paths.takes_missing[k] and np.isnan(given))
+                gain[k - start] = (1.0 if met else 0.0) - paths.share[k]
+            for point in range((asked + 1) // 2):
+                at = paths.nodes[asked, point]
+                product = paths.weights[asked, point] * paths.value[leaf]
+                for j in range(asked):
+                    term[j] = paths.share[start + j] + gain[j] * at
+                    product *= term[j]
+                for j in range(asked):
+                    result[row, paths.feature[start + j]] += product * gain[j] / term[j]

@@ -1,0 +1,96 @@
+"""The same log gives the same bytes, whatever the batches, and every record has one outcome."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.engine import restore_engine
+from zaslon.testing import SmallWorld
+
+
+def outcome_bytes(world: SmallWorld, size: int, end: int | None = None) -> list[bytes]:
+    engine = world.engine()
+    end = len(world.records) if end is None else end
+    out: list[bytes] = []
+    for begin in range(0, end, size):
+        batch = world.batch(begin, min(begin + size, end))
+        out += [outcome.to_json() for outcome in engine.process(batch).outcomes]
+    return out
+
+
+@pytest.mark.parametrize("size", [7, 1000])
+def test_batches_of_any_size_give_identical_bytes(small_world: SmallWorld, size: int) -> None:
+    assert outcome_bytes(small_world, size) == outcome_bytes(small_world, len(small_world.records))
+
+
+def test_batches_of_one_give_identical_bytes(small_world: SmallWorld) -> None:
+    assert outcome_bytes(small_world, 1, 600) == outcome_bytes(small_world, 600, 600)
+
+
+def test_every_record_has_exactly_one_outcome_in_its_place(small_world: SmallWorld) -> None:
+    outcomes = [json.loads(o) for o in outcome_bytes(small_world, 500)]
+    assert [o["position"] for o in outcomes] == list(range(len(small_world.records)))
+    kinds = Counter(o["outcome"] for o in outcomes)
+    labels = sum(kind == Kind.LABEL_JSON for kind in small_world.kinds)
+    assert kinds["decision"] > 0.9 * (len(outcomes) - labels)
+    assert kinds["label"] > 0.9 * labels
+    assert kinds["rejection"] > 0
+
+
+def test_what_is_not_allowed_has_reasons_in_words_with_numbers(small_world: SmallWorld) -> None:
+    outcomes = [json.loads(o) for o in outcome_bytes(small_world, 1000)]
+    stopped = [o for o in outcomes if o["outcome"] == "decision" and o["action"] != "allow"]
+    allowed = [o for o in outcomes if o["outcome"] == "decision" and o["action"] == "allow"]
+    assert stopped
+    assert all(o["reasons"] for o in stopped)
+    assert not any(o["reasons"] for o in allowed)
+    assert any(character.isdigit() for o in stopped for r in o["reasons"] for character in r["text"])
+
+
+def test_an_engine_restored_from_its_snapshot_goes_on_with_the_same_bytes(small_world: SmallWorld) -> None:
+    whole = outcome_bytes(small_world, 500)
+    snapshots = small_world.context.open_snapshots()
+    for cut in (1, 501, 1777):
+        engine = small_world.engine()
+        engine.process(small_world.batch(0, cut))
+        engine.save(snapshots)
+        found = snapshots.newest(cut)
+        assert found is not None
+        position, content, complaints = found
+        assert (position, complaints) == (cut, [])
+        again = restore_engine(
+            small_world.context.catalogue, position, content,
+            key=small_world.context.key, model=engine.model, policy=engine.policy,
+        )  # fmt: skip
+        rest = again.process(small_world.batch(cut, len(small_world.records))).outcomes
+        assert [outcome.to_json() for outcome in rest] == whole[cut:]
+
+
+def test_a_label_between_two_transactions_changes_the_second(small_world: SmallWorld) -> None:
+    def features_of_last(verdict: bytes | None) -> bytes:
+        engine = small_world.engine()
+        rows = [
+            b"1,2020-01-01 10:00:00,5,7,20.00,0,0,0,0",
+            b'{"transaction_id":1,"is_fraud":%s}' % (verdict or b"false"),
+            b"2,2020-01-01 11:00:00,6,7,20.00,0,0,0,0",
+        ]
+        kinds = [Kind.TRANSACTION_LINE, Kind.LABEL_JSON, Kind.TRANSACTION_LINE]
+        moment = 1_577_880_000
+        engine.process(RecordBatch.of(rows[:2], kinds[:2], [moment, moment], 0))
+        names = engine.plan.names
+        from zaslon.intake import clean_batch
+
+        cleaned = clean_batch(
+            RecordBatch.of(rows[2:], kinds[2:], [moment]), engine.catalogue, engine.key
+        )
+        folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+        return folded.matrix[0, names.index("terminal_frauds_7d")].tobytes()
+
+    assert features_of_last(b"true") != features_of_last(b"false")
+
+
+def test_a_batch_out_of_turn_is_a_programming_error(small_world: SmallWorld) -> None:
+    with pytest.raises(ValueError, match="expected 0"):
+        small_world.engine().process(small_world.batch(5, 10))

@@ -1,0 +1,151 @@
+"""Samples, sampling of good transactions and the split in time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zaslon.domain.errors import DataError
+from zaslon.domain.time import SECONDS_PER_DAY, parse_day
+from zaslon.models.dataset import Days, Sample, TimeSplit, check_names, sample_good
+
+
+def make_sample(rows: int = 1000, seed: int = 0) -> Sample:
+    random = np.random.default_rng(seed)
+    return Sample(
+        names=("amount", "count"),
+        x=random.normal(size=(rows, 2)).astype(np.float32),
+        is_fraud=(random.random(rows) < 0.1).astype(np.int8),
+        weight=np.ones(rows, np.float32),
+        event_time_seconds=np.sort(random.integers(0, 30 * SECONDS_PER_DAY, rows)),
+        amount_minor=random.integers(1, 10_000, rows),
+        transaction_id=np.arange(rows),
+        customer_key=random.integers(0, 50, rows),
+        scenario=np.full(rows, -1, np.int8),
+    )
+
+
+def test_sampling_keeps_all_frauds_and_undoes_itself_in_the_weights() -> None:
+    sample = make_sample(50_000)
+    kept = sample_good(sample, 0.1, seed=3)
+    assert kept.frauds == sample.frauds
+    good = kept.take(kept.is_fraud == 0)
+    assert np.allclose(good.weight, 10)
+    assert good.weight.sum() == pytest.approx(len(sample) - sample.frauds, rel=0.05)
+    assert (kept.weight[kept.is_fraud == 1] == 1).all()
+
+
+@given(st.integers(0, 2**31), st.integers(1, 200), st.floats(0.01, 1))
+def test_sampling_depends_on_the_id_alone_not_on_order_or_batches(
+    seed: int, cut: int, share: float
+) -> None:
+    sample = make_sample(200)
+    whole = set(sample_good(sample, share, seed).transaction_id)
+    shuffled = sample.take(np.random.default_rng(seed).permutation(200))
+    parts = [sample_good(part, share, seed) for part in (shuffled.take(slice(cut)), shuffled.take(slice(cut, None)))]
+    assert {int(i) for part in parts for i in part.transaction_id} == whole
+
+
+def test_another_seed_keeps_other_good_transactions() -> None:
+    sample = make_sample(1000)
+    first, second = (set(sample_good(sample, 0.5, seed).transaction_id) for seed in (1, 2))
+    assert 0.2 < len(first ^ second) / 1000 < 0.7
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(DataError, match="Choose 0 < share <= 1"):
+        sample_good(make_sample(10), share, seed=0)
+
+
+def test_negative_transaction_ids_are_sampled_like_others() -> None:
+    sample = make_sample(10_000)
+    negative = replace(sample, transaction_id=-1 - sample.transaction_id)
+    kept = sample_good(negative, 0.5, seed=0)
+    assert (kept.is_fraud == 0).sum() == pytest.approx(4_500, rel=0.1)
+
+
+def test_samples_are_taken_and_put_together_again() -> None:
+    sample = make_sample(100)
+    again = Sample.concatenate([sample.take(slice(40)), sample.take(slice(40, None))])
+    assert np.array_equal(again.x, sample.x)
+    assert np.array_equal(again.customer_key, sample.customer_key)
+
+
+def test_parts_with_other_features_are_not_put_together() -> None:
+    sample = make_sample(10)
+    other = replace(sample, names=("count", "amount"))
+    with pytest.raises(DataError, match="Feature 0 is 'count', expected is 'amount'"):
+        Sample.concatenate([sample, other])
+    with pytest.raises(DataError, match="nothing to put together"):
+        Sample.concatenate([])
+
+
+def test_features_of_another_number_are_named() -> None:
+    with pytest.raises(DataError, match="2 features were given, 3 are expected; 'c' is on one side only"):
+        check_names(["a", "b"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"is_fraud": np.full(10, -1, np.int8)}, "neither fraud"),
+        ({"is_fraud": np.full(10, np.nan)}, "neither fraud"),
+        ({"weight": np.zeros(10, np.float32)}, "weights in the sample are not positive"),
+        ({"weight": np.full(10, np.nan, np.float32)}, "weights in the sample are not positive"),
+        ({"amount_minor": np.zeros(9, np.int64)}, "10 rows of features, but 9 values of amount_minor"),
+        ({"names": ("amount",)}, r"shape \(10, 2\), but there are 1 feature names"),
+    ],
+)
+def test_a_sample_whose_parts_do_not_belong_together_is_refused(
+    changed: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence):
+        replace(make_sample(10), **changed)  # type: ignore[arg-type]
+
+
+def test_the_handbook_weeks_come_out_of_a_split() -> None:
+    split = TimeSplit.of(
+        parse_day("2018-07-25"), parse_day("2018-08-28"), delay_days=7, validation_days=7, test_days=7
+    )
+    assert str(split.train) == "2018-07-25 … 2018-07-31"
+    assert str(split.validation) == "2018-08-08 … 2018-08-14"
+    assert str(split.test) == "2018-08-22 … 2018-08-28"
+
+
+@given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 20), st.integers(0, 100))
+def test_every_period_is_apart_from_the_next_by_the_delay(
+    delay: int, validation: int, test: int, spare: int
+) -> None:
+    last = 20_000 + spare + validation + test + 2 * delay
+    split = TimeSplit.of(20_000, last, delay_days=delay, validation_days=validation, test_days=test)
+    assert split.train.first == 20_000
+    assert split.test.last == last
+    assert split.validation.first - split.train.last == delay + 1
+    assert split.test.first - split.validation.last == delay + 1
+    assert (len(split.train), len(split.validation), len(split.test)) == (spare + 1, validation, test)
+
+
+def test_too_few_days_are_refused_with_how_many_are_needed() -> None:
+    with pytest.raises(DataError, match=r"span 30 days, but 35 are needed.*7 until their labels"):
+        TimeSplit.of(100, 129, delay_days=7, validation_days=7, test_days=7, train_days_min=7)
+    with pytest.raises(DataError, match="span 0 days"):
+        TimeSplit.of(100, 90, delay_days=0, validation_days=1, test_days=1)
+
+
+@pytest.mark.parametrize("odd", [{"delay_days": -1}, {"validation_days": 0}, {"test_days": -3}])
+def test_periods_of_no_days_are_refused(odd: dict[str, int]) -> None:
+    periods = {"delay_days": 7, "validation_days": 7, "test_days": 7} | odd
+    with pytest.raises(DataError, match="cannot be made"):
+        TimeSplit.of(0, 100, **periods)
+
+
+def test_days_contain_their_first_and_last_second() -> None:
+    days = Days(10, 11)
+    times = np.array([10 * SECONDS_PER_DAY - 1, 10 * SECONDS_PER_DAY, 12 * SECONDS_PER_DAY - 1, 12 * SECONDS_PER_DAY])
+    assert days.contain(times).tolist() == [False, True, True, False]
+    assert len(days) == 2
