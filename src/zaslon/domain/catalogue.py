@@ -201,8 +201,12 @@ class Catalogue(_Strict):
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits that change with any change of meaning."""
-        content = orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
-        return hashlib.sha256(content).hexdigest()[:12]
+        return _digest(self.model_dump(mode="json"))
+
+    @cached_property
+    def mapping_hash(self) -> str:
+        """Twelve hex digits of what clean data depend on: fields and digits, not features."""
+        return _digest(self.model_dump(mode="json", include={"minor_digits", "record", "fields"}))
 
     def __hash__(self) -> int:
         return hash(self.hash)
@@ -211,6 +215,11 @@ class Catalogue(_Strict):
     def label(self) -> str:
         """`name@version (hash)`, for people."""
         return f"{self.name}@{self.version} ({self.hash})"
+
+
+def _digest(content: dict[str, Any]) -> str:
+    canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()[:12]
 
 
 def parse_catalogue(text: str, *, origin: str = "catalogue") -> Catalogue:

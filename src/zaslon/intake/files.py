@@ -1,0 +1,268 @@
+"""Clean files: raw sources in, Parquet by day, quarantine and a report out.
+
+    1. read chunks        sources
+    2. clean each         clean.clean_fields: the same function as for a stream
+    3. set suspects aside repeats
+    4. settle repeats, sort and write the days   staging
+    5. rename into place: all of it or nothing
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.errors import InputError
+from zaslon.domain.events import Rejected, Transactions
+from zaslon.domain.rejections import Reason, reason_text
+from zaslon.domain.time import parse_day
+from zaslon.intake.clean import clean_fields
+from zaslon.intake.repeats import RepeatFilter
+from zaslon.intake.sources import Chunk, read_source
+from zaslon.intake.staging import Staging, frame_of, transactions_of
+
+REPORT, QUARANTINE = "_report.json", "_quarantine.parquet"
+_QUARANTINE_SCHEMA = {
+    "source": pl.String, "record": pl.Int64, "offset": pl.Int64, "reason": pl.String,
+    "field": pl.String, "detail": pl.String, "raw": pl.Binary,
+}  # fmt: skip
+_QUARANTINE_ROWS_HELD = 200_000
+_REPEAT_DETAIL = {
+    Reason.DUPLICATE: "The transaction stands earlier in the input with the same content.",
+    Reason.CONFLICTING_DUPLICATE: "The id stands earlier in the input with other content.",
+}
+
+
+@dataclass
+class CleanReport:
+    """Rows in = clean + rejected, to the last row."""
+
+    rows_in: int = 0
+    rows_clean: int = 0
+    rows_rejected: dict[str, int] = field(default_factory=dict)
+    flags: dict[str, int] = field(default_factory=dict)
+    days: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    catalogue: str = ""
+    mapping: str = ""
+    seconds: float = 0.0
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def clean_files(
+    sources: Sequence[str],
+    out: Path,
+    catalogue: Catalogue,
+    *,
+    key: bytes,
+    chunk_bytes: int,
+    repeat_filter_bytes: int,
+    progress: Callable[[int], None] | None = None,
+) -> CleanReport:
+    """Clean all sources into `out`, which appears or is replaced as a whole.
+
+    Raises:
+        InputError: a source is not what it should be, or `out` holds something else.
+    """
+    if not sources:
+        raise InputError("There is nothing to clean.", hint="Name at least one file.")
+    _refuse_foreign(out)
+    begin = time.perf_counter()
+    building = out.with_name(f".{out.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        cleaning = _Cleaning(building, catalogue, key, repeat_filter_bytes)
+        for source in sources:
+            for chunk in read_source(source, catalogue, chunk_bytes):
+                cleaning.add(chunk)
+                if progress:
+                    progress(len(chunk))
+        report = cleaning.finish(sources)
+        (building / REPORT).write_bytes(
+            orjson.dumps(report.to_json_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+        )
+        shutil.rmtree(out, ignore_errors=True)
+        building.rename(out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    report.seconds = round(time.perf_counter() - begin, 3)
+    return report
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.exists() and not (out.is_dir() and ((out / REPORT).exists() or not any(out.iterdir()))):
+        raise InputError(
+            f"'{out}' exists and is no output of `zaslon clean`; it is not overwritten.",
+            hint="Name another directory with --out.",
+        )
+
+
+class _Cleaning:
+    """One run over all sources."""
+
+    def __init__(
+        self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int
+    ) -> None:
+        self._building, self._catalogue, self._key = building, catalogue, key
+        self._filter = RepeatFilter(repeat_filter_bytes)
+        self._staging = Staging(building / ".staging")
+        self._quarantine: list[pl.DataFrame] = []
+        self._quarantine_parts: list[Path] = []
+        self._flags = np.zeros(len(catalogue.flag_names), np.int64)
+        self._reasons: dict[str, int] = {}
+        self._rows_in = 0
+
+    def add(self, chunk: Chunk) -> None:
+        """Clean one chunk."""
+        found = clean_fields(chunk.fields(self._catalogue), self._catalogue, self._key, None)
+        order = self._rows_in + found.index
+        self._rows_in += len(chunk)
+        self._reject(chunk, found.rejected)
+        transactions = found.transactions
+        suspect = self._filter.suspects(transactions.transaction_id)
+        if not suspect.any():
+            self._keep(transactions, order)
+            return
+        self._keep(transactions.take(~suspect), order[~suspect])
+        rows = found.index[suspect]
+        self._staging.add_suspects(
+            frame_of(transactions.take(suspect)).with_columns(
+                pl.Series("order", order[suspect]), pl.lit(chunk.source).alias("source"),
+                pl.Series("record", chunk.first_record + rows), pl.Series("offset", _offsets(chunk, rows)),
+                pl.Series("raw", [chunk.raw(i) for i in rows.tolist()], pl.Binary),
+            )
+        )  # fmt: skip
+
+    def _keep(self, transactions: Transactions, order: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        self._staging.add(frame_of(transactions).with_columns(pl.Series("order", order)))
+
+    def _reject(self, chunk: Chunk, rejected: Rejected) -> None:
+        if not len(rejected):
+            return
+        codes = [Reason(r).code for r in rejected.reason.tolist()]
+        frame = pl.DataFrame(
+            {
+                "source": [chunk.source] * len(rejected),
+                "record": chunk.first_record + rejected.index,
+                "offset": _offsets(chunk, rejected.index),
+                "reason": codes,
+                "field": rejected.field,
+                "detail": rejected.detail,
+                "raw": [chunk.raw(i) for i in rejected.index.tolist()],
+            },
+            schema=_QUARANTINE_SCHEMA,
+        )
+        for reason, name in zip(rejected.reason.tolist(), rejected.field, strict=True):
+            self._count(reason_text(reason, name))
+        self._hold(frame)
+
+    def _count(self, reason: str) -> None:
+        self._reasons[reason] = self._reasons.get(reason, 0) + 1
+
+    def _hold(self, frame: pl.DataFrame) -> None:
+        """Rejected rows go to disk when many are held."""
+        self._quarantine.append(frame)
+        if sum(len(f) for f in self._quarantine) >= _QUARANTINE_ROWS_HELD:
+            self._spill_quarantine()
+
+    def _spill_quarantine(self) -> None:
+        path = self._building / ".staging" / f"quarantine-{len(self._quarantine_parts):06d}.arrow"
+        pl.concat(self._quarantine).write_ipc(path, compression="uncompressed")
+        self._quarantine_parts.append(path)
+        self._quarantine = []
+
+    def finish(self, sources: Sequence[str]) -> CleanReport:
+        """Settle repeats, write days and quarantine."""
+        for repeats in self._staging.settle_repeats():
+            self._reject_repeats(repeats)
+        days, rows = self._staging.finish(self._building)
+        self._count_flags(days)
+        if self._quarantine or not self._quarantine_parts:
+            self._quarantine.append(pl.DataFrame(schema=_QUARANTINE_SCHEMA))
+            self._spill_quarantine()
+        quarantine = pl.concat([pl.read_ipc(p) for p in self._quarantine_parts])
+        quarantine.write_parquet(self._building / QUARANTINE, compression="zstd")
+        shutil.rmtree(self._building / ".staging")
+        return CleanReport(
+            self._rows_in, rows, dict(sorted(self._reasons.items())),
+            dict(zip(self._catalogue.flag_names, self._flags.tolist(), strict=True)), days,
+            list(sources), self._catalogue.label, self._catalogue.mapping_hash,
+        )  # fmt: skip
+
+    def _reject_repeats(self, repeats: pl.DataFrame) -> None:
+        if not len(repeats):
+            return
+        reasons = [Reason(r) for r in repeats["reason"].to_list()]
+        for reason in reasons:
+            self._count(reason.code)
+        self._hold(
+            repeats.select("source", "record", "offset").with_columns(
+                pl.Series("reason", [r.code for r in reasons]),
+                pl.lit(None, pl.String).alias("field"),
+                pl.Series("detail", [_REPEAT_DETAIL[r] for r in reasons]),
+                repeats["raw"],
+            )
+        )
+
+    def _count_flags(self, days: Sequence[str]) -> None:
+        for day in days:
+            path = self._building / f"day={day}" / "part-0.parquet"
+            flags = pl.read_parquet(path, columns=["flags"])["flags"].to_numpy()
+            odd = flags[flags != 0]
+            for bit in range(len(self._flags)):
+                self._flags[bit] += int(np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1)))
+
+
+def _offsets(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Byte offsets in the unpacked source; -1 where it has no lines."""
+    if chunk.offset < 0:
+        return np.full(len(rows), -1, np.int64)
+    return chunk.offset + chunk.starts[rows]
+
+
+def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:
+    """(day number, Parquet file) of a clean output, oldest first.
+
+    Raises:
+        InputError: the directory is no clean output, or was made with another mapping.
+    """
+    try:
+        report = orjson.loads((out / REPORT).read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise InputError(
+            f"'{out}' holds no clean data: {error}.", hint="Make them with `zaslon clean`."
+        ) from error
+    if report.get("mapping") != catalogue.mapping_hash:
+        raise InputError(
+            f"'{out}' was cleaned with catalogue {report.get('catalogue')}, whose fields differ "
+            f"from those of {catalogue.label}.",
+            hint="Clean the files again with this catalogue.",
+        )
+    return [(parse_day(day), out / f"day={day}" / "part-0.parquet") for day in report["days"]]
+
+
+def read_clean_day(path: Path, catalogue: Catalogue) -> Transactions:
+    """The transactions of one clean day, in log order.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return transactions_of(pl.read_parquet(path), catalogue)
+    except (OSError, pl.exceptions.PolarsError, KeyError) as error:
+        raise InputError(
+            f"Clean day '{path}' cannot be read: {error}.", hint="Clean the files again."
+        ) from error

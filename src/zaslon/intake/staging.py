@@ -1,0 +1,157 @@
+"""Between reading and the clean days: rows by day on disk, suspects aside, then everything final."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.events import Transactions
+from zaslon.domain.rejections import Reason
+from zaslon.domain.time import SECONDS_PER_DAY, day_text
+
+# Rows held in memory before they go to disk, and suspects looked up in one pass.
+_ROWS_HELD_MAX = 2_000_000
+_SUSPECTS_PER_PASS = 2_000_000
+
+
+def frame_of(transactions: Transactions) -> pl.DataFrame:
+    """Clean transactions as the columns of the clean Parquet."""
+    columns = {
+        "transaction_id": transactions.transaction_id,
+        "event_time_seconds": transactions.event_time_seconds,
+        "amount_minor": transactions.amount_minor,
+        **{f"{name}_key": keys for name, keys in transactions.entity_keys.items()},
+        **transactions.numbers,
+        "flags": transactions.flags,
+        "fingerprint": transactions.fingerprint,
+        "is_fraud": transactions.is_fraud,
+        "scenario": transactions.scenario,
+    }
+    return pl.DataFrame(columns)
+
+
+def transactions_of(frame: pl.DataFrame, catalogue: Catalogue) -> Transactions:
+    """The inverse of `frame_of`."""
+    column = {name: frame[name].to_numpy() for name in frame.columns}
+    return Transactions(
+        column["transaction_id"], column["event_time_seconds"], column["amount_minor"],
+        {name: column[f"{name}_key"] for name in catalogue.entities},
+        {name: column[name] for name in catalogue.number_fields},
+        column["flags"], column["fingerprint"], column["is_fraud"], column["scenario"],
+    )  # fmt: skip
+
+
+class Staging:
+    """Rows on their way to the clean days. `order` is the row's number in the whole input."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self._directory = directory
+        self._held: list[pl.DataFrame] = []
+        self._held_rows = 0
+        self._parts: dict[int, list[Path]] = {}
+        self._suspects: list[Path] = []
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Rows that are certainly no repeats."""
+        self._held.append(rows)
+        self._held_rows += len(rows)
+        if self._held_rows >= _ROWS_HELD_MAX:
+            self._flush()
+
+    def add_suspects(self, rows: pl.DataFrame) -> None:
+        """Rows that may be repeats, with `source`, `record`, `offset` and `raw`."""
+        path = self._directory / f"suspects-{len(self._suspects):06d}.arrow"
+        rows.write_ipc(path, compression="uncompressed")
+        self._suspects.append(path)
+
+    def _flush(self) -> None:
+        if not self._held_rows:
+            return
+        rows = pl.concat(self._held)
+        self._held, self._held_rows = [], 0
+        day = rows["event_time_seconds"].to_numpy() // SECONDS_PER_DAY
+        found = np.unique(day)
+        for number in found.tolist():
+            part = rows if len(found) == 1 else rows.filter(pl.Series(day == number))
+            self._write(number, part)
+
+    def _write(self, day: int, part: pl.DataFrame) -> None:
+        parts = self._parts.setdefault(day, [])
+        path = self._directory / f"day-{day}-{len(parts):06d}.arrow"
+        part.write_ipc(path, compression="uncompressed")
+        parts.append(path)
+
+    def settle_repeats(self) -> Iterator[pl.DataFrame]:
+        """Look every suspect up exactly; yields those that are repeats, with their `reason`.
+
+        The first of an id in the order of input stays. Suspects that are no repeats join the rest.
+        """
+        self._flush()
+        count = sum(len(_read(path, ["transaction_id"])) for path in self._suspects)
+        passes = -(-count // _SUSPECTS_PER_PASS)
+        for number in range(passes):
+            mine = pl.col("transaction_id") % passes == number
+            suspects = pl.concat([_read(path).filter(mine) for path in self._suspects])
+            yield self._settle(suspects.sort("order"))
+        self._flush()
+
+    def _settle(self, suspects: pl.DataFrame) -> pl.DataFrame:
+        wanted = np.unique(suspects["transaction_id"].to_numpy())
+        columns = ["transaction_id", "event_time_seconds", "fingerprint", "order"]
+        kept = [suspects.select(columns)]
+        for path in [p for parts in self._parts.values() for p in parts]:
+            ids = _read(path, ["transaction_id"])["transaction_id"].to_numpy()
+            hits = _among(ids, wanted)
+            if hits.any():
+                kept.append(_read(path, columns).filter(pl.Series(hits)))
+        first = (
+            pl.concat(kept).sort("order").group_by("transaction_id", maintain_order=True).first()
+        )
+        joined = suspects.join(
+            first.rename({c: f"first_{c}" for c in columns if c != "transaction_id"}),
+            on="transaction_id", how="left", maintain_order="left",
+        )  # fmt: skip
+        new = pl.col("order") == pl.col("first_order")
+        same = (pl.col("fingerprint") == pl.col("first_fingerprint")) & (
+            pl.col("event_time_seconds") == pl.col("first_event_time_seconds")
+        )
+        fresh = joined.filter(new).select([c for c in suspects.columns if c not in _ASIDE])
+        if len(fresh):
+            self.add(fresh)
+        reason = pl.when(same).then(int(Reason.DUPLICATE)).otherwise(int(Reason.CONFLICTING_DUPLICATE))
+        return joined.filter(~new).with_columns(reason.cast(pl.UInt8).alias("reason"))
+
+    def finish(self, out: Path) -> tuple[list[str], int]:
+        """Write every day, sorted by time and id; returns the days and the number of rows."""
+        rows = 0
+        for day in sorted(self._parts):
+            frame = pl.concat([_read(path) for path in self._parts[day]]).drop("order")
+            frame = frame.sort("event_time_seconds", "transaction_id")
+            directory = out / f"day={day_text(day)}"
+            directory.mkdir()
+            frame.write_parquet(directory / "part-0.parquet", compression="lz4", statistics=False)
+            rows += len(frame)
+            for path in self._parts[day]:
+                path.unlink()
+        return [day_text(day) for day in sorted(self._parts)], rows
+
+
+_ASIDE = ("source", "record", "offset", "raw")
+
+
+def _read(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    wanted = None if columns is None else list(columns)
+    return cast(pl.DataFrame, pl.read_ipc(path, columns=wanted))
+
+
+def _among(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool[n]: which ids are in the sorted `wanted`."""
+    place = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
+    return np.asarray(wanted[place] == ids)
