@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     test_days: int = Field(7, ge=1, description="days of the test period")
     validation_days: int = Field(7, ge=1, description="days of the validation period")
     false_positive_rate_max: float = Field(0.05, gt=0, lt=1, description="good payments stopped")
+    limit_margin: float = Field(
+        0.1, ge=0, lt=1, description="part of the false-positive limit kept free when choosing thresholds"
+    )
     missed_frauds_max: float = Field(0.02, gt=0, lt=1, description="frauds missed")
     loss_per_month_max: float = Field(500_000, gt=0, description="customers' loss, major units")
     reviews_per_day_max: int = Field(100_000, ge=0, description="what analysts can look at")

@@ -10,7 +10,7 @@ import pytest
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.rejections import Reason
-from zaslon.intake.clean import clean_batch
+from zaslon.intake import clean_batch
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "rejections.md"
 ARRIVAL_SECONDS = 1_700_000_000

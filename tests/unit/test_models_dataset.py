@@ -40,13 +40,14 @@ def test_sampling_keeps_all_frauds_and_undoes_itself_in_the_weights() -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 200), st.floats(0.01, 1))
-def test_sampling_depends_on_the_id_alone_not_on_order_or_batches(
-    seed: int, cut: int, share: float
-) -> None:
+def test_sampling_depends_on_the_id_alone_not_on_order_or_batches(seed: int, cut: int, share: float) -> None:
     sample = make_sample(200)
     whole = set(sample_good(sample, share, seed).transaction_id)
     shuffled = sample.take(np.random.default_rng(seed).permutation(200))
-    parts = [sample_good(part, share, seed) for part in (shuffled.take(slice(cut)), shuffled.take(slice(cut, None)))]
+    parts = [
+        sample_good(part, share, seed)
+        for part in (shuffled.take(slice(cut)), shuffled.take(slice(cut, None)))
+    ]
     assert {int(i) for part in parts for i in part.transaction_id} == whole
 
 
@@ -146,6 +147,8 @@ def test_periods_of_no_days_are_refused(odd: dict[str, int]) -> None:
 
 def test_days_contain_their_first_and_last_second() -> None:
     days = Days(10, 11)
-    times = np.array([10 * SECONDS_PER_DAY - 1, 10 * SECONDS_PER_DAY, 12 * SECONDS_PER_DAY - 1, 12 * SECONDS_PER_DAY])
+    times = np.array(
+        [10 * SECONDS_PER_DAY - 1, 10 * SECONDS_PER_DAY, 12 * SECONDS_PER_DAY - 1, 12 * SECONDS_PER_DAY]
+    )
     assert days.contain(times).tolist() == [False, True, True, False]
     assert len(days) == 2

@@ -59,8 +59,8 @@ def _perform(
 def demo(
     as_json: Json = False,
     home: Home = None,
-    customers: Annotated[int, typer.Option(min=100, help="Customers to simulate.")] = 4_000,
-    days: Annotated[int, typer.Option(min=40, max=400, help="Days to simulate.")] = 70,
+    customers: Annotated[int, typer.Option(min=100, help="Customers to simulate.")] = 3_000,
+    days: Annotated[int, typer.Option(min=40, max=400, help="Days to simulate.")] = 65,
 ) -> None:
     """Watch the whole loop run on simulated transactions.
 

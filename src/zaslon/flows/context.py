@@ -67,6 +67,7 @@ class Options:
     test_days: int
     validation_days: int
     false_positive_rate_max: float
+    limit_margin: float
     missed_frauds_max: float
     loss_per_month_max: float
     reviews_per_day_max: int

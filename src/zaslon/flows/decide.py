@@ -143,14 +143,15 @@ def _records(
     catalogue: Catalogue, transactions: Transactions, labels: Labels,
     is_label: np.ndarray[Any, np.dtype[np.bool_]], position: int,
 ) -> RecordBatch:  # fmt: skip
-    of_transactions = iter(transaction_records(transactions, catalogue))
+    records, kind = transaction_records(transactions, catalogue)
+    of_transactions = iter(records)
     of_labels = iter(label_records(labels))
     arrivals = np.empty(len(is_label), np.int64)
     arrivals[~is_label] = transactions.event_time_seconds
     arrivals[is_label] = labels.arrival_time_seconds
     return RecordBatch.of(
         [next(of_labels) if label else next(of_transactions) for label in is_label.tolist()],
-        np.where(is_label, Kind.LABEL_JSON, Kind.TRANSACTION_JSON).tolist(),
+        np.where(is_label, Kind.LABEL_JSON, kind).tolist(),
         arrivals.tolist(),
         position,
     )

@@ -8,11 +8,13 @@ from typing import Any
 
 from zaslon.flows.context import Context, Stopwatch
 from zaslon.flows.run import RunReport, run
+from zaslon.models.train import TrainSettings
 from zaslon.simulate import SimulationReport, simulation_profile, write_simulation
 
 # Real defects are rare; a small file shows each of them only at a multiple of its rate.
-_DEFECTS_MULTIPLE = 200.0
+_DEFECTS_MULTIPLE = 60.0
 _TERMINALS_PER_CUSTOMER = 0.1
+_ROUNDS_MAX = 150  # five models are trained while somebody watches
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ def demo(context: Context, customers: int, days: int) -> DemoReport:
         simulation = write_simulation(
             profile, days, context.options.seed, raw, progress=context.progress.advance
         )
-    report = run(corner, [str(raw)])
+    settings = TrainSettings(
+        seed=context.options.seed, threads=context.options.threads, rounds_max=_ROUNDS_MAX
+    )
+    report = run(corner, [str(raw)], train_settings=settings)
     report.seconds = {**watch.seconds, **report.seconds}
     report.paths["raw"] = str(raw)
     return DemoReport(simulation, report, _next_steps(corner, report))

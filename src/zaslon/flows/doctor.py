@@ -97,9 +97,8 @@ def _one_transaction(catalogue: Catalogue) -> str:
     if not len(cleaned.transactions):
         raise ZaslonError(f"the example record was rejected: {cleaned.rejected.detail[0]}")
     folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
-    again = RecordBatch.of(
-        transaction_records(cleaned.transactions, catalogue), [Kind.TRANSACTION_JSON], [1_600_000_000]
-    )
+    records, kind = transaction_records(cleaned.transactions, catalogue)
+    again = RecordBatch.of(records, [kind], [1_600_000_000])
     same = np.array_equal(
         clean_batch(again, catalogue, b"doctor").transactions.fingerprint, cleaned.transactions.fingerprint
     )

@@ -15,7 +15,8 @@ from zaslon.flows.train import (
     train_and_evaluate,
 )
 from zaslon.intake import clean_days
-from zaslon.models.train import TrainSettings, tune
+from zaslon.models.train import TrainSettings
+from zaslon.models.tune import tune
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.events import Kind, Labels, RecordBatch, Rejected, Transactions
 from zaslon.domain.rejections import Reason
-from zaslon.domain.time import SECONDS_PER_DAY, parse_day, parse_duration_seconds
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
 from zaslon.intake import text
 from zaslon.intake.detail import detail_of
 from zaslon.intake.fields import (
@@ -231,7 +231,7 @@ class _Reading:
     ) -> None:
         if field.format == "epoch_seconds":
             text.read_integers(
-                self.fields.buffer, start, length, True, 0, text.EVENT_TIME_SECONDS_MAX, value, reason
+                self.fields.buffer, start, length, True, 0, EVENT_TIME_SECONDS_MAX, value, reason
             )
             return
         dropped = np.zeros(self.n, np.uint8)

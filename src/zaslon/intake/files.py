@@ -230,7 +230,7 @@ def _offsets(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndar
     """Byte offsets in the unpacked source; -1 where it has no lines."""
     if chunk.offset < 0:
         return np.full(len(rows), -1, np.int64)
-    return chunk.offset + chunk.starts[rows]
+    return np.asarray(chunk.offset + chunk.starts[rows])
 
 
 def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:

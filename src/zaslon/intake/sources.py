@@ -219,10 +219,10 @@ def _parquet_chunks(address: str, file: IO[bytes], catalogue: Catalogue) -> Iter
             raise InputError(f"'{address}' is damaged Parquet: {error}.") from error
         names = _checked(address, tuple(schema.names()), catalogue)
         used = [n for n in names if catalogue.find_field(n) is not None]
-        rows = int(cast(pl.DataFrame, frame.select(pl.len()).collect()).item())
+        rows = int(frame.select(pl.len()).collect().item())
         columns = [_as_plain(name, schema[name]) for name in used]
         for begin in range(0, rows, _PARQUET_ROWS):
-            part = cast(pl.DataFrame, frame.slice(begin, _PARQUET_ROWS).select(columns).collect())
+            part = frame.slice(begin, _PARQUET_ROWS).select(columns).collect()
             yield _frame_chunk(address, part, tuple(used), begin + 1, catalogue)
 
 

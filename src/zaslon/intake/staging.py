@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import polars as pl
@@ -148,7 +147,7 @@ _ASIDE = ("source", "record", "offset", "raw")
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
     wanted = None if columns is None else list(columns)
-    return cast(pl.DataFrame, pl.read_ipc(path, columns=wanted))
+    return pl.read_ipc(path, columns=wanted)
 
 
 def _among(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ The id is the beginning of the checksum of the two first files: equal models hav
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -35,22 +36,13 @@ def save_model(model: Model, directory: str | Path) -> str:
         ArtefactError: the directory holds something else, or cannot be written.
     """
     directory = Path(directory)
-    if directory.exists() and any(directory.iterdir()):
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         return _checked_same(model, directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".model-", dir=directory.parent))
     try:
-        for name, content in _files(model).items():
-            with (unfinished / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        unfinished.chmod(0o755)
-        unfinished.replace(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        _write(model, directory)
     except OSError as error:
         raise ArtefactError(f"The model cannot be written to '{directory}': {error}.") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return model.artefact_id
 
 
@@ -87,6 +79,20 @@ def load_model(directory: str | Path, catalogue_hash: str | None = None, *, thre
             hint="Serve it with its own catalogue, or train a model with this one.",
         )
     return model
+
+
+def _write(model: Model, directory: Path) -> None:
+    unfinished = Path(tempfile.mkdtemp(prefix=".model-", dir=directory.parent))
+    try:
+        for name, content in _files(model).items():
+            with (unfinished / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        unfinished.chmod(0o755)
+        unfinished.replace(directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _files(model: Model) -> dict[str, bytes]:
@@ -149,9 +155,11 @@ def _model(directory: Path, values: dict[str, Any], trees: bytes, threads: int) 
             np.asarray(points["raw"], np.float64),
             np.asarray(points["calibrated"], np.float64),
         )
-        facts = ModelFacts(**values["facts"])
+        told = values["facts"]
+        thresholds = {name: math.inf if t is None else t for name, t in told["thresholds"].items()}
+        facts = ModelFacts(**(told | {"thresholds": thresholds}))  # JSON has no infinity
         return Model(tuple(values["names"]), trees.decode(), calibration, facts, threads)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(
             f"The model in '{directory}' is damaged: {FACTS} lacks or misstates {error}."
         ) from error

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import isotonic_regression
 
 from zaslon.domain.compiled import compiled
 from zaslon.domain.errors import ArtefactError, DataError
@@ -35,7 +34,7 @@ CLEAR_GAIN = 0.002
 SLOPE_MIN, SLOPE_MAX = 0.05, 20.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """A rising chain of straight lines in log-odds, going on straight beyond its ends.
 
@@ -145,6 +144,8 @@ def _isotonic(raw: Float64, y: Float64, w: Float64) -> Calibration:
     Each bin's rate is smoothed by half a fraud and half a good transaction (Jeffreys), then
     neighbours that fall are pooled, then slopes are kept within their limits.
     """
+    from sklearn.isotonic import isotonic_regression  # noqa: PLC0415  takes a second to load
+
     order = np.argsort(raw, kind="stable")
     z, y, w = raw[order], y[order], w[order]
     frauds = np.cumsum(y)

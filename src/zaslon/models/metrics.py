@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from zaslon.domain.errors import DataError
 from zaslon.domain.time import SECONDS_PER_DAY
@@ -168,6 +167,8 @@ def evaluate(
         DataError: nothing to evaluate, only one class, a score that is no probability, or arrays
             that do not belong together.
     """
+    from sklearn import metrics  # noqa: PLC0415  takes a second, which other commands need not wait
+
     w = np.asarray(weight, np.float64)
     per_row = (score, is_fraud, amount_minor, w, event_time_seconds, customer_key, scenario)
     _check([array for array in per_row if array is not None])
@@ -175,9 +176,11 @@ def evaluate(
     thresholds = {"review": review, "block": block}
     ranking = rank(score, is_fraud, amount_minor, w, (review, block))
     headline, replicates = _headline(ranking, thresholds, seed, replicates)
-    headline["roc_auc"] = _with_value(headline["roc_auc"], roc_auc_score(is_fraud, score, sample_weight=w))
+    headline["roc_auc"] = _with_value(
+        headline["roc_auc"], metrics.roc_auc_score(is_fraud, score, sample_weight=w)
+    )
     headline["pr_auc"] = _with_value(
-        headline["pr_auc"], average_precision_score(is_fraud, score, sample_weight=w)
+        headline["pr_auc"], metrics.average_precision_score(is_fraud, score, sample_weight=w)
     )
     by_day = _card_precision(score, is_fraud, w, event_time_seconds, customer_key)
     headline["card_precision_100"] = _mean_over_days(by_day, seed, replicates)
@@ -197,7 +200,7 @@ def evaluate(
         calibration=bins,
         calibration_error=_calibration_error(bins),
         expected_to_actual_frauds=float((score @ w) / (is_fraud @ w)),
-        brier=float(brier_score_loss(is_fraud, score, sample_weight=w)),
+        brier=float(metrics.brier_score_loss(is_fraud, score, sample_weight=w)),
         replicates=replicates,
     )
 

@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import numpy as np
 import orjson
 from numpy.typing import NDArray
@@ -17,6 +16,9 @@ from zaslon.domain.errors import ArtefactError, DataError
 from zaslon.models.calibration import Calibration
 from zaslon.models.dataset import check_names
 from zaslon.models.explain import LeafPaths, contributions, read_leaf_paths
+
+if TYPE_CHECKING:
+    import lightgbm
 
 FORMAT = 1  # of `Model.described`
 # A second thread costs more than it brings for fewer rows than this (measured: 60 features,
@@ -49,7 +51,7 @@ class ModelFacts:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """Gradient-boosted trees with a calibration. `train` and `load_model` make it.
 
@@ -80,6 +82,8 @@ class Model:
 
     @cached_property
     def _booster(self) -> lightgbm.Booster:
+        import lightgbm  # noqa: PLC0415  takes a second, which commands without a model need not wait
+
         try:
             return lightgbm.Booster(model_str=self.trees)
         except lightgbm.basic.LightGBMError as error:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from zaslon.models.metrics import DAYS_PER_MONTH, CalibrationBin
 from zaslon.models.ranking import FALSE_POSITIVE_RATES, rank
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#777777"
 _POINTS_MAX = 2000
@@ -153,16 +155,16 @@ def money_curve(
 def importance_bars(importance: Sequence[tuple[str, float]], top: int = 20) -> bytes:
     """The features that the trees gained most by."""
     shown = [(name, share) for name, share in importance[:top] if share > 0][::-1]
-    figure = Figure(figsize=(7.2, 0.9 + 0.28 * max(len(shown), 1)), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _axes("share of the gain in training, %", "", (7.2, 0.9 + 0.28 * max(len(shown), 1)))
     axes.barh([name for name, _ in shown], [100 * share for _, share in shown], color=BLUE)
-    axes.set_xlabel("share of the gain in training, %")
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=False)
     return _png(figure)
 
 
-def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+def _axes(x_label: str, y_label: str, inches: tuple[float, float] = (6.4, 4.0)) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure  # noqa: PLC0415  takes a second, which others need not wait
+
+    figure = Figure(figsize=inches, layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
@@ -186,6 +188,8 @@ def _thinned(points: int) -> Int64:
 
 
 def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", metadata={"Software": None})

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,12 +15,18 @@ from zaslon.models.calibration import calibrate, no_calibration
 from zaslon.models.dataset import Sample, check_names
 from zaslon.models.model import Model, ModelFacts
 
+if TYPE_CHECKING:
+    import lightgbm
+
 # Fewer frauds than this make the validation curve noise: then the fixed number of rounds is used.
 FRAUDS_TO_STOP_BY = 100
 EVALUATE_EVERY_ROUNDS = 5
 SMOOTHED_EVALUATIONS = 5
 
 Progress = Callable[[int], None]  # told how many steps were done since the last time
+
+
+Bins = Annotated[int, Field(ge=2, le=65_535)]
 
 
 class TrainSettings(BaseModel):
@@ -42,8 +47,8 @@ class TrainSettings(BaseModel):
     leaf_rows_min: int = Field(20, ge=1, description="rows in a leaf")
     l2: float = Field(1.0, ge=0, description="pull of the leaves towards zero")
     feature_share: float = Field(1.0, gt=0, le=1, description="share of features tried by a tree")
-    bins: int = Field(255, ge=2, le=65_535)
-    fine_bins: Mapping[str, int] = Field({"amount": 4095}, description="bins by feature")
+    bins: Bins = 255
+    fine_bins: Mapping[str, Bins] = Field({"amount": 4095}, description="bins by feature")
     seed: int = Field(42, ge=0, lt=2**31)
     threads: int = Field(2, ge=1, le=256, description="results do not depend on it")
 
@@ -133,6 +138,8 @@ def _boost(
     sample: Sample, validation: Sample | None, settings: TrainSettings, progress: Progress | None
 ) -> tuple[lightgbm.Booster, list[tuple[int, float]]]:
     """Boost until validation makes no progress for `patience_rounds`, or all rounds are done."""
+    import lightgbm  # noqa: PLC0415  takes a second, which commands without a model need not wait
+
     booster = lightgbm.Booster(_parameters(sample.names, settings), _dataset(sample, settings))
     rounds_max = settings.rounds
     if validation is not None:
@@ -166,6 +173,8 @@ def smoothed_curve(curve: Sequence[tuple[int, float]]) -> NDArray[np.float64]:
 def _dataset(
     sample: Sample, settings: TrainSettings, reference: lightgbm.Dataset | None = None
 ) -> lightgbm.Dataset:
+    import lightgbm  # noqa: PLC0415
+
     return lightgbm.Dataset(
         sample.x,
         sample.is_fraud.astype(np.float32),
