@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     )
     train_rows_max: int = Field(2_000_000, ge=1_000, description="rows in a training sample")
     test_rows_max: int = Field(2_000_000, ge=1_000, description="rows in an evaluation sample")
+    decide_rows_max: int = Field(
+        1_000_000, ge=1, description="rows of the last days that `run` decides; at least one day"
+    )
     test_days: int = Field(7, ge=1, description="days of the test period")
     validation_days: int = Field(7, ge=1, description="days of the validation period")
     false_positive_rate_max: float = Field(0.05, gt=0, lt=1, description="good payments stopped")

@@ -77,7 +77,7 @@ def test_a_label_between_two_transactions_changes_the_second(small_world: SmallW
             b"2,2020-01-01 11:00:00,6,7,20.00,0,0,0,0",
         ]
         kinds = [Kind.TRANSACTION_LINE, Kind.LABEL_JSON, Kind.TRANSACTION_LINE]
-        moment = 1_577_880_000
+        moment = 1_577_874_600  # 10:30, between the two
         engine.process(RecordBatch.of(rows[:2], kinds[:2], [moment, moment], 0))
         names = engine.plan.names
         from zaslon.intake import clean_batch

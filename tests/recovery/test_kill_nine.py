@@ -1,59 +1,94 @@
 """`kill -9` at random moments: nothing lost, nothing doubled, nothing different."""
 
-import pickle
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from zaslon.testing import SmallWorld
 
-SCORER = Path(__file__).with_name("crashing_scorer.py")
+NURSERY = Path(__file__).with_name("crashing_scorer.py")
+ROWS = 1_500
+KILLS_MAX = 4
 
 
-def run_until_done(home: Path, log: Path, seed: int) -> int:
-    """Start the scorer again and again, killing it at seeded moments; returns how often."""
-    chance = random.Random(seed)
-    kills = 0
-    for attempt in range(40):
-        batch_size = chance.choice([1, 7, 40, 100])
-        process = subprocess.Popen(
-            [sys.executable, str(SCORER), str(home), str(log), str(batch_size)],
-            stdout=subprocess.PIPE,
+class Nursery:
+    """Starts scorers, and kills them."""
+
+    def __init__(self, log: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(NURSERY), str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        assert process.stdout is not None
-        if process.stdout.readline() == b"ready\n" and attempt < 4:
-            time.sleep(chance.uniform(0.0, 0.25))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-        rest = process.stdout.read()
-        code = process.wait(60)
-        if code == 0 and b"done" in rest:
-            return kills
-        assert code == -signal.SIGKILL, f"the scorer ended with {code}"
-    raise AssertionError("the scorer never finished")
+        self._expect(b"ready\n")
+
+    def _expect(self, line: bytes) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == line
+
+    def run(self, home: Path, batch_size: int, kill_after_seconds: float | None) -> bool:
+        """One scorer's life; True if it was killed before it was done."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{home} {batch_size}\n".encode())
+        self._process.stdin.flush()
+        child = int(self._process.stdout.readline())
+        if kill_after_seconds is not None:
+            # Waiting for nothing: the moment of death is what is drawn at random.
+            time.sleep(kill_after_seconds)
+            os.kill(child, signal.SIGKILL)
+        self._expect(b"ended\n")
+        assert not (home / "failed").exists(), (home / "failed").read_text()
+        return not (home / "done").exists()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_killed_at_random_moments_the_outcomes_are_those_of_an_undisturbed_run(
-    small_world: SmallWorld, tmp_path: Path, kill_seeds: int, part: int
-) -> None:
-    rows = 1_500
-    log = tmp_path / "log.pickle"
+@pytest.fixture(scope="module")
+def nursery(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    log = tmp_path_factory.mktemp("log") / "log.json"
     log.write_bytes(
-        pickle.dumps((small_world.records[:rows], small_world.kinds[:rows], small_world.arrivals[:rows]))
+        orjson.dumps(
+            {
+                "records": [r.decode("latin-1") for r in small_world.records[:ROWS]],
+                "kinds": [int(k) for k in small_world.kinds[:ROWS]],
+                "arrivals": small_world.arrivals[:ROWS],
+            }
+        )
     )
-    undisturbed = [o.to_json() for o in small_world.engine().process(small_world.batch(0, rows)).outcomes]
-    kills = 0
-    for seed in range(part, kill_seeds, 4):
+    nursery = Nursery(log)
+    yield nursery
+    nursery.close()
+
+
+def test_killed_at_random_moments_the_outcomes_are_those_of_an_undisturbed_run(
+    small_world: SmallWorld, nursery: Nursery, tmp_path: Path, kill_seeds: int
+) -> None:
+    processed = small_world.engine().process(small_world.batch(0, ROWS))
+    undisturbed = [outcome.to_json() for outcome in processed.outcomes]
+    kills = kills_in_the_middle = 0
+    for seed in range(kill_seeds):
+        chance = random.Random(seed)
         world = small_world.in_home(tmp_path / f"home-{seed}")
-        kills += run_until_done(world.context.home, log, seed)
+        home = world.context.home
+        for life in range(KILLS_MAX + 1):
+            batch_size = chance.choice([1, 7, 40, 100])
+            last = life == KILLS_MAX
+            if not nursery.run(home, batch_size, None if last else chance.uniform(0.0, 0.6)):
+                break
+            kills += 1
+            kills_in_the_middle += 0 < world.context.open_journal().next_position < ROWS
         recorded = list(world.context.open_journal().outcomes())
-        assert [position for position, _ in recorded] == list(range(rows)), f"seed {seed}"
+        assert [position for position, _ in recorded] == list(range(ROWS)), f"seed {seed}"
         assert [outcome for _, outcome in recorded] == undisturbed, f"seed {seed}"
-    assert kills > 0
+    assert kills >= kill_seeds
+    assert kills_in_the_middle > 0

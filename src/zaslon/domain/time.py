@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
+from functools import lru_cache
 
 from zaslon.domain.errors import ZaslonError
 
@@ -35,6 +36,7 @@ def day_number(event_time_seconds: int) -> int:
     return event_time_seconds // SECONDS_PER_DAY
 
 
+@lru_cache(maxsize=4096)
 def day_text(day: int) -> str:
     """`YYYY-MM-DD` of a day number."""
     return datetime.fromtimestamp(day * SECONDS_PER_DAY, UTC).date().isoformat()
@@ -54,4 +56,5 @@ def parse_day(text: str) -> int:
 
 def time_text(event_time_seconds: int) -> str:
     """`YYYY-MM-DD HH:MM:SS` of an event time."""
-    return datetime.fromtimestamp(event_time_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    day, second = divmod(event_time_seconds, SECONDS_PER_DAY)
+    return f"{day_text(day)} {second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"

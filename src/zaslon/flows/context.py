@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -35,20 +35,40 @@ class Silent:
 
 @dataclass
 class Stopwatch:
-    """Seconds by stage, for people; results never depend on it."""
+    """Seconds and peak memory by stage, for people; results never depend on them."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_mib: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the time inside as that of a stage."""
         begin = time.perf_counter()
+        _forget_peak()
         try:
             yield
         finally:
             self.seconds[name] = round(
                 self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3
             )
+            peak = _peak_mib()
+            if peak is not None:
+                self.peak_mib[name] = max(peak, self.peak_mib.get(name, 0))
+
+
+def _forget_peak() -> None:
+    """Begin a new high-water mark of resident memory, where the system has one (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mib() -> int | None:
+    """Most resident memory since `_forget_peak`."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+    return None
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,7 @@ class Options:
     snapshot_every_records: int
     train_rows_max: int
     test_rows_max: int
+    decide_rows_max: int
     test_days: int
     validation_days: int
     false_positive_rate_max: float

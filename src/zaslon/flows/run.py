@@ -21,13 +21,15 @@ from zaslon.flows.train import (
     Trained,
     collect_samples,
     evaluate_sample,
-    fit,
-    time_split,
     evaluation_values,
+    fit,
+    rows_of_day,
+    time_split,
     train_and_evaluate,
 )
 from zaslon.intake import CleanReport, clean_days, clean_files, read_clean_day
 from zaslon.labels.feedback import DelayedLabels
+from zaslon.models.dataset import Days
 from zaslon.models.metrics import Evaluation
 from zaslon.models.train import TrainSettings
 from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard
@@ -45,6 +47,7 @@ class RunReport:
     scorecard: Scorecard
     by_delay: dict[str, Evaluation]
     seconds: dict[str, float]
+    peak_mib: dict[str, int]
     paths: dict[str, str] = field(default_factory=dict)
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -57,6 +60,7 @@ class RunReport:
             "label_delay": {k: _delay_row(v) for k, v in self.by_delay.items()},
             "scorecard": self.scorecard.to_json_dict(),
             "seconds": self.seconds,
+            "peak_mib": self.peak_mib,
             "paths": self.paths,
         }
 
@@ -79,13 +83,14 @@ def run(
     delay = context.options.label_delay_seconds
     split = time_split(context, days, delay)
     _fresh_log(context)
+    decide_from = _first_decided_day(context, days, split.test)
     with watch.stage("features"):
-        samples = _collect(context, days, delay, split.test.first)
+        samples = _collect(context, days, delay, decide_from)
     with watch.stage("train"):
         trained = train_and_evaluate(context, samples, settings)
         keep_champion(context, trained.model, trained.policy)
     with watch.stage("decide"):
-        decided = decide_days(context, trained, days, split.test.first, delay)
+        decided = decide_days(context, trained, days, decide_from, delay)
     by_delay: dict[str, Evaluation] = {}
     if compare_delays:
         with watch.stage("label_delays"):
@@ -94,7 +99,7 @@ def run(
     with watch.stage("report"):
         paths = make_report(context, trained, scorecard, by_delay, cleaned, decided)
         paths.update(log_to_tracker(context, trained, settings, paths))
-    return RunReport(cleaned, trained, decided, scorecard, by_delay, watch.seconds, paths)
+    return RunReport(cleaned, trained, decided, scorecard, by_delay, watch.seconds, watch.peak_mib, paths)
 
 
 def _clean(context: Context, sources: Sequence[str]) -> CleanReport:
@@ -105,6 +110,17 @@ def _clean(context: Context, sources: Sequence[str]) -> CleanReport:
         chunk_bytes=options.chunk_bytes, repeat_filter_bytes=options.repeat_filter_bytes,
         progress=context.progress.advance,
     )  # fmt: skip
+
+
+def _first_decided_day(context: Context, days: Sequence[Day], test: Days) -> int:
+    """The last days of the test period that hold at most `decide_rows_max` rows, at least one."""
+    rows, first = 0, days[-1][0]
+    for day, path in reversed(days):
+        rows += rows_of_day(path)
+        if day < test.first or (rows > context.options.decide_rows_max and day != days[-1][0]):
+            break
+        first = day
+    return first
 
 
 def _fresh_log(context: Context) -> None:

@@ -34,7 +34,6 @@ from zaslon.models.model import Model, ModelFacts
 from zaslon.models.train import TrainSettings, train
 from zaslon.monitoring.scorecard import unseeable_share
 
-
 # What counts as an ordinary amount when frauds without evidence are counted.
 _LARGE_AMOUNT, _LARGE_RATIO = 220, 2.5
 
@@ -118,7 +117,7 @@ def _shares(context: Context, days: Sequence[Day], split: TimeSplit) -> dict[str
     for day, path in days:
         period = _period(split, day)
         if period is not None:
-            rows[period] += int(pl.scan_parquet(path).select(pl.len()).collect().item())
+            rows[period] += rows_of_day(path)
     options = context.options
     most = {
         "train": options.train_rows_max,
@@ -126,6 +125,11 @@ def _shares(context: Context, days: Sequence[Day], split: TimeSplit) -> dict[str
         "test": options.test_rows_max,
     }
     return {period: min(1.0, most[period] / max(rows[period], 1)) for period in rows}
+
+
+def rows_of_day(path: Path) -> int:
+    """Rows of one clean day, from the file's footer."""
+    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
 
 
 def _sampled(part: FeaturisedPart, plan: FeaturePlan, share: float, seed: int) -> Sample:

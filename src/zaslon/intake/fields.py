@@ -18,6 +18,8 @@ from zaslon.intake.text import split_lines
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
+# A float that is this close to an amount (relative, from 1 on) is that amount: see docs/reference.
+BINARY_NOISE = 1e-9
 _LOOK_AT_UTF8 = 255  # `split_lines` asks for a look where it saw a byte beyond ASCII
 
 
@@ -101,6 +103,8 @@ def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
         content, reason[i] = _object(record, catalogue.record.max_record_bytes)
         for key, value in content.items():
             field = catalogue.find_field(key)
+            if field is not None and field.role == "amount" and isinstance(value, float):
+                value = _without_noise(value, catalogue.minor_digits)
             text = None if field is None else _as_text(value)
             if field is None or text is None:
                 continue
@@ -125,6 +129,12 @@ def _object(record: bytes, most_bytes: int) -> tuple[dict[str, Any], int]:
             return {}, Reason.NOT_TEXT
         return {}, Reason.NOT_JSON
     return (content, 0) if isinstance(content, dict) else ({}, Reason.NOT_JSON)
+
+
+def _without_noise(value: float, digits: int) -> float:
+    """17.13 · 5 is 85.64999999999999 in binary: that noise is the type's, not the amount's."""
+    exact = round(value, digits)
+    return exact if abs(value - exact) <= BINARY_NOISE * max(1.0, abs(value)) else value
 
 
 def _as_text(value: Any) -> bytes | None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError, did_you_mean
-from zaslon.intake.fields import Fields, fields_of_json, fields_of_lines
+from zaslon.intake.fields import BINARY_NOISE, Fields, fields_of_json, fields_of_lines
 
 _GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _PARQUET_ROWS = 250_000
@@ -220,15 +220,21 @@ def _parquet_chunks(address: str, file: IO[bytes], catalogue: Catalogue) -> Iter
         names = _checked(address, tuple(schema.names()), catalogue)
         used = [n for n in names if catalogue.find_field(n) is not None]
         rows = int(frame.select(pl.len()).collect().item())
-        columns = [_as_plain(name, schema[name]) for name in used]
+        columns = [_as_plain(name, schema[name], catalogue) for name in used]
         for begin in range(0, rows, _PARQUET_ROWS):
             part = frame.slice(begin, _PARQUET_ROWS).select(columns).collect()
             yield _frame_chunk(address, part, tuple(used), begin + 1, catalogue)
 
 
-def _as_plain(name: str, kind: Any) -> pl.Expr:
+def _as_plain(name: str, kind: Any, catalogue: Catalogue) -> pl.Expr:
     """A typed column as values that are written as a line would write them."""
     column = pl.col(name)
+    field = catalogue.find_field(name)
+    if field is not None and field.role == "amount" and kind.is_float():
+        # 17.13 · 5 is 85.64999999999999 in binary: that noise is the type's, not the amount's.
+        exact = column.cast(pl.Float64).round(catalogue.minor_digits)
+        noise = BINARY_NOISE * column.abs().clip(lower_bound=1.0)
+        return pl.when((column - exact).abs() <= noise).then(exact).otherwise(column).alias(name)
     if kind == pl.Datetime or kind == pl.Date:
         return column.cast(pl.Datetime("us"))
     if kind == pl.Boolean:
