@@ -94,9 +94,7 @@ def test_rows(everything: Sample, fold: Fold) -> NDArray[np.bool_]:
     kept = np.zeros(len(day), np.bool_)
     for test_day in range(fold.test_start, fold.test_start + WEEK_DAYS):
         in_train = (fraud_day >= fold.train_start) & (fraud_day < fold.train_start + WEEK_DAYS)
-        in_delay = (fraud_day >= fold.train_start + WEEK_DAYS) & (
-            fraud_day <= test_day - fold.delay_days - 1
-        )
+        in_delay = (fraud_day >= fold.train_start + WEEK_DAYS) & (fraud_day <= test_day - fold.delay_days - 1)
         known = np.unique(everything.customer_key[in_train | in_delay])
         kept |= (day == test_day) & ~np.isin(everything.customer_key, known)
     return kept
@@ -132,9 +130,7 @@ def run_fold(everything: Sample, fold: Fold, history: str) -> tuple[dict[str, An
 
 def measured(score: NDArray[np.float64], test: Sample) -> dict[str, float]:
     """The protocol's metrics of one test week."""
-    by_day = card_precision_by_day(
-        score, test.is_fraud, test.event_time_seconds, test.customer_key
-    )
+    by_day = card_precision_by_day(score, test.is_fraud, test.event_time_seconds, test.customer_key)
     found = {
         "roc_auc": float(roc_auc_score(test.is_fraud, score)),
         "average_precision": float(average_precision_score(test.is_fraud, score)),
@@ -150,6 +146,7 @@ def measured(score: NDArray[np.float64], test: Sample) -> dict[str, float]:
 
 
 def main() -> None:
+    """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--train-start", action="append", default=[], metavar="YYYY-MM-DD")

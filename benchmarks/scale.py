@@ -33,7 +33,13 @@ def measure(rows: int, scratch: Path) -> dict[str, Any]:
     simulated = write_simulation(profile, DAYS, 1, raw, rows=rows)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
-    command = [str(Path(sys.executable).with_name("zaslon")), "run", str(raw), "--home", str(scratch / "home")]
+    command = [
+        str(Path(sys.executable).with_name("zaslon")),
+        "run",
+        str(raw),
+        "--home",
+        str(scratch / "home"),
+    ]
     shortened = {**os.environ, "ZASLON_TEST_DAYS": "3", "ZASLON_VALIDATION_DAYS": "3"}
     done = subprocess.run(
         [*command, "--no-compare-delays", "--json"], capture_output=True, check=False, env=shortened
@@ -60,6 +66,7 @@ def measure(rows: int, scratch: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, action="append", default=[])
     parser.add_argument("--json", action="store_true", help="only one JSON object on standard output")

@@ -27,9 +27,7 @@ class Journal(Protocol):
     def next_position(self) -> int:
         """Position of the next record; every record before it has its outcome."""
 
-    def record(
-        self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
-    ) -> None:
+    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None) -> None:
         """Append a batch with its outcomes, one per record in order, in one transaction.
 
         `batch.first_position` must be `next_position`. `cursor` names a source and how many of

@@ -43,9 +43,7 @@ class SmallWorld:
         """A new engine at log position 0 with an empty history."""
         plan = plan_features(self.context.catalogue)
         model, policy = load_champion(self.context, plan)
-        return Engine(
-            self.context.catalogue, key=self.context.key, model=model, policy=policy, plan=plan
-        )
+        return Engine(self.context.catalogue, key=self.context.key, model=model, policy=policy, plan=plan)
 
     def batch(self, begin: int, end: int) -> RecordBatch:
         """Records [begin, end) as a batch of the log."""

@@ -37,7 +37,7 @@ def test_a_run_is_read_back_with_params_metrics_and_artefacts(
         "first", {"leaves": 15, "long": "x" * 9000}, {"pr_auc": 0.75, "undefined": math.nan}, [model, report]
     )
 
-    from mlflow.tracking import MlflowClient  # noqa: PLC0415  slow
+    from mlflow.tracking import MlflowClient
 
     client = MlflowClient(runs.tracking_uri)
     run = client.get_run(run_id)

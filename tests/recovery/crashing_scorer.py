@@ -1,8 +1,9 @@
 """A nursery of scorers for the recovery test: each is forked warm, decides, and may be killed.
 
-Reads lines `HOME BATCH_SIZE` on standard input and answers with the child's process id; the child
-writes `done` into HOME/done when it has decided everything. Nothing that uses threads runs before
-a fork.
+Reads lines `HOME BATCH_SIZE` on standard input. A child tells its process id, then `deciding` when
+its state is recovered; the nursery says `ended` when the child is gone. The child leaves a file
+HOME/done when everything is decided, or HOME/failed with what it raised. Nothing that uses threads
+runs before a fork.
 """
 
 import os
@@ -12,28 +13,35 @@ from pathlib import Path
 import orjson
 
 from zaslon.bootstrap import build_context
+from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import RecordBatch
+from zaslon.engine import Engine
 from zaslon.flows.context import Silent
 from zaslon.flows.decide import decide_records
 from zaslon.flows.home import recover_engine
 from zaslon.settings import load_settings
 
 
-def decide_everything(home: Path, batch_size: int, log: dict[str, list[object]]) -> None:
+class Log:
+    """The records that every scorer decides."""
+
+    def __init__(self, path: Path) -> None:
+        content = orjson.loads(path.read_bytes())
+        self.records = [record.encode("latin-1") for record in content["records"]]
+        self.kinds: list[int] = content["kinds"]
+        self.arrivals: list[int] = content["arrivals"]
+
+    def batch(self, begin: int, end: int) -> RecordBatch:
+        part = slice(begin, end)
+        return RecordBatch.of(self.records[part], self.kinds[part], self.arrivals[part], begin)
+
+
+def decide_everything(home: Path, batch_size: int, log: Log) -> None:
     context = build_context(load_settings(home=home, threads=1))
-    records = [str(r).encode("latin-1") for r in log["records"]]
-    kinds, arrivals = log["kinds"], log["arrivals"]
     journal, snapshots = context.open_journal(), context.open_snapshots()
     engine = recover_engine(context, journal, snapshots)
-    batches = (
-        RecordBatch.of(
-            records[b : b + batch_size],
-            kinds[b : b + batch_size],  # type: ignore[arg-type]
-            arrivals[b : b + batch_size],  # type: ignore[arg-type]
-            b,
-        )
-        for b in range(0, len(records), batch_size)
-    )
+    batches = (log.batch(begin, begin + batch_size) for begin in range(0, len(log.records), batch_size))
+    print("deciding", flush=True)
     decide_records(
         engine, journal, snapshots, batches, "small-world", snapshot_every_records=300, progress=Silent()
     )
@@ -41,19 +49,21 @@ def decide_everything(home: Path, batch_size: int, log: dict[str, list[object]])
 
 
 def main(log_path: Path) -> None:
-    log = orjson.loads(log_path.read_bytes())
+    log = Log(log_path)
+    Engine(load_catalogue(), key=b"warm").follow(log.batch(0, 100))  # children inherit compiled code
     print("ready", flush=True)
     for line in sys.stdin:
         home, batch_size = line.split()
         child = os.fork()
         if child == 0:
+            print(os.getpid(), flush=True)
+            code = 1
             try:
                 decide_everything(Path(home), int(batch_size), log)
-            except BaseException as error:
+                code = 0
+            except Exception as error:  # noqa: BLE001  the test shows it
                 (Path(home) / "failed").write_text(repr(error))
-                os._exit(1)
-            os._exit(0)
-        print(child, flush=True)
+            os._exit(code)
         os.waitpid(child, 0)
         print("ended", flush=True)
 

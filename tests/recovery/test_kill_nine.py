@@ -1,5 +1,7 @@
 """`kill -9` at random moments: nothing lost, nothing doubled, nothing different."""
 
+from __future__ import annotations
+
 import os
 import random
 import signal
@@ -7,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -17,6 +21,19 @@ from zaslon.testing import SmallWorld
 NURSERY = Path(__file__).with_name("crashing_scorer.py")
 ROWS = 1_500
 KILLS_MAX = 4
+
+
+@dataclass(frozen=True)
+class Death:
+    """When a scorer is killed: while it recovers its state, or while it decides."""
+
+    while_recovering: bool
+    after_seconds: float
+
+    @staticmethod
+    def drawn(chance: random.Random) -> Death:
+        recovering = chance.random() < 0.2
+        return Death(recovering, chance.uniform(0.0, 0.1 if recovering else 0.4))
 
 
 class Nursery:
@@ -32,17 +49,25 @@ class Nursery:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == line
 
-    def run(self, home: Path, batch_size: int, kill_after_seconds: float | None) -> bool:
+    def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def run(self, home: Path, batch_size: int, death: Death | None) -> bool:
         """One scorer's life; True if it was killed before it was done."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
         self._process.stdin.write(f"{home} {batch_size}\n".encode())
         self._process.stdin.flush()
-        child = int(self._process.stdout.readline())
-        if kill_after_seconds is not None:
+        child = int(self._line())
+        said = b"" if death is None or death.while_recovering else self._line()
+        if death is not None and said != b"ended\n":
             # Waiting for nothing: the moment of death is what is drawn at random.
-            time.sleep(kill_after_seconds)
-            os.kill(child, signal.SIGKILL)
-        self._expect(b"ended\n")
+            time.sleep(death.after_seconds)
+            with suppress(ProcessLookupError):  # it was faster
+                os.kill(child, signal.SIGKILL)
+        while said != b"ended\n":
+            said = self._line()
+            assert said, "the nursery is gone"
         assert not (home / "failed").exists(), (home / "failed").read_text()
         return not (home / "done").exists()
 
@@ -83,7 +108,7 @@ def test_killed_at_random_moments_the_outcomes_are_those_of_an_undisturbed_run(
         for life in range(KILLS_MAX + 1):
             batch_size = chance.choice([1, 7, 40, 100])
             last = life == KILLS_MAX
-            if not nursery.run(home, batch_size, None if last else chance.uniform(0.0, 0.6)):
+            if not nursery.run(home, batch_size, None if last else Death.drawn(chance)):
                 break
             kills += 1
             kills_in_the_middle += 0 < world.context.open_journal().next_position < ROWS

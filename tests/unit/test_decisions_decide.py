@@ -126,9 +126,7 @@ scores = st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.9, 1.0, math.nan])
     rules=st.lists(st.sampled_from(["allow", "review", "block"]), unique=True),
     shadow=st.sampled_from(["", "allow", "review", "block"]),
 )
-def test_a_batch_decides_as_one_by_one(
-    rows: list[tuple[float, ...]], rules: list[str], shadow: str
-) -> None:
+def test_a_batch_decides_as_one_by_one(rows: list[tuple[float, ...]], rules: list[str], shadow: str) -> None:
     policy = _policy(*rules, shadow=shadow)
     table = np.array(rows)
     columns = {name: table[:, i] for i, name in enumerate(NAMES)}

@@ -17,9 +17,7 @@ NAN = math.nan
 
 def _aggregate(entity: str, compute: str, window: str, where: str | None = None) -> FeatureInfo:
     middle = f"_{where}" if where else ""
-    return FeatureInfo(
-        f"{entity}_{compute}{middle}_{window}", "aggregate", entity, compute, window, where
-    )
+    return FeatureInfo(f"{entity}_{compute}{middle}_{window}", "aggregate", entity, compute, window, where)
 
 
 def _derived(name: str, expression: str) -> FeatureInfo:
@@ -125,9 +123,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("info", "value", "text"), TABLE, ids=[f"{t[0].name}={t[1]}" for t in TABLE])
-def test_a_feature_says_in_plain_words_what_it_measured(
-    info: FeatureInfo, value: float, text: str
-) -> None:
+def test_a_feature_says_in_plain_words_what_it_measured(info: FeatureInfo, value: float, text: str) -> None:
     features = [*(f for f in CONTEXT if f.name != info.name), info]
     x = np.array([[OTHERS.get(f.name, 0.0) for f in features]], np.float32)
     x[0, -1] = value

@@ -109,9 +109,7 @@ def test_the_choice_is_as_good_as_the_best_of_all_pairs(
         assert reached["stopped"] == pytest.approx(best["stopped"])
 
 
-def _assert_the_report_is_true(
-    chosen: ChosenThresholds, reached: dict[str, float], limits: Limits
-) -> None:
+def _assert_the_report_is_true(chosen: ChosenThresholds, reached: dict[str, float], limits: Limits) -> None:
     assert chosen.recall == pytest.approx(1 - reached["missed"])
     assert chosen.false_positive_rate == pytest.approx(reached["false_positive_rate"])
     assert chosen.loss_minor_per_month == pytest.approx(reached["loss"])
@@ -119,9 +117,7 @@ def _assert_the_report_is_true(
     assert chosen.false_positive_rate <= limits.false_positive_rate_max
     said = {limit.name: limit for limit in chosen.limits}
     assert said["missed_frauds_max"].is_kept == (reached["missed"] <= limits.missed_frauds_max)
-    assert said["loss_minor_per_month_max"].is_kept == (
-        reached["loss"] <= limits.loss_minor_per_month_max
-    )
+    assert said["loss_minor_per_month_max"].is_kept == (reached["loss"] <= limits.loss_minor_per_month_max)
     assert all(limit.is_kept or "it would take stopping" in limit.sentence for limit in chosen.limits)
 
 
@@ -149,9 +145,7 @@ def test_separable_data_stop_every_fraud_and_nothing_else() -> None:
 def test_a_limit_out_of_reach_is_named_with_what_it_would_take() -> None:
     rows = [(0.9, True, 10_000, 1, 0), (0.1, True, 90_000, 1, 1)]
     rows += [(0.2 + i / 100, False, 100, 1, i % 3) for i in range(20)]
-    chosen = choose_thresholds(
-        **_data(rows), limits=Limits(loss_minor_per_month_max=1_000), costs=Costs()
-    )
+    chosen = choose_thresholds(**_data(rows), limits=Limits(loss_minor_per_month_max=1_000), costs=Costs())
     assert chosen.recall == 0.5
     assert [limit.name for limit in chosen.not_kept] == [
         "missed_frauds_max", "loss_minor_per_month_max",

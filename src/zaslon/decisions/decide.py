@@ -82,9 +82,7 @@ class Decided:
         }
 
 
-def decide(
-    policy: Policy, score: NDArray[np.float64], columns: Mapping[str, NDArray[Any]]
-) -> Decided:
+def decide(policy: Policy, score: NDArray[np.float64], columns: Mapping[str, NDArray[Any]]) -> Decided:
     """Decide n transactions.
 
     A transaction's decision depends on its own score and columns alone, whatever the batch.

@@ -254,9 +254,7 @@ def _compiled(rule: RuleText, known: Collection[str], origin: str) -> Rule:
     try:
         condition = parse_expression(rule.when, known, "condition")
     except ExpressionError as error:
-        raise PolicyError(
-            f"{origin}, rule '{rule.name}', when: {error.message}", hint=error.hint
-        ) from error
+        raise PolicyError(f"{origin}, rule '{rule.name}', when: {error.message}", hint=error.hint) from error
     reason = _template(rule, known, origin)
     return Rule(rule.name, condition, Action[rule.action.upper()], reason, rule.shadow)
 

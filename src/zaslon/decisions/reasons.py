@@ -65,9 +65,7 @@ class ReasonWriter:
                 f"x {x.shape}, contributions {contributions.shape}, amounts {amount_minor.shape}, top {top}"
                 f" do not belong together with {len(self.names)} features"
             )
-        return [
-            self._reasons(x[i], contributions[i], int(amount_minor[i]), top) for i in range(len(x))
-        ]
+        return [self._reasons(x[i], contributions[i], int(amount_minor[i]), top) for i in range(len(x))]
 
     def _reasons(
         self, x: NDArray[np.float32], contributions: NDArray[np.float64], amount_minor: int, top: int

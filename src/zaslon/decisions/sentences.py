@@ -279,9 +279,7 @@ _SAY: dict[str, Say] = {
 
 def _of_derived(info: FeatureInfo, features: Mapping[str, FeatureInfo]) -> Sentence:
     text = info.expression or info.name
-    recognised = (
-        _ratio(text, features) or _deviations(text, features) or _is_zero(text, features)
-    )
+    recognised = _ratio(text, features) or _deviations(text, features) or _is_zero(text, features)
     return recognised or _any_derived(info, text, features)
 
 

@@ -176,9 +176,7 @@ def _best_cuts(cuts: _Cuts, days: int, limits: Limits, costs: Costs) -> tuple[in
     loss = cuts.fraud_minor[-1] - cuts.fraud_minor
     missed = (cuts.fraud[-1] - cuts.fraud) / cuts.fraud[-1]
     allowed = cuts.good / cuts.good[-1] <= limits.false_positive_rate_max
-    enough = (missed <= limits.missed_frauds_max) & (
-        loss / months <= limits.loss_minor_per_month_max
-    )
+    enough = (missed <= limits.missed_frauds_max) & (loss / months <= limits.loss_minor_per_month_max)
     last = int(np.flatnonzero(allowed)[-1])
     first = int(np.argmax(enough))  # the last cut misses nothing, so there is one
     if first > last:

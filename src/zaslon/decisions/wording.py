@@ -6,7 +6,7 @@ import math
 
 from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
 
-_TIMES = "×"  # noqa: RUF001  (the sign itself is meant)
+_TIMES = "×"
 _UNITS = (("day", SECONDS_PER_DAY), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 

@@ -20,9 +20,9 @@ UInt8 = NDArray[np.uint8]
 class Kind(IntEnum):
     """What a log record holds."""
 
-    TRANSACTION_LINE = 0   # one text line, fields in the catalogue's order
-    TRANSACTION_JSON = 1   # one JSON object, keys by the catalogue's names
-    LABEL_JSON = 2         # {"transaction_id": …, "is_fraud": true|false}
+    TRANSACTION_LINE = 0  # one text line, fields in the catalogue's order
+    TRANSACTION_JSON = 1  # one JSON object, keys by the catalogue's names
+    LABEL_JSON = 2  # {"transaction_id": …, "is_fraud": true|false}
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,7 @@ class Labels:
 
     def take(self, chosen: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Labels:
         """The chosen labels, in the order given."""
-        return Labels(
-            self.transaction_id[chosen], self.is_fraud[chosen], self.arrival_time_seconds[chosen]
-        )
+        return Labels(self.transaction_id[chosen], self.is_fraud[chosen], self.arrival_time_seconds[chosen])
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ class Primitives:
     add: Binary
     subtract: Binary
     multiply: Binary
-    divide: Binary          # null where the divisor is zero
+    divide: Binary  # null where the divisor is zero
     negative: Unary
     absolute: Unary
-    square_root: Unary      # null below zero
-    logarithm: Unary        # natural; null up to zero
+    square_root: Unary  # null below zero
+    logarithm: Unary  # natural; null up to zero
     equal: Binary
     less: Binary
     less_equal: Binary
@@ -272,8 +272,7 @@ class Compiler:
         if node.this is not None:
             self._fail("CASE is followed by WHEN and a condition.", node, "CASE WHEN x = 1 THEN …")
         branches = [
-            (self._condition(b.this, True), self._number(b.args["true"]))
-            for b in reversed(node.args["ifs"])
+            (self._condition(b.this, True), self._number(b.args["true"])) for b in reversed(node.args["ifs"])
         ]
         default = node.args.get("default")
         otherwise = self._number(default if default is not None else exp.Null())

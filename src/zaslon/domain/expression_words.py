@@ -85,9 +85,7 @@ class ExpressionError(ZaslonError):
 
     exit_code = 5
 
-    def __init__(
-        self, problem: str, text: str, start: int, end: int, *, hint: str | None = None
-    ) -> None:
+    def __init__(self, problem: str, text: str, start: int, end: int, *, hint: str | None = None) -> None:
         super().__init__(f"{problem}\n{_pointed(text, start, end)}\n", hint=hint)
         self.problem, self.start, self.end = problem, start, end
 
@@ -232,8 +230,7 @@ class _Reader:
             TokenType.EQ: "Write = for 'equal'.",
             TokenType.SEMICOLON: "There is exactly one expression, without ';'.",
             TokenType.DOT: "Write names without a table, and 0.5 instead of .5.",
-            TokenType.STRING: "Only numbers can be compared. A name is written bare or in double"
-            " quotes.",
+            TokenType.STRING: "Only numbers can be compared. A name is written bare or in double quotes.",
             TokenType.MOD: "Percent is not known: write 0.05 for 5 %.",
         }
         kind = "Text" if token.token_type == TokenType.STRING else "The sign"

@@ -71,9 +71,7 @@ class Decision:
                 "event_time": time_text(self.event_time_seconds),
                 "action": self.action.code,
                 "score": self.score,
-                "reasons": [
-                    {"code": r.code, "text": r.text, "weight": r.weight} for r in self.reasons
-                ],
+                "reasons": [{"code": r.code, "text": r.text, "weight": r.weight} for r in self.reasons],
                 "rules": list(self.rules),
                 "flags": list(self.flags),
                 "model": self.versions.model,

@@ -100,9 +100,7 @@ class Engine:
         self.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
         self.position += len(batch)
 
-    def fold(
-        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]
-    ) -> Folded:
+    def fold(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
         """Fold clean events in log order into the history and read their features."""
         return self.history.fold(transactions, labels, is_label)
 

@@ -67,9 +67,7 @@ class BatchOutcomes:
     def _rejections(self) -> None:
         rejected = self.cleaned.rejected
         for i, index in enumerate(rejected.index.tolist()):
-            self._reject(
-                index, reason_text(int(rejected.reason[i]), rejected.field[i]), rejected.detail[i]
-            )
+            self._reject(index, reason_text(int(rejected.reason[i]), rejected.field[i]), rejected.detail[i])
         for row in self.refused.tolist():
             reason = Reason(int(self.folded.status[row]))
             detail = self._detail(reason, int(self.cleaned.transactions.transaction_id[row]))
@@ -136,9 +134,7 @@ class BatchOutcomes:
 class _RuleColumns(dict[str, NDArray[Any]]):
     """Columns for rules: the transaction's own, the features, and `score`."""
 
-    def __init__(
-        self, engine: Engine, columns: dict[str, NDArray[Any]], batch: BatchOutcomes
-    ) -> None:
+    def __init__(self, engine: Engine, columns: dict[str, NDArray[Any]], batch: BatchOutcomes) -> None:
         super().__init__(columns, score=batch.scores)
         self._engine, self._matrix = engine, batch.folded.matrix
 

@@ -31,7 +31,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
 CatalogueFile = Annotated[Path | None, typer.Option(help="Catalogue file; the built-in one if not given.")]
-Sources = Annotated[list[str], typer.Argument(help="Files or fsspec addresses; text, CSV, JSON lines, Parquet.")]
+Sources = Annotated[
+    list[str], typer.Argument(help="Files or fsspec addresses; text, CSV, JSON lines, Parquet.")
+]
 Delay = Annotated[str | None, typer.Option(help="When the answers in a file become known, e.g. 7d.")]
 
 
@@ -200,7 +202,9 @@ def score(
     as_json: Json = False,
     home: Home = None,
     catalogue: CatalogueFile = None,
-    learn: Annotated[bool, typer.Option(help="Answers in the file come back as labels after the delay.")] = False,
+    learn: Annotated[
+        bool, typer.Option(help="Answers in the file come back as labels after the delay.")
+    ] = False,
     label_delay: Delay = None,
 ) -> None:
     """Decide the rows of files through the engine into log and store. Goes on where it stopped.
@@ -222,7 +226,9 @@ def label(
     as_json: Json = False,
     home: Home = None,
     catalogue: CatalogueFile = None,
-    arrived: Annotated[str | None, typer.Option(help="'YYYY-MM-DD HH:MM:SS'; the newest event time if not given.")] = None,
+    arrived: Annotated[
+        str | None, typer.Option(help="'YYYY-MM-DD HH:MM:SS'; the newest event time if not given.")
+    ] = None,
 ) -> None:
     """Put labels into the log; each counts from then on.
 
@@ -253,7 +259,9 @@ def run(
     home: Home = None,
     catalogue: CatalogueFile = None,
     label_delay: Delay = None,
-    compare_delays: Annotated[bool, typer.Option(help="Show what faster labels are worth (five trainings).")] = True,
+    compare_delays: Annotated[
+        bool, typer.Option(help="Show what faster labels are worth (five trainings).")
+    ] = True,
 ) -> None:
     """Clean, remember, train, prove, decide the last days, and show the scorecard.
 
@@ -270,7 +278,9 @@ def run(
 
 @app.command()
 def replay(
-    decision: Annotated[str, typer.Argument(metavar="DECISION_ID", help="Log position, or tx:TRANSACTION_ID.")],
+    decision: Annotated[
+        str, typer.Argument(metavar="DECISION_ID", help="Log position, or tx:TRANSACTION_ID.")
+    ],
     as_json: Json = False,
     home: Home = None,
     catalogue: CatalogueFile = None,
@@ -314,7 +324,9 @@ def doctor(
         checks = examine(settings.home, settings.catalogue, warm=warm)
         healthy = all(check.is_ok for check in checks)
         if as_json:
-            print_json({"healthy": healthy, "version": __version__, "checks": [c.to_json_dict() for c in checks]})
+            print_json(
+                {"healthy": healthy, "version": __version__, "checks": [c.to_json_dict() for c in checks]}
+            )
         else:
             show.checks(checks)
         if not healthy:

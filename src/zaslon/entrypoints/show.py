@@ -138,7 +138,9 @@ def replayed(replayed: Any) -> None:
     """The decision, and whether it came out the same."""
     out.print_json(orjson.dumps(orjson.loads(replayed.recorded)).decode())
     if replayed.identical:
-        out.print(f"Position {replayed.position}: recomputed from the log, [green]identical byte for byte[/].")
+        out.print(
+            f"Position {replayed.position}: recomputed from the log, [green]identical byte for byte[/]."
+        )
     else:
         out.print(f"Position {replayed.position}: [red]recomputed differently[/]:")
         out.print_json(replayed.recomputed.decode())

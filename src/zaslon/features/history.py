@@ -98,9 +98,7 @@ class EntityHistory:
         done = 0
         while done < len(steps.kind):
             events, marks, frauds = self.pools
-            done = fold(
-                self.plan.arrays, events, marks, frauds, self.hints, steps, done, scratch, matrix
-            )
+            done = fold(self.plan.arrays, events, marks, frauds, self.hints, steps, done, scratch, matrix)
             if done < len(steps.kind):
                 self.make_room(int(scratch.full_pool[0]))
 
@@ -146,9 +144,7 @@ class History:
         """Bytes of all arrays: what remembering costs."""
         return self.remembered.bytes_used() + sum(e.bytes_used() for e in self.entities)
 
-    def fold(
-        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]
-    ) -> Folded:
+    def fold(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
         """Fold one batch in log order and return what each event came to.
 
         Args:
@@ -165,9 +161,7 @@ class History:
             label_part = slice(int(label_ends[begin]), int(label_ends[end]))
             part = slice(begin - label_part.start, end - label_part.stop)
             parts.append(
-                self._fold_part(
-                    transactions.take(part), labels.take(label_part), is_label[begin:end]
-                )
+                self._fold_part(transactions.take(part), labels.take(label_part), is_label[begin:end])
             )
         return Folded(
             np.concatenate([p.status for p in parts]),
@@ -175,9 +169,7 @@ class History:
             np.concatenate([p.matrix for p in parts]),
         )
 
-    def _fold_part(
-        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]
-    ) -> Folded:
+    def _fold_part(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
         self.remembered.make_room(len(is_label))
         marks, label_marks = self._identify(transactions, labels, is_label)
         batch = _Batch(self, transactions, labels, is_label, marks, label_marks)
@@ -210,9 +202,7 @@ class History:
             prefix = f"entity/{entity.plan.entity}"
             saved[f"{prefix}/key"] = entity.keys.save()["key"]
             slots = len(entity.keys)
-            for pool, (lists, per_key) in enumerate(
-                zip(entity.pools, entity.plan.arrays.lists, strict=True)
-            ):
+            for pool, (lists, per_key) in enumerate(zip(entity.pools, entity.plan.arrays.lists, strict=True)):
                 live = slots * int(per_key)
                 saved[f"{prefix}/{pool}/directory"] = lists.directory[:live]
                 used = int(lists.counters[USED])

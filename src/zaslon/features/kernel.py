@@ -43,21 +43,21 @@ TRANSACTION, LABEL = 0, 1  # kinds of steps
 class Compute(IntEnum):
     """Aggregates. `range` below is a column's window over one list of the entity."""
 
-    COUNT = 0             # entries in range
-    SUM = 1               # of amounts, major units
+    COUNT = 0  # entries in range
+    SUM = 1  # of amounts, major units
     MEAN = 2
     MIN = 3
     MAX = 4
-    STD = 5               # sample standard deviation; none below two events
-    QUANTILE = 6          # nearest rank, over the newest events in range
-    DISTINCT = 7          # different counterparties in range
-    SAME = 8              # events in range with this transaction's counterparty
-    SINCE_LAST = 9        # seconds since the newest entry in range
-    RISK = 10             # smoothed share of frauds among known labels
-    SINCE_FRAUD = 11      # seconds since the transaction of the newest known fraud in range
+    STD = 5  # sample standard deviation; none below two events
+    QUANTILE = 6  # nearest rank, over the newest events in range
+    DISTINCT = 7  # different counterparties in range
+    SAME = 8  # events in range with this transaction's counterparty
+    SINCE_LAST = 9  # seconds since the newest entry in range
+    RISK = 10  # smoothed share of frauds among known labels
+    SINCE_FRAUD = 11  # seconds since the transaction of the newest known fraud in range
     SINCE_FIRST_FRAUD = 12  # the same of the oldest known fraud in range
-    GOOD_SINCE_FRAUD = 13   # labels that became known after the newest known fraud
-    RECENT_RISK = 14      # share of frauds among the newest known labels
+    GOOD_SINCE_FRAUD = 13  # labels that became known after the newest known fraud
+    RECENT_RISK = 14  # share of frauds among the newest known labels
 
 
 # Columns of PlanArrays.ranges and PlanArrays.columns.
@@ -255,9 +255,7 @@ def _value_column(
         return np.nan
     if compute == Compute.MEAN:
         return amount / count
-    smallest, largest, square_high, square_low = summarise(
-        directory, total, blocks, squares, item, low, high
-    )
+    smallest, largest, square_high, square_low = summarise(directory, total, blocks, squares, item, low, high)
     if compute == Compute.MIN:
         return np.float64(smallest)
     if compute == Compute.MAX:
@@ -350,9 +348,10 @@ def fold(
                 if compute == Compute.COUNT:
                     value = np.float64(top - bottom)
                 elif compute <= Compute.STD:
-                    value = _value_column(
-                        compute, e_directory, e_total, e_blocks, e_squares, slot, bottom, top
-                    ) / plan.scale
+                    value = (
+                        _value_column(compute, e_directory, e_total, e_blocks, e_squares, slot, bottom, top)
+                        / plan.scale
+                    )
                 elif compute == Compute.QUANTILE:
                     if top > bottom:
                         newest = columns[c, NEWEST]
@@ -365,9 +364,7 @@ def fold(
                 elif compute == Compute.DISTINCT:
                     full_pool[1] += 1
                     value = np.float64(
-                        _distinct(
-                            e_other, columns[c, OTHER], bottom, top, seen, seen_stamp, full_pool[1]
-                        )
+                        _distinct(e_other, columns[c, OTHER], bottom, top, seen, seen_stamp, full_pool[1])
                     )
                 elif compute == Compute.SAME:
                     other = columns[c, OTHER]
@@ -422,8 +419,6 @@ def fold(
                 for i in range(fraud_bits.size):
                     if fraud_bits[i] < 0 or (bits >> fraud_bits[i]) & 1:
                         item = slot * lists[FRAUDS] + i
-                        place = insert(
-                            f_directory, f_time, f_total, f_other, f_blocks, item, arrival, 0
-                        )
+                        place = insert(f_directory, f_time, f_total, f_other, f_blocks, item, arrival, 0)
                         f_other[place, 0] = event_time
     return kinds.size

@@ -38,9 +38,7 @@ def place_of(key: Integer, size: Integer) -> Integer:
 
 
 @compiled
-def _find_or_add(
-    keys: KeyArrays, wanted: NDArray[np.int64], slots: NDArray[np.uint32]
-) -> None:
+def _find_or_add(keys: KeyArrays, wanted: NDArray[np.int64], slots: NDArray[np.uint32]) -> None:
     size = keys.places.size
     for i in range(wanted.size):
         key = wanted[i]

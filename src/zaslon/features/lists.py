@@ -91,7 +91,9 @@ def upper_bound(time: Times, low: Integer, high: Integer, moment: Integer, hint:
 
 
 @inlined
-def _move(time: Times, total: Totals, other: Others, source: Integer, target: Integer, count: Integer) -> None:
+def _move(
+    time: Times, total: Totals, other: Others, source: Integer, target: Integer, count: Integer
+) -> None:
     """Copy `count` pool entries towards the front or to a place that does not overlap."""
     for i in range(count):
         time[target + i] = time[source + i]

@@ -114,9 +114,7 @@ def plan_features(catalogue: Catalogue) -> FeaturePlan:
     aggregates = tuple(c.info for entity in catalogue.entities for c in columns[entity])
     known = [i.name for i in (*base, *aggregates)]
     derived = _derived(catalogue, known)
-    infos = base + aggregates + tuple(
-        FeatureInfo(name, "derived", expression=e.text) for name, e in derived
-    )
+    infos = base + aggregates + tuple(FeatureInfo(name, "derived", expression=e.text) for name, e in derived)
     _check_unique([i.name for i in infos], catalogue)
     first_column = len(base)
     entities = []
@@ -156,14 +154,10 @@ def _column(catalogue: Catalogue, part: Aggregates, compute: str, window: str) -
         f"{part.entity}_{compute}{where}_{window}", "aggregate",
         part.entity, compute, window, part.where,
     )  # fmt: skip
-    return Column(
-        info, kind, parse_duration_seconds(window), part.newest, quantile, counterparty
-    )
+    return Column(info, kind, parse_duration_seconds(window), part.newest, quantile, counterparty)
 
 
-def _parse_compute(
-    catalogue: Catalogue, entity: str, compute: str
-) -> tuple[Compute, float, str | None]:
+def _parse_compute(catalogue: Catalogue, entity: str, compute: str) -> tuple[Compute, float, str | None]:
     if compute == "median":
         return Compute.QUANTILE, 0.5, None
     simple = _OVER_EVENTS.get(compute) or _OVER_LABELS.get(compute)
@@ -208,9 +202,7 @@ class _ArraysBuilder:
         self.known_list = len(self.mark_bits) if needs_known else -1
         self.fraud_bits = list(
             dict.fromkeys(
-                bits[c.info.where] if c.info.where else -1
-                for c in labels
-                if c.info.compute != "known"
+                bits[c.info.where] if c.info.where else -1 for c in labels if c.info.compute != "known"
             )
         )
         self.bits = bits
@@ -297,9 +289,7 @@ def _derived(catalogue: Catalogue, known: list[str]) -> tuple[tuple[str, Express
         try:
             derived.append((name, parse_expression(text, [*known, *(d[0] for d in derived)], "number")))
         except ZaslonError as error:
-            raise CatalogueError(
-                f"Derived feature '{name}': {error.message}", hint=error.hint
-            ) from error
+            raise CatalogueError(f"Derived feature '{name}': {error.message}", hint=error.hint) from error
     return tuple(derived)
 
 

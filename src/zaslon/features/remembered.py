@@ -225,9 +225,7 @@ def identify(
     for label_next in is_label:
         if label_next:
             i = next_label
-            _identify_label(
-                table, limits, label_id[i], label_time[i], label_is_fraud[i], i, labels
-            )
+            _identify_label(table, limits, label_id[i], label_time[i], label_is_fraud[i], i, labels)
             next_label += 1
         else:
             i = next_transaction

@@ -48,9 +48,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] = round(
-                self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3
-            )
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
             peak = _peak_mib()
             if peak is not None:
                 self.peak_mib[name] = max(peak, self.peak_mib.get(name, 0))

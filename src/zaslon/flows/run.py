@@ -74,9 +74,7 @@ def run(
 ) -> RunReport:
     """The whole job on one machine. See `docs/start.md`."""
     watch = Stopwatch()
-    settings = train_settings or TrainSettings(
-        seed=context.options.seed, threads=context.options.threads
-    )
+    settings = train_settings or TrainSettings(seed=context.options.seed, threads=context.options.threads)
     with watch.stage("clean"):
         cleaned = _clean(context, sources)
     days = clean_days(context.home / "clean", context.catalogue)
@@ -197,9 +195,7 @@ def _by_delay(
             continue
         context.progress.start(f"labels after {name}", None)
         try:
-            samples = collect_samples(
-                context, days, label_delay_seconds=delay, split=trained.samples.split
-            )
+            samples = collect_samples(context, days, label_delay_seconds=delay, split=trained.samples.split)
             model, _, chosen = fit(context, samples, settings)
         except DataError:
             continue

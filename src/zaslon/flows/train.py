@@ -1,10 +1,10 @@
 """Train: history folded once, a sample of every period, a model, thresholds, what it is worth.
 
-    days ──► train ── delay ── validation ── delay ── test
-              │                   │                    │
-              └ fit               ├ early stopping     └ evaluated once
-                                  ├ calibration
-                                  └ thresholds
+days ──► train ── delay ── validation ── delay ── test
+          │                   │                    │
+          └ fit               ├ early stopping     └ evaluated once
+                              ├ calibration
+                              └ thresholds
 """
 
 from __future__ import annotations
@@ -194,9 +194,7 @@ def limits(context: Context) -> Limits:
     return Limits(
         false_positive_rate_max=options.false_positive_rate_max * (1 - options.limit_margin),
         missed_frauds_max=options.missed_frauds_max,
-        loss_minor_per_month_max=round(
-            options.loss_per_month_max * 10**context.catalogue.minor_digits
-        ),
+        loss_minor_per_month_max=round(options.loss_per_month_max * 10**context.catalogue.minor_digits),
         reviews_per_day_max=options.reviews_per_day_max,
     )
 
@@ -212,9 +210,7 @@ def train_and_evaluate(context: Context, samples: Samples, train_settings: Train
     )
     path = context.home / "models" / model.artefact_id
     save_model(model, path)
-    return Trained(
-        model, policy, chosen, evaluation, samples, score, _unseeable(context, test), path
-    )
+    return Trained(model, policy, chosen, evaluation, samples, score, _unseeable(context, test), path)
 
 
 def evaluate_sample(

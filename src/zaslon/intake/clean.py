@@ -93,9 +93,7 @@ def _fields(batch: RecordBatch, chosen: Int64, catalogue: Catalogue) -> Fields:
     lines, jsons = chosen[~is_json], chosen[is_json]
     parts = []
     if len(lines) or not len(jsons):
-        parts.append(
-            fields_of_lines(batch.buffer, batch.starts[lines], batch.lengths[lines], catalogue)
-        )
+        parts.append(fields_of_lines(batch.buffer, batch.starts[lines], batch.lengths[lines], catalogue))
     if len(jsons):
         parts.append(fields_of_json([batch.raw(i) for i in jsons.tolist()], catalogue))
     fields = concatenated(parts)
@@ -141,15 +139,11 @@ def _label_problem(content: object) -> str | None:
 
 def _all_rejected(found: Rejected, chosen: Int64, labels: list[tuple[int, str]]) -> Rejected:
     index = np.concatenate([chosen[found.index], np.array([i for i, _ in labels], np.int64)])
-    reason = np.concatenate(
-        [found.reason, np.full(len(labels), Reason.UNREADABLE_LABEL, np.uint8)]
-    )
+    reason = np.concatenate([found.reason, np.full(len(labels), Reason.UNREADABLE_LABEL, np.uint8)])
     order = np.argsort(index, kind="stable")
     field = [*found.field, *(None for _ in labels)]
     detail = [*found.detail, *(sentence for _, sentence in labels)]
-    return Rejected(
-        index[order], reason[order], [field[i] for i in order], [detail[i] for i in order]
-    )
+    return Rejected(index[order], reason[order], [field[i] for i in order], [detail[i] for i in order])
 
 
 def clean_fields(
@@ -187,9 +181,7 @@ class _Reading:
         if field.unknown:
             words = [word.encode() for word in field.unknown]
             ends = np.cumsum([0] + [len(w) for w in words])
-            text.find_listed(
-                buffer, start, length, np.frombuffer(b"".join(words), np.uint8), ends, reason
-            )
+            text.find_listed(buffer, start, length, np.frombuffer(b"".join(words), np.uint8), ends, reason)
         if field.role == "amount":
             digits = self.catalogue.minor_digits
             least, most = _bounds(field, 10**digits)
@@ -220,9 +212,7 @@ class _Reading:
         if field.role in ("is_fraud", "scenario"):
             least, most = 0, 1 if field.role == "is_fraud" else 127
             value[length <= 0] = -1
-        text.read_integers(
-            self.fields.buffer, start, length, field.required, least, most, value, reason
-        )
+        text.read_integers(self.fields.buffer, start, length, field.required, least, most, value, reason)
         if field.usual_maximum is not None:
             self._flag(f"{field.name}_unusual", value > field.usual_maximum)
 
@@ -252,9 +242,7 @@ class _Reading:
     def _check_elapsed(self, field: SourceField, start: Int64, length: Int64) -> None:
         """Flag a count of seconds that fits no start; it is no reason to reject."""
         elapsed, reason = np.zeros(self.n, np.int64), np.zeros(self.n, np.uint8)
-        text.read_integers(
-            self.fields.buffer, start, length, False, -INT64_MAX, INT64_MAX, elapsed, reason
-        )
+        text.read_integers(self.fields.buffer, start, length, False, -INT64_MAX, INT64_MAX, elapsed, reason)
         self.values["elapsed"] = elapsed
         self.values["elapsed is given"] = (length > 0).astype(np.int64)
         self.values["elapsed is unreadable"] = (reason > 0).astype(np.int64)
@@ -299,9 +287,7 @@ class _Reading:
         identifier = self.values[self._field("transaction_id").name]
         moment = self.values[self._field("event_time").name]
         amount = self.values[self._field("amount").name]
-        keys = {
-            f.entity: self.values[f.name] for f in self.catalogue.fields if f.entity is not None
-        }
+        keys = {f.entity: self.values[f.name] for f in self.catalogue.fields if f.entity is not None}
         digest = np.zeros(self.n, np.uint64)
         numbers = {}
         for name in self.catalogue.number_fields:

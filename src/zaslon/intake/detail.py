@@ -17,9 +17,7 @@ def shown(value: bytes) -> str:
     return f"'{printable}'"
 
 
-def detail_of(
-    reason: Reason, field: SourceField | None, value: bytes, catalogue: Catalogue
-) -> str:
+def detail_of(reason: Reason, field: SourceField | None, value: bytes, catalogue: Catalogue) -> str:
     """One sentence about one rejected record."""
     if field is None:
         return _of_record(reason, catalogue)

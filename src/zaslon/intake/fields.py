@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import CatalogueError
 from zaslon.domain.rejections import Reason
 from zaslon.intake.text import split_lines
@@ -103,9 +103,7 @@ def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
         content, reason[i] = _object(record, catalogue.record.max_record_bytes)
         for key, value in content.items():
             field = catalogue.find_field(key)
-            if field is not None and field.role == "amount" and isinstance(value, float):
-                value = _without_noise(value, catalogue.minor_digits)
-            text = None if field is None else _as_text(value)
+            text = None if field is None else _value_text(value, field, catalogue)
             if field is None or text is None:
                 continue
             place = places[field.name]
@@ -137,6 +135,12 @@ def _without_noise(value: float, digits: int) -> float:
     return exact if abs(value - exact) <= BINARY_NOISE * max(1.0, abs(value)) else value
 
 
+def _value_text(value: Any, field: SourceField, catalogue: Catalogue) -> bytes | None:
+    if field.role == "amount" and isinstance(value, float):
+        value = _without_noise(value, catalogue.minor_digits)
+    return _as_text(value)
+
+
 def _as_text(value: Any) -> bytes | None:
     """A JSON value as the text that a line would hold; None for null."""
     if value is None:
@@ -166,6 +170,4 @@ def concatenated(parts: list[Fields]) -> Fields:
 
 def in_order(fields: Fields, order: Int64) -> Fields:
     """The records in another order."""
-    return Fields(
-        fields.buffer, fields.start[:, order], fields.length[:, order], fields.reason[order]
-    )
+    return Fields(fields.buffer, fields.start[:, order], fields.length[:, order], fields.reason[order])

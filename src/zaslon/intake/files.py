@@ -1,10 +1,10 @@
 """Clean files: raw sources in, Parquet by day, quarantine and a report out.
 
-    1. read chunks        sources
-    2. clean each         clean.clean_fields: the same function as for a stream
-    3. set suspects aside repeats
-    4. settle repeats, sort and write the days   staging
-    5. rename into place: all of it or nothing
+1. read chunks        sources
+2. clean each         clean.clean_fields: the same function as for a stream
+3. set suspects aside repeats
+4. settle repeats, sort and write the days   staging
+5. rename into place: all of it or nothing
 """
 
 from __future__ import annotations
@@ -113,9 +113,7 @@ def _refuse_foreign(out: Path) -> None:
 class _Cleaning:
     """One run over all sources."""
 
-    def __init__(
-        self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int
-    ) -> None:
+    def __init__(self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int) -> None:
         self._building, self._catalogue, self._key = building, catalogue, key
         self._filter = RepeatFilter(repeat_filter_bytes)
         self._staging = Staging(building / ".staging")

@@ -119,9 +119,7 @@ def _unpacked(file: IO[bytes], start: bytes) -> IO[bytes]:
     return file
 
 
-def _text_chunks(
-    address: str, file: IO[bytes], catalogue: Catalogue, chunk_bytes: int
-) -> Iterator[Chunk]:
+def _text_chunks(address: str, file: IO[bytes], catalogue: Catalogue, chunk_bytes: int) -> Iterator[Chunk]:
     first = _first_line(address, file, catalogue)
     layout, is_header = find_layout(address, first, catalogue)
     rest, offset, record = (b"", len(first), 1) if is_header else (first, 0, 1)
@@ -235,7 +233,7 @@ def _as_plain(name: str, kind: Any, catalogue: Catalogue) -> pl.Expr:
         exact = column.cast(pl.Float64).round(catalogue.minor_digits)
         noise = BINARY_NOISE * column.abs().clip(lower_bound=1.0)
         return pl.when((column - exact).abs() <= noise).then(exact).otherwise(column).alias(name)
-    if kind == pl.Datetime or kind == pl.Date:
+    if kind in (pl.Datetime, pl.Date):
         return column.cast(pl.Datetime("us"))
     if kind == pl.Boolean:
         return column.cast(pl.Int8)

@@ -110,9 +110,7 @@ class Staging:
             hits = _among(ids, wanted)
             if hits.any():
                 kept.append(_read(path, columns).filter(pl.Series(hits)))
-        first = (
-            pl.concat(kept).sort("order").group_by("transaction_id", maintain_order=True).first()
-        )
+        first = pl.concat(kept).sort("order").group_by("transaction_id", maintain_order=True).first()
         joined = suspects.join(
             first.rename({c: f"first_{c}" for c in columns if c != "transaction_id"}),
             on="transaction_id", how="left", maintain_order="left",

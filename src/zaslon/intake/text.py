@@ -108,9 +108,7 @@ def _is_listed(buffer: UInt8, start: Integer, length: Integer, words: UInt8, end
 
 
 @compiled
-def find_listed(
-    buffer: UInt8, start: Int64, length: Int64, words: UInt8, ends: Int64, reason: UInt8
-) -> None:
+def find_listed(buffer: UInt8, start: Int64, length: Int64, words: UInt8, ends: Int64, reason: UInt8) -> None:
     """UNKNOWN_ENTITY where the field is one of `words` (concatenated; ends[w]:ends[w+1])."""
     for i in range(start.size):
         if length[i] >= 0 and _is_listed(buffer, start[i], length[i], words, ends):

@@ -50,6 +50,4 @@ def _in_order(parts: list[Labels]) -> Labels:
     ids = np.concatenate([p.transaction_id for p in parts])
     arrivals = np.concatenate([p.arrival_time_seconds for p in parts])
     order = np.lexsort((ids, arrivals))
-    return Labels(
-        ids[order], np.concatenate([p.is_fraud for p in parts])[order], arrivals[order]
-    )
+    return Labels(ids[order], np.concatenate([p.is_fraud for p in parts])[order], arrivals[order])

@@ -68,9 +68,7 @@ class Scorecard:
         return [asdict(row) for row in self.rows]
 
 
-def make_scorecard(
-    goals: Goals, reached: Reached, *, currency: str, minor_digits: int
-) -> Scorecard:
+def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digits: int) -> Scorecard:
     """Compare what was reached with the goals; a goal out of reach says why."""
     missed = 1 - reached.recall
     loss = round(reached.loss_minor_per_month)

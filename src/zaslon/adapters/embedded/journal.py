@@ -78,9 +78,7 @@ class SqliteJournal:
         """Position of the next record."""
         return self._next_position
 
-    def record(
-        self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
-    ) -> None:
+    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None) -> None:
         """Append a batch and its outcomes in one transaction (see the port)."""
         if batch.first_position != self._next_position or len(outcomes) != len(batch):
             raise ValueError("the batch does not continue the journal, or lacks outcomes")
@@ -89,9 +87,7 @@ class SqliteJournal:
         with self._connection:  # commits, or rolls back if anything raises
             self._connection.execute("BEGIN IMMEDIATE")
             if len(batch):
-                self._connection.execute(
-                    "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", _as_row(batch)
-                )
+                self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", _as_row(batch))
                 self._connection.executemany(
                     "INSERT INTO outcomes VALUES (?, ?, ?)",
                     ((o.position, _transaction_id(o), o.to_json()) for o in outcomes),
@@ -137,9 +133,7 @@ class SqliteJournal:
 
     def cursor(self, source: str) -> int:
         """How many records of a source are done."""
-        row = self._connection.execute(
-            "SELECT done FROM cursors WHERE source = ?", (source,)
-        ).fetchone()
+        row = self._connection.execute("SELECT done FROM cursors WHERE source = ?", (source,)).fetchone()
         return int(row[0]) if row else 0
 
     def serve(self, versions: Versions) -> None:
@@ -202,9 +196,7 @@ def _from_row(row: tuple[int, int, bytes, bytes, bytes, bytes]) -> RecordBatch:
 
 
 def _cut(batch: RecordBatch, begin: int, end: int) -> RecordBatch:
-    part = slice(
-        max(begin - batch.first_position, 0), min(end - batch.first_position, len(batch))
-    )
+    part = slice(max(begin - batch.first_position, 0), min(end - batch.first_position, len(batch)))
     return RecordBatch(
         batch.first_position + part.start,
         batch.kinds[part],
