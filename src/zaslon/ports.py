@@ -34,8 +34,9 @@ class Journal(Protocol):
         its records are done after this batch; it is kept in the same transaction, so that a
         source read again goes on exactly where it stopped.
 
-        Must never return before the batch is durable. When it raises, nothing was recorded and
-        the engine that made the outcomes is ahead of the log: discard it.
+        Must never return before the batch is durable. When it raises (`ArtefactError` where the
+        medium fails), nothing was recorded and the engine that made the outcomes is ahead of the
+        log: discard it.
         """
 
     def read(self, from_position: int, to_position: int | None = None) -> Iterator[RecordBatch]:
@@ -49,6 +50,9 @@ class Journal(Protocol):
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on, in order."""
+
+    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
+        """(position, JSON) of up to `count` outcomes before a position (None: the end), newest first."""
 
     def cursor(self, source: str) -> int:
         """How many records of a source are done; 0 for a new one."""

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.decisions.policy import Policy, Rule
+from zaslon.domain.events import LeftOut
 from zaslon.domain.expressions import as_columns, as_row
 from zaslon.domain.outcomes import Action, ReasonGiven
 
@@ -113,6 +114,22 @@ def decide(policy: Policy, score: NDArray[np.float64], columns: Mapping[str, NDA
                 np.maximum(demanded, holds * np.uint8(rule.action), out=demanded)
     action = np.maximum(demanded, model_action * model_counts)
     return Decided(policy, action, model_action, fired)
+
+
+def fall_back(decided: Decided, left_out: UInt8) -> Decided:
+    """The decisions where there was no time for the model, or for the rules either.
+
+    Args:
+        decided: by rules, and by scores that are NaN where the model was left out.
+        left_out: uint8[n], `LeftOut` values. From MODEL on a rule that may act decides where one
+            fires, else the policy's fallback; from RULES on the fallback decides.
+    """
+    policy = decided.policy
+    acting = sum(1 << bit for bit, rule in enumerate(policy.rules) if not rule.shadow)
+    fired = np.where(left_out >= LeftOut.RULES, np.uint64(0), decided.fired)
+    defaulted = (left_out >= LeftOut.MODEL) & (fired & np.uint64(acting) == 0)
+    action = np.where(defaulted, np.uint8(policy.fallback), decided.action)
+    return Decided(policy, action, decided.model_action, fired)
 
 
 def _decide_one(policy: Policy, score: float, columns: Mapping[str, NDArray[Any]]) -> Decided:

@@ -108,10 +108,14 @@ class RuleText(_Strict):
 
 
 class PolicyText(_Strict):
-    """The content of a policy file."""
+    """The content of a policy file.
+
+    `fallback`: the action where time allows neither the model nor a rule.
+    """
 
     name: Name = "default"
     version: int = Field(default=1, ge=1)
+    fallback: Literal["allow", "review", "block"] = "review"
     thresholds: Thresholds = Thresholds()
     limits: Limits = Limits()
     costs: Costs = Costs()
@@ -178,6 +182,11 @@ class Policy:
         """What stopping costs."""
         return self.text.costs
 
+    @property
+    def fallback(self) -> Action:
+        """The action where time allows neither the model nor a rule."""
+        return Action[self.text.fallback.upper()]
+
     @cached_property
     def condition_names(self) -> tuple[str, ...]:
         """Columns that the conditions use, sorted."""
@@ -187,7 +196,10 @@ class Policy:
     def hash(self) -> str:
         """Twelve hex digits that change with any change of meaning."""
         # inf has no JSON; null stands for it, and a threshold is never null otherwise.
-        content = orjson.dumps(self.text.model_dump(mode="python"), option=orjson.OPT_SORT_KEYS)
+        text = self.text.model_dump(mode="python")
+        if text["fallback"] == "review":  # policies from before there was a choice keep their hash
+            del text["fallback"]
+        content = orjson.dumps(text, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(content).hexdigest()[:12]
 
     @property
@@ -211,7 +223,7 @@ class Policy:
         """The policy as a file that `parse_policy` reads back to an equal one."""
         content = self.text.model_dump(mode="python", exclude_none=True)
         rules = content.pop("rules")
-        lines = [f"{key} = {_toml(content.pop(key))}" for key in ("name", "version")]
+        lines = [f"{key} = {_toml(content.pop(key))}" for key in ("name", "version", "fallback")]
         sections = [(f"[{name}]", section) for name, section in content.items()]
         for header, section in [*sections, *(("[[rules]]", rule) for rule in rules)]:
             lines += ["", header, *(f"{key} = {_toml(value)}" for key, value in section.items())]

@@ -23,6 +23,32 @@ class Kind(IntEnum):
     TRANSACTION_LINE = 0  # one text line, fields in the catalogue's order
     TRANSACTION_JSON = 1  # one JSON object, keys by the catalogue's names
     LABEL_JSON = 2  # {"transaction_id": …, "is_fraud": true|false}
+    CONFLICT_JSON = 3  # a transaction whose id the log has, longer ago than is remembered: refused
+
+
+class LeftOut(IntEnum):
+    """What the time budget did not allow; each includes those before it.
+
+    It stands in the log with the record, because a replay must leave out the same.
+    """
+
+    NOTHING = 0
+    EXPLANATION = 1  # action and score as ever, no reasons of the model
+    MODEL = 2  # rules decide where one fires, else the policy's fallback
+    RULES = 3  # the policy's fallback decides
+
+    @property
+    def code(self) -> str:
+        """The name as it stands in decisions and metrics."""
+        return self.name.lower()
+
+
+_LEFT_OUT_SHIFT = 4
+
+
+def terms(kind: int, left_out: int = LeftOut.NOTHING) -> int:
+    """A record's byte in `RecordBatch.kinds`."""
+    return kind | left_out << _LEFT_OUT_SHIFT
 
 
 @dataclass(frozen=True)
@@ -31,7 +57,7 @@ class RecordBatch:
 
     Attributes:
         first_position: log position of record 0; record i has `first_position + i`.
-        kinds: uint8 `Kind` of each record.
+        kinds: uint8 of each record: `Kind` in the low four bits, `LeftOut` in the high ones.
         arrival_time_seconds: when each record reached the log, seconds since 1970.
     """
 
@@ -44,6 +70,16 @@ class RecordBatch:
 
     def __len__(self) -> int:
         return len(self.kinds)
+
+    @property
+    def kind(self) -> UInt8:
+        """uint8 `Kind` of each record."""
+        return self.kinds & np.uint8((1 << _LEFT_OUT_SHIFT) - 1)
+
+    @property
+    def left_out(self) -> UInt8:
+        """uint8 `LeftOut` of each record."""
+        return self.kinds >> np.uint8(_LEFT_OUT_SHIFT)
 
     def raw(self, index: int) -> bytes:
         """The original bytes of one record."""

@@ -48,7 +48,12 @@ class Versions:
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome of a transaction that could be decided. `score` is the probability of fraud."""
+    """The outcome of a transaction that could be decided.
+
+    `score` is the probability of fraud, NaN (in JSON null) where there was no time for the model.
+    `degraded` says what was left out for want of time: `explanation`, `model` or `rules`, each
+    with those before it; None for nothing.
+    """
 
     position: int
     transaction_id: int

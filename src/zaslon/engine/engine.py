@@ -20,12 +20,12 @@ from zaslon.decisions.policy import Policy
 from zaslon.decisions.reasons import ReasonWriter
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import Labels, RecordBatch, Transactions
+from zaslon.domain.events import Labels, LeftOut, RecordBatch, Transactions
 from zaslon.domain.outcomes import Outcome, Versions
 from zaslon.engine.outcomes import BatchOutcomes
 from zaslon.features.history import Folded, History
 from zaslon.features.plan import FeaturePlan, plan_features
-from zaslon.intake import clean_batch
+from zaslon.intake import Cleaned, clean_batch
 from zaslon.models.model import Model
 from zaslon.ports import SnapshotStore
 
@@ -71,8 +71,12 @@ class Engine:
         model = self.model.artefact_id if self.model else "none"
         return Versions(model, self.policy.hash if self.policy else "none", self.catalogue.hash)
 
-    def process(self, batch: RecordBatch) -> Processed:
-        """Decide a batch of records in log order.
+    def clean(self, batch: RecordBatch) -> Cleaned:
+        """Clean a batch without deciding it: `process` takes the result, so that it is done once."""
+        return clean_batch(batch, self.catalogue, self.key)
+
+    def process(self, batch: RecordBatch, cleaned: Cleaned | None = None) -> Processed:
+        """Decide a batch of records in log order; `cleaned` is that batch cleaned, where it was.
 
         The same log gives the same outcomes, byte for byte, in batches of any size. Bad records
         become rejections; nothing that a record contains raises.
@@ -84,10 +88,11 @@ class Engine:
             raise ValueError(f"batch begins at {batch.first_position}, expected {self.position}")
         if self.model is None or self.policy is None:
             raise ValueError("this engine has no model and policy: it can only follow the log")
-        cleaned = clean_batch(batch, self.catalogue, self.key)
+        cleaned = self.clean(batch) if cleaned is None else cleaned
         folded = self.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
         accepted = folded.status == 0
-        scores = self.model.score(self.for_model(folded.matrix))
+        left_out = batch.left_out[cleaned.transaction_index[accepted]]
+        scores = self._score(self.model, folded.matrix, left_out)
         outcomes = BatchOutcomes(self, batch, cleaned, folded, accepted, scores)
         self.position += len(batch)
         return Processed(outcomes.assemble())
@@ -96,9 +101,20 @@ class Engine:
         """Fold a batch whose outcomes are already recorded: state moves on, nothing is decided."""
         if batch.first_position != self.position:
             raise ValueError(f"batch begins at {batch.first_position}, expected {self.position}")
-        cleaned = clean_batch(batch, self.catalogue, self.key)
+        cleaned = self.clean(batch)
         self.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
         self.position += len(batch)
+
+    def _score(
+        self, model: Model, matrix: NDArray[np.float32], left_out: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """float64[accepted] scores; NaN where there was no time for the model."""
+        if not left_out.any():
+            return model.score(self.for_model(matrix))
+        scores = np.full(len(matrix), np.nan)
+        scored = left_out < LeftOut.MODEL
+        scores[scored] = model.score(self.for_model(matrix[scored]))
+        return scores
 
     def fold(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
         """Fold clean events in log order into the history and read their features."""

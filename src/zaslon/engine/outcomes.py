@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.decisions.decide import decide
-from zaslon.domain.events import RecordBatch
+from zaslon.decisions.decide import decide, fall_back
+from zaslon.domain.events import LeftOut, RecordBatch
 from zaslon.domain.outcomes import (
     Action,
     Decision,
@@ -46,6 +46,7 @@ class BatchOutcomes:
         self.accepted = np.flatnonzero(accepted)
         self.refused = np.flatnonzero(~accepted)
         self.scores = scores
+        self.left_out = batch.left_out[cleaned.transaction_index[accepted]]
         self.outcomes: list[Outcome | None] = [None] * len(batch)
 
     def assemble(self) -> list[Outcome]:
@@ -98,6 +99,8 @@ class BatchOutcomes:
         transactions = self.cleaned.transactions.take(self.accepted)
         columns = _RuleColumns(engine, transaction_columns(engine.plan, transactions), self)
         decided = decide(engine.policy, self.scores, columns)
+        if self.left_out.any():
+            decided = fall_back(decided, self.left_out)
         reasons = self._reasons(decided.action)
         digits = engine.catalogue.minor_digits
         fired = decided.fired.tolist()
@@ -106,6 +109,7 @@ class BatchOutcomes:
         actions = [Action(a) for a in decided.action.tolist()]
         ids, times = transactions.transaction_id.tolist(), transactions.event_time_seconds.tolist()
         scores = self.scores.tolist()
+        degraded = [LeftOut(left).code if left else None for left in self.left_out.tolist()]
         for row, index in enumerate(self.cleaned.transaction_index[self.accepted].tolist()):
             rules: tuple[str, ...] = ()
             given: tuple[ReasonGiven, ...] = ()
@@ -114,12 +118,12 @@ class BatchOutcomes:
                 given = decided.rule_reasons(row, columns, digits)
             self.outcomes[index] = Decision(
                 self._position(index), ids[row], times[row], actions[row], scores[row],
-                (*given, *reasons.get(row, ())), rules, flags[row], versions,
+                (*given, *reasons.get(row, ())), rules, flags[row], versions, degraded[row],
             )  # fmt: skip
 
     def _reasons(self, action: NDArray[np.uint8]) -> dict[int, list[ReasonGiven]]:
         """Reasons of the model for what is not allowed, by row."""
-        stopped = np.flatnonzero(action != Action.ALLOW)
+        stopped = np.flatnonzero((action != Action.ALLOW) & (self.left_out == LeftOut.NOTHING))
         if not len(stopped):
             return {}
         engine = self.engine

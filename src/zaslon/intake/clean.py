@@ -30,6 +30,7 @@ from zaslon.intake.records import PSEUDONYM_PREFIX
 
 Int64 = NDArray[np.int64]
 INT64_MAX = 2**63 - 1
+_CONFLICT = "The record has the id of a transaction of long ago but other content."
 _NUMBER_DIGITS = 9  # further numeric fields keep nine digits behind the point
 
 
@@ -75,11 +76,14 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
         catalogue: how they look.
         key: secret for the pseudonyms of text identifiers, up to 64 bytes.
     """
-    at_labels = np.flatnonzero(batch.kinds == Kind.LABEL_JSON)
-    at_transactions = np.flatnonzero(batch.kinds != Kind.LABEL_JSON)
-    fields = _fields(batch, at_transactions, catalogue)
+    kind = batch.kind
+    at_labels = np.flatnonzero(kind == Kind.LABEL_JSON)
+    at_transactions = np.flatnonzero((kind != Kind.LABEL_JSON) & (kind != Kind.CONFLICT_JSON))
+    fields = _fields(batch, kind, at_transactions, catalogue)
     found = clean_fields(fields, catalogue, key, batch.arrival_time_seconds[at_transactions])
     labels, good, bad = _labels(batch, at_labels)
+    conflicts = np.flatnonzero(kind == Kind.CONFLICT_JSON).tolist()
+    bad += [(i, Reason.CONFLICTING_DUPLICATE, _CONFLICT) for i in conflicts]
     index = at_transactions[found.index]
     order = np.argsort(np.concatenate([index, good]), kind="stable")
     return Cleaned(
@@ -88,8 +92,8 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
     )  # fmt: skip
 
 
-def _fields(batch: RecordBatch, chosen: Int64, catalogue: Catalogue) -> Fields:
-    is_json = batch.kinds[chosen] == Kind.TRANSACTION_JSON
+def _fields(batch: RecordBatch, kind: text.UInt8, chosen: Int64, catalogue: Catalogue) -> Fields:
+    is_json = kind[chosen] == Kind.TRANSACTION_JSON
     lines, jsons = chosen[~is_json], chosen[is_json]
     parts = []
     if len(lines) or not len(jsons):
@@ -102,19 +106,20 @@ def _fields(batch: RecordBatch, chosen: Int64, catalogue: Catalogue) -> Fields:
     return in_order(fields, np.argsort(np.concatenate([lines, jsons]), kind="stable"))
 
 
-def _labels(batch: RecordBatch, chosen: Int64) -> tuple[Labels, Int64, list[tuple[int, str]]]:
-    """Labels, their records, and (record, sentence) of what is no label."""
-    ids, verdicts, good, bad = [], [], [], []
+def _labels(batch: RecordBatch, chosen: Int64) -> tuple[Labels, Int64, list[tuple[int, Reason, str]]]:
+    """Labels, their records, and (record, reason, sentence) of what is no label."""
+    ids, verdicts, good = [], [], []
+    bad: list[tuple[int, Reason, str]] = []
     for i in chosen.tolist():
         raw = batch.raw(i)
         try:
             content = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            bad.append((i, "The label is not valid JSON."))
+            bad.append((i, Reason.UNREADABLE_LABEL, "The label is not valid JSON."))
             continue
         problem = _label_problem(content)
         if problem:
-            bad.append((i, problem))
+            bad.append((i, Reason.UNREADABLE_LABEL, problem))
             continue
         ids.append(content["transaction_id"])
         verdicts.append(bool(content["is_fraud"]))
@@ -137,12 +142,12 @@ def _label_problem(content: object) -> str | None:
     return None
 
 
-def _all_rejected(found: Rejected, chosen: Int64, labels: list[tuple[int, str]]) -> Rejected:
-    index = np.concatenate([chosen[found.index], np.array([i for i, _ in labels], np.int64)])
-    reason = np.concatenate([found.reason, np.full(len(labels), Reason.UNREADABLE_LABEL, np.uint8)])
+def _all_rejected(found: Rejected, chosen: Int64, others: list[tuple[int, Reason, str]]) -> Rejected:
+    index = np.concatenate([chosen[found.index], np.array([i for i, _, _ in others], np.int64)])
+    reason = np.concatenate([found.reason, np.array([r for _, r, _ in others], np.uint8)])
     order = np.argsort(index, kind="stable")
-    field = [*found.field, *(None for _ in labels)]
-    detail = [*found.detail, *(sentence for _, sentence in labels)]
+    field = [*found.field, *(None for _ in others)]
+    detail = [*found.detail, *(sentence for _, _, sentence in others)]
     return Rejected(index[order], reason[order], [field[i] for i in order], [detail[i] for i in order])
 
 

@@ -37,13 +37,14 @@ CREATE TABLE IF NOT EXISTS serving (
 ) STRICT;
 """
 _FORMAT = 1
+_POSITION_MAX = 2**63 - 1
 
 
 class SqliteJournal:
     """`zaslon.ports.Journal` in a file; WAL, every commit on disk before it returns."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the journal.
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open or create the journal; `read_only` opens what another thread or process writes.
 
         Raises:
             ArtefactError: the file is no journal, is damaged, or is of a newer format.
@@ -51,18 +52,23 @@ class SqliteJournal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
+            mode = "ro" if read_only else "rwc"
+            self._connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None
+            )
             self._connection.execute("PRAGMA busy_timeout = 5000")
+            if not read_only:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
             found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
             if found > _FORMAT:
                 raise ArtefactError(
                     f"Journal '{path}' has format {found}; this version reads up to {_FORMAT}.",
                     hint="Use a newer Zaslon.",
                 )
-            self._connection.executescript(_SCHEMA)
-            self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            if not read_only:
+                self._connection.executescript(_SCHEMA)
+                self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
             row = self._connection.execute(
                 "SELECT first_position + count FROM records ORDER BY first_position DESC LIMIT 1"
             ).fetchone()
@@ -84,17 +90,26 @@ class SqliteJournal:
             raise ValueError("the batch does not continue the journal, or lacks outcomes")
         if len(batch) == 0 and cursor is None:
             return
-        with self._connection:  # commits, or rolls back if anything raises
-            self._connection.execute("BEGIN IMMEDIATE")
-            if len(batch):
-                self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", _as_row(batch))
-                self._connection.executemany(
-                    "INSERT INTO outcomes VALUES (?, ?, ?)",
-                    ((o.position, _transaction_id(o), o.to_json()) for o in outcomes),
-                )
-            if cursor is not None:
-                self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
+        try:
+            with self._connection:  # commits, or rolls back if anything raises
+                self._write(batch, outcomes, cursor)
+        except sqlite3.Error as error:
+            raise ArtefactError(
+                f"Journal '{self._path}' cannot be written: {error}.",
+                hint="Make room on the disk, and let one process at a time write to a home.",
+            ) from error
         self._next_position += len(batch)
+
+    def _write(self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        if len(batch):
+            self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", _as_row(batch))
+            self._connection.executemany(
+                "INSERT INTO outcomes VALUES (?, ?, ?)",
+                ((o.position, _transaction_id(o), o.to_json()) for o in outcomes),
+            )
+        if cursor is not None:
+            self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
 
     def read(self, from_position: int, to_position: int | None = None) -> Iterator[RecordBatch]:
         """The records of [from_position, to_position), in order."""
@@ -130,6 +145,14 @@ class SqliteJournal:
         )
         for position, outcome in rows:
             yield int(position), bytes(outcome)
+
+    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
+        """(position, JSON) of up to `count` outcomes before a position, newest first."""
+        rows = self._connection.execute(
+            "SELECT position, outcome FROM outcomes WHERE position < ? ORDER BY position DESC LIMIT ?",
+            (_POSITION_MAX if before_position is None else before_position, count),
+        )
+        return [(int(position), bytes(outcome)) for position, outcome in rows]
 
     def cursor(self, source: str) -> int:
         """How many records of a source are done."""
