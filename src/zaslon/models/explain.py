@@ -11,6 +11,10 @@ with o_j = 1 where the row meets what the path asks of feature j, else 0, and r_
 training rows that met it. The integral over orders of features is the Shapley value's (Owen,
 "Multilinear extensions of games", 1972); as it is of a polynomial of degree d - 1, Gauss-Legendre
 quadrature with d/2 points gives it exactly.
+
+A row either meets or misses each thing that a leaf asks, so a leaf that asks d features has 2**d
+answers. They are computed once, when the model is loaded, for the leaves with the fewest features
+until `TABLE_VALUES_MAX` is used up (that is all leaves of usual models); a row then only looks up.
 """
 
 from __future__ import annotations
@@ -22,11 +26,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import compiled
+from zaslon.domain.compiled import Integer, compiled, inlined
 from zaslon.domain.errors import ArtefactError
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
+
+# At most 32 MiB of answers, computed before they are asked for.
+TABLE_VALUES_MAX = 1 << 22
 
 _DEFAULT_LEFT, _MISSING_SHIFT = 2, 2  # of LightGBM's `decision_type`
 _MISSING_NONE, _MISSING_NAN = 0, 2
@@ -43,6 +50,8 @@ class LeafPaths(NamedTuple):
         takes_missing: bool[asked]: whether NaN meets it.
         share: float64[asked], share of training rows that met it.
         nodes, weights: float64[deepest + 1, points]: Gauss-Legendre on 0 … 1 by features asked.
+        answers: int64[leaves]: where in `table` the leaf's answers begin, -1 without.
+        table: float64[…]: by what is met (bit j: the leaf's j-th feature), a contribution per feature.
     """
 
     value: Float64
@@ -54,6 +63,8 @@ class LeafPaths(NamedTuple):
     share: Float64
     nodes: Float64
     weights: Float64
+    answers: NDArray[np.int64]
+    table: Float64
 
 
 @dataclass
@@ -69,7 +80,7 @@ class _Asked:
 def contributions(paths: LeafPaths, x: NDArray[np.float32]) -> Float64:
     """float64[m, F]: contributions in log-odds for float32[m, F] rows, each on its own."""
     result = np.zeros(x.shape, np.float64)
-    _add_contributions(paths, x, np.empty((2, len(paths.nodes))), result)
+    _add_contributions(paths, x, np.empty((3, len(paths.nodes))), result)
     return result
 
 
@@ -82,9 +93,11 @@ def read_leaf_paths(trees: str) -> LeafPaths:
     leaves = [leaf for tree in trees.split("\nTree=")[1:] for leaf in _leaves(_fields(tree))]
     asked = [(feature, a) for _, path in leaves for feature, a in path.items()]
     nodes, weights = _quadrature(max((len(path) for _, path in leaves), default=0))
-    return LeafPaths(
+    start = np.cumsum([0, *(len(path) for _, path in leaves)])
+    answers, table = _room_for_answers(np.diff(start))
+    paths = LeafPaths(
         np.array([value for value, _ in leaves], np.float64),
-        np.cumsum([0, *(len(path) for _, path in leaves)]).astype(np.int32),
+        start.astype(np.int32),
         np.array([feature for feature, _ in asked], np.int32),
         np.array([a.low for _, a in asked], np.float64),
         np.array([a.high for _, a in asked], np.float64),
@@ -92,7 +105,24 @@ def read_leaf_paths(trees: str) -> LeafPaths:
         np.array([a.share for _, a in asked], np.float64),
         nodes,
         weights,
+        answers,
+        table,
     )
+    _fill_answers(paths, np.empty((2, len(nodes))))
+    return paths
+
+
+def _room_for_answers(asked: NDArray[np.int64]) -> tuple[NDArray[np.int64], Float64]:
+    """(where each leaf's answers begin, or -1; empty table) for int64[leaves] numbers of features."""
+    values = np.where(
+        asked < TABLE_VALUES_MAX.bit_length(), asked << np.minimum(asked, 32), TABLE_VALUES_MAX + 1
+    )
+    order = np.argsort(values, kind="stable")
+    ends = np.cumsum(values[order])
+    fits = ends <= TABLE_VALUES_MAX
+    answers = np.full(len(asked), -1, np.int64)
+    answers[order[fits]] = (ends - values[order])[fits]
+    return answers, np.zeros(int(ends[fits][-1]) if fits.any() else 0)
 
 
 def _fields(tree: str) -> dict[str, list[float]]:
@@ -152,22 +182,59 @@ def _quadrature(deepest: int) -> tuple[Float64, Float64]:
     return nodes, weights
 
 
+@inlined
+def _answer(paths: LeafPaths, leaf: Integer, gain: Float64, term: Float64, answer: Float64) -> None:
+    """Contributions of one leaf into answer[0 … d-1], for gain[j] = o_j - r_j."""
+    start, asked = paths.start[leaf], paths.start[leaf + 1] - paths.start[leaf]
+    answer[:asked] = 0.0
+    for point in range((asked + 1) // 2):
+        at = paths.nodes[asked, point]
+        product = paths.weights[asked, point] * paths.value[leaf]
+        for j in range(asked):
+            term[j] = paths.share[start + j] + gain[j] * at
+            product *= term[j]
+        for j in range(asked):
+            answer[j] += product * gain[j] / term[j]
+
+
+@inlined
+def _meets(paths: LeafPaths, k: Integer, x: NDArray[np.float32], row: Integer) -> Integer:
+    """1 where the row meets what is asked at `k`, else 0; without branches, which would be guessed wrong."""
+    given = x[row, paths.feature[k]]
+    within = int(paths.low[k] < given) & int(given <= paths.high[k])  # never for NaN
+    return within | (int(paths.takes_missing[k]) & int(given != given))  # noqa: PLR0124  NaN alone
+
+
+@compiled
+def _fill_answers(paths: LeafPaths, scratch: Float64) -> None:
+    gain, term = scratch[0], scratch[1]
+    for leaf in range(len(paths.value)):
+        start, asked = paths.start[leaf], paths.start[leaf + 1] - paths.start[leaf]
+        if paths.answers[leaf] < 0:
+            continue
+        for met in range(1 << asked):
+            for j in range(asked):
+                gain[j] = ((met >> j) & 1) - paths.share[start + j]
+            place = paths.answers[leaf] + met * asked
+            _answer(paths, leaf, gain, term, paths.table[place : place + asked])
+
+
 @compiled
 def _add_contributions(paths: LeafPaths, x: NDArray[np.float32], scratch: Float64, result: Float64) -> None:
-    gain, term = scratch[0], scratch[1]
+    gain, term, answer = scratch[0], scratch[1], scratch[2]
     for row in range(len(x)):
         for leaf in range(len(paths.value)):
             start, asked = paths.start[leaf], paths.start[leaf + 1] - paths.start[leaf]
-            for k in range(start, start + asked):
-                given = x[row, paths.feature[k]]
-                met = paths.low[k] < given <= paths.high[k]  # never for NaN
-                met = met or (paths.takes_missing[k] and np.isnan(given))
-                gain[k - start] = (1.0 if met else 0.0) - paths.share[k]
-            for point in range((asked + 1) // 2):
-                at = paths.nodes[asked, point]
-                product = paths.weights[asked, point] * paths.value[leaf]
+            if paths.answers[leaf] >= 0:
+                met = 0
                 for j in range(asked):
-                    term[j] = paths.share[start + j] + gain[j] * at
-                    product *= term[j]
+                    met |= _meets(paths, start + j, x, row) << j
+                place = paths.answers[leaf] + met * asked
                 for j in range(asked):
-                    result[row, paths.feature[start + j]] += product * gain[j] / term[j]
+                    result[row, paths.feature[start + j]] += paths.table[place + j]
+            else:
+                for j in range(asked):
+                    gain[j] = _meets(paths, start + j, x, row) - paths.share[start + j]
+                _answer(paths, leaf, gain, term, answer)
+                for j in range(asked):
+                    result[row, paths.feature[start + j]] += answer[j]
