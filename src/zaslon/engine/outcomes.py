@@ -33,6 +33,7 @@ _DETAILS = {
     Reason.UNKNOWN_TRANSACTION: "concerns no remembered transaction, and too many labels "
     "already wait for theirs.",
 }
+_ACTIONS = tuple(Action)
 
 
 class BatchOutcomes:
@@ -105,23 +106,23 @@ class BatchOutcomes:
         digits = engine.catalogue.minor_digits
         fired = decided.fired.tolist()
         flags = _flag_names(engine.catalogue.flag_names, transactions.flags)
-        versions = engine.versions
-        actions = [Action(a) for a in decided.action.tolist()]
+        versions, first_position = engine.versions, self.batch.first_position
+        actions = [_ACTIONS[a] for a in decided.action.tolist()]
         ids, times = transactions.transaction_id.tolist(), transactions.event_time_seconds.tolist()
         scores = self.scores.tolist()
         degraded = [LeftOut(left).code if left else None for left in self.left_out.tolist()]
         for row, index in enumerate(self.cleaned.transaction_index[self.accepted].tolist()):
             rules: tuple[str, ...] = ()
-            given: tuple[ReasonGiven, ...] = ()
+            given = reasons.get(row, ())
             if fired[row]:
                 rules = decided.rule_names(row)
-                given = decided.rule_reasons(row, columns, digits)
+                given = (*decided.rule_reasons(row, columns, digits), *given)
             self.outcomes[index] = Decision(
-                self._position(index), ids[row], times[row], actions[row], scores[row],
-                (*given, *reasons.get(row, ())), rules, flags[row], versions, degraded[row],
+                first_position + index, ids[row], times[row], actions[row], scores[row],
+                given, rules, flags[row], versions, degraded[row],
             )  # fmt: skip
 
-    def _reasons(self, action: NDArray[np.uint8]) -> dict[int, list[ReasonGiven]]:
+    def _reasons(self, action: NDArray[np.uint8]) -> dict[int, tuple[ReasonGiven, ...]]:
         """Reasons of the model for what is not allowed, by row."""
         stopped = np.flatnonzero((action != Action.ALLOW) & (self.left_out == LeftOut.NOTHING))
         if not len(stopped):
@@ -132,7 +133,7 @@ class BatchOutcomes:
         amounts = self.cleaned.transactions.amount_minor[self.accepted[stopped]]
         contributions = engine.model.contributions(matrix)
         given = engine.reason_writer.explain(matrix, contributions, amounts)
-        return dict(zip(stopped.tolist(), given, strict=True))
+        return dict(zip(stopped.tolist(), map(tuple, given), strict=True))
 
 
 class _RuleColumns(dict[str, NDArray[Any]]):
