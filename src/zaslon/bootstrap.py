@@ -9,27 +9,41 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.lock import alone_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import Catalogue, load_catalogue
+from zaslon.domain.errors import SystemRefusedError
 from zaslon.domain.time import parse_duration_seconds
-from zaslon.flows.context import Adapters, Context, Options
+from zaslon.flows.context import KEY, LOCK, Adapters, Context, Options
 from zaslon.ports import RunTracker
 from zaslon.settings import Settings
 
 
 def build_context(settings: Settings) -> Context:
-    """Everything that a flow needs, on embedded defaults."""
+    """Everything that a flow needs, on embedded defaults.
+
+    Raises:
+        CatalogueError: the catalogue cannot be used.
+        SystemRefusedError: the home cannot be made or written.
+    """
     home = settings.home
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        key = _pseudonym_key(settings)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemRefusedError(
+            f"Home '{home}' cannot be used: {error}.", hint="Name another one with --home."
+        ) from error
     return Context(
         options=_options(settings),
         catalogue=_catalogue(settings),
-        key=_pseudonym_key(settings),
+        key=key,
         home=home,
         adapters=Adapters(
-            open_journal=lambda home: SqliteJournal(home / "journal.db"),
-            open_snapshots=lambda home: FileSnapshots(home / "snapshots"),
+            open_journal=lambda log: SqliteJournal(log / "journal.db"),
+            open_snapshots=lambda log, journal: FileSnapshots(log / "snapshots" / journal.identity),
             open_run_tracker=_run_tracker,
+            alone_in=lambda home: alone_in(home / LOCK),
         ),
     )
 
@@ -47,7 +61,7 @@ def _pseudonym_key(settings: Settings) -> bytes:
     """The key from the settings, or one made once and kept in the home for its owner only."""
     if settings.pseudonym_key is not None:
         return settings.pseudonym_key.get_secret_value().encode()[:64]
-    path = settings.home / "pseudonym.key"
+    path = settings.home / KEY
     if not path.exists():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:

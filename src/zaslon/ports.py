@@ -24,6 +24,13 @@ class Journal(Protocol):
     """
 
     @property
+    def identity(self) -> str:
+        """Names this log and no other, also not one begun anew in the same place.
+
+        States belong to the log that they were folded from, and are kept under its name.
+        """
+
+    @property
     def next_position(self) -> int:
         """Position of the next record; every record before it has its outcome."""
 
@@ -34,7 +41,7 @@ class Journal(Protocol):
         its records are done after this batch; it is kept in the same transaction, so that a
         source read again goes on exactly where it stopped.
 
-        Must never return before the batch is durable. When it raises (`ArtefactError` where the
+        Must never return before the batch is durable. When it raises (a `ZaslonError` where the
         medium fails), nothing was recorded and the engine that made the outcomes is ahead of the
         log: discard it.
         """
@@ -63,6 +70,9 @@ class Journal(Protocol):
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position."""
 
+    def close(self) -> None:
+        """Let go of what is open. Called once, last; everything recorded stays."""
+
 
 class SnapshotStore(Protocol):
     """Saved states of the engine, each with the log position up to which it has folded."""
@@ -76,6 +86,15 @@ class SnapshotStore(Protocol):
         """(position, content, complaints) of the newest readable state at or before a position.
 
         A damaged one is passed over; the complaint names it. None if there is none at all.
+
+        Raises:
+            ArtefactError: there are some, and none of them can be read.
+        """
+
+    def forget_after(self, position: int) -> int:
+        """Remove the states after a position and say how many there were.
+
+        For a log that ends there: such states were folded from records that it no longer has.
         """
 
 

@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     )
     missed_frauds_max: float = Field(0.02, gt=0, lt=1, description="frauds missed")
     loss_per_month_max: float = Field(500_000, gt=0, description="customers' loss, major units")
-    reviews_per_day_max: int = Field(100_000, ge=0, description="what analysts can look at")
+    reviews_per_day_max: int | None = Field(
+        None, ge=0, description="what analysts can look at on an average day; no limit if not set"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -49,9 +50,12 @@ def test_what_is_not_allowed_has_reasons_in_words_with_numbers(small_world: Smal
     assert any(character.isdigit() for o in stopped for r in o["reasons"] for character in r["text"])
 
 
-def test_an_engine_restored_from_its_snapshot_goes_on_with_the_same_bytes(small_world: SmallWorld) -> None:
+def test_an_engine_restored_from_its_snapshot_goes_on_with_the_same_bytes(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
     whole = outcome_bytes(small_world, 500)
-    snapshots = small_world.context.open_snapshots()
+    context = small_world.context.in_home(tmp_path)
+    snapshots = context.open_snapshots(context.open_journal())
     for cut in (1, 501, 1777):
         engine = small_world.engine()
         engine.process(small_world.batch(0, cut))

@@ -84,6 +84,7 @@ def test_a_replay_leaves_out_what_was_left_out(
 ) -> None:
     world = small_world.in_home(tmp_path)
     engine, journal = world.engine(), world.context.open_journal()
+    engine.save(world.context.open_snapshots(journal))
     journal.serve(engine.versions)
     batch = batch_without(world, left_out, 0, 20)
     journal.record(batch, engine.process(batch).outcomes, None)

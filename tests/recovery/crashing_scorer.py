@@ -38,7 +38,8 @@ class Log:
 
 def decide_everything(home: Path, batch_size: int, log: Log) -> None:
     context = build_context(load_settings(home=home, threads=1))
-    journal, snapshots = context.open_journal(), context.open_snapshots()
+    journal = context.open_journal()
+    snapshots = context.open_snapshots(journal)
     engine = recover_engine(context, journal, snapshots)
     batches = (log.batch(begin, begin + batch_size) for begin in range(0, len(log.records), batch_size))
     print("deciding", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from zaslon.decisions.policy import Costs, Limits, RuleText, Thresholds, parse_policy
+from zaslon.decisions.policy import Costs, RuleText, Thresholds, parse_policy
 from zaslon.domain.expression_words import RESERVED_WORDS
 from zaslon.domain.expressions import FUNCTIONS, NESTING_MAX, TEXT_CHARACTERS_MAX, parse_expression
 
@@ -40,10 +40,9 @@ def test_the_examples_of_expressions_are_accepted() -> None:
 
 def test_the_page_on_the_policy_names_every_key_and_its_example_is_accepted() -> None:
     page = _page("policy.md")
-    for part in (Thresholds, Limits, Costs, RuleText):
+    for part in (Thresholds, Costs, RuleText):
         for key in part.model_fields:
             assert key in page, key
     policy = parse_policy(_example(page, "toml"), COLUMNS)
     assert len(policy.rules) == 2
-    assert policy.limits == Limits(reviews_per_day_max=500)
     assert policy.costs == Costs()

@@ -28,9 +28,6 @@ version = 3
 review = 0.3
 block = inf
 
-[limits]
-reviews_per_day_max = 500
-
 [costs]
 review_minor = 5000
 
@@ -57,10 +54,6 @@ def _rule(**changes: str) -> str:
 def test_a_policy_is_read_with_its_defaults() -> None:
     policy = parse_policy(GOOD, KNOWN)
     assert policy.thresholds == Thresholds(review=0.3, block=math.inf)
-    assert policy.limits.reviews_per_day_max == 500
-    assert policy.limits.false_positive_rate_max == 0.05
-    assert policy.limits.missed_frauds_max == 0.02
-    assert policy.limits.loss_minor_per_month_max == 50_000_000
     assert policy.costs.review_minor == 5000
     assert [(r.name, r.action, r.shadow) for r in policy.rules] == [
         ("big_at_night", Action.REVIEW, False), ("known_terminal", Action.BLOCK, True),
@@ -134,10 +127,7 @@ NONSENSE = [
     ('[thresholds]\nreview = "0.5"', "thresholds.review: Input should be a valid number"),
     ("[thresholds]\nreveiw = 0.9", "Did you mean 'review'?"),
     ("[treshold]\nreview = 0.9", "Did you mean 'thresholds'?"),
-    ("[limits]\nreviews_per_day_max = -1", "limits.reviews_per_day_max"),
-    ("[limits]\nfalse_positive_rate_max = 5", "limits.false_positive_rate_max"),
-    ('[limits]\nmissed_frauds_max = "2 %"', "limits.missed_frauds_max"),
-    ("[limits]\nloss_minor_per_month_max = 0.5", "limits.loss_minor_per_month_max"),
+    ("[limits]\nreviews_per_day_max = 5", "limits: business limits are settings"),
     ("[costs]\nreview = 5", "Did you mean 'review_minor'?"),
     ("version = 0", "version"),
     ('name = "Ünser"', "is not a name"),

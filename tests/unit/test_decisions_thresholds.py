@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zaslon.decisions.policy import Costs, Limits
-from zaslon.decisions.thresholds import ChosenThresholds, choose_thresholds
+from zaslon.decisions.policy import Costs, Thresholds
+from zaslon.decisions.thresholds import ChosenThresholds, Limits, choose_thresholds
 from zaslon.domain.errors import DataError
 
 DAY = 86_400
@@ -171,9 +171,7 @@ def test_analysts_capacity_moves_reviews_to_blocks() -> None:
     rows = [(0.5 + i / 100, i % 2 == 0, 10_000, 1, 0) for i in range(10)]
     costs = Costs(review_minor=1, blocked_good_minor=1_000)
     free = choose_thresholds(**_data(rows), limits=FREE, costs=costs)
-    tight = choose_thresholds(
-        **_data(rows), limits=FREE.model_copy(update={"reviews_per_day_max": 3}), costs=costs
-    )
+    tight = choose_thresholds(**_data(rows), limits=replace(FREE, reviews_per_day_max=3), costs=costs)
     assert free.recall == tight.recall == 1.0
     assert free.reviews_per_day > 3 >= tight.reviews_per_day
     assert tight.limits[-1].sentence == "2.0 reviews a day; the analysts have time for 3."
@@ -214,3 +212,19 @@ def test_a_report_holds_plain_values() -> None:
     limits = report["limits"]
     assert isinstance(limits, list)
     assert [limit["name"] for limit in limits][-1] == "reviews_per_day_max"
+
+
+@pytest.mark.parametrize("reviews_per_day_max", [0, 1, 3])
+def test_thresholds_that_somebody_stated_are_kept_and_described(reviews_per_day_max: int) -> None:
+    limits = replace(FREE, reviews_per_day_max=reviews_per_day_max)
+    stated = Thresholds(review=0.35, block=math.inf)
+    chosen = choose_thresholds(**_data(EASY), limits=limits, costs=Costs(), stated=stated)
+    assert (chosen.review, chosen.block) == (0.35, math.inf)
+    data = _data(EASY)
+    stopped = data["score"] >= 0.35
+    frauds = data["is_fraud"]
+    assert chosen.recall == pytest.approx(
+        data["weight"][stopped & frauds].sum() / data["weight"][frauds].sum()
+    )
+    assert chosen.blocks_per_day == 0
+    assert chosen.limits[-1].is_kept == (chosen.reviews_per_day <= reviews_per_day_max)

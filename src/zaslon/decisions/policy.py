@@ -1,4 +1,4 @@
-"""The policy: thresholds for the score, business limits, costs, and rules beside the model.
+"""The policy: thresholds for the score, costs, and rules beside the model.
 
 A TOML file, checked here against the columns that rules may use, hashed and versioned; it is
 described in `docs/reference/policy.md`. How rules and model combine is in `decide`.
@@ -63,22 +63,6 @@ class Thresholds(_Strict):
         return self
 
 
-class Limits(_Strict):
-    """What the business allows; `thresholds.choose_thresholds` keeps to it.
-
-    Attributes:
-        false_positive_rate_max: share of good transactions that are stopped (reviewed or blocked).
-        missed_frauds_max: share of frauds that are allowed.
-        loss_minor_per_month_max: money of missed frauds in 30 days, minor units.
-        reviews_per_day_max: what the analysts can look at on an average day; None: no limit.
-    """
-
-    false_positive_rate_max: float = Field(default=0.05, ge=0, le=1)
-    missed_frauds_max: float = Field(default=0.02, ge=0, le=1)
-    loss_minor_per_month_max: int = Field(default=50_000_000, ge=0)
-    reviews_per_day_max: int | None = Field(default=None, ge=0)
-
-
 class Costs(_Strict):
     """What stopping costs, in minor units; a missed fraud costs its amount.
 
@@ -117,7 +101,6 @@ class PolicyText(_Strict):
     version: int = Field(default=1, ge=1)
     fallback: Literal["allow", "review", "block"] = "review"
     thresholds: Thresholds = Thresholds()
-    limits: Limits = Limits()
     costs: Costs = Costs()
     rules: tuple[RuleText, ...] = Field(default=(), strict=False)
 
@@ -173,11 +156,6 @@ class Policy:
         return self.text.thresholds
 
     @property
-    def limits(self) -> Limits:
-        """What the business allows."""
-        return self.text.limits
-
-    @property
     def costs(self) -> Costs:
         """What stopping costs."""
         return self.text.costs
@@ -218,6 +196,11 @@ class Policy:
         except ValidationError as error:
             raise PolicyError(f"The thresholds cannot be used: {_problems(error)}") from error
         return Policy(self.text.model_copy(update={"thresholds": thresholds}), self.rules)
+
+    @property
+    def states_thresholds(self) -> bool:
+        """Whether somebody wrote the thresholds down, instead of leaving them to training."""
+        return "thresholds" in self.text.model_fields_set
 
     def to_toml(self) -> str:
         """The policy as a file that `parse_policy` reads back to an equal one."""
@@ -308,6 +291,8 @@ def _problems(error: ValidationError) -> str:
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
     place = ".".join(str(part + 1) if isinstance(part, int) else part for part in location) or "policy"
+    if location == ("limits",):
+        return "limits: business limits are settings, for example ZASLON_FALSE_POSITIVE_RATE_MAX = 0.03."
     if kind == "extra_forbidden":
         return f"{place}: this key is not known. {did_you_mean(str(location[-1]), _keys(location))}"
     if kind == "model_type":
@@ -319,7 +304,7 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
 
 def _keys(location: tuple[int | str, ...]) -> Collection[str]:
     sections: dict[str | int, type[BaseModel]] = {
-        "thresholds": Thresholds, "limits": Limits, "costs": Costs, "rules": RuleText,
+        "thresholds": Thresholds, "costs": Costs, "rules": RuleText,
     }  # fmt: skip
     owner = sections.get(location[0], PolicyText) if len(location) > 1 else PolicyText
     return owner.model_fields

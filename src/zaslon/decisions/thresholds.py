@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.decisions.policy import Costs, Limits
+from zaslon.decisions.policy import Costs, Thresholds
 from zaslon.decisions.wording import percent_text
 from zaslon.domain.compiled import compiled
 from zaslon.domain.errors import DataError
@@ -32,6 +32,23 @@ from zaslon.domain.time import SECONDS_PER_DAY
 DAYS_PER_MONTH = 30  # as in the business limits: thirty days, so that months compare
 
 Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the business allows.
+
+    Attributes:
+        false_positive_rate_max: share of good transactions that are stopped (reviewed or blocked).
+        missed_frauds_max: share of frauds that are allowed.
+        loss_minor_per_month_max: money of missed frauds in 30 days, minor units.
+        reviews_per_day_max: what the analysts can look at on an average day; None: no limit.
+    """
+
+    false_positive_rate_max: float = 0.05
+    missed_frauds_max: float = 0.02
+    loss_minor_per_month_max: int = 50_000_000
+    reviews_per_day_max: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,7 @@ def choose_thresholds(
     costs: Costs,
     *,
     minor_digits: int = 2,
+    stated: Thresholds | None = None,
 ) -> ChosenThresholds:
     """The thresholds of least expected cost under `limits`, chosen on validation data.
 
@@ -117,6 +135,7 @@ def choose_thresholds(
         event_time_seconds: int64[n]; the number of different days turns sums into rates.
         limits, costs: of the policy.
         minor_digits: of the currency, for the sentences.
+        stated: thresholds that somebody has decided on: they are kept, and described.
 
     Raises:
         DataError: no frauds or no good transactions, a score that is no probability, a weight
@@ -125,8 +144,17 @@ def choose_thresholds(
     _check(score, is_fraud, amount_minor, weight, event_time_seconds)
     days = len(np.unique(event_time_seconds // SECONDS_PER_DAY))
     cuts = _cuts(score, is_fraud, amount_minor, weight)
-    review, block = _best_cuts(cuts, days, limits, costs)
-    return _described(cuts, review, block, days, limits, costs, minor_digits)
+    if stated is None:
+        review, block = _best_cuts(cuts, days, limits, costs)
+        return _described(cuts, review, block, days, limits, costs, minor_digits)
+    review, block = (_cut_at(cuts, threshold) for threshold in (stated.review, stated.block))
+    described = _described(cuts, review, block, days, limits, costs, minor_digits)
+    return replace(described, review=stated.review, block=stated.block)
+
+
+def _cut_at(cuts: _Cuts, threshold: float) -> int:
+    """The cut below the last score that reaches a threshold."""
+    return int(np.searchsorted(-cuts.threshold, -threshold, side="right")) - 1
 
 
 @dataclass(frozen=True)
@@ -260,7 +288,8 @@ def _limits_reached(
     most_missed, most_loss = limits.missed_frauds_max, float(limits.loss_minor_per_month_max)
     reached = [
         LimitReached(
-            "false_positive_rate_max", limits.false_positive_rate_max, stopped, True,
+            "false_positive_rate_max", limits.false_positive_rate_max, stopped,
+            stopped <= limits.false_positive_rate_max,
             f"{percent_text(stopped)} of good transactions are stopped; at most"
             f" {percent_text(limits.false_positive_rate_max)} is allowed.",
         ),
@@ -280,7 +309,8 @@ def _limits_reached(
     if (most := limits.reviews_per_day_max) is not None:
         reviews = float(cuts.stopped[review] - cuts.stopped[block]) / days
         said = f"{reviews:.1f} reviews a day; the analysts have time for {most}."
-        reached.append(LimitReached("reviews_per_day_max", most, reviews, True, said))
+        # Sums of weights: a review too many by a rounding error is none.
+        reached.append(LimitReached("reviews_per_day_max", most, reviews, reviews <= most + 1e-6, said))
     return tuple(reached)
 
 

@@ -54,6 +54,18 @@ class DataError(ZaslonError):
     exit_code = 7
 
 
+class BusyError(ZaslonError):
+    """Another process is at work in the same place; doing both would mix them up."""
+
+    exit_code = 9
+
+
+class SystemRefusedError(ZaslonError):
+    """What the machine would not do: no space, no permission, a place that is no directory."""
+
+    exit_code = 10
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` for the known word nearest to `word`, or a list of what is known."""
     names = sorted(known)

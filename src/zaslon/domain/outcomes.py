@@ -58,6 +58,7 @@ class Decision(NamedTuple):
     `score` is the probability of fraud, NaN (in JSON null) where there was no time for the model.
     `degraded` says what was left out for want of time: `explanation`, `model` or `rules`, each
     with those before it; None for nothing.
+    `rules` fired and may act; `shadow_rules` fired and only count.
     """
 
     position: int
@@ -69,6 +70,7 @@ class Decision(NamedTuple):
     rules: tuple[str, ...]
     flags: tuple[str, ...]
     versions: Versions
+    shadow_rules: tuple[str, ...] = ()
     degraded: str | None = None
 
     def to_json(self) -> bytes:
@@ -83,6 +85,7 @@ class Decision(NamedTuple):
                 "score": self.score,
                 "reasons": [{"code": r.code, "text": r.text, "weight": r.weight} for r in self.reasons],
                 "rules": list(self.rules),
+                "shadow_rules": list(self.shadow_rules),
                 "flags": list(self.flags),
                 "model": self.versions.model,
                 "policy": self.versions.policy,

@@ -113,13 +113,14 @@ class BatchOutcomes:
         degraded = [LeftOut(left).code if left else None for left in self.left_out.tolist()]
         for row, index in enumerate(self.cleaned.transaction_index[self.accepted].tolist()):
             rules: tuple[str, ...] = ()
+            in_shadow: tuple[str, ...] = ()
             given = reasons.get(row, ())
             if fired[row]:
-                rules = decided.rule_names(row)
+                rules, in_shadow = decided.rule_names(row), decided.rule_names(row, shadow=True)
                 given = (*decided.rule_reasons(row, columns, digits), *given)
             self.outcomes[index] = Decision(
                 first_position + index, ids[row], times[row], actions[row], scores[row],
-                given, rules, flags[row], versions, degraded[row],
+                given, rules, flags[row], versions, in_shadow, degraded[row],
             )  # fmt: skip
 
     def _reasons(self, action: NDArray[np.uint8]) -> dict[int, tuple[ReasonGiven, ...]]:

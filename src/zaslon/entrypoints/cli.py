@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,10 +15,12 @@ import typer
 from zaslon import __version__
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import ZaslonError
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.entrypoints import show
-from zaslon.entrypoints.console import Bars, errors_as_text, print_json
+from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.flows.context import Context
-from zaslon.settings import load_settings
+from zaslon.flows.logs import alone as in_peace
+from zaslon.settings import Settings, load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 
 app = typer.Typer(
@@ -27,6 +30,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Real-time anti-fraud: clean, remember, score, decide, explain, prove.",
 )
+
+NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY = 1, 8
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
@@ -41,20 +46,28 @@ def _perform(
     as_json: bool,
     work: Callable[[Context], Any],
     display: Callable[[Any], None],
+    *,
+    alone: bool = True,
+    corner: str | None = None,
     **settings: object,
-) -> None:
-    """Build the context, do the work under a progress bar, show its result."""
-    with errors_as_text(as_json):
-        given = {name: value for name, value in settings.items() if value is not None}
-        context = build_context(load_settings(**given))
-        with nullcontext() if as_json else Bars() as bars:
-            if bars is not None:
-                context = replace(context, progress=bars)
-            result = work(context)
-        if as_json:
-            print_json(result if isinstance(result, Mapping) else result.to_json_dict())
-        else:
-            display(result)
+) -> int:
+    """Build the context, do the work under a progress bar, show its result.
+
+    `alone` keeps other processes out of the home meanwhile; `corner` is a home within the home.
+    """
+    context = build_context(_settings(corner, settings))
+    with Quiet() if as_json else Bars() as bars, in_peace(context) if alone else nullcontext():
+        result = work(replace(context, progress=bars))
+    if as_json:
+        print_json(result.to_json_dict())
+    else:
+        display(result)
+    return 0
+
+
+def _settings(corner: str | None, given: Mapping[str, object]) -> Settings:
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    return settings if corner is None else settings.model_copy(update={"home": settings.home / corner})
 
 
 @app.command()
@@ -63,14 +76,14 @@ def demo(
     home: Home = None,
     customers: Annotated[int, typer.Option(min=100, help="Customers to simulate.")] = 3_000,
     days: Annotated[int, typer.Option(min=40, max=400, help="Days to simulate.")] = 65,
-) -> None:
+) -> int:
     """Watch the whole loop run on simulated transactions.
 
     Example: [bold]zaslon demo[/]
     """
     from zaslon.flows.demo import demo as flow  # noqa: PLC0415  training libraries are slow to import
 
-    _perform(as_json, lambda c: flow(c, customers, days), show.demo_report, home=home)
+    return _perform(as_json, lambda c: flow(c, customers, days), show.demo_report, corner="demo", home=home)
 
 
 @app.command()
@@ -86,28 +99,27 @@ def simulate(
     defects: Annotated[float | None, typer.Option(help="Multiple of the real rates of defects.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
     form: Annotated[str, typer.Option("--format", help="mission, csv, jsonl or parquet.")] = "mission",
-) -> None:
+) -> int:
     """Write simulated transactions with the mission's shape and defects.
 
     Example: [bold]zaslon simulate month.txt --days 30[/]
     """
-    with errors_as_text(as_json):
-        if form not in ("mission", "csv", "jsonl", "parquet"):
-            raise ZaslonError(f"'{form}' is no format.", hint="Use mission, csv, jsonl or parquet.")
-        chosen = simulation_profile(
-            profile, customers=customers, terminals=terminals, start=start, defects=defects
-        )
-        with nullcontext() if as_json else Bars() as bars:
-            if bars is not None:
-                bars.start("simulate", rows)
-            report = write_simulation(
-                chosen, days, seed, out, rows=rows, format=form,  # type: ignore[arg-type]
-                progress=bars.advance if bars is not None else None,
-            )  # fmt: skip
-        if as_json:
-            print_json(report.to_json_dict())
-        else:
-            show.simulation_report(report)
+    if form not in ("mission", "csv", "jsonl", "parquet"):
+        raise ZaslonError(f"'{form}' is no format.", hint="Use mission, csv, jsonl or parquet.")
+    chosen = simulation_profile(
+        profile, customers=customers, terminals=terminals, start=start, defects=defects
+    )
+    with Quiet() if as_json else Bars() as bars:
+        bars.start("simulate", rows)
+        report = write_simulation(
+            chosen, days, seed, out, rows=rows, format=form,  # type: ignore[arg-type]
+            progress=bars.advance,
+        )  # fmt: skip
+    if as_json:
+        print_json(report.to_json_dict())
+    else:
+        show.simulation_report(report)
+    return 0
 
 
 @app.command()
@@ -117,24 +129,18 @@ def clean(
     out: Annotated[Path | None, typer.Option(help="Directory; HOME/clean if not given.")] = None,
     home: Home = None,
     catalogue: CatalogueFile = None,
-) -> None:
+) -> int:
     """Clean raw files into Parquet by day, with every rejected row in quarantine.
 
     Example: [bold]zaslon clean 2019-08-22.txt --out clean[/]
     """
 
     def work(context: Context) -> Any:
-        from zaslon.intake import clean_files  # noqa: PLC0415
+        from zaslon.flows.clean import clean as flow  # noqa: PLC0415
 
-        context.progress.start("clean", None)
-        return clean_files(
-            sources, out or context.home / "clean", context.catalogue, key=context.key,
-            chunk_bytes=context.options.chunk_bytes,
-            repeat_filter_bytes=context.options.repeat_filter_bytes,
-            progress=context.progress.advance,
-        )  # fmt: skip
+        return flow(context, sources, out or context.home / "clean")
 
-    _perform(as_json, work, show.clean_report, home=home, catalogue=catalogue)
+    return _perform(as_json, work, show.clean_report, home=home, catalogue=catalogue)
 
 
 @app.command()
@@ -144,7 +150,7 @@ def features(
     home: Home = None,
     catalogue: CatalogueFile = None,
     label_delay: Delay = None,
-) -> None:
+) -> int:
     """Write the features of the home's clean days, exactly as training and serving see them.
 
     Example: [bold]zaslon features --out features[/]
@@ -155,7 +161,9 @@ def features(
 
         return write_features(context, out or context.home / "features")
 
-    _perform(as_json, work, show.features_report, home=home, catalogue=catalogue, label_delay=label_delay)
+    return _perform(
+        as_json, work, show.features_report, home=home, catalogue=catalogue, label_delay=label_delay
+    )
 
 
 @app.command()
@@ -165,7 +173,7 @@ def train(
     catalogue: CatalogueFile = None,
     label_delay: Delay = None,
     tune: Annotated[int, typer.Option(min=0, help="Optuna trials before training; 0 for none.")] = 0,
-) -> None:
+) -> int:
     """Train on the home's clean days; the new model and its policy become the ones that serve.
 
     Example: [bold]zaslon train --tune 30[/]
@@ -176,13 +184,13 @@ def train(
 
         return retrain(context, tune_trials=tune)
 
-    _perform(as_json, work, show.train_report, home=home, catalogue=catalogue, label_delay=label_delay)
+    return _perform(as_json, work, show.train_report, home=home, catalogue=catalogue, label_delay=label_delay)
 
 
 @app.command()
 def evaluate(
     as_json: Json = False, home: Home = None, catalogue: CatalogueFile = None, label_delay: Delay = None
-) -> None:
+) -> int:
     """Evaluate the serving model and policy on the test period of the home's clean days.
 
     Example: [bold]zaslon evaluate --json[/]
@@ -193,7 +201,9 @@ def evaluate(
 
         return evaluate_champion(context)
 
-    _perform(as_json, work, show.train_report, home=home, catalogue=catalogue, label_delay=label_delay)
+    return _perform(
+        as_json, work, show.train_report, alone=False, home=home, catalogue=catalogue, label_delay=label_delay
+    )
 
 
 @app.command()
@@ -206,7 +216,7 @@ def score(
         bool, typer.Option(help="Answers in the file come back as labels after the delay.")
     ] = False,
     label_delay: Delay = None,
-) -> None:
+) -> int:
     """Decide the rows of files through the engine into log and store. Goes on where it stopped.
 
     Example: [bold]zaslon score tomorrow.txt[/]
@@ -217,7 +227,7 @@ def score(
 
         return flow(context, sources, learn=learn)
 
-    _perform(as_json, work, show.score_report, home=home, catalogue=catalogue, label_delay=label_delay)
+    return _perform(as_json, work, show.score_report, home=home, catalogue=catalogue, label_delay=label_delay)
 
 
 @app.command()
@@ -229,7 +239,7 @@ def label(
     arrived: Annotated[
         str | None, typer.Option(help="'YYYY-MM-DD HH:MM:SS'; the newest event time if not given.")
     ] = None,
-) -> None:
+) -> int:
     """Put labels into the log; each counts from then on.
 
     Example: [bold]zaslon label confirmed.csv[/]
@@ -240,16 +250,21 @@ def label(
 
         return flow(context, source, _moment(arrived))
 
-    _perform(as_json, work, show.label_report, home=home, catalogue=catalogue)
+    return _perform(as_json, work, show.label_report, home=home, catalogue=catalogue)
 
 
 def _moment(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+        seconds = int(datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
     except ValueError as error:
         raise ZaslonError(f"'{text}' is not a time.", hint="Write 'YYYY-MM-DD HH:MM:SS'.") from error
+    if not 0 <= seconds <= EVENT_TIME_SECONDS_MAX:
+        raise ZaslonError(
+            f"'{text}' is not between 1970 and 2106.", hint="Times before and after are not kept."
+        )
+    return seconds
 
 
 @app.command()
@@ -262,7 +277,7 @@ def run(
     compare_delays: Annotated[
         bool, typer.Option(help="Show what faster labels are worth (five trainings).")
     ] = True,
-) -> None:
+) -> int:
     """Clean, remember, train, prove, decide the last days, and show the scorecard.
 
     Example: [bold]zaslon run 2019-08-22.txt --home august[/]
@@ -273,7 +288,7 @@ def run(
 
         return flow(context, sources, compare_delays=compare_delays)
 
-    _perform(as_json, work, show.run_report, home=home, catalogue=catalogue, label_delay=label_delay)
+    return _perform(as_json, work, show.run_report, home=home, catalogue=catalogue, label_delay=label_delay)
 
 
 @app.command()
@@ -284,25 +299,26 @@ def replay(
     as_json: Json = False,
     home: Home = None,
     catalogue: CatalogueFile = None,
-) -> None:
+    log: Annotated[str, typer.Option(help="Which of the home's logs; log-1, … are earlier runs'.")] = "log",
+) -> int:
     """Compute an old decision again from the log and show that it is identical.
 
     Example: [bold]zaslon replay tx:123456[/]
     """
+    from zaslon.flows.replay import find_position  # noqa: PLC0415
+    from zaslon.flows.replay import replay as flow  # noqa: PLC0415
+
+    differs = False
 
     def work(context: Context) -> Any:
-        from zaslon.flows.replay import find_position  # noqa: PLC0415
-        from zaslon.flows.replay import replay as flow  # noqa: PLC0415
-
-        replayed = flow(context, find_position(context, decision))
+        nonlocal differs
+        chosen = context.with_log(log)
+        replayed = flow(chosen, find_position(chosen, decision))
+        differs = not replayed.identical
         return replayed
 
-    def display(replayed: Any) -> None:
-        show.replayed(replayed)
-        if not replayed.identical:
-            raise SystemExit(8)
-
-    _perform(as_json, work, display, home=home, catalogue=catalogue)
+    done = _perform(as_json, work, show.replayed, alone=False, home=home, catalogue=catalogue)
+    return RECOMPUTED_DIFFERENTLY if differs else done
 
 
 @app.command()
@@ -311,32 +327,30 @@ def doctor(
     home: Home = None,
     catalogue: CatalogueFile = None,
     warm: Annotated[bool, typer.Option(help="Compile everything into the cache.")] = False,
-) -> None:
+) -> int:
     """Check the installation, the catalogue and the home.
 
     Example: [bold]zaslon doctor[/]
     """
     from zaslon.flows.doctor import examine  # noqa: PLC0415
 
-    with errors_as_text(as_json):
-        given = {k: v for k, v in {"home": home, "catalogue": catalogue}.items() if v is not None}
-        settings = load_settings(**given)
-        checks = examine(settings.home, settings.catalogue, warm=warm)
-        healthy = all(check.is_ok for check in checks)
-        if as_json:
-            print_json(
-                {"healthy": healthy, "version": __version__, "checks": [c.to_json_dict() for c in checks]}
-            )
-        else:
-            show.checks(checks)
-        if not healthy:
-            raise SystemExit(1)
+    settings = _settings(None, {"home": home, "catalogue": catalogue})
+    checks = examine(settings.home, settings.catalogue, warm=warm)
+    healthy = all(check.is_ok for check in checks)
+    if as_json:
+        print_json({"healthy": healthy, "version": __version__, "checks": [c.to_json_dict() for c in checks]})
+    else:
+        show.checks(checks)
+    return 0 if healthy else NOT_IN_ORDER
 
 
-def main() -> None:
-    """Entry point of the `zaslon` command."""
-    app()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the `zaslon` command: one command, its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(
+        lambda: app(given, prog_name="zaslon", standalone_mode=False) or 0, as_json="--json" in given
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import orjson
+import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from zaslon.domain.errors import ZaslonError
+from zaslon.domain.errors import SystemRefusedError, ZaslonError
+
+# Typer brings a Click of its own in some versions; its UsageError is the parent of BadParameter.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+INTERRUPTED, READER_GONE = 130, 141  # as shells have it: 128 and the signal's number
+_SPACE_HINT = "Look at the free space, the memory and the permissions."
+_INTERRUPTED_HINT = "Nothing is half written; the same command can be given again."
 
 out = Console(soft_wrap=False)
 err = Console(stderr=True)
 
 
-class Bars:
+class Quiet:
+    """No bars: for machines. Warnings still go to standard error."""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, steps: int) -> None:
+        """Nothing."""
+
+    def warn(self, sentence: str) -> None:
+        """Tell people, beside the object for machines."""
+        err.print("[yellow]Warning:[/]", escape(sentence), highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to take away."""
+
+
+class Bars(Quiet):
     """Progress bars on standard error; one line a stage, with rows and time."""
 
     def __init__(self) -> None:
@@ -43,7 +71,7 @@ class Bars:
             done = self._bars.tasks[self._task].completed
             self._bars.update(self._task, total=done)
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
@@ -62,7 +90,7 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A small table; numbers to the right."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=escape(title), title_justify="left", header_style="bold")
     for index, name in enumerate(columns):
         is_number = bool(rows) and isinstance(rows[0][index], int | float)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
@@ -78,24 +106,41 @@ def _cell(value: Any) -> str:
         return f"{value:,.4g}"
     if isinstance(value, int):
         return f"{value:,}"
-    return "–" if value is None else str(value)
+    return "–" if value is None else escape(str(value))
 
 
-@contextmanager
-def errors_as_text(as_json: bool) -> Iterator[None]:
-    """Turn a `ZaslonError` into one clear message and its exit code."""
+def guarded(work: Callable[[], int], *, as_json: bool) -> int:
+    """Do the work and give its exit code; an expected failure becomes a sentence and a code.
+
+    The codes stand in `docs/reference/commands.md`. Anything else is our mistake: it raises.
+    """
     try:
-        yield
+        return work()
     except ZaslonError as error:
-        if as_json:
-            print_json(
-                {"error": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
-            )
-        else:
-            err.print(f"[red]Error:[/] {error.message}", highlight=False, markup=True)
-            if error.hint:
-                err.print(error.hint, highlight=False, markup=False)
-        raise SystemExit(error.exit_code) from error
-    except KeyboardInterrupt:
-        err.print("Interrupted. What was finished is kept; the same command goes on from there.")
-        raise SystemExit(130) from None
+        return _failed(type(error).__name__, error.message, error.hint, error.exit_code, as_json)
+    except UsageError as error:
+        return _failed(*_misused(error), ZaslonError.exit_code, as_json)
+    except BrokenPipeError:  # whoever read our output has gone; nothing can be told to anybody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    except (OSError, MemoryError) as error:
+        kind, code = SystemRefusedError.__name__, SystemRefusedError.exit_code
+        message = str(error) or "not enough memory"
+        return _failed(kind, f"The machine refused: {message}.", _SPACE_HINT, code, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return _failed("Interrupted", "Interrupted.", _INTERRUPTED_HINT, INTERRUPTED, as_json)
+
+
+def _misused(error: Any) -> tuple[str, str, str]:
+    """What a wrong command line is told."""
+    command = error.ctx.command_path if error.ctx is not None else "zaslon"
+    return "UsageError", error.format_message(), f"`{command} --help` shows what is possible."
+
+
+def _failed(kind: str, message: str, hint: str | None, code: int, as_json: bool) -> int:
+    if as_json:
+        print_json({"error": {"kind": kind, "message": message, "hint": hint, "exit_code": code}})
+    err.print("[red]Error:[/]", escape(message), highlight=False, soft_wrap=True)
+    if hint:
+        err.print(escape(hint), highlight=False, soft_wrap=True)
+    return code

@@ -35,7 +35,9 @@ def clean_report(report: Any) -> None:
 
 def features_report(report: Any) -> None:
     """What was written, and what remembering costs."""
-    out.print(f"{report.rows:,} rows of {report.days} days, {len(report.features)} features → {report.path}")
+    out.print(
+        f"{report.rows:,} rows of {len(report.days)} days, {len(report.features)} features → {report.path}"
+    )
     out.print(f"{report.remembered:,} transactions remembered at {report.bytes_per_event:.1f} bytes each")
 
 
@@ -59,7 +61,7 @@ def _metrics(values: dict[str, Any]) -> None:
 
 def train_report(report: Any) -> None:
     """Metrics of the test period."""
-    values = report if isinstance(report, dict) else report.to_json_dict()
+    values = report.to_json_dict()
     _metrics(values)
     for sentence in values.get("limits", []):
         out.print(f"  {sentence}", highlight=False)
@@ -72,12 +74,25 @@ def _decided(values: dict[str, Any]) -> None:
         f"Decided {values['decisions']:,} transactions at {values['decisions_per_second']:,.0f}/s: "
         + ", ".join(f"{count:,} {action}" for action, count in actions.items())
     )
+    if values["records_rejected"]:
+        refused = [[reason, count] for reason, count in values["records_rejected"].items()]
+        print_table("Rejected by the engine, each with its reason", ("reason", "records"), refused)
+    if values["rules_fired"]:
+        fired = [[rule, count] for rule, count in values["rules_fired"].items()]
+        print_table("Rules that fired", ("rule", "transactions"), fired)
 
 
 def score_report(report: Any) -> None:
     """Rows cleaned and decided."""
+    values = report.to_json_dict()
     clean_report(report.clean)
-    _decided(report.to_json_dict())
+    _decided(values)
+    if values["records_already_done"]:
+        out.print(f"{values['records_already_done']:,} records of this source had their outcomes already")
+    if values["labels"] or values["labels_to_come"]:
+        later = f"; {values['labels_to_come']:,} become known after its last day and are not in the log"
+        out.print(f"{values['labels']:,} labels of this source" + (later if values["labels_to_come"] else ""))
+    _paths(values["paths"])
 
 
 def label_report(report: Any) -> None:

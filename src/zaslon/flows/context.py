@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Journal, RunTracker, SnapshotStore
+
+# Files of a home that belong to it and not to any run.
+LOCK, KEY = ".lock", "pseudonym.key"
 
 
 class Progress(Protocol):
@@ -22,6 +25,9 @@ class Progress(Protocol):
     def advance(self, steps: int) -> None:
         """Steps of the current stage are done."""
 
+    def warn(self, sentence: str) -> None:
+        """Something that a person should know and that does not stop the work."""
+
 
 class Silent:
     """A progress that tells nobody."""
@@ -30,6 +36,9 @@ class Silent:
         """Nothing."""
 
     def advance(self, steps: int) -> None:
+        """Nothing."""
+
+    def warn(self, sentence: str) -> None:
         """Nothing."""
 
 
@@ -89,21 +98,22 @@ class Options:
     limit_margin: float
     missed_frauds_max: float
     loss_per_month_max: float
-    reviews_per_day_max: int
+    reviews_per_day_max: int | None
 
 
 @dataclass(frozen=True)
 class Adapters:
-    """How the ports are opened for a home."""
+    """How the ports are opened: a log in its directory, everything else in a home."""
 
     open_journal: Callable[[Path], Journal]
-    open_snapshots: Callable[[Path], SnapshotStore]
+    open_snapshots: Callable[[Path, Journal], SnapshotStore]
     open_run_tracker: Callable[[Path], RunTracker | None]
+    alone_in: Callable[[Path], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
 class Context:
-    """The outside world as flows see it."""
+    """The outside world as flows see it. `log` names the home's log that is meant, see `flows.logs`."""
 
     options: Options
     catalogue: Catalogue
@@ -111,14 +121,22 @@ class Context:
     home: Path
     adapters: Adapters
     progress: Progress = field(default_factory=Silent)
+    log: str = "log"
 
     def open_journal(self) -> Journal:
-        """The home's log and outcomes."""
-        return self.adapters.open_journal(self.home)
+        """The log and its outcomes; an empty one where there is none."""
+        return self.adapters.open_journal(self.home / self.log)
 
-    def open_snapshots(self) -> SnapshotStore:
-        """The home's saved states."""
-        return self.adapters.open_snapshots(self.home)
+    def open_snapshots(self, journal: Journal) -> SnapshotStore:
+        """The states saved of a log."""
+        return self.adapters.open_snapshots(self.home / self.log, journal)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep other processes out of the home: for every flow that writes into it.
+
+        Entering raises BusyError where another process is inside.
+        """
+        return self.adapters.alone_in(self.home)
 
     def run_tracker(self) -> RunTracker | None:
         """Where training runs are written down, or None where no tracker is installed."""
@@ -127,3 +145,7 @@ class Context:
     def in_home(self, home: Path) -> Context:
         """The same world with another home."""
         return replace(self, home=home)
+
+    def with_log(self, log: str) -> Context:
+        """The same home with another of its logs."""
+        return replace(self, log=log)

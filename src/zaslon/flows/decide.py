@@ -33,12 +33,17 @@ from zaslon.ports import Journal, SnapshotStore
 
 @dataclass
 class DecideReport:
-    """How many records were decided, how, and how fast."""
+    """How many records were decided, how, and how fast.
+
+    `already_done`: records of the source that had their outcomes before; nothing was done again.
+    """
 
     decisions: int = 0
     actions: dict[str, int] = field(default_factory=lambda: {"allow": 0, "review": 0, "block": 0})
     labels: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    already_done: int = 0
+    rules_fired: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -52,6 +57,8 @@ class DecideReport:
             if isinstance(outcome, Decision):
                 self.decisions += 1
                 self.actions[outcome.action.code] += 1
+                for rule in (*outcome.rules, *outcome.shadow_rules):
+                    self.rules_fired[rule] = self.rules_fired.get(rule, 0) + 1
             elif isinstance(outcome, LabelAccepted):
                 self.labels += 1
             elif isinstance(outcome, Rejection):
@@ -62,8 +69,10 @@ class DecideReport:
         return {
             "decisions": self.decisions,
             "actions": self.actions,
+            "rules_fired": dict(sorted(self.rules_fired.items())),
             "labels": self.labels,
-            "decisions_rejected": self.rejected,
+            "records_rejected": dict(sorted(self.rejected.items())),
+            "records_already_done": self.already_done,
             "decisions_per_second": round(self.decisions_per_second, 1),
         }
 
@@ -73,7 +82,7 @@ def decide_records(
     journal: Journal,
     snapshots: SnapshotStore,
     batches: Iterable[RecordBatch],
-    source: str,
+    source: str | None,
     *,
     snapshot_every_records: int,
     progress: Progress,
@@ -81,20 +90,22 @@ def decide_records(
     """Decide all records of a source that are not decided yet.
 
     `batches` are numbered from 0 within the source; those before its cursor are passed over, so
-    the same source given again after a crash or by mistake is decided once.
+    the same source given again after a crash or by mistake is decided once. A source without a
+    name has no cursor: all of it is taken.
     """
     report = DecideReport()
     journal.serve(engine.versions)
-    done, since_snapshot = journal.cursor(source), 0
+    done, since_snapshot = journal.cursor(source) if source else 0, 0
     begin = time.perf_counter()
     for batch in batches:
         end = batch.first_position + len(batch)
+        report.already_done += min(max(done - batch.first_position, 0), len(batch))
         if end <= done:
             progress.advance(len(batch))
             continue
         todo = _renumbered(batch, done - batch.first_position, engine.position)
         outcomes = engine.process(todo).outcomes
-        journal.record(todo, outcomes, (source, end))
+        journal.record(todo, outcomes, (source, end) if source else None)
         done = end
         report.count(outcomes)
         progress.advance(len(batch))

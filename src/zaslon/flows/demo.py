@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from zaslon.flows.context import Context, Stopwatch
+from zaslon.flows.context import KEY, LOCK, Context, Stopwatch
 from zaslon.flows.run import RunReport, run
 from zaslon.models.train import TrainSettings
 from zaslon.simulate import SimulationReport, simulation_profile, write_simulation
@@ -31,11 +32,9 @@ class DemoReport:
 
 
 def demo(context: Context, customers: int, days: int) -> DemoReport:
-    """Simulate, then run. Starts afresh in its own corner of the home."""
-    home = context.home / "demo"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    corner = context.in_home(home)
+    """Simulate, then run. Starts afresh: what an earlier demo left in this home is removed."""
+    home = context.home
+    _empty(home)
     watch = Stopwatch()
     profile = simulation_profile(
         "mission", customers=customers, terminals=max(20, int(customers * _TERMINALS_PER_CUSTOMER)),
@@ -50,17 +49,37 @@ def demo(context: Context, customers: int, days: int) -> DemoReport:
     settings = TrainSettings(
         seed=context.options.seed, threads=context.options.threads, rounds_max=_ROUNDS_MAX
     )
-    report = run(corner, [str(raw)], train_settings=settings)
+    report = run(context, [str(raw)], train_settings=settings)
     report.seconds = {**watch.seconds, **report.seconds}
     report.paths["raw"] = str(raw)
-    return DemoReport(simulation, report, _next_steps(corner, report))
+    return DemoReport(simulation, report, _next_steps(context, report))
+
+
+def _empty(home: Path) -> None:
+    for path in home.iterdir():
+        if path.name in (LOCK, KEY):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _a_stopped_one(context: Context) -> int:
+    """The position of the first decision that was not to allow, or of the first outcome."""
+    outcomes = context.open_journal().outcomes()
+    return next((p for p, outcome in outcomes if b'"action":"block"' in outcome), 0)
 
 
 def _next_steps(context: Context, report: RunReport) -> tuple[tuple[str, str], ...]:
     home = context.home
+    position = _a_stopped_one(context)
     return (
         ("Read the report in a browser:", report.paths["report"]),
-        ("Recompute a decision from the log and compare it:", f"zaslon replay 1000 --home {home}"),
+        (
+            "See why a payment was blocked, recomputed from the log:",
+            f"zaslon replay {position} --home {home}",
+        ),
         ("See the features that the model saw:", f"zaslon features --home {home}"),
         ("Run it on your own file:", "zaslon run FILE --home my-bank"),
     )

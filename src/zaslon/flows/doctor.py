@@ -20,6 +20,7 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
+from zaslon.flows.home import policy_names
 from zaslon.intake import clean_batch
 from zaslon.intake.records import transaction_records
 from zaslon.simulate import simulation_profile, write_simulation
@@ -83,7 +84,7 @@ def _catalogue(path: Path | None) -> str:
 
 def _policy(home: Path, catalogue: Path | None) -> str:
     path = home / "policy.toml"
-    known = [*plan_features(load_catalogue(catalogue)).names, "score"]
+    known = policy_names(plan_features(load_catalogue(catalogue)))
     policy = load_policy(path if path.exists() else None, known)
     return f"{policy.label}: {len(policy.rules)} rules"
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 
+from zaslon.domain.errors import InputError
+from zaslon.domain.time import day_text
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan
-from zaslon.flows.context import Context
-from zaslon.flows.featurise import FeaturisedPart, featurise
+from zaslon.flows.context import Context, Stopwatch
+from zaslon.flows.featurise import Day, FeaturisedPart, featurise
 from zaslon.intake import clean_days
 from zaslon.labels.feedback import DelayedLabels
+
+MARK = "_features.json"
 
 
 @dataclass(frozen=True)
@@ -22,45 +28,69 @@ class FeaturesReport:
     """What was written."""
 
     rows: int
-    days: int
+    days: tuple[str, ...]
     features: tuple[str, ...]
     remembered: int
     bytes_per_event: float
+    seconds: float
     path: str
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "rows": self.rows, "days": self.days, "features": list(self.features),
+            "rows_clean": self.rows, "days": list(self.days), "features": list(self.features),
             "remembered": self.remembered, "bytes_per_event": round(self.bytes_per_event, 1),
-            "paths": {"features": self.path},
+            "seconds": {"features": self.seconds}, "paths": {"features": self.path},
         }  # fmt: skip
 
 
 def write_features(context: Context, out: Path) -> FeaturesReport:
-    """Fold the home's clean days and write `out/day=YYYY-MM-DD/part-NNNNN.parquet`."""
+    """Fold the home's clean days and write `out/day=YYYY-MM-DD/part-NNNNN.parquet`.
+
+    `out` appears or is replaced as a whole.
+
+    Raises:
+        InputError: there are no clean days, or `out` holds something else.
+    """
     days = clean_days(context.home / "clean", context.catalogue)
+    if out.exists() and not (out.is_dir() and ((out / MARK).exists() or not any(out.iterdir()))):
+        raise InputError(
+            f"'{out}' exists and is no output of `zaslon features`; it is not overwritten.",
+            hint="Name another directory with --out.",
+        )
     engine = Engine(context.catalogue, key=context.key)
     feedback = DelayedLabels(context.options.label_delay_seconds)
+    building = out.with_name(f".{out.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
     context.progress.start("features", None)
-    rows = 0
-    for day in days:
-        directory = out / day[1].parent.name
-        directory.mkdir(parents=True, exist_ok=True)
-        for number, part in enumerate(featurise(engine, [day], context.catalogue, feedback)):
-            if not len(part.transactions):
-                continue
-            path = directory / f"part-{number:05d}.parquet"
-            partial = path.with_suffix(".partial")
-            _frame(part, engine.plan).write_parquet(partial, compression="zstd")
-            partial.replace(path)
-            rows += len(part.transactions)
-            context.progress.advance(len(part.transactions))
+    rows, watch = 0, Stopwatch()
+    try:
+        with watch.stage("features"):
+            for day in days:
+                rows += _write_day(context, engine, feedback, day, building / day[1].parent.name)
+        (building / MARK).write_bytes(orjson.dumps({"catalogue": context.catalogue.label}))
+        shutil.rmtree(out, ignore_errors=True)
+        building.rename(out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
     remembered = max(len(engine.history), 1)
     return FeaturesReport(
-        rows, len(days), engine.plan.names, len(engine.history),
-        engine.history.bytes_used() / remembered, str(out),
+        rows, tuple(day_text(day) for day, _ in days), engine.plan.names, len(engine.history),
+        engine.history.bytes_used() / remembered, watch.seconds["features"], str(out),
     )  # fmt: skip
+
+
+def _write_day(context: Context, engine: Engine, feedback: DelayedLabels, day: Day, directory: Path) -> int:
+    """Write the parts of one day; returns its rows."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    for number, part in enumerate(featurise(engine, [day], context.catalogue, feedback)):
+        if len(part.transactions):
+            path = directory / f"part-{number:05d}.parquet"
+            _frame(part, engine.plan).write_parquet(path, compression="zstd")
+        rows += len(part.transactions)
+        context.progress.advance(len(part.transactions))
+    return rows
 
 
 def _frame(part: FeaturisedPart, plan: FeaturePlan) -> pl.DataFrame:

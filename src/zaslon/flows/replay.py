@@ -12,6 +12,9 @@ from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context
 from zaslon.flows.home import engine_at, load_versions
+from zaslon.flows.logs import existing_log
+
+DIGITS_MAX = 19  # of a 64-bit number
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,23 @@ def replay(context: Context, position: int) -> Replayed:
         DataError: nothing was decided at that position.
         ArtefactError: the model, policy or catalogue of that day is no longer there.
     """
-    journal = context.open_journal()
+    journal = existing_log(context).open_journal()
     recorded = journal.outcome(position)
     versions = journal.serving(position)
     if recorded is None or versions is None:
         raise DataError(
             f"There is no outcome at position {position}.",
-            hint=f"The log of '{context.home}' ends before position {journal.next_position}.",
+            hint=f"The log in '{context.home / context.log}' ends before position {journal.next_position}.",
         )
     if versions.catalogue != context.catalogue.hash:
         raise ArtefactError(
             f"Position {position} was decided with catalogue {versions.catalogue}, "
             f"not with {context.catalogue.label}.",
-            hint="Name that catalogue by the setting `catalogue`.",
+            hint="Name that catalogue with --catalogue.",
         )
     plan = plan_features(context.catalogue)
     model, policy = load_versions(context, plan, versions.model, versions.policy)
-    past = engine_at(context, context.catalogue, context.open_snapshots(), position)
+    past = engine_at(context, journal, context.open_snapshots(journal), position)
     engine = Engine(
         context.catalogue, key=context.key, model=model, policy=policy,
         history=past.history, position=past.position, plan=plan,
@@ -81,14 +84,17 @@ def find_position(context: Context, decision: str) -> int:
         DataError: the text is neither, or nothing is known of the transaction.
     """
     kind, _, number = decision.rpartition(":")
-    if kind not in ("", "tx") or not number.isascii() or not number.isdigit():
+    if kind not in ("", "tx") or not number.isascii() or not number.isdigit() or len(number) > DIGITS_MAX:
         raise DataError(
             f"'{decision}' is no decision id.",
             hint="Give a log position such as 1234, or tx:TRANSACTION_ID.",
         )
     if kind == "":
         return int(number)
-    for position, outcome in reversed(context.open_journal().find(int(number))):
+    for position, outcome in reversed(existing_log(context).open_journal().find(int(number))):
         if orjson.loads(outcome)["outcome"] == "decision":
             return position
-    raise DataError(f"Nothing was decided about transaction {number}.")
+    raise DataError(
+        f"Nothing was decided about transaction {number} in the log '{context.home / context.log}'.",
+        hint="An earlier run's log is named with --log, for example --log log-1.",
+    )

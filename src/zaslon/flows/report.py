@@ -43,7 +43,7 @@ def make_report(
     return {
         "report": str(page), "plots": str(reports / "plots"), "scorecard": str(card),
         "model": str(trained.path), "clean": str(context.home / "clean"),
-        "journal": str(context.home / "journal.db"),
+        "journal": str(context.home / context.log / "journal.db"),
     }  # fmt: skip
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.domain.errors import DataError
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.engine import Engine
+from zaslon.flows.clean import clean
 from zaslon.flows.context import Context, Stopwatch
 from zaslon.flows.decide import DecideReport, decide_records, records_of_days
 from zaslon.flows.featurise import Day
 from zaslon.flows.home import engine_at, keep_champion
+from zaslon.flows.logs import new_log, put_in_use
 from zaslon.flows.report import log_to_tracker, make_report
 from zaslon.flows.train import (
     Samples,
@@ -26,8 +26,9 @@ from zaslon.flows.train import (
     rows_of_day,
     time_split,
     train_and_evaluate,
+    trained_values,
 )
-from zaslon.intake import CleanReport, clean_days, clean_files, read_clean_day
+from zaslon.intake import CleanReport, clean_days, read_clean_day
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.dataset import Days
 from zaslon.models.metrics import Evaluation
@@ -55,7 +56,7 @@ class RunReport:
         cleaned = self.clean.to_json_dict()
         return {
             **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected")},
-            **evaluation_values(self.trained.evaluation),
+            **trained_values(self.trained),
             **self.decided.to_json_dict(),
             "label_delay": {k: _delay_row(v) for k, v in self.by_delay.items()},
             "scorecard": self.scorecard.to_json_dict(),
@@ -76,17 +77,18 @@ def run(
     watch = Stopwatch()
     settings = train_settings or TrainSettings(seed=context.options.seed, threads=context.options.threads)
     with watch.stage("clean"):
-        cleaned = _clean(context, sources)
+        cleaned = clean(context, sources, context.home / "clean").report
     days = clean_days(context.home / "clean", context.catalogue)
     delay = context.options.label_delay_seconds
     split = time_split(context, days, delay)
-    _fresh_log(context)
+    log = new_log(context)
     decide_from = _first_decided_day(context, days, split.test)
     with watch.stage("features"):
-        samples = _collect(context, days, delay, decide_from)
+        samples = _collect(log, days, delay, decide_from)
     with watch.stage("train"):
         trained = train_and_evaluate(context, samples, settings)
         keep_champion(context, trained.model, trained.policy)
+    put_in_use(context)
     with watch.stage("decide"):
         decided = decide_days(context, trained, days, decide_from, delay)
     by_delay: dict[str, Evaluation] = {}
@@ -100,16 +102,6 @@ def run(
     return RunReport(cleaned, trained, decided, scorecard, by_delay, watch.seconds, watch.peak_mib, paths)
 
 
-def _clean(context: Context, sources: Sequence[str]) -> CleanReport:
-    context.progress.start("clean", None)
-    options = context.options
-    return clean_files(
-        sources, context.home / "clean", context.catalogue, key=context.key,
-        chunk_bytes=options.chunk_bytes, repeat_filter_bytes=options.repeat_filter_bytes,
-        progress=context.progress.advance,
-    )  # fmt: skip
-
-
 def _first_decided_day(context: Context, days: Sequence[Day], test: Days) -> int:
     """The last days of the test period that hold at most `decide_rows_max` rows, at least one."""
     rows, first = 0, days[-1][0]
@@ -121,25 +113,11 @@ def _first_decided_day(context: Context, days: Sequence[Day], test: Days) -> int
     return first
 
 
-def _fresh_log(context: Context) -> None:
-    """A run begins its own log: what an earlier run decided is put aside, never overwritten."""
-    journal = context.home / "journal.db"
-    if not journal.exists():
-        shutil.rmtree(context.home / "snapshots", ignore_errors=True)
-        return
-    number = 1
-    while (context.home / f"log-{number}").exists():
-        number += 1
-    aside = context.home / f"log-{number}"
-    aside.mkdir()
-    for path in (*context.home.glob("journal.db*"), context.home / "snapshots"):
-        if path.exists():
-            path.rename(aside / path.name)
-
-
 def _collect(context: Context, days: Sequence[Day], delay: int, decide_from: int) -> Samples:
     """Samples of all periods; the state before the first decided day becomes the log's beginning."""
-    snapshots = context.open_snapshots()
+    journal = context.open_journal()
+    snapshots = context.open_snapshots(journal)
+    journal.close()
 
     def keep_state(day: int, engine: Engine) -> None:
         if day == decide_from:
@@ -155,8 +133,9 @@ def decide_days(
     """Decide the days from `first_day` on through the engine, into log and store."""
     last = [day for day in days if day[0] >= first_day]
     before = [day for day in days if day[0] < first_day]
-    snapshots, journal = context.open_snapshots(), context.open_journal()
-    past = engine_at(context, context.catalogue, snapshots, 0)
+    journal = context.open_journal()
+    snapshots = context.open_snapshots(journal)
+    past = engine_at(context, journal, snapshots, 0)
     engine = Engine(
         context.catalogue, key=context.key, model=trained.model, policy=trained.policy,
         history=past.history,
@@ -225,26 +204,16 @@ def _scorecard(
         Goals(
             options.missed_frauds_max, options.false_positive_rate_max,
             round(options.loss_per_month_max * 10**context.catalogue.minor_digits),
+            options.reviews_per_day_max,
         ),
         Reached(
             recall=found["recall_at_review"], precision=found["precision_at_review"],
             false_positive_rate=found["false_positive_rate_at_review"], roc_auc=found["roc_auc"],
             loss_minor_per_month=found.money.lost,
-            unseeable_share=trained.unseeable_share,
+            reviews_per_day=trained.reviews_per_day,
+            unseeable_share=trained.unseeable_share, entities=context.catalogue.entities,
             recall_at_least_delay=(least, by_delay[least]["recall_at_review"]) if least else None,
             transactions_per_second=decided.decisions_per_second or None,
         ),
         currency=context.catalogue.currency, minor_digits=context.catalogue.minor_digits,
     )  # fmt: skip
-
-
-def free_space_for(context: Context, path: Path) -> None:
-    """Raise before work begins where the home cannot hold the intermediate files of `path`."""
-    if not path.is_file():
-        return
-    needed, free = path.stat().st_size * 3, shutil.disk_usage(context.home).free
-    if free < needed:
-        raise ZaslonError(
-            f"'{context.home}' has {free >> 20} MiB free; '{path}' needs about {needed >> 20} MiB.",
-            hint="Name another home with --home.",
-        )

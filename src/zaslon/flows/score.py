@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ import orjson
 
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
+from zaslon.flows.clean import Cleaned, clean
 from zaslon.flows.context import Context
 from zaslon.flows.decide import DecideReport, decide_records, records_of_days
-from zaslon.flows.featurise import Day
 from zaslon.flows.home import recover_engine
-from zaslon.intake import CleanReport, clean_days, clean_files
+from zaslon.intake import clean_days
+from zaslon.intake.files import QUARANTINE
 from zaslon.labels.feedback import DelayedLabels
 
 LABEL_FILE_BYTES_MAX = 1 << 30
@@ -25,11 +28,15 @@ LABEL_FILE_BYTES_MAX = 1 << 30
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What became of a file's rows."""
+    """What became of a file's rows.
 
-    clean: CleanReport
+    `labels_to_come`: answers in the file that become known after its last day.
+    """
+
+    clean: Cleaned
     decided: DecideReport
     position: int
+    labels_to_come: int
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values, by the names of every command."""
@@ -37,57 +44,72 @@ class ScoreReport:
         return {
             **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected")},
             **self.decided.to_json_dict(),
+            "labels_to_come": self.labels_to_come,
             "next_position": self.position,
+            "seconds": {**cleaned["seconds"], "decide": round(self.decided.seconds, 3)},
+            "paths": cleaned["paths"],
         }
 
 
 def score(context: Context, sources: Sequence[str], *, learn: bool) -> ScoreReport:
     """Decide the rows of files; with `learn` their answers come back as labels after the delay.
 
-    The rows are cleaned and put into log order first. The same file given again is decided once.
+    The rows are cleaned and put into log order first. The same content given again is decided once,
+    whatever its files are called.
     """
-    place = context.home / "scored" / hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16]
-    context.progress.start("clean", None)
-    options = context.options
-    cleaned = clean_files(
-        sources, place, context.catalogue, key=context.key, chunk_bytes=options.chunk_bytes,
-        repeat_filter_bytes=options.repeat_filter_bytes, progress=context.progress.advance,
-    )  # fmt: skip
-    days = clean_days(place, context.catalogue)
-    journal, snapshots = context.open_journal(), context.open_snapshots()
+    cleaned = _cleaned(context, sources)
+    days = clean_days(cleaned.out, context.catalogue)
+    journal = context.open_journal()
+    snapshots = context.open_snapshots(journal)
     engine = recover_engine(context, journal, snapshots)
+    options = context.options
     feedback = DelayedLabels(options.label_delay_seconds) if learn else None
+    # With labels among them, or others, the records of the same rows are numbered otherwise.
+    source = f"file:{cleaned.out.name}" + (f":learn:{options.label_delay_seconds}" if learn else "")
     context.progress.start("decide", None)
     decided = decide_records(
-        engine, journal, snapshots, records_of_days(context, days, feedback), _source_id(days),
+        engine, journal, snapshots, records_of_days(context, days, feedback), source,
         snapshot_every_records=options.snapshot_every_records, progress=context.progress,
     )  # fmt: skip
-    return ScoreReport(cleaned, decided, journal.next_position)
+    to_come = 0 if feedback is None else len(feedback.due(EVENT_TIME_SECONDS_MAX * 2))
+    return ScoreReport(cleaned, decided, journal.next_position, to_come)
 
 
-def _source_id(days: Sequence[Day]) -> str:
-    """A name for the content, so that the same rows under another file name are the same source."""
+def _cleaned(context: Context, sources: Sequence[str]) -> Cleaned:
+    """Clean the sources into `scored/<hash of what came out>`: the name is that of the content."""
+    scored = context.home / "scored"
+    place = scored / ".cleaning"
+    shutil.rmtree(place, ignore_errors=True)
+    report = clean(context, sources, place).report
+    final = scored / _content_hash(place, report.days)
+    shutil.rmtree(final, ignore_errors=True)
+    place.rename(final)
+    return Cleaned(report, final)
+
+
+def _content_hash(place: Path, days: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    for _, path in days:
+    for path in (*(place / f"day={day}" / "part-0.parquet" for day in days), place / QUARANTINE):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"file:{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
 
 
 def label(context: Context, source: Path, arrival_time_seconds: int | None) -> DecideReport:
     """Put the labels of a file into the log; each is effective for the next transaction.
 
     CSV with the columns transaction_id and is_fraud, or JSON lines with these keys. Labels arrive
-    at `arrival_time_seconds`, or for None at the newest event time that the engine knows.
+    at `arrival_time_seconds`, or for None at the newest event time that the engine knows. A label
+    given again changes nothing, and the last one counts: so a file is always taken as a whole.
 
     Raises:
         InputError: the file cannot be read or lacks a column.
     """
     rows = list(_label_records(source))
-    journal, snapshots = context.open_journal(), context.open_snapshots()
+    journal = context.open_journal()
+    snapshots = context.open_snapshots(journal)
     engine = recover_engine(context, journal, snapshots)
     arrival = engine.history.watermark_seconds if arrival_time_seconds is None else arrival_time_seconds
-    digest = hashlib.sha256(b"\n".join(rows)).hexdigest()[:16]
     context.progress.start("labels", len(rows))
     size = context.options.batch_records
     return decide_records(
@@ -97,7 +119,7 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
             for begin in range(0, len(rows), size)
             if (part := rows[begin : begin + size])
         ),
-        f"labels:{digest}",
+        None,
         snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
     )  # fmt: skip
 
@@ -116,6 +138,13 @@ def _label_records(source: Path) -> Iterator[bytes]:
         yield from (line.encode() for line in lines)
         return
     reader = csv.DictReader(lines)
+    try:
+        yield from _csv_records(source, reader)
+    except csv.Error as error:
+        raise InputError(f"Labels '{source}' cannot be read as CSV: {error}.") from error
+
+
+def _csv_records(source: Path, reader: csv.DictReader[str]) -> Iterator[bytes]:
     missing = {"transaction_id", "is_fraud"} - set(reader.fieldnames or ())
     if missing:
         raise InputError(

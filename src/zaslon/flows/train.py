@@ -18,14 +18,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from zaslon.decisions.policy import Limits, Policy, load_policy
-from zaslon.decisions.thresholds import ChosenThresholds, choose_thresholds
+from zaslon.decisions.policy import Policy
+from zaslon.decisions.thresholds import ChosenThresholds, Limits, choose_thresholds
 from zaslon.domain.errors import DataError
 from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.flows.context import Context
 from zaslon.flows.featurise import Day, FeaturisedPart, featurise
+from zaslon.flows.home import with_chosen_thresholds, written_policy
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.artefact import save_model
 from zaslon.models.dataset import Days, Sample, TimeSplit, keep_by_id
@@ -34,8 +35,8 @@ from zaslon.models.model import Model, ModelFacts
 from zaslon.models.train import TrainSettings, train
 from zaslon.monitoring.scorecard import unseeable_share
 
-# What counts as an ordinary amount when frauds without evidence are counted.
-_LARGE_AMOUNT, _LARGE_RATIO = 220, 2.5
+# What counts as a large amount when frauds without evidence are counted.
+_LARGE_AMOUNT_QUANTILE, _LARGE_RATIO = 0.999, 2.5
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Trained:
     evaluation: Evaluation
     samples: Samples
     test_score: NDArray[np.float64]
-    unseeable_share: float
+    unseeable_share: float | None
+    reviews_per_day: float
     path: Path
 
 
@@ -172,16 +174,15 @@ def fit(
         label_delay_seconds=context.options.label_delay_seconds,
     )  # fmt: skip
     model = train(samples.train, samples.validation, train_settings, facts=facts).model
-    known = [*samples.train.names, "score"]
-    policy_path = context.home / "policy.toml"
-    policy = load_policy(policy_path if policy_path.exists() else None, known)
+    policy = written_policy(context, plan_features(catalogue))
     validation = samples.validation
     chosen = choose_thresholds(
         model.score(validation.x), validation.is_fraud == 1, validation.amount_minor,
         validation.weight.astype(np.float64), validation.event_time_seconds,
         limits(context), policy.costs, minor_digits=catalogue.minor_digits,
+        stated=policy.thresholds if policy.states_thresholds else None,
     )  # fmt: skip
-    return model, policy.with_thresholds(chosen.review, chosen.block), chosen
+    return model, with_chosen_thresholds(policy, chosen.review, chosen.block), chosen
 
 
 def limits(context: Context) -> Limits:
@@ -210,7 +211,17 @@ def train_and_evaluate(context: Context, samples: Samples, train_settings: Train
     )
     path = context.home / "models" / model.artefact_id
     save_model(model, path)
-    return Trained(model, policy, chosen, evaluation, samples, score, _unseeable(context, test), path)
+    return Trained(
+        model, policy, chosen, evaluation, samples, score, _unseeable(context, samples),
+        reviews_per_day(score, test, policy), path,
+    )  # fmt: skip
+
+
+def reviews_per_day(score: NDArray[np.float64], sample: Sample, policy: Policy) -> float:
+    """What the thresholds give the analysts on an average day of the sample."""
+    reviewed = (score >= policy.thresholds.review) & (score < policy.thresholds.block)
+    days = len(np.unique(sample.event_time_seconds // SECONDS_PER_DAY))
+    return float(sample.weight[reviewed].sum()) / max(days, 1)
 
 
 def evaluate_sample(
@@ -225,29 +236,34 @@ def evaluate_sample(
     )  # fmt: skip
 
 
-def _unseeable(context: Context, test: Sample) -> float:
-    """Share of the test frauds that had no evidence when they happened.
+def _unseeable(context: Context, samples: Samples) -> float | None:
+    """Share of the test frauds that had no evidence when they happened; None if nobody can tell.
 
-    Evidence is an amount that is not ordinary for the customer, or a known fraud of the customer
-    or terminal; of the terminal only frauds that their own amount does not explain, where the
-    catalogue tells them apart.
+    Evidence is a known fraud of one of the entities, or an amount that is large: larger than all but
+    one in a thousand good ones of the training period, or `_LARGE_RATIO` times a mean that the
+    catalogue keeps. Of an entity with a condition on frauds only those under it count. A catalogue
+    that counts no frauds gives no way to tell.
     """
-    frauds = test.take(test.is_fraud == 1)
-    column = {name: i for i, name in enumerate(frauds.names)}
     plan = plan_features(context.catalogue)
-    known = [frauds.x[:, column[name]] for name in _fraud_counts(plan) if name in column]
-    ordinary = frauds.amount_minor <= _LARGE_AMOUNT * 10**context.catalogue.minor_digits
-    if "amount_to_customer_mean_30d" in column:
-        ratio = frauds.x[:, column["amount_to_customer_mean_30d"]]
-        ordinary &= ~(ratio > _LARGE_RATIO)
+    frauds = samples.test.take(samples.test.is_fraud == 1)
+    column = {name: i for i, name in enumerate(frauds.names)}
+    known = [frauds.x[:, column[name]] for name in _longest(plan, "frauds") if name in column]
+    if not known or not len(frauds):
+        return None
+    good = samples.train.amount_minor[samples.train.is_fraud == 0]
+    ordinary = frauds.amount_minor <= (np.quantile(good, _LARGE_AMOUNT_QUANTILE) if len(good) else np.inf)
+    for name in _longest(plan, "mean"):
+        if name in column:
+            mean_minor = frauds.x[:, column[name]] * 10.0**context.catalogue.minor_digits
+            ordinary &= ~(frauds.amount_minor > _LARGE_RATIO * mean_minor)
     return unseeable_share(known, ordinary, frauds.weight)
 
 
-def _fraud_counts(plan: FeaturePlan) -> list[str]:
-    """Of each entity the count of known frauds with the longest window, under a condition if any."""
+def _longest(plan: FeaturePlan, compute: str) -> list[str]:
+    """Of each entity the aggregate of a kind with the longest window, under a condition if any."""
     chosen: dict[str | None, tuple[bool, int, str]] = {}
     for info in plan.infos:
-        if info.compute == "frauds" and info.window is not None:
+        if info.compute == compute and info.window is not None:
             rank = (info.where is not None, parse_duration_seconds(info.window), info.name)
             chosen[info.entity] = max(chosen.get(info.entity, rank), rank)
     return [name for _, _, name in chosen.values()]
@@ -276,4 +292,16 @@ def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:
         },
         "test_rows": evaluation.rows,
         "test_frauds": evaluation.frauds,
+    }
+
+
+def trained_values(trained: Trained) -> dict[str, Any]:
+    """A trained model on its test period by the names that every command uses."""
+    return {
+        **evaluation_values(trained.evaluation),
+        "reviews_per_day": round(trained.reviews_per_day, 1),
+        "thresholds": {"review": trained.policy.thresholds.review, "block": trained.policy.thresholds.block},
+        "limits": [limit.sentence for limit in trained.thresholds.limits],
+        "model": trained.model.artefact_id,
+        "policy": trained.policy.hash,
     }

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.money import amount_text
-
 
 @dataclass(frozen=True)
 class Goals:
-    """The targets. Rates are shares; the loss is in minor units per 30 days."""
+    """The targets. Rates are shares; the loss is in minor units per 30 days.
+
+    `reviews_per_day_max` is what the analysts have time for; None where nobody has said.
+    """
 
     missed_frauds_max: float = 0.02
     false_positive_rate_max: float = 0.05
     loss_minor_per_month_max: int = 50_000_000
+    reviews_per_day_max: int | None = None
     transactions_per_second_min: float = 400.0
 
 
@@ -30,7 +32,9 @@ class Reached:
         recall, precision, false_positive_rate, roc_auc: shares; precision NaN if nothing stopped.
         loss_minor_per_month: money of missed frauds, 30 days.
         unseeable_share: share of the frauds that had no evidence when they happened (an ordinary
-            amount, no known fraud of that customer or terminal), or None if it was not measured.
+            amount, no fraud of the same `entities` known yet), or None if nobody can tell.
+        reviews_per_day: what the analysts get on an average day.
+        entities: names of what fraud is counted by, for the sentence on evidence.
         recall_at_least_delay: recall with the shortest label delay measured, or None.
         transactions_per_second: decided through the engine, log and store included; None if not
             measured.
@@ -41,7 +45,9 @@ class Reached:
     false_positive_rate: float
     roc_auc: float
     loss_minor_per_month: float
+    reviews_per_day: float
     unseeable_share: float | None = None
+    entities: tuple[str, ...] = ()
     recall_at_least_delay: tuple[str, float] | None = None
     transactions_per_second: float | None = None
 
@@ -87,12 +93,13 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
         ),
         ScorecardRow(
             "Customers' loss in 30 days",
-            f"≤ {amount_text(goals.loss_minor_per_month_max, minor_digits)} {currency}",
-            f"{amount_text(loss, minor_digits)} {currency}", loss_met,
+            f"≤ {_money(goals.loss_minor_per_month_max, minor_digits)} {currency}",
+            f"{_money(loss, minor_digits)} {currency}", loss_met,
             "" if loss_met else "The same frauds that are missed above.",
         ),
-        ScorecardRow("Precision of what is stopped", "high", f"{reached.precision:.1%}", None),
-        ScorecardRow("ROC-AUC", "high", f"{reached.roc_auc:.3f}", None),
+        _reviews(goals, reached),
+        ScorecardRow("Precision of what is stopped", "–", f"{reached.precision:.1%}", None),
+        ScorecardRow("ROC-AUC", "–", f"{reached.roc_auc:.3f}", None),
     ]  # fmt: skip
     if reached.transactions_per_second is not None:
         rows.append(
@@ -107,17 +114,36 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
     return Scorecard(tuple(rows))
 
 
+def _money(minor: int, minor_digits: int) -> str:
+    """`1,234,567`, without the minor unit: nobody reads coins in a sum of a month."""
+    return f"{round(minor / 10**minor_digits):,}"
+
+
+def _reviews(goals: Goals, reached: Reached) -> ScorecardRow:
+    """The analysts' day: within their capacity, if it is set."""
+    most = goals.reviews_per_day_max
+    count = f"{reached.reviews_per_day:,.0f}"
+    if most is None:
+        hint = (
+            "No capacity is set (ZASLON_REVIEWS_PER_DAY_MAX); where one is, the surest are blocked instead."
+        )
+        return ScorecardRow("Reviews on an average day", "not set", count, None, hint)
+    return ScorecardRow(
+        "Reviews on an average day", f"≤ {most:,}", count, round(reached.reviews_per_day) <= most
+    )
+
+
 def _why_out_of_reach(goals: Goals, reached: Reached) -> str:
     parts = []
     if reached.unseeable_share is not None and reached.unseeable_share > goals.missed_frauds_max:
         parts.append(
             f"{reached.unseeable_share:.1%} of the frauds had no evidence when they happened: an "
-            "ordinary amount, and no fraud of that customer or terminal known yet."
+            f"ordinary amount, and no fraud of the same {' or '.join(reached.entities)} known yet."
         )
     if reached.recall_at_least_delay is not None:
         delay, recall = reached.recall_at_least_delay
         if recall > reached.recall:
-            parts.append(f"With labels after {delay} the recall is {recall:.1%}.")
+            parts.append(f"With labels after {delay}, {1 - recall:.1%} would be missed.")
     return " ".join(parts) or "See the report for which frauds are missed."
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from zaslon.domain.errors import ArtefactError
+from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Versions
 
 _SCHEMA = """
+CREATE TABLE IF NOT EXISTS log (identity TEXT PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS records (
     first_position INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
     kinds BLOB NOT NULL,
     arrivals BLOB NOT NULL,
     lengths BLOB NOT NULL,
-    content BLOB NOT NULL
+    content BLOB NOT NULL,
+    checksum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS outcomes (
     position INTEGER PRIMARY KEY,
@@ -36,48 +42,77 @@ CREATE TABLE IF NOT EXISTS serving (
     catalogue TEXT NOT NULL
 ) STRICT;
 """
-_FORMAT = 1
-_POSITION_MAX = 2**63 - 1
+_FORMAT = 2
+_INTEGER_MAX = 2**63 - 1  # SQLite's
 
 
 class SqliteJournal:
-    """`zaslon.ports.Journal` in a file; WAL, every commit on disk before it returns."""
+    """`zaslon.ports.Journal` in a file; WAL, every commit on disk before it returns.
+
+    Every batch carries a checksum, so that a damaged file is not taken for another history.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open or create the journal; `read_only` opens what another thread or process writes.
 
         Raises:
-            ArtefactError: the file is no journal, is damaged, or is of a newer format.
+            ArtefactError: the file is no journal, is damaged, or is of another format.
+            SystemRefusedError: the machine will not let it be opened or written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        try:
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
             mode = "ro" if read_only else "rwc"
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None
-            )
+            address = f"{path.absolute().as_uri()}?mode={mode}"
+            self._connection = sqlite3.connect(address, uri=True, isolation_level=None)
             self._connection.execute("PRAGMA busy_timeout = 5000")
             if not read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
-            found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-            if found > _FORMAT:
-                raise ArtefactError(
-                    f"Journal '{path}' has format {found}; this version reads up to {_FORMAT}.",
-                    hint="Use a newer Zaslon.",
-                )
-            if not read_only:
-                self._connection.executescript(_SCHEMA)
-                self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
-            row = self._connection.execute(
-                "SELECT first_position + count FROM records ORDER BY first_position DESC LIMIT 1"
-            ).fetchone()
+            self._set_up()
+            row = self._one("SELECT first_position + count FROM records ORDER BY first_position DESC LIMIT 1")
+            self._identity = str(self._one("SELECT identity FROM log")[0])
+        self._next_position = int(row[0]) if row else 0
+
+    def _set_up(self) -> None:
+        """Check that the tables are ours, or make them in one transaction."""
+        found = int(self._one("PRAGMA user_version")[0])
+        if found == _FORMAT:
+            return
+        if found:
+            raise ArtefactError(
+                f"Journal '{self._path}' has format {found}; this version reads format {_FORMAT}.",
+                hint="Use the version of Zaslon that wrote it, or name another home.",
+            )
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";"):
+                self._connection.execute(statement)
+            self._connection.execute(
+                "INSERT INTO log SELECT ? WHERE NOT EXISTS (SELECT * FROM log)", (secrets.token_hex(8),)
+            )
+            self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """SQLite's errors as sentences."""
+        try:
+            yield
+        except (sqlite3.OperationalError, OSError) as error:
+            raise SystemRefusedError(
+                f"Journal '{self._path}' cannot be used: {error}.",
+                hint="Look at the free space and the permissions there.",
+            ) from error
         except sqlite3.DatabaseError as error:
             raise ArtefactError(
-                f"Journal '{path}' cannot be opened: {error}.",
+                f"Journal '{self._path}' is damaged or no journal: {error}.",
                 hint="Restore it from a backup, or name another home.",
             ) from error
-        self._next_position = int(row[0]) if row else 0
+
+    @property
+    def identity(self) -> str:
+        """Names this log and no other."""
+        return self._identity
 
     @property
     def next_position(self) -> int:
@@ -90,111 +125,121 @@ class SqliteJournal:
             raise ValueError("the batch does not continue the journal, or lacks outcomes")
         if len(batch) == 0 and cursor is None:
             return
-        try:
-            with self._connection:  # commits, or rolls back if anything raises
-                self._write(batch, outcomes, cursor)
-        except sqlite3.Error as error:
-            raise ArtefactError(
-                f"Journal '{self._path}' cannot be written: {error}.",
-                hint="Make room on the disk, and let one process at a time write to a home.",
-            ) from error
+        with self._explained(), self._connection:  # commits, or rolls back if anything raises
+            self._connection.execute("BEGIN IMMEDIATE")
+            if len(batch):
+                self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", _as_row(batch))
+                self._connection.executemany(
+                    "INSERT INTO outcomes VALUES (?, ?, ?)",
+                    ((o.position, _transaction_id(o), o.to_json()) for o in outcomes),
+                )
+            if cursor is not None:
+                self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
         self._next_position += len(batch)
 
-    def _write(self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        if len(batch):
-            self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", _as_row(batch))
-            self._connection.executemany(
-                "INSERT INTO outcomes VALUES (?, ?, ?)",
-                ((o.position, _transaction_id(o), o.to_json()) for o in outcomes),
-            )
-        if cursor is not None:
-            self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
-
     def read(self, from_position: int, to_position: int | None = None) -> Iterator[RecordBatch]:
-        """The records of [from_position, to_position), in order."""
+        """The records of [from_position, to_position), in order.
+
+        Raises:
+            ArtefactError: a batch is damaged.
+        """
         end = self._next_position if to_position is None else to_position
-        rows = self._connection.execute(
-            "SELECT first_position, count, kinds, arrivals, lengths, content FROM records "
+        rows = self._rows(
+            "SELECT first_position, kinds, arrivals, lengths, content, checksum FROM records "
             "WHERE first_position + count > ? AND first_position < ? ORDER BY first_position",
             (from_position, end),
         )
         for row in rows:
+            if _checksum(row[1:5]) != row[5]:
+                raise ArtefactError(
+                    f"Journal '{self._path}' is damaged: the batch at position {row[0]} was changed.",
+                    hint="Restore it from a backup.",
+                )
             yield _cut(_from_row(row), from_position, end)
 
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome."""
-        row = self._connection.execute(
-            "SELECT outcome FROM outcomes WHERE position = ?", (position,)
-        ).fetchone()
-        return bytes(row[0]) if row else None
+        if not 0 <= position <= _INTEGER_MAX:
+            return None
+        row = self._one("SELECT outcome FROM outcomes WHERE position = ?", (position,))
+        return row[0] if row else None
 
     def find(self, transaction_id: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of every outcome of a transaction, oldest first."""
-        rows = self._connection.execute(
-            "SELECT position, outcome FROM outcomes WHERE transaction_id = ? ORDER BY position",
-            (transaction_id,),
-        )
-        return [(int(position), bytes(outcome)) for position, outcome in rows]
+        if abs(transaction_id) > _INTEGER_MAX:
+            return []
+        query = "SELECT position, outcome FROM outcomes WHERE transaction_id = ? ORDER BY position"
+        return list(self._rows(query, (transaction_id,)))
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""
-        rows = self._connection.execute(
-            "SELECT position, outcome FROM outcomes WHERE position >= ? ORDER BY position",
-            (from_position,),
-        )
-        for position, outcome in rows:
-            yield int(position), bytes(outcome)
+        query = "SELECT position, outcome FROM outcomes WHERE position >= ? ORDER BY position"
+        yield from self._rows(query, (from_position,))
 
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of up to `count` outcomes before a position, newest first."""
-        rows = self._connection.execute(
-            "SELECT position, outcome FROM outcomes WHERE position < ? ORDER BY position DESC LIMIT ?",
-            (_POSITION_MAX if before_position is None else before_position, count),
-        )
-        return [(int(position), bytes(outcome)) for position, outcome in rows]
+        query = "SELECT position, outcome FROM outcomes WHERE position < ? ORDER BY position DESC LIMIT ?"
+        return list(self._rows(query, (_INTEGER_MAX if before_position is None else before_position, count)))
 
     def cursor(self, source: str) -> int:
         """How many records of a source are done."""
-        row = self._connection.execute("SELECT done FROM cursors WHERE source = ?", (source,)).fetchone()
+        row = self._one("SELECT done FROM cursors WHERE source = ?", (source,))
         return int(row[0]) if row else 0
 
     def serve(self, versions: Versions) -> None:
         """Note which versions decide from the next position on."""
         if self.serving(self._next_position) == versions:
             return
-        self._connection.execute(
-            "INSERT OR REPLACE INTO serving VALUES (?, ?, ?, ?)",
-            (self._next_position, versions.model, versions.policy, versions.catalogue),
-        )
+        with self._explained():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO serving VALUES (?, ?, ?, ?)",
+                (self._next_position, versions.model, versions.policy, versions.catalogue),
+            )
 
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position."""
-        row = self._connection.execute(
+        if not 0 <= position <= _INTEGER_MAX:
+            return None
+        row = self._one(
             "SELECT model, policy, catalogue FROM serving WHERE from_position <= ? "
             "ORDER BY from_position DESC LIMIT 1",
             (position,),
-        ).fetchone()
+        )
         return Versions(*row) if row else None
 
     def close(self) -> None:
         """Close the file; the journal cannot be used afterwards."""
         self._connection.close()
 
+    def _rows(self, query: str, values: Sequence[object]) -> Iterator[Any]:
+        with self._explained():
+            yield from self._connection.execute(query, values)
+
+    def _one(self, query: str, values: Sequence[object] = ()) -> Any:
+        """The first row, or None."""
+        return next(self._rows(query, values), None)
+
 
 def _transaction_id(outcome: Outcome) -> int | None:
     return outcome.transaction_id if isinstance(outcome, Decision | LabelAccepted) else None
 
 
-def _as_row(batch: RecordBatch) -> tuple[int, int, bytes, bytes, bytes, bytes]:
-    return (
-        batch.first_position,
-        len(batch),
+def _as_row(batch: RecordBatch) -> tuple[object, ...]:
+    blobs = (
         batch.kinds.astype(np.uint8).tobytes(),
         batch.arrival_time_seconds.astype("<i8").tobytes(),
         batch.lengths.astype("<i8").tobytes(),
         _content(batch),
     )
+    return batch.first_position, len(batch), *blobs, _checksum(blobs)
+
+
+def _checksum(blobs: Sequence[bytes]) -> int:
+    """CRC-32 of a batch's columns."""
+    found = 0
+    for blob in blobs:
+        found = zlib.crc32(blob, found)
+    return found
 
 
 def _content(batch: RecordBatch) -> bytes:
@@ -205,8 +250,8 @@ def _content(batch: RecordBatch) -> bytes:
     return b"".join(batch.raw(i) for i in range(len(batch)))
 
 
-def _from_row(row: tuple[int, int, bytes, bytes, bytes, bytes]) -> RecordBatch:
-    first_position, _, kinds, arrivals, lengths_blob, content = row
+def _from_row(row: tuple[int, bytes, bytes, bytes, bytes, int]) -> RecordBatch:
+    first_position, kinds, arrivals, lengths_blob, content, _ = row
     lengths = np.frombuffer(lengths_blob, "<i8").astype(np.int64)
     return RecordBatch(
         first_position,

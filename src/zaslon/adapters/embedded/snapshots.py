@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.errors import ArtefactError
+
 _NAME = re.compile(r"snapshot-([0-9]{20})\.npz")
 
 
@@ -23,20 +25,21 @@ class FileSnapshots:
     """
 
     def __init__(self, directory: Path, *, keep: int = 3) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._keep = directory, keep
 
     def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
         """Write beside, flush to disk, rename: a crash leaves the older snapshots as they were."""
-        final = self._directory / f"snapshot-{position:020d}.npz"
+        self._directory.mkdir(parents=True, exist_ok=True)
+        final = self._path(position)
         partial = final.with_suffix(".partial")
         with partial.open("wb") as file:
             np.savez(file, **content)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         partial.replace(final)
+        _flush_directory(self._directory)
         for old in self._positions()[1 : -self._keep]:
-            (self._directory / f"snapshot-{old:020d}.npz").unlink()
+            self._path(old).unlink()
 
     def newest(
         self, up_to_position: int | None = None
@@ -46,14 +49,40 @@ class FileSnapshots:
         for position in reversed(self._positions()):
             if up_to_position is not None and position > up_to_position:
                 continue
-            path = self._directory / f"snapshot-{position:020d}.npz"
+            path = self._path(position)
             try:
                 with np.load(path, allow_pickle=False) as archive:
                     return position, {name: archive[name] for name in archive.files}, complaints
             except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-                complaints.append(f"Snapshot '{path.name}' is damaged and was passed over: {error}.")
+                complaints.append(f"Snapshot '{path}' is damaged and was passed over: {error}.")
+        if complaints:
+            raise ArtefactError(
+                f"No snapshot in '{self._directory}' can be read. {complaints[-1]}",
+                hint="Restore the directory from a backup; without its beginning a log cannot be followed.",
+            )
         return None
 
+    def forget_after(self, position: int) -> int:
+        """Remove the states after a position (see the port)."""
+        beyond = [found for found in self._positions() if found > position]
+        for found in beyond:
+            self._path(found).unlink()
+        return len(beyond)
+
+    def _path(self, position: int) -> Path:
+        return self._directory / f"snapshot-{position:020d}.npz"
+
     def _positions(self) -> list[int]:
+        if not self._directory.is_dir():
+            return []
         found = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
         return sorted(int(match[1]) for match in found if match)
+
+
+def _flush_directory(directory: Path) -> None:
+    """A new name is on disk only when its directory is."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,33 @@
+"""One process at a time in a home: a lock on a file, which the system lets go when a process ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zaslon.domain.errors import BusyError
+
+
+@contextmanager
+def alone_in(lock: Path) -> Iterator[None]:
+    """Keep other processes out while the block runs. A killed process leaves no lock.
+
+    Raises:
+        BusyError: another process is inside.
+    """
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise BusyError(
+                f"'{lock.parent}' is in use by process {file.read(20).strip() or 'unknown'}.",
+                hint="Wait until it is done, or name another home with --home.",
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,39 @@
+"""Clean: raw files into Parquet by day, the rest into quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zaslon.flows.context import Context
+from zaslon.intake import CleanReport, clean_files
+from zaslon.intake.files import QUARANTINE
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of the rows, and where they are."""
+
+    report: CleanReport
+    out: Path
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values, by the names of every command."""
+        return {
+            **self.report.to_json_dict(),
+            "seconds": {"clean": self.report.seconds},
+            "paths": {"clean": str(self.out), "quarantine": str(self.out / QUARANTINE)},
+        }
+
+
+def clean(context: Context, sources: Sequence[str], out: Path) -> Cleaned:
+    """Clean the sources into `out`, which appears or is replaced as a whole."""
+    context.progress.start("clean", None)
+    options = context.options
+    report = clean_files(
+        sources, out, context.catalogue, key=context.key, chunk_bytes=options.chunk_bytes,
+        repeat_filter_bytes=options.repeat_filter_bytes, progress=context.progress.advance,
+    )  # fmt: skip
+    return Cleaned(report, out)
