@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import typer
 
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.rejections import Reason
-from zaslon.entrypoints.cli import app
+from zaslon.entrypoints.cli import NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, app
+from zaslon.entrypoints.console import INTERRUPTED, READER_GONE
 from zaslon.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,9 +155,28 @@ def test_every_command_that_a_document_shows_exists() -> None:
     assert shown - set(_commands()) == set()
 
 
+def test_every_command_and_every_option_of_it_is_described() -> None:
+    page = _read("docs/reference/commands.md")
+    common, *sections = re.split(r"^## ", page, flags=re.MULTILINE)
+    told = {s.split()[1].rstrip("`"): common + s for s in sections if s.startswith("`zaslon ")}
+    assert list(told) == _commands()
+    commands = cast(Any, typer.main.get_command(app)).commands
+    missing = [
+        (name, option)
+        for name, command in commands.items()
+        for parameter in command.params
+        if parameter.param_type_name == "option"
+        for option in (*parameter.opts, *parameter.secondary_opts)
+        if f"`{option}`" not in told[name]
+    ]
+    assert missing == []
+
+
 def test_every_exit_code_is_explained() -> None:
-    explained = [int(code) for code in re.findall(r"^\| (\d) \|", _read("docs/start.md"), re.MULTILINE)]
+    page = _read("docs/reference/commands.md")
+    explained = [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)]
     kinds: list[type[ZaslonError]] = [ZaslonError, *ZaslonError.__subclasses__()]
     raised = {kind.exit_code for kind in kinds}
-    assert raised <= set(explained)
+    raised |= {0, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, INTERRUPTED, READER_GONE}
+    assert raised == set(explained)
     assert explained == sorted(set(explained))
