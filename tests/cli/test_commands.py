@@ -1,0 +1,176 @@
+"""Every command through the front door, with the names that the reference promises."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+import pytest
+import typer
+from tests.cli.conftest import Answer, SmallRun, Zaslon
+
+from zaslon.entrypoints.cli import app
+
+MEASURES = {
+    "roc_auc",
+    "pr_auc",
+    "recall",
+    "precision",
+    "false_positive_rate",
+    "reviews_per_day",
+    "thresholds",
+}
+COUNTS = {"decisions", "actions", "rules_fired", "labels", "records_rejected", "decisions_per_second"}
+ROWS = {"rows_in", "rows_clean", "rows_rejected"}
+
+
+def assert_every_row_has_one_outcome(values: dict[str, Any]) -> None:
+    assert values["rows_in"] == values["rows_clean"] + sum(values["rows_rejected"].values())
+    assert values["rows_rejected"], "the simulated file has defects"
+
+
+def test_run_says_what_every_stage_did(small_run: SmallRun) -> None:
+    said = small_run.answer
+    assert said.keys() >= MEASURES | COUNTS | ROWS | {"label_delay", "scorecard", "seconds", "paths", "model"}
+    assert_every_row_has_one_outcome(said)
+    assert said["decisions"] == sum(said["actions"].values()) > 0
+    assert said["seconds"].keys() == {"clean", "features", "train", "decide", "label_delays", "report"}
+    assert all(Path(path.split(" (run")[0]).exists() for path in said["paths"].values())
+
+
+def test_the_recall_falls_as_confirmation_takes_longer(small_run: SmallRun) -> None:
+    by_delay = small_run.answer["label_delay"]
+    assert list(by_delay) == ["0 hours", "6 hours", "1 day", "3 days", "7 days"]
+    assert by_delay["0 hours"]["recall"] > by_delay["7 days"]["recall"]
+    assert by_delay["0 hours"]["pr_auc"] > by_delay["3 days"]["pr_auc"] > by_delay["7 days"]["pr_auc"]
+
+
+def test_run_by_its_front_door_prints_one_object_and_its_bars_elsewhere(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    again = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json")
+    assert again.code == 0, again
+    assert again.json.keys() >= MEASURES | COUNTS | ROWS
+    assert again.json["label_delay"] == {}
+    assert again.json["rows_rejected"] == small_run.answer["rows_rejected"]
+    assert (home / "log-1" / "journal.db").exists(), "the decisions of the earlier run are put aside"
+    earlier = zaslon("replay", 5, "--home", home, "--log", "log-1", "--json")
+    assert earlier.json["identical"]
+
+
+def test_clean_and_features_and_train_and_evaluate_build_on_each_other(
+    zaslon: Zaslon, small_run: SmallRun, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    cleaned = zaslon("clean", small_run.raw, "--home", home, "--json").json
+    assert {k: cleaned[k] for k in ROWS} == {k: small_run.answer[k] for k in ROWS}
+    assert len(pl.read_parquet(cleaned["paths"]["quarantine"])) == sum(cleaned["rows_rejected"].values())
+    assert cleaned["seconds"]["clean"] > 0
+
+    features = zaslon("features", "--home", home, "--json").json
+    assert features["rows_clean"] == cleaned["rows_clean"]
+    assert features["days"] == cleaned["days"]
+    frame = pl.read_parquet(f"{features['paths']['features']}/*/*.parquet")
+    assert frame.shape == (cleaned["rows_clean"], 3 + len(features["features"]))
+    assert zaslon("features", "--home", home, "--json").code == 0, "again, in place of the first"
+
+    trained = zaslon("train", "--home", home, "--json").json
+    assert trained.keys() >= MEASURES | {"limits", "model", "policy", "seconds", "paths"}
+    evaluated = zaslon("evaluate", "--home", home, "--json").json
+    assert evaluated.keys() >= MEASURES
+    same = (*MEASURES, "model", "policy", "intervals")
+    assert {k: evaluated[k] for k in same} == {k: trained[k] for k in same}
+
+
+def test_score_and_label_count_what_they_did(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert scored.keys() >= ROWS | COUNTS | {"records_already_done", "next_position", "seconds", "paths"}
+    assert_every_row_has_one_outcome(scored)
+    assert scored["decisions"] == scored["rows_clean"]
+    labels = home / "labels.csv"
+    labels.write_text("transaction_id,is_fraud\n1,1\nx,1\n")
+    labelled = zaslon("label", labels, "--home", home, "--json").json
+    assert labelled["labels"] + sum(labelled["records_rejected"].values()) == 2
+    assert labelled["records_rejected"] == {"unreadable_label": 1}
+
+
+def test_simulate_writes_the_same_bytes_for_the_same_seed(zaslon: Zaslon, tmp_path: Path) -> None:
+    options = ["--days", 2, "--customers", 50, "--terminals", 10, "--json"]
+    first = zaslon("simulate", tmp_path / "a.txt", *options).json
+    second = zaslon("simulate", tmp_path / "b.txt", *options).json
+    assert first["rows"] == second["rows"] > 0
+    assert (tmp_path / "a.txt").read_bytes() == (tmp_path / "b.txt").read_bytes()
+
+
+def test_demo_prints_the_names_that_are_promised(zaslon: Zaslon, tmp_path: Path) -> None:
+    said = zaslon("demo", "--home", tmp_path, "--customers", 150, "--days", 40, "--json")
+    assert said.code == 0, said
+    assert said.json.keys() >= ROWS | {
+        "roc_auc", "pr_auc", "recall", "false_positive_rate", "decisions", "decisions_per_second",
+        "seconds", "paths", "simulation",
+    }  # fmt: skip
+    assert said.json["seconds"]["simulate"] > 0
+    people = json.loads((tmp_path / "demo" / "reports" / "scorecard.json").read_text())
+    assert people == said.json["scorecard"]
+
+
+def test_doctor_finds_everything_in_order(zaslon: Zaslon, home: Path) -> None:
+    said = zaslon("doctor", "--home", home, "--json")
+    assert said.code == 0
+    assert said.json["healthy"]
+    assert all(check["is_ok"] for check in said.json["checks"])
+
+
+def test_people_get_tables_and_no_json(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    for command in (["score", small_run.tomorrow], ["evaluate"], ["replay", 3], ["doctor"]):
+        said = zaslon(*command, "--home", home)
+        assert said.code == 0, said
+        assert "Traceback" not in said.err
+        assert not said.out.startswith("{") or command[0] == "replay"
+
+
+def commands() -> dict[str, Any]:
+    return dict(cast(Any, typer.main.get_command(app)).commands)
+
+
+def example_of(command: Any) -> list[str]:
+    found = re.search(r"Example: \[bold\]zaslon (.+?)\[/\]", command.help)
+    assert found, command.name
+    return shlex.split(found[1])
+
+
+@pytest.mark.parametrize("name", commands())
+def test_the_help_has_an_example_and_names_every_option(zaslon: Zaslon, name: str) -> None:
+    said = zaslon(name, "--help")
+    assert said.code == 0
+    assert f"zaslon {name}" in said.out
+    assert example_of(commands()[name])[0] == name
+    assert "--json" in said.out
+
+
+def test_the_examples_of_the_help_run_as_they_stand(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but those that train: `run` and `demo` are run elsewhere with less data."""
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setenv("ZASLON_HOME", str(home))
+    for file in ("2019-08-22.txt", "tomorrow.txt"):
+        Path(file).write_bytes(small_run.tomorrow.read_bytes())
+    decided = zaslon("replay", 3, "--json").json["recorded"]
+    number = decided["transaction_id"]
+    Path("confirmed.csv").write_text(f"transaction_id,is_fraud\n{number},1\n")
+    ran = []
+    for name, command in commands().items():
+        example = example_of(command)
+        if name in ("demo", "run", "train"):
+            continue
+        if name == "replay":
+            example = [word.replace("tx:123456", f"tx:{number}") for word in example]
+        answer: Answer = zaslon(*example)
+        assert answer.code == 0, (name, answer)
+        ran.append(name)
+    assert len(ran) == len(commands()) - 3
