@@ -47,7 +47,7 @@ class TrainSettings(BaseModel):
     leaves: int = Field(15, ge=2, le=1024, description="leaves of a tree")
     depth_max: int = Field(-1, ge=-1, le=64, description="depth of a tree, -1 for any")
     leaf_rows_min: int = Field(100, ge=1, description="rows in a leaf")
-    l2: float = Field(1.0, ge=0, description="pull of the leaves towards zero")
+    l2: float = Field(10.0, ge=0, description="pull of the leaves towards zero")
     feature_share: float = Field(0.5, gt=0, le=1, description="share of features tried by a tree")
     bins: Bins = 4095
     fine_bins: Mapping[str, Bins] = Field({"amount": 16_383}, description="bins by feature")
