@@ -51,7 +51,7 @@ class _Strict(BaseModel):
 class RecordLayout(_Strict):
     """How a text record is laid out: `columns` names the fields of a line without header."""
 
-    separator: str = Field(default=",", min_length=1, max_length=1)
+    separator: str = Field(default=",", pattern=r"^[,;|\t~^!&]$")  # nothing that values are written with
     columns: tuple[str, ...] = ()
     max_record_bytes: int = Field(default=4096, ge=16, le=1_048_576)
     clock_skew: Duration = "1d"
@@ -66,8 +66,8 @@ class SourceField(_Strict):
     entity: Name | None = None
     type: Literal["integer", "text"] = "integer"
     required: bool = True
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: float | None = Field(default=None, allow_inf_nan=False)
+    maximum: float | None = Field(default=None, allow_inf_nan=False)
     unknown: tuple[str, ...] = ()
     usual_maximum: int | None = None
     format: Literal["datetime", "epoch_seconds"] = "datetime"
@@ -77,6 +77,8 @@ class SourceField(_Strict):
     def _consistent(self) -> SourceField:
         if (self.role == "entity") != (self.entity is not None):
             raise ValueError(f"field '{self.name}': an entity is named if and only if role = 'entity'")
+        if self.type == "text" and self.role != "entity":
+            raise ValueError(f"field '{self.name}': only the key of an entity can have type = 'text'")
         for day in self.counts_from:
             parse_day(day)
         return self

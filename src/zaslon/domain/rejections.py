@@ -13,18 +13,18 @@ class Reason(IntEnum):
     """Reasons by precedence: a lower number is checked first; 0 means accepted."""
 
     ACCEPTED = 0
-    EMPTY = 1  # a line or message without content
-    TOO_LONG = 2  # longer than the catalogue's `max_record_bytes`
+    TOO_LONG = 1  # longer than the catalogue's `max_record_bytes`
+    EMPTY = 2  # a line or message without content
     NOT_TEXT = 3  # bytes that are not UTF-8, or control bytes inside
     NOT_JSON = 4  # a JSON record that does not parse, or is no object
-    WRONG_FIELD_COUNT = 5  # more or fewer fields than the catalogue's columns
+    WRONG_FIELD_COUNT = 5  # more or fewer fields than the catalogue's columns, or one twice
     MISSING_FIELD = 6  # an empty or absent value of a required field
     NOT_AN_INTEGER = 7  # not plain ASCII digits with an optional sign
     NOT_A_NUMBER = 8  # not a plain ASCII decimal
     NOT_A_TIME = 9  # not in the field's time format
     TOO_PRECISE = 10  # an amount with more digits than the currency has
     OUT_OF_RANGE = 11  # beyond the field's minimum or maximum, or beyond 64 bits
-    UNKNOWN_ENTITY = 12  # a sentinel such as customer -999999 or terminal `Err`
+    UNKNOWN_ENTITY = 12  # a sentinel such as customer -999999, or a pseudonym that is not ours
     HOUR_24 = 13  # `24:00:00`: which day it belongs to would be a guess
     IMPOSSIBLE_TIME = 14  # 30 February, 25:61:00, outside 1970 … 2106
     AFTER_ARRIVAL = 15  # event time lies further after its arrival than clocks differ

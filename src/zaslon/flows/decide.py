@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import Kind, Labels, RecordBatch, Transactions
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Rejection
 from zaslon.domain.time import SECONDS_PER_DAY
@@ -144,17 +143,17 @@ def records_of_days(
             count = int(part.sum())
             rows = slice(begin - before, begin - before + len(part) - count)
             yield _records(
-                context.catalogue, transactions.take(rows),
+                context, transactions.take(rows),
                 labels.take(slice(before, before + count)), part, position,
             )  # fmt: skip
             position += len(part)
 
 
 def _records(
-    catalogue: Catalogue, transactions: Transactions, labels: Labels,
+    context: Context, transactions: Transactions, labels: Labels,
     is_label: np.ndarray[Any, np.dtype[np.bool_]], position: int,
 ) -> RecordBatch:  # fmt: skip
-    records, kind = transaction_records(transactions, catalogue)
+    records, kind = transaction_records(transactions, context.catalogue, context.key)
     of_transactions = iter(records)
     of_labels = iter(label_records(labels))
     arrivals = np.empty(len(is_label), np.int64)

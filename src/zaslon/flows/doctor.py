@@ -98,7 +98,7 @@ def _one_transaction(catalogue: Catalogue) -> str:
     if not len(cleaned.transactions):
         raise ZaslonError(f"the example record was rejected: {cleaned.rejected.detail[0]}")
     folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
-    records, kind = transaction_records(cleaned.transactions, catalogue)
+    records, kind = transaction_records(cleaned.transactions, catalogue, b"doctor")
     again = RecordBatch.of(records, [kind], [1_600_000_000])
     same = np.array_equal(
         clean_batch(again, catalogue, b"doctor").transactions.fingerprint, cleaned.transactions.fingerprint

@@ -21,39 +21,53 @@ def detail_of(reason: Reason, field: SourceField | None, value: bytes, catalogue
     """One sentence about one rejected record."""
     if field is None:
         return _of_record(reason, catalogue)
-    return f"Field '{field.name}' {_problem(reason, field, value, catalogue)}"
+    if reason == Reason.MISSING_FIELD:
+        return f"Field '{field.name}' is missing; expected a value."
+    return f"Field '{field.name}' is {shown(value)}{_problem(reason, field, value, catalogue)}"
 
 
 def _of_record(reason: Reason, catalogue: Catalogue) -> str:
-    columns = len(catalogue.record.columns)
+    record = catalogue.record
     return {
+        Reason.TOO_LONG: f"The record is longer than {record.max_record_bytes} bytes (max_record_bytes).",
         Reason.EMPTY: "The record is empty; expected a transaction.",
-        Reason.TOO_LONG: "The record is longer than "
-        f"{catalogue.record.max_record_bytes} bytes (max_record_bytes).",
         Reason.NOT_TEXT: "The record is not text: it has control bytes or is not UTF-8.",
         Reason.NOT_JSON: "The record is not a JSON object.",
-        Reason.WRONG_FIELD_COUNT: f"The record does not have {columns} fields separated by "
-        f"'{catalogue.record.separator}'.",
+        Reason.WRONG_FIELD_COUNT: f"The record does not have {len(record.columns)} fields separated by "
+        f"'{record.separator}', or it names a field twice.",
     }.get(reason, f"The record was rejected: {reason.code}.")
 
 
 def _problem(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> str:
-    got = shown(value)
+    """What follows the value in the sentence."""
     if reason == Reason.OUT_OF_RANGE:
-        return f"is {got}; expected {_range(field)}."
-    return {
-        Reason.MISSING_FIELD: "is missing; expected a value.",
-        Reason.NOT_AN_INTEGER: f"is {got}; expected a whole number in plain digits.",
-        Reason.NOT_A_NUMBER: f"is {got}; expected a plain decimal such as 12.34.",
-        Reason.NOT_A_TIME: f"is {got}; expected YYYY-MM-DD HH:MM:SS.",
-        Reason.TOO_PRECISE: f"is {got}; expected at most {catalogue.minor_digits} digits behind "
-        f"the point ({catalogue.currency}).",
-        Reason.UNKNOWN_ENTITY: f"is {got}, which stands for an unknown {field.entity or field.name}.",
-        Reason.HOUR_24: f"is {got}; expected an hour from 00 to 23: 24:00:00 could mean either day.",
-        Reason.IMPOSSIBLE_TIME: f"is {got}; expected a time that exists, from 1970 to 2106.",
-        Reason.AFTER_ARRIVAL: f"is {got}, more than {catalogue.record.clock_skew} after the record "
-        "arrived; expected a time that has passed.",
-    }.get(reason, f"is {got}: {reason.code}.")
+        return f"; expected {_range(field)}."
+    if reason == Reason.UNKNOWN_ENTITY:
+        return _unknown(field, value)
+    if reason == Reason.NOT_A_TIME and field.format == "epoch_seconds":
+        return "; expected whole seconds since 1970."
+    if reason == Reason.TOO_PRECISE:
+        return f"; expected at most {catalogue.minor_digits} digits behind the point ({catalogue.currency})."
+    if reason == Reason.AFTER_ARRIVAL:
+        skew = catalogue.record.clock_skew
+        return f", more than {skew} after the record arrived; expected a time that has passed."
+    return _EXPECTED.get(reason, f": {reason.code}.")
+
+
+_EXPECTED = {
+    Reason.NOT_AN_INTEGER: "; expected a whole number in plain digits.",
+    Reason.NOT_A_NUMBER: "; expected a plain decimal such as 12.34.",
+    Reason.NOT_A_TIME: "; expected YYYY-MM-DD HH:MM:SS, in UTC.",
+    Reason.HOUR_24: "; expected an hour from 00 to 23: 24:00:00 could mean either day.",
+    Reason.IMPOSSIBLE_TIME: "; expected a time that exists, from 1970 to 2106.",
+}
+
+
+def _unknown(field: SourceField, value: bytes) -> str:
+    entity = field.entity or field.name
+    if value.decode("utf-8", "replace") in field.unknown:
+        return f", which stands for an unknown {entity}."
+    return f"; expected a {entity}, or a pseudonym that was made with this key."
 
 
 def _range(field: SourceField) -> str:

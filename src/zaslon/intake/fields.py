@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,14 +14,19 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import CatalogueError
 from zaslon.domain.rejections import Reason
-from zaslon.intake.text import split_lines
+from zaslon.intake.text import LOOK_AT_UTF8, LOOK_AT_UTF8_MISCOUNTED, split_lines
 
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
-# A float that is this close to an amount (relative, from 1 on) is that amount: see docs/reference.
-BINARY_NOISE = 1e-9
-_LOOK_AT_UTF8 = 255  # `split_lines` asks for a look where it saw a byte beyond ASCII
+# A float this close to an amount is that amount (relative, from 1 on): some hundred roundings, and
+# still less than a tenth of a minor unit at a milliard.
+BINARY_NOISE = 1e-13
+# From here on a float stands for several integers.
+EXACT_INTEGER_LIMIT = 2.0**53
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # JSON may break lines
+_WHOLE_ROLES = ("transaction_id", "entity", "elapsed_seconds", "is_fraud", "scenario")
 
 
 @dataclass
@@ -28,7 +34,7 @@ class Fields:
     """Text of n records by field of the catalogue.
 
     Attributes:
-        buffer: the bytes.
+        buffer: the bytes; a quote inside a value is doubled.
         start, length: int64[fields, n]; a length of -1 is an absent field.
         reason: uint8[n], why a record has no fields, 0 where it has.
     """
@@ -39,9 +45,9 @@ class Fields:
     reason: UInt8
 
     def text(self, field: int, record: int) -> bytes:
-        """One field's bytes; empty where absent."""
+        """One field's value; empty where absent."""
         start, length = int(self.start[field, record]), int(self.length[field, record])
-        return self.buffer[start : start + max(length, 0)].tobytes()
+        return self.buffer[start : start + max(length, 0)].tobytes().replace(b'""', b'"')
 
 
 @lru_cache(maxsize=64)
@@ -62,71 +68,82 @@ def fields_of_lines(
     columns: tuple[str, ...] | None = None, separator: str | None = None,
 ) -> Fields:  # fmt: skip
     """Split text lines; `columns` and `separator` are the catalogue's if not given."""
-    order = line_columns(catalogue, columns or catalogue.record.columns)
-    n = len(starts)
-    start, length = np.zeros((n, len(order)), np.int64), np.full((n, len(order)), -1, np.int64)
-    reason = np.zeros(n, np.uint8)
+    order = np.array(line_columns(catalogue, columns or catalogue.record.columns), np.int64)
+    shape = (len(catalogue.fields), len(starts))
+    start, length = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+    reason = np.zeros(len(starts), np.uint8)
     split_lines(
         buffer, starts, lengths, ord(separator or catalogue.record.separator),
-        catalogue.record.max_record_bytes, start, length, reason,
+        catalogue.record.max_record_bytes, order, start, length, reason,
     )  # fmt: skip
-    for i in np.flatnonzero(reason == _LOOK_AT_UTF8).tolist():
-        reason[i] = _utf8_reason(buffer[int(starts[i]) : int(starts[i] + lengths[i])].tobytes(), length[i])
-    by_field = np.full((len(catalogue.fields), n), -1, np.int64)
-    starts_by_field = np.zeros((len(catalogue.fields), n), np.int64)
-    for column, field in enumerate(order):
-        if field >= 0:
-            starts_by_field[field], by_field[field] = start[:, column], length[:, column]
-    by_field[:, reason != 0] = -1
-    return Fields(buffer, starts_by_field, by_field, reason)
+    for i in np.flatnonzero(reason >= LOOK_AT_UTF8_MISCOUNTED).tolist():
+        line = buffer[int(starts[i]) : int(starts[i] + lengths[i])].tobytes().removesuffix(b"\n")
+        if not _is_text(line.removesuffix(b"\r")):
+            reason[i] = Reason.NOT_TEXT
+        else:
+            reason[i] = 0 if reason[i] == LOOK_AT_UTF8 else Reason.WRONG_FIELD_COUNT
+    length[:, reason != 0] = -1
+    return Fields(buffer, start, length, reason)
 
 
-def _utf8_reason(line: bytes, lengths: Int64) -> int:
+def _is_text(line: bytes) -> bool:
     try:
-        text = line.decode("utf-8")
+        return _CONTROL.search(line.decode("utf-8")) is None
     except UnicodeDecodeError:
-        return Reason.NOT_TEXT
-    if any(ord(c) in range(127, 160) for c in text):
-        return Reason.NOT_TEXT
-    return Reason.WRONG_FIELD_COUNT if (lengths < 0).any() else 0
+        return False
 
 
 def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
     """Parse JSON objects one by one and write their values as text into one buffer."""
-    count, n = len(catalogue.fields), len(records)
+    shape = (len(catalogue.fields), len(records))
     places = {f.name: i for i, f in enumerate(catalogue.fields)}
-    start, length = np.zeros((count, n), np.int64), np.full((count, n), -1, np.int64)
-    reason = np.zeros(n, np.uint8)
+    start, length = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+    reason = np.zeros(len(records), np.uint8)
+    fields: dict[str, SourceField | None] = {}  # by key as it is spelt: few spellings, many records
     pieces: list[bytes] = []
     at = 0
     for i, record in enumerate(records):
         content, reason[i] = _object(record, catalogue.record.max_record_bytes)
         for key, value in content.items():
-            field = catalogue.find_field(key)
-            text = None if field is None else _value_text(value, field, catalogue)
+            if key not in fields:
+                found = catalogue.find_field(key)
+                fields[key] = None if found is None or found.role == "ignored" else found
+            field = fields[key]
+            text = None if field is None else _as_text(value, field, catalogue)
             if field is None or text is None:
                 continue
             place = places[field.name]
-            start[place, i], length[place, i] = at, len(text)
-            pieces.append(text)
-            at += len(text)
+            if length[place, i] >= 0:
+                reason[i] = Reason.WRONG_FIELD_COUNT  # two spellings of one field: which one counts?
+            if _CONTROL.search(text):
+                reason[i] = Reason.NOT_TEXT
+                break
+            piece = text.encode()
+            start[place, i], length[place, i] = at, len(piece)
+            pieces.append(piece)
+            at += len(piece)
+    length[:, reason != 0] = -1
     return Fields(np.frombuffer(b"".join(pieces), np.uint8), start, length, reason)
 
 
 def _object(record: bytes, most_bytes: int) -> tuple[dict[str, Any], int]:
     if len(record) > most_bytes:
         return {}, Reason.TOO_LONG
-    if not record.strip():
+    if not record.strip(b" \t\r\n"):
         return {}, Reason.EMPTY
     try:
         content = orjson.loads(record)
     except orjson.JSONDecodeError:
-        try:
-            record.decode("utf-8")
-        except UnicodeDecodeError:
-            return {}, Reason.NOT_TEXT
-        return {}, Reason.NOT_JSON
+        return {}, Reason.NOT_JSON if _is_json_text(record) else Reason.NOT_TEXT
     return (content, 0) if isinstance(content, dict) else ({}, Reason.NOT_JSON)
+
+
+def _is_json_text(record: bytes) -> bool:
+    try:
+        record.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL_BYTES.search(record) is None
 
 
 def _without_noise(value: float, digits: int) -> float:
@@ -135,24 +152,29 @@ def _without_noise(value: float, digits: int) -> float:
     return exact if abs(value - exact) <= BINARY_NOISE * max(1.0, abs(value)) else value
 
 
-def _value_text(value: Any, field: SourceField, catalogue: Catalogue) -> bytes | None:
-    if field.role == "amount" and isinstance(value, float):
-        value = _without_noise(value, catalogue.minor_digits)
-    return _as_text(value)
-
-
-def _as_text(value: Any) -> bytes | None:
-    """A JSON value as the text that a line would hold; None for null."""
+def _as_text(value: Any, field: SourceField, catalogue: Catalogue) -> str | None:
+    """A JSON value as a line would hold it; None for null."""
+    if isinstance(value, str):
+        return value.strip(" \t").replace('"', '""')
+    if isinstance(value, float):
+        return _float_text(value, field, catalogue.minor_digits)
+    if isinstance(value, bool):
+        return str(int(value)) if field.role == "is_fraud" else str(value).lower()
+    if isinstance(value, int):
+        return str(value)
     if value is None:
         return None
-    if isinstance(value, str):
-        return value.strip(" \t").encode("utf-8", "surrogatepass")
-    if isinstance(value, bool):
-        return b"true" if value else b"false"
-    if isinstance(value, float):
-        # Without an exponent, as a person would write it: 1e-7 has too many digits, not no form.
-        return np.format_float_positional(value, trim="-").encode()
-    return orjson.dumps(value)
+    # A list or an object: never a number, and no text either (a control byte, so NOT_TEXT).
+    return "\0" if field.type == "text" else ("[…]" if isinstance(value, list) else "{…}")
+
+
+def _float_text(value: float, field: SourceField, minor_digits: int) -> str:
+    if field.role == "amount":
+        value = _without_noise(value, minor_digits)
+    is_exact = abs(value) < EXACT_INTEGER_LIMIT or abs(value) >= 2.0**63  # those are out of range
+    trim = "0" if field.role in _WHOLE_ROLES and not is_exact else "-"
+    # Without an exponent, as a person would write it: 1e-7 has too many digits, not no form.
+    return np.format_float_positional(value, trim=trim)  # type: ignore[arg-type]
 
 
 def concatenated(parts: list[Fields]) -> Fields:

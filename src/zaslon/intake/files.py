@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,19 +24,24 @@ import polars as pl
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Rejected, Transactions
-from zaslon.domain.rejections import Reason, reason_text
+from zaslon.domain.rejections import Reason
 from zaslon.domain.time import parse_day
 from zaslon.intake.clean import clean_fields
+from zaslon.intake.opening import local_path
 from zaslon.intake.repeats import RepeatFilter
+from zaslon.intake.replacing import replacing
 from zaslon.intake.sources import Chunk, read_source
 from zaslon.intake.staging import Staging, frame_of, transactions_of
 
-REPORT, QUARANTINE = "_report.json", "_quarantine.parquet"
+REPORT, QUARANTINE, STAGING = "_report.json", "_quarantine.parquet", ".staging"
 _QUARANTINE_SCHEMA = {
     "source": pl.String, "record": pl.Int64, "offset": pl.Int64, "reason": pl.String,
     "field": pl.String, "detail": pl.String, "raw": pl.Binary,
 }  # fmt: skip
-_QUARANTINE_ROWS_HELD = 200_000
+# Rejected rows held in memory before they go to disk, and in a row group of the quarantine.
+_QUARANTINE_ROWS_HELD = 100_000
+_QUARANTINE_BYTES_HELD = 64 << 20
+_CODES = {int(reason): reason.code for reason in Reason}
 _REPEAT_DETAIL = {
     Reason.DUPLICATE: "The transaction stands earlier in the input with the same content.",
     Reason.CONFLICTING_DUPLICATE: "The id stands earlier in the input with other content.",
@@ -73,17 +79,18 @@ def clean_files(
 ) -> CleanReport:
     """Clean all sources into `out`, which appears or is replaced as a whole.
 
+    Memory depends on `chunk_bytes`, `repeat_filter_bytes` and the largest single day, not on how
+    many days there are.
+
     Raises:
-        InputError: a source is not what it should be, or `out` holds something else.
+        InputError: a source is not what it should be, `out` holds something else or cannot be
+            written, or another run is writing it.
     """
     if not sources:
         raise InputError("There is nothing to clean.", hint="Name at least one file.")
-    _refuse_foreign(out)
+    _refuse_foreign(out, sources)
     begin = time.perf_counter()
-    building = out.with_name(f".{out.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
+    with replacing(out) as building:
         cleaning = _Cleaning(building, catalogue, key, repeat_filter_bytes)
         for source in sources:
             for chunk in read_source(source, catalogue, chunk_bytes):
@@ -94,20 +101,28 @@ def clean_files(
         (building / REPORT).write_bytes(
             orjson.dumps(report.to_json_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         )
-        shutil.rmtree(out, ignore_errors=True)
-        building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     report.seconds = round(time.perf_counter() - begin, 3)
     return report
 
 
-def _refuse_foreign(out: Path) -> None:
+def _refuse_foreign(out: Path, sources: Sequence[str]) -> None:
     if out.exists() and not (out.is_dir() and ((out / REPORT).exists() or not any(out.iterdir()))):
         raise InputError(
             f"'{out}' exists and is no output of `zaslon clean`; it is not overwritten.",
             hint="Name another directory with --out.",
         )
+    if out.resolve() == Path.cwd():
+        raise InputError(
+            f"'{out}' is the working directory, which cannot be replaced as a whole.",
+            hint="Name a directory in it with --out.",
+        )
+    for source in sources:
+        path = local_path(source)
+        if path is not None and out.resolve() in path.resolve().parents:
+            raise InputError(
+                f"'{source}' lies in '{out}', which would be replaced.",
+                hint="Name another directory with --out.",
+            )
 
 
 class _Cleaning:
@@ -116,7 +131,7 @@ class _Cleaning:
     def __init__(self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int) -> None:
         self._building, self._catalogue, self._key = building, catalogue, key
         self._filter = RepeatFilter(repeat_filter_bytes)
-        self._staging = Staging(building / ".staging")
+        self._staging = Staging(building / STAGING)
         self._quarantine: list[pl.DataFrame] = []
         self._quarantine_parts: list[Path] = []
         self._flags = np.zeros(len(catalogue.flag_names), np.int64)
@@ -150,34 +165,35 @@ class _Cleaning:
     def _reject(self, chunk: Chunk, rejected: Rejected) -> None:
         if not len(rejected):
             return
-        codes = [Reason(r).code for r in rejected.reason.tolist()]
-        frame = pl.DataFrame(
+        rows = rejected.index
+        self._hold(
+            [_CODES[r] for r in rejected.reason.tolist()],
             {
-                "source": [chunk.source] * len(rejected),
-                "record": chunk.first_record + rejected.index,
-                "offset": _offsets(chunk, rejected.index),
-                "reason": codes,
+                "source": [chunk.source] * len(rows),
+                "record": chunk.first_record + rows,
+                "offset": _offsets(chunk, rows),
                 "field": rejected.field,
                 "detail": rejected.detail,
-                "raw": [chunk.raw(i) for i in rejected.index.tolist()],
+                "raw": [chunk.raw(i) for i in rows.tolist()],
             },
-            schema=_QUARANTINE_SCHEMA,
         )
-        for reason, name in zip(rejected.reason.tolist(), rejected.field, strict=True):
-            self._count(reason_text(reason, name))
-        self._hold(frame)
 
-    def _count(self, reason: str) -> None:
-        self._reasons[reason] = self._reasons.get(reason, 0) + 1
-
-    def _hold(self, frame: pl.DataFrame) -> None:
-        """Rejected rows go to disk when many are held."""
-        self._quarantine.append(frame)
-        if sum(len(f) for f in self._quarantine) >= _QUARANTINE_ROWS_HELD:
+    def _hold(self, codes: list[str], columns: dict[str, Any]) -> None:
+        """Count rejected rows and keep them; many of them go to disk."""
+        for (code, name), count in Counter(zip(codes, columns["field"], strict=True)).items():
+            reason = f"{code}:{name}" if name else code
+            self._reasons[reason] = self._reasons.get(reason, 0) + count
+        most = self._catalogue.record.max_record_bytes
+        frame = pl.DataFrame({**columns, "reason": codes}, schema_overrides=_QUARANTINE_SCHEMA)
+        too_long = pl.col("reason") == Reason.TOO_LONG.code
+        raw = pl.when(too_long).then(pl.col("raw").bin.head(most)).otherwise("raw").alias("raw")
+        self._quarantine.append(frame.with_columns(raw).select(*_QUARANTINE_SCHEMA))
+        held = sum(len(f) for f in self._quarantine), sum(f.estimated_size() for f in self._quarantine)
+        if held[0] >= _QUARANTINE_ROWS_HELD or held[1] >= _QUARANTINE_BYTES_HELD:
             self._spill_quarantine()
 
     def _spill_quarantine(self) -> None:
-        path = self._building / ".staging" / f"quarantine-{len(self._quarantine_parts):06d}.arrow"
+        path = self._building / STAGING / f"quarantine-{len(self._quarantine_parts):06d}.arrow"
         pl.concat(self._quarantine).write_ipc(path, compression="uncompressed")
         self._quarantine_parts.append(path)
         self._quarantine = []
@@ -188,31 +204,33 @@ class _Cleaning:
             self._reject_repeats(repeats)
         days, rows = self._staging.finish(self._building)
         self._count_flags(days)
-        if self._quarantine or not self._quarantine_parts:
-            self._quarantine.append(pl.DataFrame(schema=_QUARANTINE_SCHEMA))
-            self._spill_quarantine()
-        quarantine = pl.concat([pl.read_ipc(p) for p in self._quarantine_parts])
-        quarantine.write_parquet(self._building / QUARANTINE, compression="zstd")
-        shutil.rmtree(self._building / ".staging")
+        self._write_quarantine()
+        shutil.rmtree(self._building / STAGING)
         return CleanReport(
             self._rows_in, rows, dict(sorted(self._reasons.items())),
             dict(zip(self._catalogue.flag_names, self._flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash,
         )  # fmt: skip
 
+    def _write_quarantine(self) -> None:
+        """One file, streamed: even where every row of the input was rejected."""
+        self._quarantine.append(pl.DataFrame(schema=_QUARANTINE_SCHEMA))
+        self._spill_quarantine()
+        pl.scan_ipc(self._quarantine_parts).sink_parquet(
+            self._building / QUARANTINE, compression="zstd", row_group_size=_QUARANTINE_ROWS_HELD
+        )
+
     def _reject_repeats(self, repeats: pl.DataFrame) -> None:
         if not len(repeats):
             return
         reasons = [Reason(r) for r in repeats["reason"].to_list()]
-        for reason in reasons:
-            self._count(reason.code)
         self._hold(
-            repeats.select("source", "record", "offset").with_columns(
-                pl.Series("reason", [r.code for r in reasons]),
-                pl.lit(None, pl.String).alias("field"),
-                pl.Series("detail", [_REPEAT_DETAIL[r] for r in reasons]),
-                repeats["raw"],
-            )
+            [r.code for r in reasons],
+            {
+                **repeats.select("source", "record", "offset", "raw").to_dict(),
+                "field": [None] * len(reasons),
+                "detail": [_REPEAT_DETAIL[r] for r in reasons],
+            },
         )
 
     def _count_flags(self, days: Sequence[str]) -> None:
@@ -243,6 +261,8 @@ def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:
         raise InputError(
             f"'{out}' holds no clean data: {error}.", hint="Make them with `zaslon clean`."
         ) from error
+    if not isinstance(report, dict) or "days" not in report:
+        raise InputError(f"'{out / REPORT}' is no report of `zaslon clean`.", hint="Clean the files again.")
     if report.get("mapping") != catalogue.mapping_hash:
         raise InputError(
             f"'{out}' was cleaned with catalogue {report.get('catalogue')}, whose fields differ "

@@ -2,7 +2,7 @@
 
 A record made here and cleaned gives back the same transaction, flags and all, so decisions about
 files take the one path that every other door takes. Text identifiers are written as their
-pseudonyms, `key:` and sixteen hex digits: the log of a file never holds the originals.
+pseudonyms with a proof: the log of a file never holds the originals.
 """
 
 from __future__ import annotations
@@ -14,39 +14,43 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.events import Kind, Labels, Transactions
+from zaslon.domain.time import SECONDS_PER_DAY, parse_day
+from zaslon.intake.pseudonyms import pseudonym_text
 
-PSEUDONYM_PREFIX = "key:"
-_ELAPSED_THAT_DISAGREES = "-1"
-
-
-def transaction_records(transactions: Transactions, catalogue: Catalogue) -> tuple[list[bytes], Kind]:
-    """One record per transaction and their kind: lines where the catalogue has them, else JSON."""
-    if catalogue.record.columns:
-        return _lines(transactions, catalogue), Kind.TRANSACTION_LINE
-    return _objects(transactions, catalogue), Kind.TRANSACTION_JSON
+_ELAPSED_THAT_DISAGREES = "?"  # no number, so it agrees with no time
 
 
-def _lines(transactions: Transactions, catalogue: Catalogue) -> list[bytes]:
-    empty = [""] * len(transactions)
-    columns = []
-    for name in catalogue.record.columns:
-        field = catalogue.find_field(name)
-        columns.append((field and _texts(field, transactions, catalogue)) or empty)
-    template = catalogue.record.separator.join("{}" for _ in columns)
-    return [template.format(*row).encode() for row in zip(*columns, strict=True)]
-
-
-def _objects(transactions: Transactions, catalogue: Catalogue) -> list[bytes]:
-    parts = [
-        (f'"{field.name}":"', texts)
+def transaction_records(
+    transactions: Transactions, catalogue: Catalogue, key: bytes
+) -> tuple[list[bytes], Kind]:
+    """One record per transaction and their kind: lines where these can hold all fields, else JSON."""
+    texts = {
+        field.name: found
         for field in catalogue.fields
-        if (texts := _texts(field, transactions, catalogue)) is not None
-    ]
+        if (found := _texts(field, transactions, catalogue, key)) is not None
+    }
+    columns = [catalogue.find_field(name) for name in catalogue.record.columns]
+    if texts.keys() <= {field.name for field in columns if field is not None}:
+        empty = [""] * len(transactions)
+        values = [empty if field is None else texts.get(field.name, empty) for field in columns]
+        return _lines(values, catalogue), Kind.TRANSACTION_LINE
+    return _objects(texts), Kind.TRANSACTION_JSON
+
+
+def _lines(values: list[list[Any]], catalogue: Catalogue) -> list[bytes]:
+    template = catalogue.record.separator.join("{}" for _ in values)
+    return [template.format(*row).encode() for row in zip(*values, strict=True)]
+
+
+def _objects(texts: dict[str, list[Any]]) -> list[bytes]:
+    parts = [(f'"{name}":"', values) for name, values in texts.items()]
     template = "{{" + ",".join(name + '{}"' for name, _ in parts) + "}}"
     return [template.format(*row).encode() for row in zip(*(texts for _, texts in parts), strict=True)]
 
 
-def _texts(field: SourceField, transactions: Transactions, catalogue: Catalogue) -> list[Any] | None:
+def _texts(
+    field: SourceField, transactions: Transactions, catalogue: Catalogue, key: bytes
+) -> list[Any] | None:
     """The values of one field as plain text, or None where the field says nothing more."""
     if field.role == "transaction_id":
         return list(transactions.transaction_id.tolist())
@@ -57,15 +61,34 @@ def _texts(field: SourceField, transactions: Transactions, catalogue: Catalogue)
     if field.entity is not None:
         keys: list[int] = transactions.entity_keys[field.entity].tolist()
         if field.type == "text":
-            return [f"{PSEUDONYM_PREFIX}{key & 0xFFFFFFFFFFFFFFFF:016x}" for key in keys]
+            written = {value: pseudonym_text(value, key) for value in set(keys)}
+            return [written[value] for value in keys]
         return keys
     if field.role == "number":
         return [_number(value) for value in transactions.numbers[field.name].tolist()]
     if field.role == "elapsed_seconds":
-        disagrees = _flag(transactions, catalogue, "elapsed_disagrees")
-        if disagrees.any():
-            return [_ELAPSED_THAT_DISAGREES if bad else "" for bad in disagrees.tolist()]
-    return None  # answers come back as labels, not with the transaction
+        return _elapsed(field, transactions, catalogue)
+    return _answers(field, transactions)
+
+
+def _elapsed(field: SourceField, transactions: Transactions, catalogue: Catalogue) -> list[Any] | None:
+    """Only whether it disagreed is kept of a count of seconds, so any other count says the same."""
+    disagrees = _flag(transactions, catalogue, "elapsed_disagrees")
+    agreeing: list[Any] = [""] * len(transactions)
+    if field.required:
+        first = parse_day(field.counts_from[0]) * SECONDS_PER_DAY if field.counts_from else 0
+        agreeing = (transactions.event_time_seconds - first).tolist()
+    elif not disagrees.any():
+        return None
+    pairs = zip(disagrees.tolist(), agreeing, strict=True)
+    return [_ELAPSED_THAT_DISAGREES if odd else seconds for odd, seconds in pairs]
+
+
+def _answers(field: SourceField, transactions: Transactions) -> list[Any] | None:
+    """Answers come back as labels, not with the transaction, unless no record is valid without."""
+    if field.role not in ("is_fraud", "scenario") or not field.required:
+        return None
+    return list(getattr(transactions, field.role).tolist())
 
 
 def _number(value: float) -> str:

@@ -1,7 +1,7 @@
 """Compiled readers of text fields. A field is a view: a buffer, a start and a length; -1 is absent.
 
 Numbers are plain ASCII decimals: an optional sign, digits, at most one point. No exponent, no
-underscore, no hex, no `inf`. Each reader writes a value and a `Reason` (0 for fine).
+underscore, no hex, no `inf`, no digits of other scripts. Each reader writes a value and a `Reason` (0 for fine).
 """
 
 from __future__ import annotations
@@ -30,63 +30,77 @@ _WRONG_COUNT = int(Reason.WRONG_FIELD_COUNT)
 
 _MINUS, _PLUS, _POINT, _SPACE, _QUOTE, _COLON, _DASH = 45, 43, 46, 32, 34, 58, 45
 _LETTER_T, _LETTER_Z, _TAB, _ZERO, _NINE = 84, 90, 9, 48, 57
+_NEWLINE, _RETURN, _LAST_ASCII = 10, 13, 126  # 127 is a control byte
+# Not reasons: `split_lines` asks its caller for a look at the UTF-8 of these lines.
+LOOK_AT_UTF8, LOOK_AT_UTF8_MISCOUNTED = 255, 254
+# Every integer up to here, and every power of ten up to 10**22, is exact as a float64.
+_EXACT_MANTISSA_MAX = np.uint64(2**53)
+_EXACT_POWERS = np.array([10.0**e for e in range(23)])
 _HALF_MAX = np.uint64(9223372036854775807)
 
 
 @compiled
 def split_lines(
     buffer: UInt8, starts: Int64, lengths: Int64, separator: Integer, most_bytes: Integer,
-    field_start: Int64, field_length: Int64, reason: UInt8,
+    field_of_column: Int64, field_start: Int64, field_length: Int64, reason: UInt8,
 ) -> None:  # fmt: skip
-    """Find the fields of each line: int64[n, columns] starts and lengths.
+    """Find the fields of each line: int64[fields, n] starts and lengths.
 
-    A field may stand in double quotes; a quote inside it is doubled and stays so. Sets EMPTY,
-    TOO_LONG, NOT_TEXT (control bytes; 255 asks for a look at the UTF-8) and WRONG_FIELD_COUNT.
+    Column c is field `field_of_column[c]`, or nobody's for -1. A field may stand in double quotes; a
+    quote inside it is doubled and stays so. Sets TOO_LONG, EMPTY, NOT_TEXT (control bytes) and
+    WRONG_FIELD_COUNT; a line with bytes beyond ASCII gets LOOK_AT_UTF8, or LOOK_AT_UTF8_MISCOUNTED.
     """
-    columns = field_start.shape[1]
+    columns = field_of_column.size
     for i in range(starts.size):
         begin, end = starts[i], starts[i] + lengths[i]
-        while end > begin and (buffer[end - 1] == 13 or buffer[end - 1] == 10):
+        if end > begin and buffer[end - 1] == _NEWLINE:
+            end -= 1
+        if end > begin and buffer[end - 1] == _RETURN:
             end -= 1
         if end - begin > most_bytes:
             reason[i] = _TOO_LONG
             continue
-        field, at, blank = 0, begin, True
-        start, quoted, is_text, is_ascii = begin, False, True, True
-        while at <= end:
-            byte = buffer[at] if at < end else separator
+        column, blank, quoted, is_text, is_ascii = 0, True, False, True, True
+        start = begin
+        for at in range(begin, end + 1):
             if at < end:
-                if byte != _SPACE and byte != _TAB:
-                    blank = False
-                if byte < 32 and byte != _TAB:
-                    is_text = False
-                elif byte > 126:
-                    is_ascii = False
-            if byte == _QUOTE and at < end:
-                quoted = not quoted
-            if (byte == separator and not quoted) or at == end:
-                if field < columns:
-                    left, right = start, at
-                    while left < right and (buffer[left] == _SPACE or buffer[left] == _TAB):
-                        left += 1
-                    while right > left and (buffer[right - 1] == _SPACE or buffer[right - 1] == _TAB):
-                        right -= 1
-                    if right - left >= 2 and buffer[left] == _QUOTE and buffer[right - 1] == _QUOTE:
-                        left += 1
-                        right -= 1
-                    field_start[i, field] = left
-                    field_length[i, field] = right - left
-                field += 1
-                start = at + 1
-            at += 1
-        if blank:
-            reason[i] = _EMPTY
-        elif not is_text:
+                byte = buffer[at]
+                if byte != separator or quoted:
+                    if byte == _QUOTE:
+                        quoted = not quoted
+                    if byte > _SPACE:
+                        blank = False
+                        is_ascii = is_ascii and byte <= _LAST_ASCII
+                    elif byte != _SPACE and byte != _TAB:
+                        is_text = False
+                    continue
+                blank = False
+            if column < columns and field_of_column[column] >= 0:
+                left, right = _trimmed(buffer, start, at)
+                if right - left >= 2 and buffer[left] == _QUOTE and buffer[right - 1] == _QUOTE:
+                    left, right = _trimmed(buffer, left + 1, right - 1)
+                field_start[field_of_column[column], i] = left
+                field_length[field_of_column[column], i] = right - left
+            column += 1
+            start = at + 1
+        if not is_text:
             reason[i] = _NOT_TEXT
-        elif field != columns or quoted:
-            reason[i] = _WRONG_COUNT if is_ascii else 255
+        elif blank:
+            reason[i] = _EMPTY
+        elif column != columns or quoted:
+            reason[i] = _WRONG_COUNT if is_ascii else LOOK_AT_UTF8_MISCOUNTED
         elif not is_ascii:
-            reason[i] = 255
+            reason[i] = LOOK_AT_UTF8
+
+
+@inlined
+def _trimmed(buffer: UInt8, left: Integer, right: Integer) -> tuple[Integer, Integer]:
+    """The range without spaces and tabs at its ends."""
+    while left < right and (buffer[left] == _SPACE or buffer[left] == _TAB):
+        left += 1
+    while right > left and (buffer[right - 1] == _SPACE or buffer[right - 1] == _TAB):
+        right -= 1
+    return left, right
 
 
 @inlined
@@ -202,6 +216,47 @@ def read_decimals(
             reason[i] = _OUT_OF_RANGE
         else:
             value[i] = found
+
+
+@compiled
+def read_numbers(
+    buffer: UInt8, start: Int64, length: Int64, is_required: bool,
+    value: NDArray[np.float64], reason: UInt8, is_long: UInt8,
+) -> None:  # fmt: skip
+    """Plain decimals as the nearest float64; `is_long` marks those too long to be done exactly here.
+
+    Up to 2**53 without the point and 22 digits behind it one division is correctly rounded
+    (Clinger, "How to read floating point numbers accurately", 1990).
+    """
+    for i in range(start.size):
+        if reason[i]:
+            continue
+        if length[i] <= 0:
+            reason[i] = _MISSING if is_required else 0
+            continue
+        at, end = start[i], start[i] + length[i]
+        negative = buffer[at] == _MINUS
+        if buffer[at] == _MINUS or buffer[at] == _PLUS:
+            at += 1
+        number, seen, after = np.uint64(0), 0, -1
+        while at < end:
+            byte = buffer[at]
+            if byte == _POINT and after < 0:
+                after = 0
+            elif _ZERO <= byte <= _NINE:
+                seen += 1
+                after += after >= 0
+                number = min(number, _EXACT_MANTISSA_MAX) * np.uint64(10) + np.uint64(byte - _ZERO)
+            else:
+                break
+            at += 1
+        if at < end or seen == 0:
+            reason[i] = _NOT_A_NUMBER
+        elif number > _EXACT_MANTISSA_MAX or after > 22:
+            is_long[i] = 1
+        else:
+            found = np.float64(number) / _EXACT_POWERS[max(after, 0)]
+            value[i] = -found if negative and found != 0 else found
 
 
 @inlined

@@ -1,0 +1,93 @@
+"""What a first line tells: JSON, a header of any separator and order, or data without a header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.errors import InputError, did_you_mean
+
+_SEPARATORS = (",", ";", "\t", "|")
+_NAME_CHARACTERS_MAX = 80
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the lines of one source are to be read: JSON, or fields named by `columns`."""
+
+    is_json: bool
+    columns: tuple[str, ...]
+    separator: str
+
+
+def find_layout(address: str, line: bytes, catalogue: Catalogue) -> tuple[Layout, bool]:
+    """The layout that a first line tells, and whether that line is a header.
+
+    Raises:
+        InputError: the line tells none, or names other columns than the catalogue needs.
+    """
+    separator = catalogue.record.separator
+    text = line.decode("utf-8", "replace").rstrip("\r\n")
+    if text.lstrip().startswith("{"):
+        return Layout(True, (), separator), False
+    if text.lstrip().startswith("["):
+        raise InputError(f"'{address}' begins with a JSON list.", hint="Expected one JSON object a line.")
+    if text.startswith("#"):
+        # The mission's header has pipes above rows that have commas.
+        names = _split(text.removeprefix("#"), "|" if "|" in text else separator)
+        return Layout(False, checked_columns(address, names, catalogue), separator), True
+    header = max(
+        ((*_split(text, s), s) for s in dict.fromkeys((separator, *_SEPARATORS))),
+        key=lambda names: _known(names[:-1], catalogue),
+    )
+    if _known(header[:-1], catalogue):
+        return Layout(False, checked_columns(address, header[:-1], catalogue), header[-1]), True
+    return Layout(False, _columns_of_data(address, _split(text, separator), catalogue), separator), False
+
+
+def _split(text: str, separator: str) -> tuple[str, ...]:
+    return tuple(name.strip().strip('"') for name in text.split(separator))
+
+
+def _known(names: tuple[str, ...], catalogue: Catalogue) -> int:
+    return sum(catalogue.find_field(name) is not None for name in names)
+
+
+def _columns_of_data(address: str, values: tuple[str, ...], catalogue: Catalogue) -> tuple[str, ...]:
+    """The catalogue's columns, if the values of a first line may be a record of them."""
+    columns = catalogue.record.columns
+    if len(values) == len(columns) and any(v.lstrip("+-")[:1] in tuple("0123456789") for v in values):
+        return columns
+    shown = ", ".join(value[:_NAME_CHARACTERS_MAX] for value in values[: len(columns) + 1])
+    raise InputError(
+        f"'{address}' is not what the catalogue describes: its first line is neither a header with "
+        f"known columns nor a record of {len(columns)} fields separated by "
+        f"'{catalogue.record.separator}', but '{shown[:200]}'.",
+        hint=f"Expected columns: {', '.join(columns or [f.name for f in catalogue.fields])}.",
+    )
+
+
+def checked_columns(address: str, names: tuple[str, ...], catalogue: Catalogue) -> tuple[str, ...]:
+    """The column names, if every required field is among them and none stands twice.
+
+    Raises:
+        InputError: names the column that is missing or doubled.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        field = catalogue.find_field(name)
+        if field is None:
+            continue
+        if field.name in found:
+            raise InputError(
+                f"'{address}' has two columns for '{field.name}': '{found[field.name]}' and '{name}'.",
+                hint="Keep one of them.",
+            )
+        found[field.name] = name
+    for field in catalogue.fields:
+        if field.required and field.name not in found:
+            raise InputError(
+                f"'{address}' has no column '{field.name}'.",
+                hint=did_you_mean(field.name, [n[:_NAME_CHARACTERS_MAX] for n in names]),
+            )
+    return names
