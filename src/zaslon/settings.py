@@ -20,7 +20,10 @@ MEBIBYTE = 1024 * 1024
 
 
 def _checked_duration(text: str) -> str:
-    parse_duration_seconds(text)
+    try:
+        parse_duration_seconds(text)
+    except ZaslonError as error:  # so that the place is named
+        raise ValueError(str(error)) from error
     return text
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from zaslon.domain.errors import CatalogueError, did_you_mean
+from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
 from zaslon.domain.time import parse_day, parse_duration_seconds
 
 FLAGS_MAX = 32
@@ -36,7 +36,10 @@ def _checked_name(name: str) -> str:
 
 
 def _checked_duration(text: str) -> str:
-    parse_duration_seconds(text)
+    try:
+        parse_duration_seconds(text)
+    except ZaslonError as error:  # so that the place is named
+        raise ValueError(str(error)) from error
     return text
 
 
@@ -80,7 +83,10 @@ class SourceField(_Strict):
         if self.type == "text" and self.role != "entity":
             raise ValueError(f"field '{self.name}': only the key of an entity can have type = 'text'")
         for day in self.counts_from:
-            parse_day(day)
+            try:
+                parse_day(day)
+            except ZaslonError as error:
+                raise ValueError(f"field '{self.name}', counts_from: {error}") from error
         return self
 
 

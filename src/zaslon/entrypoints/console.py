@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -18,7 +17,7 @@ from zaslon.domain.errors import SystemRefusedError, ZaslonError
 
 # Typer brings a Click of its own in some versions; its UsageError is the parent of BadParameter.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-INTERRUPTED, READER_GONE = 130, 141  # as shells have it: 128 and the signal's number
+INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 _SPACE_HINT = "Look at the free space, the memory and the permissions."
 _INTERRUPTED_HINT = "Nothing is half written; the same command can be given again."
 
@@ -115,26 +114,30 @@ def guarded(work: Callable[[], int], *, as_json: bool) -> int:
     The codes stand in `docs/reference/commands.md`. Anything else is our mistake: it raises.
     """
     try:
-        return work()
+        code = work()
     except ZaslonError as error:
         return _failed(type(error).__name__, error.message, error.hint, error.exit_code, as_json)
     except UsageError as error:
         return _failed(*_misused(error), ZaslonError.exit_code, as_json)
-    except BrokenPipeError:  # whoever read our output has gone; nothing can be told to anybody
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
     except (OSError, MemoryError) as error:
         kind, code = SystemRefusedError.__name__, SystemRefusedError.exit_code
         message = str(error) or "not enough memory"
         return _failed(kind, f"The machine refused: {message}.", _SPACE_HINT, code, as_json)
     except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # Typer makes a code of Ctrl-C, and tells nobody
         return _failed("Interrupted", "Interrupted.", _INTERRUPTED_HINT, INTERRUPTED, as_json)
+    return code
 
 
 def _misused(error: Any) -> tuple[str, str, str]:
     """What a wrong command line is told."""
     command = error.ctx.command_path if error.ctx is not None else "zaslon"
-    return "UsageError", error.format_message(), f"`{command} --help` shows what is possible."
+    return (
+        "UsageError",
+        error.format_message().rstrip(".") + ".",
+        f"`{command} --help` shows what is possible.",
+    )
 
 
 def _failed(kind: str, message: str, hint: str | None, code: int, as_json: bool) -> int:

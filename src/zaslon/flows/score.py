@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def score(context: Context, sources: Sequence[str], *, learn: bool) -> ScoreRepo
     The rows are cleaned and put into log order first. The same content given again is decided once,
     whatever its files are called.
     """
-    cleaned = _cleaned(context, sources)
+    cleaned, content = _cleaned(context, sources)
     days = clean_days(cleaned.out, context.catalogue)
     journal = context.open_journal()
     snapshots = context.open_snapshots(journal)
@@ -65,7 +65,7 @@ def score(context: Context, sources: Sequence[str], *, learn: bool) -> ScoreRepo
     options = context.options
     feedback = DelayedLabels(options.label_delay_seconds) if learn else None
     # With labels among them, or others, the records of the same rows are numbered otherwise.
-    source = f"file:{cleaned.out.name}" + (f":learn:{options.label_delay_seconds}" if learn else "")
+    source = f"file:{content}" + (f":learn:{options.label_delay_seconds}" if learn else "")
     context.progress.start("decide", None)
     decided = decide_records(
         engine, journal, snapshots, records_of_days(context, days, feedback), source,
@@ -75,21 +75,26 @@ def score(context: Context, sources: Sequence[str], *, learn: bool) -> ScoreRepo
     return ScoreReport(cleaned, decided, journal.next_position, to_come)
 
 
-def _cleaned(context: Context, sources: Sequence[str]) -> Cleaned:
-    """Clean the sources into `scored/<hash of what came out>`: the name is that of the content."""
+def _cleaned(context: Context, sources: Sequence[str]) -> tuple[Cleaned, str]:
+    """Clean the sources; returns also a name for the clean content, whatever its files are called.
+
+    It goes to `scored/<name>-<hash of the quarantine>`, so that no rejected row is ever overwritten.
+    """
     scored = context.home / "scored"
     place = scored / ".cleaning"
     shutil.rmtree(place, ignore_errors=True)
     report = clean(context, sources, place).report
-    final = scored / _content_hash(place, report.days)
+    content = _hash(place / f"day={day}" / "part-0.parquet" for day in report.days)
+    final = scored / f"{content}-{_hash([place / QUARANTINE])}"
     shutil.rmtree(final, ignore_errors=True)
     place.rename(final)
-    return Cleaned(report, final)
+    return Cleaned(report, final), content
 
 
-def _content_hash(place: Path, days: Sequence[str]) -> str:
+def _hash(paths: Iterable[Path]) -> str:
+    """Sixteen hex digits of the files' content."""
     digest = hashlib.sha256()
-    for path in (*(place / f"day={day}" / "part-0.parquet" for day in days), place / QUARANTINE):
+    for path in paths:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -1,0 +1,418 @@
+"""Each command is called with nonsense and answers with one sentence that helps and the right code."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Answer, SmallRun, Zaslon
+
+READERS = (["clean"], ["score"], ["run"])
+
+
+def assert_helps(answer: Answer, code: int, *said: str) -> None:
+    """One error: for machines an object, for people a sentence; never a traceback."""
+    assert answer.code == code, answer
+    assert "Traceback" not in answer.out + answer.err
+    error = answer.json["error"]
+    assert error["exit_code"] == code
+    assert error["message"].endswith((".", "^", "?")) or "\n" in error["message"], error
+    whole = f"{error['message']} {error['hint']}"
+    for part in said:
+        assert part in whole, whole
+    assert error["message"][:40] in answer.err.replace("\n", " "), "people are told on standard error"
+
+
+USAGE = [
+    (["score"], "Missing argument"),
+    (["score", "x", "--wrong"], "--wrong"),
+    (["nothing"], "nothing"),
+    (["demo", "--days", "-5"], "'--days'"),
+    (["demo", "--days", "many"], "'--days'"),
+    (["train", "--tune", "-1"], "'--tune'"),
+    (["simulate", "OUT", "--days", "0"], "'--days'"),
+    (["simulate", "OUT", "--seed", "-1"], "'--seed'"),
+    (["simulate", "OUT", "--profile", "bank"], "bank"),
+    (["simulate", "OUT", "--format", "xml"], "xml"),
+    (["simulate", "OUT", "--start", "yesterday"], "yesterday"),
+    (["simulate", "OUT", "--customers", "-3"], "-3"),
+    (["simulate", "OUT", "--defects", "-1"], "-1"),
+    (["features", "--label-delay", "soon"], "soon"),
+    (["label", "x.csv", "--arrived", "noon"], "noon"),
+    (["label", "x.csv", "--arrived", "1960-01-01 00:00:00"], "1970"),
+    (["label", "x.csv", "--arrived", "2020-01-01T00:00:00+03:00"], "YYYY-MM-DD"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), USAGE, ids=lambda v: " ".join(v) if isinstance(v, list) else v
+)
+def test_a_wrong_command_line_is_answered(
+    zaslon: Zaslon, tmp_path: Path, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_helps(zaslon(*arguments, "--json"), 2, said)
+
+
+def test_without_a_command_the_help_is_shown(zaslon: Zaslon) -> None:
+    said = zaslon()
+    assert "demo" in said.out + said.err
+
+
+@pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
+def test_a_source_that_is_none_is_named(zaslon: Zaslon, home: Path, command: list[str]) -> None:
+    place = home.parent
+    (place / "empty.txt").touch()
+    (place / "binary.txt").write_bytes(bytes(range(256)) * 20)
+    (place / "columns.csv").write_text("a,b,c\n1,2,3\n")
+    (place / "cut.txt.gz").write_bytes(b"\x1f\x8b\x08\x00\x00")
+    for name in ("none.txt", ".", "empty.txt", "binary.txt", "columns.csv", "cut.txt.gz", "x://y"):
+        source = name if "://" in name else place / name
+        assert_helps(zaslon(*command, source, "--home", home, "--json"), 3, str(source))
+
+
+def test_nothing_is_lost_where_a_run_fails(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    few = home.parent / "few.txt"
+    few.write_bytes(b"".join(small_run.tomorrow.read_bytes().splitlines(keepends=True)[:200]))
+    assert_helps(zaslon("run", few, "--home", home, "--json"), 7, "days")
+    assert zaslon("replay", 3, "--home", home, "--json").json["identical"]
+    without = home.parent / "no-frauds.txt"
+    lines = [line.split(b",") for line in small_run.raw.read_bytes().splitlines()]
+    without.write_bytes(b"\n".join(b",".join([*f[:7], b"0", b"0"]) for f in lines[1:]) + b"\n")
+    assert_helps(zaslon("run", without, "--home", home, "--json"), 7, "fraud")
+    assert zaslon("replay", 3, "--home", home, "--json").json["identical"]
+    assert zaslon("score", small_run.tomorrow, "--home", home, "--json").code == 0
+
+
+@pytest.mark.parametrize("command", [["train"], ["evaluate"], ["features"]], ids=lambda c: c[0])
+def test_a_home_without_clean_days_or_model_says_what_to_do(
+    zaslon: Zaslon, tmp_path: Path, command: list[str]
+) -> None:
+    said = zaslon(*command, "--home", tmp_path / "new", "--json")
+    assert said.code in (3, 6)
+    assert_helps(said, said.code, "zaslon")
+
+
+def test_score_and_label_without_a_model_say_how_to_get_one(
+    zaslon: Zaslon, small_run: SmallRun, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("transaction_id,is_fraud\n1,1\n")
+    for command in (["score", small_run.tomorrow], ["label", labels]):
+        assert_helps(zaslon(*command, "--home", tmp_path / "new", "--json"), 6, "zaslon train")
+
+
+LABELS = [
+    (b"", "is empty"),
+    (b"a,b\n1,2\n", "transaction_id"),
+    (b"transaction_id,verdict\n1,1\n", "is_fraud"),
+    (b"\xff\xfe\x00", "cannot be read"),
+    (b'transaction_id,is_fraud\n"' + b"x" * 200_000 + b'",1\n', "cannot be read as CSV"),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), LABELS, ids=[s for _, s in LABELS])
+def test_a_label_file_that_is_none_is_answered(zaslon: Zaslon, home: Path, content: bytes, said: str) -> None:
+    labels = home / "labels.csv"
+    labels.write_bytes(content)
+    assert_helps(zaslon("label", labels, "--home", home, "--json"), 3, said)
+
+
+def test_a_label_file_that_is_missing_or_a_directory_is_named(zaslon: Zaslon, home: Path) -> None:
+    for source in (home / "none.csv", home):
+        assert_helps(zaslon("label", source, "--home", home, "--json"), 3, str(source))
+
+
+@pytest.mark.parametrize("name", ["x", "tx:", "tx:abc", "5.5", "tx:-1", "y:5", "9" * 30, "٣"])
+def test_a_decision_id_that_is_none_is_answered(zaslon: Zaslon, home: Path, name: str) -> None:
+    assert_helps(zaslon("replay", name, "--home", home, "--json"), 7, "decision id")
+
+
+@pytest.mark.parametrize("name", ["999999999", "9" * 19, "tx:999999999", "tx:" + "9" * 19])
+def test_a_decision_that_was_never_made_is_answered(zaslon: Zaslon, home: Path, name: str) -> None:
+    assert_helps(zaslon("replay", name, "--home", home, "--json"), 7, str(home))
+
+
+def test_a_log_that_is_not_there_is_answered_with_those_that_are(
+    zaslon: Zaslon, home: Path, tmp_path: Path
+) -> None:
+    assert_helps(zaslon("replay", 3, "--home", home, "--log", "log-9", "--json"), 7, "log-9", "log")
+    assert_helps(zaslon("replay", 3, "--home", tmp_path / "new", "--json"), 7, "zaslon run")
+
+
+def damage(path: Path, at: float = 0.5) -> None:
+    content = bytearray(path.read_bytes())
+    begin = int(len(content) * at)
+    for i in range(begin, min(begin + 64, len(content))):
+        content[i] ^= 0xFF
+    path.write_bytes(content)
+
+
+def model_file(home: Path, name: str) -> Path:
+    (path,) = (home / "models").glob(f"*/{name}")
+    return path
+
+
+def the_policy(home: Path) -> Path:
+    (path,) = (home / "policies").glob("*.toml")
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"model": 5}', b'"x"', b"\xff"])
+def test_a_damaged_champion_is_answered(zaslon: Zaslon, home: Path, content: bytes) -> None:
+    (home / "champion.json").write_bytes(content)
+    assert_helps(zaslon("evaluate", "--home", home, "--json"), 6, "champion.json")
+
+
+def test_a_champion_that_names_what_is_not_there_is_answered(zaslon: Zaslon, home: Path) -> None:
+    (home / "champion.json").write_bytes(b'{"model": "abc", "policy": "def"}')
+    assert_helps(zaslon("evaluate", "--home", home, "--json"), 6, "Model abc is no longer")
+
+
+def test_a_damaged_model_is_answered(zaslon: Zaslon, home: Path) -> None:
+    damage(model_file(home, "model.txt"))
+    for command in (["evaluate"], ["replay", 3]):
+        assert_helps(zaslon(*command, "--home", home, "--json"), 6, "model.txt has changed")
+
+
+def test_a_changed_policy_is_answered(zaslon: Zaslon, home: Path) -> None:
+    path = the_policy(home)
+    path.write_text(path.read_text().replace("version = 1", "version = 2"))
+    for command in (["evaluate"], ["replay", 3]):
+        assert_helps(zaslon(*command, "--home", home, "--json"), 6, "was changed")
+
+
+def test_what_is_missing_of_that_day_is_said_in_words(zaslon: Zaslon, home: Path) -> None:
+    policy = the_policy(home)
+    kept = policy.read_bytes()
+    policy.unlink()
+    assert_helps(zaslon("replay", 3, "--home", home, "--json"), 6, "Policy", "is no longer")
+    policy.write_bytes(kept)
+    directory = model_file(home, "model.txt").parent
+    directory.rename(home / "elsewhere")
+    assert_helps(zaslon("replay", 3, "--home", home, "--json"), 6, "Model", "is no longer")
+    (home / "elsewhere").rename(directory)
+    assert zaslon("replay", 3, "--home", home, "--json").json["identical"]
+
+
+def test_a_catalogue_of_another_company_is_refused_for_this_home(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    from importlib import resources
+
+    text = resources.files("zaslon.domain").joinpath("mission.toml").read_text()
+    other = home / "other.toml"
+    other.write_text(
+        text.replace('windows = ["1h", "1d", "7d", "30d"]', 'windows = ["2h", "1d", "7d", "30d"]')
+    )
+    given = ["--home", home, "--catalogue", other, "--json"]
+    assert_helps(zaslon("replay", 3, *given), 6, "catalogue")
+    assert_helps(zaslon("evaluate", *given), 6, "catalogue")
+    assert_helps(zaslon("score", small_run.tomorrow, *given), 6, "catalogue")
+
+
+def test_a_catalogue_that_is_none_is_answered(zaslon: Zaslon, home: Path) -> None:
+    (home / "broken.toml").write_text("name = [")
+    for path in (home / "none.toml", home, home / "broken.toml"):
+        for command in (["evaluate"], ["clean", "x"]):
+            said = zaslon(*command, "--home", home, "--catalogue", path, "--json")
+            assert_helps(said, 4, str(path))
+
+
+def test_a_damaged_journal_is_answered(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    journal = home / "log" / "journal.db"
+    intact = journal.read_bytes()
+    for content in (b"no journal at all" * 100, intact[: len(intact) // 3], b"\0" * 8192):
+        journal.write_bytes(content)
+        for command in (["score", small_run.tomorrow], ["replay", 3]):
+            assert_helps(zaslon(*command, "--home", home, "--json"), 6, "journal.db")
+
+
+def test_a_record_that_was_changed_in_the_journal_is_found(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    with sqlite3.connect(home / "log" / "journal.db") as connection:
+        connection.execute(
+            "UPDATE records SET content = CAST(replace(content, '1', '2') AS BLOB) WHERE first_position = 0"
+        )
+    for command in (["score", small_run.tomorrow], ["replay", 3]):
+        assert_helps(zaslon(*command, "--home", home, "--json"), 6, "position 0 was changed")
+
+
+def test_an_outcome_that_was_changed_is_found_by_its_replay(zaslon: Zaslon, home: Path) -> None:
+    with sqlite3.connect(home / "log" / "journal.db") as connection:
+        connection.execute(
+            "UPDATE outcomes SET outcome = CAST(replace(outcome, 'allow', 'block') AS BLOB) WHERE position = 3"
+        )
+    said = zaslon("replay", 3, "--home", home, "--json")
+    assert said.code == 8
+    assert said.json["identical"] is False
+    assert said.json["recorded"] != said.json["recomputed"]
+    assert zaslon("replay", 3, "--home", home).code == 8
+
+
+def snapshots(home: Path) -> list[Path]:
+    return sorted((home / "log" / "snapshots").glob("*/snapshot-*.npz"))
+
+
+def test_a_damaged_snapshot_is_named_and_passed_over(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZASLON_SNAPSHOT_EVERY_RECORDS", "1")
+    monkeypatch.setenv("ZASLON_BATCH_RECORDS", "200")
+    assert zaslon("score", small_run.tomorrow, "--home", home, "--json").code == 0
+    newest = snapshots(home)[-1]
+    damage(newest)
+    labels = home / "labels.csv"
+    labels.write_text("transaction_id,is_fraud\n1,1\n")
+    said = zaslon("label", labels, "--home", home, "--json")
+    assert said.code == 0
+    assert said.json["labels"] == 1 or said.json["records_rejected"]
+    assert newest.name in said.err
+    assert "damaged" in said.err
+
+
+def test_a_log_whose_beginning_is_gone_is_not_followed_from_nothing(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    for path in snapshots(home):
+        damage(path)
+    assert_helps(zaslon("score", small_run.tomorrow, "--home", home, "--json"), 6, "No snapshot", "backup")
+    shutil.rmtree(home / "log" / "snapshots")
+    for command in (["score", small_run.tomorrow], ["replay", 3]):
+        assert_helps(zaslon(*command, "--home", home, "--json"), 6, "no snapshot", "backup")
+
+
+def test_snapshots_of_a_log_that_was_restored_from_an_older_copy_are_forgotten(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = home.parent / "older.db"
+    shutil.copy(home / "log" / "journal.db", older)
+    monkeypatch.setenv("ZASLON_SNAPSHOT_EVERY_RECORDS", "1")
+    first = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    for path in (home / "log").glob("journal.db*"):
+        path.unlink()
+    shutil.copy(older, home / "log" / "journal.db")
+    again = zaslon("score", small_run.tomorrow, "--home", home, "--json")
+    assert "restored from an older copy" in again.err
+    assert again.json["decisions"] == first["decisions"]
+    assert again.json["actions"] == first["actions"]
+
+
+def test_snapshots_of_another_log_are_never_taken(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    for path in (home / "log").glob("journal.db*"):
+        path.unlink()
+    said = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert said["next_position"] == said["rows_clean"], "a new log, from the beginning"
+
+
+def test_a_home_that_cannot_be_one_is_answered(zaslon: Zaslon, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/home")):
+        assert_helps(zaslon("evaluate", "--home", home, "--json"), 10, str(home))
+
+
+@pytest.mark.parametrize("command", [["clean", "x"], ["features"], ["train"], ["score", "x"], ["label", "x"],
+                                     ["run", "x"]], ids=lambda c: c[0])  # fmt: skip
+def test_a_second_process_in_a_home_is_refused(zaslon: Zaslon, tmp_path: Path, command: list[str]) -> None:
+    with (tmp_path / ".lock").open("a+") as lock:
+        lock.write("4321")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert_helps(zaslon(*command, "--home", tmp_path, "--json"), 9, "in use by process 4321")
+
+
+def test_reading_goes_on_beside_a_process_that_writes(zaslon: Zaslon, home: Path) -> None:
+    with (home / ".lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert zaslon("replay", 3, "--home", home, "--json").json["identical"]
+        assert zaslon("evaluate", "--home", home, "--json").code == 0
+
+
+def test_output_that_is_something_else_is_not_overwritten(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    other = home.parent / "photos"
+    other.mkdir()
+    (other / "cat.jpg").write_bytes(b"cat")
+    for command in (["clean", small_run.tomorrow], ["features"]):
+        assert_helps(zaslon(*command, "--out", other, "--home", home, "--json"), 3, "not overwritten")
+    assert (other / "cat.jpg").read_bytes() == b"cat"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("ZASLON_SEED", "x", "seed"), ("ZASLON_TEST_DAYS", "-1", "test_days"), ("ZASLON_LABEL_DELAY", "7", "label_delay"),
+     ("ZASLON_FALSE_POSITIVE_RATE_MAX", "5", "false_positive_rate_max"), ("ZASLON_REVIEWS_PER_DAY_MAX", "-2", "reviews")],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_used_is_named(
+    zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert_helps(zaslon("evaluate", "--home", tmp_path, "--json"), 2, said)
+
+
+def test_brackets_in_names_are_no_markup(zaslon: Zaslon, tmp_path: Path) -> None:
+    said = zaslon("clean", tmp_path / "[red]x[/].txt", "--home", tmp_path / "[b]")
+    assert said.code == 3
+    assert "[red]x[/].txt" in said.err
+
+
+def spawned(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    """The command as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "zaslon.entrypoints.cli", *(str(a) for a in arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    pipe = tmp_path / "endless.txt"
+    os.mkfifo(pipe)
+    process = spawned("clean", pipe, "--home", tmp_path / "home", "--out", tmp_path / "out", "--json")
+    with pipe.open("wb") as file:  # returns when the command has opened its source
+        file.write(b"# a header\n")
+        file.flush()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert b'"kind":"Interrupted"' in out
+    assert b"Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_answered_and_the_log_stays_whole(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    before = zaslon("replay", 3, "--home", home, "--json").json
+
+    def no_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        most = (home / "log" / "journal.db").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most // 20, most // 20))
+
+    process = spawned("score", small_run.tomorrow, "--home", home, "--json", preexec_fn=no_room)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 10, (out, err)
+    assert b"Traceback" not in err
+    assert zaslon("replay", 3, "--home", home, "--json").json == before
+    assert zaslon("score", small_run.tomorrow, "--home", home, "--json").json["records_already_done"] == 0
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    process = spawned("doctor", "--home", tmp_path, "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait(120) == 1, err
+    assert b"Traceback" not in err

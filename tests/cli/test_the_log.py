@@ -1,0 +1,245 @@
+"""Score, label and replay: nothing twice, effective at once, identical for every kind of outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.cli.conftest import SmallRun, Zaslon
+
+from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.bootstrap import build_context
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.flows.home import recover_engine
+from zaslon.flows.replay import replay
+from zaslon.intake import clean_batch
+from zaslon.settings import load_settings
+
+
+def outcomes(home: Path, log: str = "log") -> list[dict[str, Any]]:
+    journal = SqliteJournal(home / log / "journal.db")
+    found = [json.loads(outcome) for _, outcome in journal.outcomes()]
+    journal.close()
+    return found
+
+
+def decisions(home: Path) -> Iterator[dict[str, Any]]:
+    return (o for o in outcomes(home) if o["outcome"] == "decision")
+
+
+def test_the_same_content_is_decided_once_whatever_its_file_is_called(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    first = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert first["decisions"] > 0
+    assert first["records_already_done"] == 0
+    copy = home / "other-name.txt"
+    copy.write_bytes(small_run.tomorrow.read_bytes())
+    for source in (small_run.tomorrow, copy):
+        again = zaslon("score", source, "--home", home, "--json").json
+        assert again["decisions"] == 0
+        assert again["records_already_done"] == first["decisions"]
+        assert again["next_position"] == first["next_position"]
+
+
+def test_ids_that_the_log_knows_are_rejected_as_repeats(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    zaslon("score", small_run.tomorrow, "--home", home, "--json")
+    header, *lines = small_run.tomorrow.read_bytes().splitlines(keepends=True)
+    clean = [line for line in lines if line.split(b",")[0].isdigit()]
+    changed = clean[5].split(b",")
+    changed[4] = b"1.23"
+    other = home / "overlap.txt"
+    other.write_bytes(header + b"".join([*clean[:5], b",".join(changed)]))
+    said = zaslon("score", other, "--home", home, "--json").json
+    assert said["decisions"] == 0
+    assert said["rows_in"] == 6
+    rejected = Counter(said["records_rejected"]) + Counter(said["rows_rejected"])
+    assert rejected["conflicting_duplicate"] == 1
+    assert rejected.total() == 6
+
+
+def test_killed_while_it_scores_it_goes_on_where_it_stopped(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(home, undisturbed)
+    zaslon("score", small_run.tomorrow, "--home", undisturbed, "--json")
+    monkeypatch.setenv("ZASLON_BATCH_RECORDS", "5")
+    begun = len(outcomes(home))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zaslon.entrypoints.cli", "score", str(small_run.tomorrow), "--home", str(home)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    journal = SqliteJournal(home / "log" / "journal.db", read_only=True)
+    while journal.outcome(begun) is None and process.poll() is None:
+        time.sleep(0.001)  # until it has decided something: the moment of death is what is awaited
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(60)
+    journal.close()
+    done = len(outcomes(home)) - begun
+    again = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert again["records_already_done"] == done > 0
+    assert outcomes(home) == outcomes(undisturbed)
+
+
+def test_answers_in_a_file_come_back_as_labels_or_are_counted_as_still_to_come(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    given = ["score", small_run.tomorrow, "--home", home, "--json"]
+    said = zaslon(*given, "--learn", "--label-delay", "6h").json
+    assert said["labels"] > 0
+    assert said["labels_to_come"] > 0
+    assert said["labels"] + said["labels_to_come"] == said["rows_clean"]
+    without = zaslon(*given).json
+    assert without["records_rejected"] == {"duplicate": said["decisions"]}
+    assert without["labels"] == without["labels_to_come"] == 0
+
+
+def frauds_known_at(home: Path, line: bytes) -> float:
+    """Of the terminal of a transaction, if it came next."""
+    context = build_context(load_settings(home=home))
+    journal = context.open_journal()
+    engine = recover_engine(context, journal, context.open_snapshots(journal))
+    batch = RecordBatch.of([line], [Kind.TRANSACTION_LINE], [2**32 - 2], engine.position)
+    cleaned = clean_batch(batch, context.catalogue, context.key)
+    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    journal.close()
+    return float(folded.matrix[0, engine.plan.column_of["terminal_frauds_30d"]])
+
+
+def three_at_one_terminal(file: Path) -> list[bytes]:
+    """Lines of the busiest terminal, in order of time."""
+    rows = [line.split(b",") for line in file.read_bytes().splitlines()[1:]]
+    good = [r for r in rows if r[0].isdigit() and r[2].isdigit() and r[3].isdigit() and b" 24" not in r[1]]
+    (terminal, _), *_ = Counter(r[3] for r in good).most_common(1)
+    mine = sorted((r for r in good if r[3] == terminal), key=lambda r: r[1])
+    return [b",".join(r) for r in mine[:3]]
+
+
+def test_a_label_is_effective_for_the_next_transaction_and_the_last_one_counts(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    first, _, third = three_at_one_terminal(small_run.tomorrow)
+    file, labels = home / "one.csv", home / "labels.jsonl"
+    file.write_bytes(small_run.tomorrow.read_bytes().splitlines(keepends=True)[0] + first)
+    assert zaslon("score", file, "--home", home, "--json").json["decisions"] == 1
+    before = frauds_known_at(home, third)
+    for verdict, more in (("true", 1), ("true", 1), ("false", 0), ("true", 1)):
+        labels.write_bytes(b'{"transaction_id":%s,"is_fraud":%s}' % (first.split(b",")[0], verdict.encode()))
+        assert zaslon("label", labels, "--home", home, "--json").json["labels"] == 1
+        assert frauds_known_at(home, third) == before + more
+
+
+def test_a_rule_on_known_frauds_fires_from_the_label_on(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    lines = three_at_one_terminal(small_run.tomorrow)
+    header = small_run.tomorrow.read_bytes().splitlines(keepends=True)[0]
+    most = int(frauds_known_at(home, lines[1]))
+    (home / "policy.toml").write_text(
+        f'[[rules]]\nname = "known"\nwhen = "terminal_frauds_30d > {most}"\naction = "block"\n'
+        'reason = "{terminal_frauds_30d} known frauds here"\n'
+    )
+    decided = []
+    for line in lines[:2]:
+        (home / "one.csv").write_bytes(header + line)
+        zaslon("score", home / "one.csv", "--home", home, "--json")
+        decided.append(list(decisions(home))[-1])
+        number = line.split(b",")[0].decode()
+        (home / "labels.csv").write_text(f"transaction_id,is_fraud\n{number},1\n")
+        zaslon("label", home / "labels.csv", "--home", home, "--json")
+    assert [d["rules"] for d in decided] == [[], ["known"]]
+    assert decided[1]["action"] == "block"
+    assert decided[1]["reasons"][0]["text"] == f"{most + 1} known frauds here"
+
+
+def test_every_kind_of_outcome_is_replayed_to_the_same_bytes(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    zaslon("score", small_run.tomorrow, "--home", home, "--json", "--learn", "--label-delay", "1h")
+    labels = home / "labels.csv"
+    labels.write_text("transaction_id,is_fraud\n1,1\nnonsense,0\n888888888,1\n")
+    zaslon("label", labels, "--home", home, "--json")
+    zaslon("score", small_run.tomorrow, "--home", home, "--json")  # without labels: all are repeats
+    found: dict[str, int] = {}
+    for outcome in outcomes(home):
+        kind = outcome.get("action") or outcome.get("reason") or f"label, waiting {outcome['waiting']}"
+        found.setdefault(kind, outcome["position"])
+    assert found.keys() >= {"allow", "block", "duplicate", "unreadable_label", "label, waiting False"}
+    for position in found.values():
+        said = zaslon("replay", position, "--home", home, "--json")
+        assert said.code == 0, said
+        assert said.json["identical"]
+        assert said.json["position"] == position
+
+
+def test_decisions_of_before_a_retrain_are_replayed_with_what_served_then(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zaslon("clean", small_run.raw, "--home", home, "--json")
+    monkeypatch.setenv("ZASLON_SEED", "7")
+    trained = zaslon("train", "--home", home, "--json").json
+    zaslon("score", small_run.tomorrow, "--home", home, "--json")
+    found = list(decisions(home))
+    first, last = found[0], found[-1]
+    assert last["model"] == trained["model"] != first["model"]
+    context = build_context(load_settings(home=home))
+    chosen = np.random.default_rng(3).choice([o["position"] for o in found], 12, replace=False)
+    for position in (first["position"], last["position"], *chosen.tolist()):
+        assert replay(context, position).identical
+    assert zaslon("replay", f"tx:{first['transaction_id']}", "--home", home, "--json").json["identical"]
+
+
+def test_a_rule_serves_from_the_next_command_on_and_the_old_policy_replays(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    before = next(decisions(home))
+    policy = home / "policy.toml"
+    policy.write_text(
+        '[[rules]]\nname = "any"\nwhen = "amount >= 0"\naction = "review"\nreason = "amount {amount}"\n'
+        '[[rules]]\nname = "seen"\nwhen = "flag_amount_zero = 0"\naction = "block"\nreason = "x"\nshadow = true\n'
+    )
+    said = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert said["rules_fired"]["any"] == said["decisions"]
+    assert 0 < said["rules_fired"]["seen"] <= said["decisions"]
+    assert said["actions"]["allow"] == 0
+    *_, last = decisions(home)
+    assert last["rules"] == ["any"]
+    assert last["shadow_rules"] == ["seen"]
+    assert last["policy"] != before["policy"]
+    assert last["model"] == before["model"]
+    for decision in (before, last):
+        assert zaslon("replay", decision["position"], "--home", home, "--json").json["identical"]
+    policy.write_text('[[rules]]\nname = "any"\nwhen = "amuont >= 0"\naction = "review"\nreason = "r"\n')
+    wrong = zaslon("score", small_run.tomorrow, "--home", home, "--json")
+    assert wrong.code == 5
+    assert "^^^^^^" in wrong.json["error"]["message"]
+    assert "amount" in wrong.json["error"]["hint"]
+    doctor = zaslon("doctor", "--home", home, "--json")
+    assert doctor.code == 1
+    assert "amuont" in doctor.out
+
+
+def test_thresholds_in_the_policy_file_hold_and_training_reports_what_they_do(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    (home / "policy.toml").write_text("[thresholds]\nreview = 0.0\nblock = inf\n")
+    zaslon("clean", small_run.raw, "--home", home, "--json")
+    said = zaslon("train", "--home", home, "--json").json
+    assert said["thresholds"]["review"] == 0
+    assert said["recall"] == said["false_positive_rate"] == 1.0
+    scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert scored["actions"] == {"allow": 0, "review": scored["decisions"], "block": 0}

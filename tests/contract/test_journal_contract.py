@@ -1,0 +1,153 @@
+"""What every journal keeps to, whatever is behind it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.contract.conftest import OpenJournal
+
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, ReasonGiven, Rejection, Versions
+
+VERSIONS = Versions("model-1", "policy-1", "catalogue-1")
+
+
+def batch(first: int, records: list[bytes]) -> RecordBatch:
+    kinds = [Kind.LABEL_JSON if r.startswith(b"{") else Kind.TRANSACTION_LINE for r in records]
+    return RecordBatch.of(records, kinds, [1_000 + first + i for i in range(len(records))], first)
+
+
+def outcome(position: int, record: bytes) -> Outcome:
+    if record.startswith(b"{"):
+        return LabelAccepted(position, len(record), is_fraud=True)
+    if len(record) % 3 == 0:
+        return Rejection(position, "empty", "Nothing is there.", record)
+    reasons = (ReasonGiven("rule:a", "because", 0.0),)
+    return Decision(position, len(record), 5, Action.REVIEW, 0.25, reasons, ("a",), (), VERSIONS)
+
+
+def outcomes(first: int, records: list[bytes]) -> list[Outcome]:
+    return [outcome(first + i, record) for i, record in enumerate(records)]
+
+
+def contents(read: object) -> list[tuple[int, int, int, bytes]]:
+    assert hasattr(read, "__iter__")
+    return [
+        (b.first_position + i, int(b.kinds[i]), int(b.arrival_time_seconds[i]), b.raw(i))
+        for b in read
+        for i in range(len(b))
+    ]
+
+
+RECORDS = [b"1,2,3", b"", b"{}", b"\xff\x00raw", b"4,5,6,7", b'{"a":1}']
+
+
+def test_a_new_journal_is_empty_and_keeps_its_identity(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    assert journal.next_position == 0
+    assert list(journal.read(0)) == []
+    assert journal.outcome(0) is None
+    assert journal.cursor("file") == 0
+    assert journal.serving(0) is None
+    identity = journal.identity
+    journal.close()
+    assert open_journal().identity == identity != ""
+
+
+def test_what_was_recorded_is_read_back_byte_for_byte_also_after_opening_again(
+    open_journal: OpenJournal,
+) -> None:
+    journal = open_journal()
+    journal.record(batch(0, RECORDS[:4]), outcomes(0, RECORDS[:4]), ("file", 4))
+    journal.record(batch(4, RECORDS[4:]), outcomes(4, RECORDS[4:]), ("file", 6))
+    journal.close()
+    again = open_journal()
+    assert again.next_position == 6
+    assert contents(again.read(0)) == contents([batch(0, RECORDS)])
+    assert contents(again.read(1, 5)) == contents([batch(0, RECORDS)])[1:5]
+    assert [o for _, o in again.outcomes()] == [o.to_json() for o in outcomes(0, RECORDS)]
+    assert [p for p, _ in again.outcomes(3)] == [3, 4, 5]
+    assert again.outcome(4) == outcome(4, RECORDS[4]).to_json()
+    assert again.cursor("file") == 6
+
+
+def test_pages_are_read_from_the_newest_on(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    journal.record(batch(0, RECORDS), outcomes(0, RECORDS), None)
+    assert [p for p, _ in journal.page(None, 4)] == [5, 4, 3, 2]
+    assert [p for p, _ in journal.page(2, 4)] == [1, 0]
+    assert journal.page(0, 4) == []
+
+
+def test_all_outcomes_of_a_transaction_are_found_oldest_first(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    records = [b"1,2,3", b"12345", b"{   }", b"1,2,3,4"]
+    journal.record(batch(0, records), outcomes(0, records), None)
+    assert [p for p, _ in journal.find(5)] == [0, 1, 2]
+    assert journal.find(6) == []
+    assert journal.find(2**63) == journal.find(-(2**70)) == []
+
+
+def test_a_batch_and_its_cursor_are_recorded_together_or_not_at_all(open_journal: OpenJournal) -> None:
+    class Broken(Rejection):
+        def to_json(self) -> bytes:
+            raise RuntimeError("no outcome can be made of this")
+
+    journal = open_journal()
+    journal.record(batch(0, RECORDS[:2]), outcomes(0, RECORDS[:2]), ("file", 2))
+    wrong: list[Outcome] = [*outcomes(2, RECORDS[2:3]), Broken(3, "empty", "", b"")]
+    with pytest.raises(RuntimeError, match="no outcome"):
+        journal.record(batch(2, RECORDS[2:4]), wrong, ("file", 4))
+    assert journal.next_position == 2
+    assert journal.cursor("file") == 2
+    assert [p for p, _ in journal.outcomes()] == [0, 1]
+    journal.record(batch(2, RECORDS[2:4]), outcomes(2, RECORDS[2:4]), ("file", 4))
+    assert journal.next_position == 4
+
+
+def test_a_batch_that_does_not_continue_the_log_is_a_mistake(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    for first, given_outcomes in ((1, outcomes(1, RECORDS)), (0, outcomes(0, RECORDS[:1]))):
+        with pytest.raises(ValueError, match="continue"):
+            journal.record(batch(first, RECORDS), given_outcomes, None)
+    assert journal.next_position == 0
+
+
+def test_cursors_of_different_sources_do_not_touch(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    journal.record(batch(0, RECORDS[:1]), outcomes(0, RECORDS[:1]), ("a", 1))
+    journal.record(batch(1, []), [], ("b", 9))
+    assert (journal.cursor("a"), journal.cursor("b"), journal.cursor("c")) == (1, 9, 0)
+    assert journal.next_position == 1
+
+
+def test_which_versions_served_is_known_for_every_position(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    journal.serve(VERSIONS)
+    journal.record(batch(0, RECORDS[:3]), outcomes(0, RECORDS[:3]), None)
+    journal.serve(VERSIONS)
+    later = VERSIONS._replace(model="model-2") if hasattr(VERSIONS, "_replace") else Versions("m2", "p", "c")
+    journal.serve(later)
+    journal.record(batch(3, RECORDS[3:]), outcomes(3, RECORDS[3:]), None)
+    journal.close()
+    again = open_journal()
+    assert [again.serving(p) for p in range(6)] == [VERSIONS] * 3 + [later] * 3
+    assert again.serving(-1) is None
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.binary(max_size=20), max_size=5), max_size=6), st.data())
+def test_any_records_in_any_batches_are_read_as_they_were(
+    open_journal: OpenJournal, parts: list[list[bytes]], data: st.DataObject
+) -> None:
+    journal = open_journal()
+    begin = position = journal.next_position
+    for part in parts:
+        journal.record(batch(position, part), outcomes(position, part), ("s", position + len(part)))
+        position += len(part)
+    records = [record for part in parts for record in part]
+    low = data.draw(st.integers(0, len(records)))
+    high = data.draw(st.integers(low, len(records)))
+    assert contents(journal.read(begin + low, begin + high)) == contents([batch(begin, records)])[low:high]
+    journal.close()
