@@ -251,7 +251,8 @@ def test_a_record_that_was_changed_in_the_journal_is_found(
 def test_an_outcome_that_was_changed_is_found_by_its_replay(zaslon: Zaslon, home: Path) -> None:
     with sqlite3.connect(home / "log" / "journal.db") as connection:
         connection.execute(
-            "UPDATE outcomes SET outcome = CAST(replace(outcome, 'allow', 'block') AS BLOB) WHERE position = 3"
+            """UPDATE outcomes SET outcome = CAST(replace(outcome, '"degraded":null', '"degraded":"model"') AS BLOB)
+            WHERE position = 3"""
         )
     said = zaslon("replay", 3, "--home", home, "--json")
     assert said.code == 8

@@ -36,4 +36,10 @@ def clean(context: Context, sources: Sequence[str], out: Path) -> Cleaned:
         sources, out, context.catalogue, key=context.key, chunk_bytes=options.chunk_bytes,
         repeat_filter_bytes=options.repeat_filter_bytes, progress=context.progress.advance,
     )  # fmt: skip
+    if report.rows_in and not report.rows_clean:
+        most = max(report.rows_rejected, key=lambda reason: report.rows_rejected[reason])
+        context.progress.warn(
+            f"Not one of {report.rows_in} rows is clean, most for '{most}': does the catalogue "
+            f"{context.catalogue.label} fit these files?"
+        )
     return Cleaned(report, out)
