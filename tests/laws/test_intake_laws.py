@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.intake_cases import ARRIVAL_SECONDS, GOOD, HEADER, KEY, MISSION, NAMES, SHOP, clean, run
 
@@ -114,6 +114,7 @@ KEYS = (
 )
 
 
+@settings(max_examples=max(50, settings().max_examples // 3))  # each is twenty objects, twice
 @given(
     st.lists(st.dictionaries(KEYS, JSON_VALUES), min_size=1, max_size=20), st.randoms(use_true_random=False)
 )
@@ -174,6 +175,7 @@ def _quoted(value: Any, separator: str) -> str:
     return '"' + text.replace('"', '""') + '"' if '"' in text or separator in text else text
 
 
+@settings(max_examples=max(25, settings().max_examples // 5))  # each writes and cleans three files
 @given(SHOP_ROWS)
 def test_a_record_is_the_same_transaction_through_every_door(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Any, ...]]
