@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from zaslon.domain.catalogue import Catalogue, load_catalogue
+from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_day
 from zaslon.engine import Engine
 from zaslon.flows.featurise import featurise
@@ -85,6 +86,24 @@ def _samples(
             np.ones(len(rows), np.float32), rows.event_time_seconds, rows.amount_minor,
             rows.transaction_id, rows.entity_keys["customer"], rows.scenario,
         )  # fmt: skip
+
+
+def folds_of(everything: Sample, starts: Sequence[str], delay_days: int) -> list[Fold]:
+    """The folds that begin on `starts`.
+
+    Raises:
+        DataError: names the start whose train or test week the data do not hold.
+    """
+    day = everything.event_time_seconds // SECONDS_PER_DAY
+    first, last = int(day.min()), int(day.max())
+    folds = [Fold(parse_day(start), delay_days) for start in starts]
+    for fold in folds:
+        if fold.train_start < first or fold.test_start + WEEK_DAYS - 1 > last:
+            raise DataError(
+                f"A train week from {day_text(fold.train_start)} with {delay_days} days of delay and a "
+                f"test week do not fit into the data, {day_text(first)} to {day_text(last)}."
+            )
+    return folds
 
 
 def test_rows(everything: Sample, fold: Fold) -> NDArray[np.bool_]:
@@ -160,15 +179,19 @@ def main() -> None:
         parser.error("--label-delay-days must be 0 or more.")
     begin = time.perf_counter()
     catalogue = load_catalogue()
-    with tempfile.TemporaryDirectory(prefix="handbook-") as scratch:
-        everything = features_of(given.data, catalogue, given.label_delay_days, Path(scratch))
     weeks, scores = [], []
-    for start in given.train_start or BOOK_STARTS:
-        fold = Fold(parse_day(start), given.label_delay_days)
-        metrics, scored = run_fold(everything, fold, given.history)
-        weeks.append(metrics)
-        scores.append(scored)
-        print(f"{start}: AP {metrics['average_precision']:.4f}", file=sys.stderr)
+    try:
+        for start in given.train_start:
+            parse_day(start)
+        with tempfile.TemporaryDirectory(prefix="handbook-") as scratch:
+            everything = features_of(given.data, catalogue, given.label_delay_days, Path(scratch))
+        for fold in folds_of(everything, given.train_start or BOOK_STARTS, given.label_delay_days):
+            metrics, scored = run_fold(everything, fold, given.history)
+            weeks.append(metrics)
+            scores.append(scored)
+            print(f"{metrics['train_start']}: AP {metrics['average_precision']:.4f}", file=sys.stderr)
+    except ZaslonError as error:
+        raise SystemExit(str(error)) from error
     given.scores.parent.mkdir(parents=True, exist_ok=True)
     pl.concat(scores).write_parquet(given.scores)
     names = [n for n in weeks[0] if isinstance(weeks[0][n], float)]
