@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
+from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.adapters.embedded.lock import alone_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
@@ -15,7 +17,8 @@ from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.context import KEY, LOCK, Adapters, Context, Options
-from zaslon.ports import RunTracker
+from zaslon.flows.serve import Desk, GroupDone, ServeLimits
+from zaslon.ports import Clock, Decider, RunTracker
 from zaslon.settings import Settings
 
 
@@ -41,11 +44,23 @@ def build_context(settings: Settings) -> Context:
         home=home,
         adapters=Adapters(
             open_journal=lambda log: SqliteJournal(log / "journal.db"),
+            open_journal_for_reading=lambda log: SqliteJournal(log / "journal.db", read_only=True),
             open_snapshots=lambda log, journal: FileSnapshots(log / "snapshots" / journal.identity),
             open_run_tracker=_run_tracker,
             alone_in=lambda home: alone_in(home / LOCK),
         ),
     )
+
+
+def build_decider(settings: Settings, context: Context, watch: Callable[[GroupDone], None]) -> Decider:
+    """What decides behind the service's door: engine and journal of this process."""
+    limits = ServeLimits(settings.api_queue_records_max, settings.api_group_records_max)
+    return Desk(context, limits, SystemClock(), watch)
+
+
+def build_clock() -> Clock:
+    """The clock of this machine."""
+    return SystemClock()
 
 
 def _options(settings: Settings) -> Options:

@@ -6,14 +6,16 @@ Adapters stand in `zaslon.adapters`; only `zaslon.bootstrap` and `zaslon.testing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.events import RecordBatch
+from zaslon.domain.errors import ZaslonError
+from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Outcome, Versions
 
 
@@ -96,6 +98,75 @@ class SnapshotStore(Protocol):
 
         For a log that ends there: such states were folded from records that it no longer has.
         """
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a submitted record: its outcome as recorded.
+
+    `repeated`: it had been recorded before, for the same content; now nothing changed.
+    """
+
+    outcome: bytes
+    repeated: bool = False
+
+
+Answered = Callable[[list[Answer] | ZaslonError], None]
+
+
+class Decider(Protocol):
+    """Decides records durably and gives their outcomes: what stands behind the service's door."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether records are decided now, as fast as later ones."""
+
+    def submit(
+        self, records: Sequence[bytes], kind: Kind, deadline_seconds: float, answered: Answered
+    ) -> None:
+        """Take the records of one call; never blocks.
+
+        `answered` is called once, from another thread: with one answer per record, in order, after
+        all of them are durable; or with the error that kept them from being decided, and then none
+        was recorded. It must return at once.
+
+        Args:
+            records: original bytes, all of one kind.
+            kind: what they hold.
+            deadline_seconds: on the monotonic clock; what cannot be had until then is left out.
+            answered: told the outcomes.
+
+        Raises:
+            BusyError: the queue is full, or nothing is decided yet; nothing was taken.
+        """
+
+    @property
+    def is_alive(self) -> bool:
+        """False when only a new process helps."""
+
+    @property
+    def waiting_records(self) -> int:
+        """Records that were taken and are not yet being decided."""
+
+    def start(self) -> None:
+        """Wait until records are decided as fast as later ones.
+
+        Raises:
+            ZaslonError: why they cannot be.
+        """
+
+    def close(self) -> None:
+        """Decide what was taken, then stop. Nothing can be submitted afterwards."""
+
+
+class Clock(Protocol):
+    """The time, for those who may know it: doors and the order in which they let records in."""
+
+    def now_seconds(self) -> float:
+        """Seconds since 1970."""
+
+    def monotonic_seconds(self) -> float:
+        """Seconds from some moment on, never backwards."""
 
 
 class RunTracker(Protocol):

@@ -73,6 +73,32 @@ class Settings(BaseSettings):
     reviews_per_day_max: int | None = Field(
         None, ge=0, description="what analysts can look at on an average day; no limit if not set"
     )
+    api_host: str = Field("127.0.0.1", description="address on which the service listens")
+    api_port: int = Field(8080, ge=0, le=65_535, description="its port; 0 takes a free one")
+    api_tls_certificate: Path | None = Field(None, description="certificate chain, PEM")
+    api_tls_key: Path | None = Field(None, description="its private key, PEM")
+    api_plain_http: bool = Field(
+        False, description="allow other than local addresses without TLS, behind a proxy that has it"
+    )
+    api_budget_ms: int = Field(200, ge=1, le=60_000, description="time budget of a call")
+    api_body_bytes_max: int = Field(
+        2 * MEBIBYTE, ge=1024, le=64 * MEBIBYTE, description="bytes in a request's body"
+    )
+    api_batch_records_max: int = Field(1_000, ge=1, le=10_000, description="records in one call")
+    api_json_depth_max: int = Field(8, ge=2, le=100, description="levels of nesting in a body")
+    api_rate_per_second: int = Field(1_000, ge=1, description="records a second for one key")
+    api_rate_burst: int = Field(2_000, ge=1, description="records at once for one key")
+    api_queue_records_max: int = Field(10_000, ge=1, description="records that wait to be decided")
+    api_group_records_max: int = Field(
+        256, ge=1, le=10_000, description="records that make a full group, decided in one transaction"
+    )
+    api_page_max: int = Field(500, ge=1, le=10_000, description="decisions on a page")
+    api_scan_records_max: int = Field(
+        10_000, ge=1, description="outcomes looked through for one page of filtered decisions"
+    )
+    api_connections_max: int = Field(1_000, ge=1, description="connections and calls at once")
+    api_open_metrics: bool = Field(False, description="whether `/metrics` needs no key")
+    api_log_requests: bool = Field(True, description="whether every request is a line in the log")
 
     @classmethod
     def settings_customise_sources(

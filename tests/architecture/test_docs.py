@@ -138,7 +138,7 @@ def _commands() -> list[str]:
         command.name or command.callback.__name__
         for command in app.registered_commands
         if command.callback is not None
-    ]
+    ] + [str(group.name) for group in app.registered_groups]
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.ru.md"])
@@ -164,7 +164,8 @@ def test_every_command_and_every_option_of_it_is_described() -> None:
     missing = [
         (name, option)
         for name, command in commands.items()
-        for parameter in command.params
+        for part in (command, *getattr(command, "commands", {}).values())
+        for parameter in part.params
         if parameter.param_type_name == "option"
         for option in (*parameter.opts, *parameter.secondary_opts)
         if f"`{option}`" not in told[name]

@@ -55,7 +55,7 @@ class DataError(ZaslonError):
 
 
 class BusyError(ZaslonError):
-    """Another process is at work in the same place; doing both would mix them up."""
+    """Not now: another process is at work in the same place, or the service has too much to do."""
 
     exit_code = 9
 

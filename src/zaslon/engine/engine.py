@@ -135,9 +135,13 @@ class Engine:
 
     def save(self, store: SnapshotStore) -> None:
         """Keep the state with its log position."""
+        store.save(self.position, self.state())
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What a snapshot holds; the arrays are the engine's own, so copy what must outlive a batch."""
         content: dict[str, NDArray[Any]] = dict(self.history.save())
         content["catalogue"] = np.frombuffer(self.catalogue.hash.encode(), np.uint8)
-        store.save(self.position, content)
+        return content
 
 
 def restore_engine(

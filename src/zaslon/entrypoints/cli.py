@@ -18,6 +18,7 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.entrypoints import show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
+from zaslon.entrypoints.service import add_commands
 from zaslon.flows.context import Context
 from zaslon.flows.logs import alone as in_peace
 from zaslon.settings import Settings, load_settings
@@ -342,6 +343,9 @@ def doctor(
     else:
         show.checks(checks)
     return 0 if healthy else NOT_IN_ORDER
+
+
+add_commands(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -206,6 +206,13 @@ def _identify_label(
 
 
 @compiled
+def find(table: RememberedArrays, key: Integer) -> Integer:
+    """Offset of the row of `key`, or -1."""
+    place = _place(table, key)
+    return _offset(table, place) if table.places[place] != EMPTY else -1
+
+
+@compiled
 def identify(
     table: RememberedArrays,
     limits: Limits,
@@ -317,6 +324,14 @@ class Remembered:
     def watermark_seconds(self) -> int:
         """Newest event time seen so far; 0 before the first."""
         return int(self.arrays.counters[WATERMARK])
+
+    def surely_knows(self, key: int, moment: int) -> bool:
+        """Whether an event at `moment` still finds this transaction here, whatever came before it."""
+        offset = int(find(self.arrays, key))
+        if offset < 0 or self.arrays.note[offset] & STATE_MASK == WAITING_GOOD:
+            return False
+        newest = max(self.watermark_seconds, moment)
+        return int(self.arrays.time[offset]) + self.limits.remember_seconds > newest
 
     def make_room(self, more: int) -> None:
         """Forget what is too old, then make sure that `more` rows fit (and one skipped row)."""

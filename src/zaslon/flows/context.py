@@ -106,6 +106,7 @@ class Adapters:
     """How the ports are opened: a log in its directory, everything else in a home."""
 
     open_journal: Callable[[Path], Journal]
+    open_journal_for_reading: Callable[[Path], Journal]
     open_snapshots: Callable[[Path, Journal], SnapshotStore]
     open_run_tracker: Callable[[Path], RunTracker | None]
     alone_in: Callable[[Path], AbstractContextManager[None]]
@@ -126,6 +127,10 @@ class Context:
     def open_journal(self) -> Journal:
         """The log and its outcomes; an empty one where there is none."""
         return self.adapters.open_journal(self.home / self.log)
+
+    def open_journal_for_reading(self) -> Journal:
+        """The same beside its writer; every thread opens its own."""
+        return self.adapters.open_journal_for_reading(self.home / self.log)
 
     def open_snapshots(self, journal: Journal) -> SnapshotStore:
         """The states saved of a log."""

@@ -31,7 +31,7 @@ from zaslon.intake.pseudonyms import pseudonym
 
 Int64 = NDArray[np.int64]
 INT64_MAX = 2**63 - 1
-_CONFLICT = "The record has the id of a transaction of long ago but other content."
+_CONFLICT = "The record has the id of a transaction from longer ago than is remembered but other content."
 _NOT_GIVEN = -(2**63)  # no text reads as this
 
 

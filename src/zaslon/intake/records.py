@@ -24,17 +24,27 @@ def transaction_records(
     transactions: Transactions, catalogue: Catalogue, key: bytes
 ) -> tuple[list[bytes], Kind]:
     """One record per transaction and their kind: lines where these can hold all fields, else JSON."""
-    texts = {
-        field.name: found
-        for field in catalogue.fields
-        if (found := _texts(field, transactions, catalogue, key)) is not None
-    }
+    texts = _by_field(transactions, catalogue, key)
     columns = [catalogue.find_field(name) for name in catalogue.record.columns]
     if texts.keys() <= {field.name for field in columns if field is not None}:
         empty = [""] * len(transactions)
         values = [empty if field is None else texts.get(field.name, empty) for field in columns]
         return _lines(values, catalogue), Kind.TRANSACTION_LINE
     return _objects(texts), Kind.TRANSACTION_JSON
+
+
+def json_records(transactions: Transactions, catalogue: Catalogue, key: bytes) -> list[bytes]:
+    """One JSON object per transaction, all values as text."""
+    return _objects(_by_field(transactions, catalogue, key))
+
+
+def _by_field(transactions: Transactions, catalogue: Catalogue, key: bytes) -> dict[str, list[Any]]:
+    """Texts of the fields that say something, in the catalogue's order."""
+    return {
+        field.name: found
+        for field in catalogue.fields
+        if (found := _texts(field, transactions, catalogue, key)) is not None
+    }
 
 
 def _lines(values: list[list[Any]], catalogue: Catalogue) -> list[bytes]:

@@ -1,0 +1,72 @@
+"""What the service counts, for Prometheus. No label holds an identifier."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from zaslon.domain.outcomes import Decision, LabelAccepted
+from zaslon.flows.serve import GroupDone
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+_RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+
+
+class Metrics:
+    """All metrics of one service; `docs/operating/runbook-service.md` says what each means."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "zaslon_requests", "requests answered", ("method", "route", "status"), registry=registry
+        )
+        self.request_seconds = Histogram(
+            "zaslon_request_seconds", "time to the answer", ("route",), buckets=_SECONDS, registry=registry
+        )
+        self.outcomes = Counter(
+            "zaslon_outcomes",
+            "outcomes recorded, by action or reason",
+            ("outcome", "detail"),
+            registry=registry,
+        )
+        self.repeated = Counter("zaslon_repeated", "transactions answered from the log", registry=registry)
+        self.degraded = Counter(
+            "zaslon_degraded", "decisions for which something was left out", ("left_out",), registry=registry
+        )
+        self.group_records = Histogram(
+            "zaslon_group_records", "records decided together", buckets=_RECORDS, registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "zaslon_queue_seconds", "longest wait of a group's calls", buckets=_SECONDS, registry=registry
+        )
+        self.engine_seconds = Histogram(
+            "zaslon_engine_seconds", "deciding a group", buckets=_SECONDS, registry=registry
+        )
+        self.commit_seconds = Histogram(
+            "zaslon_commit_seconds", "making a group durable", buckets=_SECONDS, registry=registry
+        )
+        self.waiting_records = Gauge("zaslon_waiting_records", "records in the queue", registry=registry)
+        self.log_position = Gauge("zaslon_log_position", "next position of the log", registry=registry)
+        self.ready = Gauge("zaslon_ready", "1 while decisions are made", registry=registry)
+        ProcessCollector(registry=self.registry)
+
+    def group(self, done: GroupDone) -> None:
+        """Count a group; called from the decider's thread."""
+        for outcome in done.outcomes:
+            if isinstance(outcome, Decision):
+                self.outcomes.labels("decision", outcome.action.code).inc()
+                if outcome.degraded is not None:
+                    self.degraded.labels(outcome.degraded).inc()
+            elif isinstance(outcome, LabelAccepted):
+                self.outcomes.labels("label", "fraud" if outcome.is_fraud else "good").inc()
+            else:
+                self.outcomes.labels("rejection", outcome.reason.partition(":")[0]).inc()
+        self.repeated.inc(done.repeated)
+        self.group_records.observe(len(done.outcomes))
+        self.queue_seconds.observe(done.waited_seconds)
+        self.engine_seconds.observe(done.engine_seconds)
+        self.commit_seconds.observe(done.commit_seconds)
+        self.log_position.set(done.next_position)
+
+    def text(self) -> bytes:
+        """All of them in Prometheus' text form."""
+        return generate_latest(self.registry)

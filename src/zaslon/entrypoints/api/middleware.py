@@ -1,0 +1,96 @@
+"""Around every request: its id, its line in the log, its place in the metrics, safe headers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import sys
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from zaslon.entrypoints.api.service import Service
+
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+_TLS_HEADER = (b"strict-transport-security", b"max-age=31536000")
+_PROBES = ("/healthz", "/readyz", "/metrics")
+
+
+class Surroundings:
+    """ASGI middleware; the innermost work is the application's."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+        has_tls = service.settings.api_tls_certificate is not None
+        self._headers = [*_HEADERS, *([_TLS_HEADER] if has_tls else [])]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        clock = self._service.clock
+        begin = clock.monotonic_seconds()
+        request_id = _request_id(scope)
+        scope["zaslon.request_id"], scope["zaslon.begin_seconds"] = request_id, begin
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = [*self._headers, (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message.get("headers", ()), *own]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._note(scope, status, clock.monotonic_seconds() - begin)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count the request and write its line."""
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if route != "none" else "none"  # a stranger's word is no label
+        self._service.metrics.requests.labels(method, route, str(status)).inc()
+        self._service.metrics.request_seconds.labels(route).observe(seconds)
+        if not self._service.settings.api_log_requests or route in _PROBES:
+            return
+        line: dict[str, Any] = {
+            "message": "request", "request_id": scope["zaslon.request_id"], "method": method,
+            "route": route, "status": status, "ms": round(seconds * 1000, 3),
+            "key": scope.get("zaslon.key"),
+        }  # fmt: skip
+        identifier = scope.get("path_params", {}).get("transaction_id", scope.get("zaslon.transaction"))
+        if identifier is not None:
+            line["transaction"] = pseudonym(identifier, self._service.context.key)
+        write_log(self._service.clock.now_seconds(), "info", line)
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's id where it is one, else our own."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
+            given: str = value.decode()
+            return given
+    return secrets.token_hex(8)
+
+
+def pseudonym(identifier: object, key: bytes) -> str:
+    """Sixteen hex digits that stand for an identifier in the log: keyed BLAKE2b."""
+    return hashlib.blake2b(str(identifier).encode(), digest_size=8, key=key[:64]).hexdigest()
+
+
+def write_log(now_seconds: float, level: str, content: dict[str, Any]) -> None:
+    """One JSON object as a line on standard error."""
+    sys.stderr.buffer.write(orjson.dumps({"time": round(now_seconds, 3), "level": level, **content}) + b"\n")
+    sys.stderr.buffer.flush()

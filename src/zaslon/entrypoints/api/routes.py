@@ -1,0 +1,208 @@
+"""The routes: transactions and labels in, decisions out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.responses import Response
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.events import Kind
+from zaslon.entrypoints.api import schemas
+from zaslon.entrypoints.api.door import (
+    Analyst,
+    Scorer,
+    check_rate,
+    read_json,
+    service_of,
+    split_array,
+)
+from zaslon.entrypoints.api.problems import Problem, invalid, rejected
+from zaslon.entrypoints.api.service import Service
+from zaslon.flows.decisions import DecisionFilter, decisions_page
+from zaslon.flows.repeats import recorded_decision
+from zaslon.ports import Answer
+
+_REJECTION = b'{"outcome":"rejection"'
+_JSON = "application/json"
+_labels = TypeAdapter(list[schemas.Label])
+
+
+def _begin(request: Request) -> float:
+    begin: float = request.scope["zaslon.begin_seconds"]
+    return begin
+
+
+def _time_used_ms(service: Service, request: Request) -> float:
+    return (service.clock.monotonic_seconds() - _begin(request)) * 1000
+
+
+def _with_repeated(answer: Answer) -> bytes:
+    return answer.outcome[:-1] + (b',"repeated":true}' if answer.repeated else b',"repeated":false}')
+
+
+def transactions_router(catalogue: Catalogue) -> APIRouter:
+    """Routes that decide, described by the catalogue's fields."""
+    router = APIRouter(tags=["transactions"])
+    schema = schemas.transaction_schema(catalogue)
+
+    @router.post(
+        "/v1/transactions", summary="Decide one transaction", operation_id="decide",
+        response_model=schemas.DecisionAnswer,
+        responses=schemas.problem_responses(400, 409, 413, 415), openapi_extra=_body(schema),
+    )  # fmt: skip
+    async def decide(request: Request, key: Scorer) -> Response:
+        """The decision is durable before it is answered. The same again gives the same answer."""
+        service = service_of(request)
+        body = await read_json(request)
+        if not body.lstrip().startswith(b"{"):
+            raise Problem("not_json", "The body is no JSON object; expected a transaction.")
+        check_rate(service, key, 1)
+        (answer,) = await service.decide([body], Kind.TRANSACTION_JSON, _begin(request))
+        if answer.outcome.startswith(_REJECTION):
+            raise rejected(orjson.loads(answer.outcome))
+        used = b',"time_used_ms":%.3f}' % _time_used_ms(service, request)
+        return Response(_with_repeated(answer)[:-1] + used, media_type=_JSON)
+
+    @router.post(
+        "/v1/transactions/batch", summary="Decide many transactions", operation_id="decide_batch",
+        response_model=schemas.BatchAnswer, responses=schemas.problem_responses(400, 413, 415),
+        openapi_extra=_body(
+            {"type": "array", "items": schema, "minItems": 1, "maxItems": 1_000,
+             "example": [schema["example"]]}
+        ),
+    )  # fmt: skip
+    async def decide_batch(request: Request, key: Scorer) -> Response:
+        """One outcome each, in order, all durable; what is rejected says why."""
+        service = service_of(request)
+        body = await read_json(request)
+        records = await split_array(body, service.settings.api_batch_records_max)
+        check_rate(service, key, len(records))
+        answers = await service.decide(records, Kind.TRANSACTION_JSON, _begin(request))
+        return _outcomes([_with_repeated(answer) for answer in answers], service, request)
+
+    return router
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {_JSON: {"schema": schema}}}}
+
+
+def _outcomes(outcomes: list[bytes], service: Service, request: Request) -> Response:
+    used = b'],"time_used_ms":%.3f}' % _time_used_ms(service, request)
+    return Response(b'{"outcomes":[' + b",".join(outcomes) + used, media_type=_JSON)
+
+
+labels_router = APIRouter(tags=["labels"])
+_LABEL_SCHEMA = schemas.Label.model_json_schema()
+_LABEL_EXAMPLE = {"transaction_id": 1, "verdict": "chargeback"}
+
+
+@labels_router.post(
+    "/v1/labels", summary="Tell what transactions turned out to be", operation_id="label",
+    response_model=schemas.LabelsAnswer, responses=schemas.problem_responses(400, 413, 415),
+    openapi_extra=_body(
+        {"oneOf": [_LABEL_SCHEMA,
+                   {"type": "array", "items": _LABEL_SCHEMA, "minItems": 1, "maxItems": 1_000}],
+         "example": _LABEL_EXAMPLE}
+    ),
+)  # fmt: skip
+async def label(request: Request, key: Analyst) -> Response:
+    """One label, or an array of them; each counts from the next transaction on."""
+    service = service_of(request)
+    content = orjson.loads(await read_json(request))
+    most = service.settings.api_batch_records_max
+    items = content if isinstance(content, list) else [content]
+    if not 1 <= len(items) <= most:
+        raise Problem("invalid", f"The array has {len(items)} elements; expected 1 to {most}.")
+    check_rate(service, key, len(items))
+    try:
+        labels = _labels.validate_python(items)
+    except ValidationError as error:
+        raise invalid(error.errors()) from None
+    records = [
+        orjson.dumps(
+            {
+                "transaction_id": given.transaction_id,
+                "is_fraud": given.verdict != "confirmed_good",
+                "verdict": given.verdict,
+            }
+        )
+        for given in labels
+    ]
+    answers = await service.decide(records, Kind.LABEL_JSON, _begin(request))
+    return _outcomes([answer.outcome for answer in answers], service, request)
+
+
+decisions_router = APIRouter(tags=["decisions"])
+
+
+@decisions_router.get(
+    "/v1/decisions/{transaction_id}", summary="A decision as recorded", operation_id="decision",
+    response_model=schemas.Decision, responses=schemas.problem_responses(404),
+)  # fmt: skip
+async def decision(request: Request, key: Scorer, transaction_id: int) -> Response:
+    """The bytes that stand in the log."""
+    service = service_of(request)
+    check_rate(service, key, 1)
+    if not -(2**63) <= transaction_id < 2**63:
+        raise _no_decision(transaction_id)
+    found = await service.reading.ask(lambda journal: recorded_decision(journal, transaction_id))
+    if found is None:
+        raise _no_decision(transaction_id)
+    return Response(found[1], media_type=_JSON)
+
+
+def _no_decision(transaction_id: int) -> Problem:
+    return Problem("not_found", f"Nothing was decided about transaction {str(transaction_id)[:30]}.")
+
+
+@decisions_router.get(
+    "/v1/decisions", summary="Decisions, newest first", operation_id="decisions",
+    response_model=schemas.DecisionsPage, responses=schemas.problem_responses(),
+)  # fmt: skip
+async def decisions(request: Request, key: Analyst, wanted: Annotated[DecisionFilter, Query()]) -> Response:
+    """Pages by log position. A page may hold fewer than `limit`; go on while `next` is given."""
+    service = service_of(request)
+    check_rate(service, key, 1)
+    settings = service.settings
+    page = await service.reading.ask(
+        lambda journal: decisions_page(
+            journal, wanted, limit_max=settings.api_page_max, scan_max=settings.api_scan_records_max
+        )
+    )
+    following = b"null" if page.following is None else b"%d" % page.following
+    content = b'{"decisions":[' + b",".join(page.decisions) + b'],"next":' + following + b"}"
+    return Response(content, media_type=_JSON)
+
+
+serving_router = APIRouter(tags=["serving"])
+
+
+@serving_router.get(
+    "/v1/model", summary="The model that serves", operation_id="model",
+    response_model=schemas.ModelShown, responses=schemas.problem_responses(),
+)  # fmt: skip
+async def model(request: Request, _key: Analyst) -> Response:
+    """Its version, what it was trained on and how it did."""
+    service = service_of(request)
+    described = orjson.loads(service.model.described())
+    content = {
+        "model": service.model.artefact_id, "catalogue": service.context.catalogue.hash,
+        "features": described["names"], "facts": described["facts"],
+    }  # fmt: skip
+    return Response(orjson.dumps(content), media_type=_JSON)
+
+
+@serving_router.get(
+    "/v1/policy", summary="The policy that serves", operation_id="policy",
+    response_model=schemas.PolicyShown, responses=schemas.problem_responses(),
+)  # fmt: skip
+async def policy(request: Request, _key: Analyst) -> Response:
+    """Its version, thresholds, limits and rules."""
+    served = service_of(request).policy
+    content = {"policy": served.hash, "content": served.text.model_dump(mode="python")}
+    return Response(orjson.dumps(content), media_type=_JSON)

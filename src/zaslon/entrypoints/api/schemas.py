@@ -1,0 +1,187 @@
+"""What the service takes and gives, for its OpenAPI description."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from zaslon.domain.catalogue import Catalogue, SourceField
+from zaslon.domain.events import LeftOut
+from zaslon.entrypoints.api.problems import ProblemDetails
+
+INT64_MAX = 2**63 - 1
+IdNumber = Field(ge=-(2**63), le=INT64_MAX, description="the transaction's id")
+
+
+class GivenReason(BaseModel):
+    """Why a transaction is not simply allowed."""
+
+    code: str = Field(examples=["feature:terminal_frauds_7d"])
+    text: str = Field(examples=["3 confirmed frauds at this terminal within 7 days"])
+    weight: float = Field(description="contribution to the score in log-odds; 0 for rules")
+
+
+class Decision(BaseModel):
+    """A decision as it stands in the log."""
+
+    outcome: Literal["decision"]
+    position: int = Field(description="log position", examples=[1234])
+    transaction_id: int = IdNumber
+    event_time: str = Field(examples=["2019-08-22 10:15:00"])
+    action: Literal["allow", "review", "block"]
+    score: float | None = Field(description="probability of fraud; null without a model in time")
+    reasons: list[GivenReason]
+    rules: list[str] = Field(description="rules that fired")
+    flags: list[str] = Field(description="what is odd but valid")
+    model: str
+    policy: str
+    catalogue: str
+    degraded: Literal["explanation", "model", "rules"] | None = Field(
+        description="what was left out for want of time: " + ", ".join(x.code for x in LeftOut if x)
+    )
+
+
+class Rejection(BaseModel):
+    """A rejection as it stands in the log."""
+
+    outcome: Literal["rejection"]
+    position: int
+    reason: str = Field(examples=["not_a_number:tx_amount"])
+    detail: str
+    raw: str | None = None
+    raw_hex: str | None = None
+
+
+class LabelAccepted(BaseModel):
+    """A label as it stands in the log."""
+
+    outcome: Literal["label"]
+    position: int
+    transaction_id: int = IdNumber
+    is_fraud: bool
+    waiting: bool = Field(description="whether its transaction has not come yet")
+
+
+class _Answered(BaseModel):
+    repeated: bool = Field(description="answered from the log; nothing was changed")
+
+
+class DecisionAnswer(Decision, _Answered):
+    """A decision, and how long this call took."""
+
+    time_used_ms: float = Field(examples=[3.2])
+
+
+class DecisionItem(Decision, _Answered):
+    """A decision among others."""
+
+
+class RejectionItem(Rejection, _Answered):
+    """A rejection among others."""
+
+
+class BatchAnswer(BaseModel):
+    """One outcome per transaction, in order."""
+
+    outcomes: list[DecisionItem | RejectionItem]
+    time_used_ms: float
+
+
+class LabelsAnswer(BaseModel):
+    """One outcome per label, in order."""
+
+    outcomes: list[LabelAccepted | Rejection]
+    time_used_ms: float
+
+
+class Label(BaseModel):
+    """A verdict about a transaction; it counts from the next transaction on."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    transaction_id: int = IdNumber
+    verdict: Literal["confirmed_fraud", "confirmed_good", "chargeback"]
+
+
+class DecisionsPage(BaseModel):
+    """Decisions, newest first. While `next` is given, there may be more."""
+
+    decisions: list[Decision]
+    next: int | None = Field(description="`before` of the next page; null at the end")
+
+
+class ModelShown(BaseModel):
+    """The model that serves."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model: str
+    catalogue: str
+    features: list[str]
+    facts: dict[str, Any] = Field(description="training period and rows, metrics, thresholds, settings")
+
+
+class PolicyShown(BaseModel):
+    """The policy that serves."""
+
+    policy: str
+    content: dict[str, Any] = Field(description="thresholds, limits, costs, rules; null stands for never")
+
+
+class Health(BaseModel):
+    """How the service does."""
+
+    status: Literal["alive", "ready", "starting"]
+
+
+def transaction_schema(catalogue: Catalogue) -> dict[str, Any]:
+    """JSON schema of a transaction, from the catalogue's fields."""
+    fields = [f for f in catalogue.fields if f.role not in ("is_fraud", "scenario", "ignored")]
+    return {
+        "type": "object",
+        "required": [f.name for f in fields if f.required],
+        "properties": {f.name: _field_schema(f, catalogue) for f in fields},
+        "example": transaction_example(catalogue),
+    }
+
+
+def transaction_example(catalogue: Catalogue) -> dict[str, Any]:
+    """A transaction that the catalogue accepts."""
+    by_role = {"transaction_id": 1, "amount": 49.9, "number": 1, "elapsed_seconds": 0}
+    return {
+        f.name: "2019-08-22 10:15:00" if f.role == "event_time" and f.format == "datetime"
+        else 1_566_468_900 if f.role == "event_time"
+        else ("a" if f.type == "text" else 7) if f.role == "entity" else by_role[f.role]
+        for f in catalogue.fields
+        if f.role in by_role or (f.role in ("entity", "event_time") and f.required)
+        if f.required
+    }  # fmt: skip
+
+
+def _field_schema(field: SourceField, catalogue: Catalogue) -> dict[str, Any]:
+    if field.role == "event_time" and field.format == "datetime":
+        return {"type": "string", "description": "YYYY-MM-DD HH:MM:SS", "examples": ["2019-08-22 10:15:00"]}
+    if field.role == "entity" and field.type == "text":
+        return {"type": "string", "minLength": 1}
+    is_number = field.role in ("amount", "number")
+    schema: dict[str, Any] = {"type": "number" if is_number else "integer"}
+    if field.minimum is not None:
+        schema["minimum"] = field.minimum if is_number else int(field.minimum)
+    if not is_number or field.maximum is not None:
+        schema["maximum"] = INT64_MAX if field.maximum is None else field.maximum
+    if field.role == "amount":
+        schema["description"] = f"{catalogue.currency}, at most {catalogue.minor_digits} digits"
+    return schema
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of a route: the problems that it may answer with."""
+    always = (401, 403, 422, 429, 500, 503)
+    return {
+        status: {
+            "description": "A problem",
+            "content": {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}},
+        }
+        for status in sorted({*always, *statuses})
+    }

@@ -1,0 +1,135 @@
+"""Start the service: recover, warm up, listen; stop without losing what was taken."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import logging
+import sys
+from typing import Any
+
+import orjson
+import uvicorn
+
+from zaslon.bootstrap import build_clock, build_context, build_decider
+from zaslon.domain.errors import ZaslonError
+from zaslon.entrypoints.api.app import build_app
+from zaslon.entrypoints.api.metrics import Metrics
+from zaslon.entrypoints.api.middleware import write_log
+from zaslon.entrypoints.api.service import Service
+from zaslon.features.plan import plan_features
+from zaslon.flows.context import Context
+from zaslon.flows.home import load_champion
+from zaslon.flows.keys import KeyRing
+from zaslon.flows.logs import alone
+from zaslon.settings import Settings
+
+_SWITCH_SECONDS = 0.0005  # the event loop waits at most so long for the engine's thread
+
+
+def build_service(settings: Settings, context: Context) -> Service:
+    """All parts; the decider is recovering and warming up when this returns."""
+    clock, metrics = build_clock(), Metrics()
+    model, policy = load_champion(context, plan_features(context.catalogue))
+    decider = build_decider(settings, context, metrics.group)
+    keys = KeyRing(context.home, clock.now_seconds)
+    return Service(settings, context, decider, keys, clock, metrics, model, policy)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; then decide what was taken and save the state.
+
+    Raises:
+        ZaslonError: a setting, the home or the keys do not allow it.
+    """
+    _check_address(settings)
+    context = build_context(settings)
+    with alone(context):
+        _serve(settings, build_service(settings, context))
+
+
+def _serve(settings: Settings, service: Service) -> None:
+    if len(service.keys) == 0:
+        service.decider.close()
+        raise ZaslonError(
+            f"No valid key opens the service of '{settings.home}'.",
+            hint="Make one: `zaslon keys create --role scorer`.",
+        )
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    logging.basicConfig(handlers=[_JsonLines()], level=logging.WARNING, force=True)
+    server = _Server(_uvicorn_config(settings, service), service)
+    server.run()
+    if server.failure is not None:
+        raise server.failure
+
+
+def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_app(service), host=settings.api_host, port=settings.api_port, log_config=None,
+        access_log=False, server_header=False, date_header=False, lifespan="on",
+        limit_concurrency=settings.api_connections_max, timeout_graceful_shutdown=10,
+        ssl_certfile=settings.api_tls_certificate, ssl_keyfile=settings.api_tls_key,
+    )  # fmt: skip
+
+
+class _Server(uvicorn.Server):
+    """Listens at once, so that probes see it start; says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self.failure: ZaslonError | None = None
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, and beside it wait for the decider."""
+        await super().startup(sockets)
+        self._waiting = asyncio.create_task(self._wait_until_ready())
+
+    async def _wait_until_ready(self) -> None:
+        try:
+            await asyncio.to_thread(self._service.decider.start)
+        except ZaslonError as error:
+            self.failure, self.should_exit = error, True
+            return
+        gc.collect()
+        gc.freeze()  # what is here now stays: later collections need not look at it
+        listening = [s.getsockname() for server in self.servers for s in server.sockets]
+        write_log(
+            self._service.clock.now_seconds(), "info",
+            {"message": "ready", "addresses": [f"{host}:{port}" for host, port, *_ in listening]},
+        )  # fmt: skip
+
+
+def _check_address(settings: Settings) -> None:
+    has_tls = settings.api_tls_certificate is not None
+    if has_tls != (settings.api_tls_key is not None):
+        raise ZaslonError("TLS needs both `api_tls_certificate` and `api_tls_key`.")
+    for path in (settings.api_tls_certificate, settings.api_tls_key):
+        if path is not None and not path.is_file():
+            raise ZaslonError(f"'{path}' is no file.", hint="Name the certificate and its key, PEM.")
+    if not has_tls and not settings.api_plain_http and not _is_local(settings.api_host):
+        raise ZaslonError(
+            f"'{settings.api_host}' is no local address, and there is no TLS.",
+            hint="Give a certificate, or set `api_plain_http` if a proxy in front has one.",
+        )
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _JsonLines(logging.Handler):
+    """Messages of libraries as JSON lines, like our own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
+        content: dict[str, Any] = {"message": record.getMessage(), "logger": record.name}
+        if record.exc_info:
+            content["exception"] = logging.Formatter().formatException(record.exc_info)
+        line = {"time": round(record.created, 3), "level": record.levelname.lower(), **content}
+        sys.stderr.buffer.write(orjson.dumps(line) + b"\n")
+        sys.stderr.buffer.flush()

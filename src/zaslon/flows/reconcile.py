@@ -1,0 +1,134 @@
+"""Reconcile: every record of the log has one outcome, every accepted transaction one decision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from zaslon.domain.errors import InputError
+from zaslon.flows.context import Context
+from zaslon.flows.logs import existing_log
+from zaslon.ports import Journal
+
+_SHOWN_MAX = 100
+
+
+@dataclass
+class Reconciled:
+    """What a log holds, and what it lacks.
+
+    Attributes:
+        without_outcome: positions of records that have none.
+        decided_twice: ids of transactions with more than one decision.
+        unanswered: of the ids that were sent, those of which the log knows nothing.
+    """
+
+    records: int = 0
+    decisions: int = 0
+    labels: int = 0
+    rejections: dict[str, int] = field(default_factory=dict)
+    degraded: dict[str, int] = field(default_factory=dict)
+    without_outcome: list[int] = field(default_factory=list)
+    decided_twice: list[int] = field(default_factory=list)
+    sent: int = 0
+    unanswered: list[int] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing and nothing is double."""
+        return not (self.without_outcome or self.decided_twice or self.unanswered)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values; of what is wrong the first hundred."""
+        return {
+            "is_whole": self.is_whole, "records": self.records, "decisions": self.decisions,
+            "labels": self.labels, "rejections": self.rejections, "degraded": self.degraded,
+            "without_outcome": self.without_outcome[:_SHOWN_MAX],
+            "decided_twice": self.decided_twice[:_SHOWN_MAX],
+            "sent": self.sent, "unanswered": self.unanswered[:_SHOWN_MAX],
+        }  # fmt: skip
+
+
+def reconcile(context: Context, sent: Path | None = None) -> Reconciled:
+    """Go through the log; `sent` names a file with one transaction id a line that must be known.
+
+    An id counts as answered where the log has a decision about it or a rejection that names it.
+
+    Raises:
+        InputError: the file cannot be read.
+        DataError: there is no log.
+    """
+    journal = existing_log(context).open_journal_for_reading()
+    found = Reconciled()
+    try:
+        _go_through(journal, found)
+        if sent is not None:
+            ids = _ids(sent)
+            found.sent = len(ids)
+            found.unanswered = [i for i in ids if not journal.find(i)]
+            if found.unanswered:
+                rejected = _rejected_ids(journal, context)
+                found.unanswered = [i for i in found.unanswered if i not in rejected]
+    finally:
+        journal.close()
+    return found
+
+
+def _go_through(journal: Journal, found: Reconciled) -> None:
+    """Count outcomes beside the positions of records."""
+    rejections: Counter[str] = Counter()
+    degraded: Counter[str] = Counter()
+    decided: Counter[int] = Counter()
+    outcomes = journal.outcomes()
+    next_outcome = next(outcomes, None)
+    for batch in journal.read(0):
+        found.records += len(batch)
+        for position in range(batch.first_position, batch.first_position + len(batch)):
+            if next_outcome is None or next_outcome[0] != position:
+                found.without_outcome.append(position)
+                continue
+            content = orjson.loads(next_outcome[1])
+            if content["outcome"] == "decision":
+                decided[content["transaction_id"]] += 1
+                degraded[content["degraded"] or ""] += 1
+            elif content["outcome"] == "label":
+                found.labels += 1
+            else:
+                rejections[content["reason"]] += 1
+            next_outcome = next(outcomes, None)
+    found.decisions = decided.total()
+    found.decided_twice = [i for i, times in decided.items() if times > 1]
+    found.rejections = dict(sorted(rejections.items()))
+    found.degraded = {what: count for what, count in sorted(degraded.items()) if what}
+
+
+def _rejected_ids(journal: Journal, context: Context) -> set[int]:
+    """Ids that stand in rejected JSON records, as far as they can be read."""
+    field_of_id = context.catalogue.field_of("transaction_id")
+    assert field_of_id is not None
+    ids = set()
+    for _, outcome in journal.outcomes():
+        content = orjson.loads(outcome)
+        if content["outcome"] != "rejection" or "raw" not in content:
+            continue
+        try:
+            record = orjson.loads(content["raw"])
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(record, dict):
+            named = (v for k, v in record.items() if context.catalogue.find_field(k) == field_of_id)
+            ids |= {int(value) for value in named if str(value).lstrip("-").isdecimal()}
+    return ids
+
+
+def _ids(path: Path) -> list[int]:
+    try:
+        return [int(line) for line in path.read_text("utf-8").split()]
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"'{path}' cannot be read: {error}.", hint="Expected one transaction id a line."
+        ) from error
