@@ -69,4 +69,5 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of them in Prometheus' text form."""
-        return generate_latest(self.registry)
+        text: bytes = generate_latest(self.registry)
+        return text
