@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     snapshot_every_records: int = Field(
         1_000_000, ge=1, description="records between two snapshots of the state"
     )
-    train_rows_max: int = Field(2_000_000, ge=1_000, description="rows in a training sample")
-    test_rows_max: int = Field(2_000_000, ge=1_000, description="rows in an evaluation sample")
+    train_rows_max: int = Field(1_000_000, ge=1_000, description="rows in a training sample")
+    test_rows_max: int = Field(1_000_000, ge=1_000, description="rows in an evaluation sample")
     decide_rows_max: int = Field(
         1_000_000, ge=1, description="rows of the last days that `run` decides; at least one day"
     )

@@ -102,6 +102,7 @@ def collect_samples(
             if period is not None:
                 kept[period].append(_sampled(part, engine.plan, shares[period], context.options.seed))
             context.progress.advance(len(part.transactions))
+    del engine  # its history may be gigabytes, and the samples are copied once more now
     return Samples(split, *(_joined(name, kept[name]) for name in ("train", "validation", "test")))
 
 
@@ -113,20 +114,45 @@ def _period(split: TimeSplit, day: int) -> str | None:
     return None
 
 
-def _shares(context: Context, days: Sequence[Day], split: TimeSplit) -> dict[str, float]:
-    """Which share of good rows keeps each period's sample within its maximum."""
-    rows = {"train": 0, "validation": 0, "test": 0}
-    for day, path in days:
-        period = _period(split, day)
-        if period is not None:
-            rows[period] += rows_of_day(path)
+@dataclass(frozen=True)
+class Shares:
+    """Which share of a period's frauds and good transactions is kept, each over 0, at most 1."""
+
+    fraud: float
+    good: float
+
+    @staticmethod
+    def of(frauds: int, good: int, rows_max: int) -> Shares:
+        """At most about `rows_max` rows: all frauds if they are no more than half of them."""
+        frauds_kept = min(frauds, max(rows_max // 2, rows_max - good))
+        good_kept = min(good, rows_max - frauds_kept)
+        return Shares(frauds_kept / frauds if frauds else 1.0, good_kept / good if good else 1.0)
+
+
+def _shares(context: Context, days: Sequence[Day], split: TimeSplit) -> dict[str, Shares]:
+    """What keeps each period's sample within its maximum."""
     options = context.options
     most = {
         "train": options.train_rows_max,
         "validation": options.test_rows_max,
         "test": options.test_rows_max,
     }
-    return {period: min(1.0, most[period] / max(rows[period], 1)) for period in rows}
+    shares = {}
+    for name, rows_max in most.items():
+        answers = [_answers_of_day(path) for day, path in days if _period(split, day) == name]
+        frauds, good = sum(a[0] for a in answers), sum(a[1] for a in answers)
+        shares[name] = Shares.of(frauds, good, rows_max)
+    return shares
+
+
+def _answers_of_day(path: Path) -> tuple[int, int]:
+    """(frauds, good transactions) of one clean day."""
+    is_fraud = pl.col("is_fraud")
+    counts = pl.scan_parquet(path).select(
+        (is_fraud == 1).sum().alias("fraud"), (is_fraud == 0).sum().alias("good")
+    )
+    fraud, good = counts.collect().row(0)
+    return int(fraud), int(good)
 
 
 def rows_of_day(path: Path) -> int:
@@ -134,18 +160,21 @@ def rows_of_day(path: Path) -> int:
     return int(pl.scan_parquet(path).select(pl.len()).collect().item())
 
 
-def _sampled(part: FeaturisedPart, plan: FeaturePlan, share: float, seed: int) -> Sample:
+def _sampled(part: FeaturisedPart, plan: FeaturePlan, shares: Shares, seed: int) -> Sample:
     transactions = part.transactions
-    kept = transactions.is_fraud >= 0
-    if share < 1:
-        kept &= (transactions.is_fraud == 1) | keep_by_id(transactions.transaction_id, share, seed)
+    kept = np.zeros(len(transactions), np.bool_)
+    for answer, share in ((1, shares.fraud), (0, shares.good)):
+        rows_of_answer = transactions.is_fraud == answer
+        if share < 1:
+            rows_of_answer &= keep_by_id(transactions.transaction_id, share, seed)
+        kept |= rows_of_answer
     rows = transactions.take(kept)
     columns = list(plan.model_columns)
     return Sample(
         names=tuple(plan.names[c] for c in columns),
         x=np.ascontiguousarray(part.matrix[kept][:, columns]),
         is_fraud=rows.is_fraud,
-        weight=np.where(rows.is_fraud == 1, 1.0, 1.0 / share).astype(np.float32),
+        weight=np.where(rows.is_fraud == 1, 1.0 / shares.fraud, 1.0 / shares.good).astype(np.float32),
         event_time_seconds=rows.event_time_seconds,
         amount_minor=rows.amount_minor,
         transaction_id=rows.transaction_id,
