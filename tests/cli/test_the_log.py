@@ -243,3 +243,18 @@ def test_thresholds_in_the_policy_file_hold_and_training_reports_what_they_do(
     assert said["recall"] == said["false_positive_rate"] == 1.0
     scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
     assert scored["actions"] == {"allow": 0, "review": scored["decisions"], "block": 0}
+
+
+def test_the_analysts_capacity_turns_reviews_into_blocks(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zaslon("clean", small_run.raw, "--home", home, "--json")
+    free = zaslon("train", "--home", home, "--json").json
+    assert free["reviews_per_day"] > 1, "without a limit there is something to review"
+    monkeypatch.setenv("ZASLON_REVIEWS_PER_DAY_MAX", "0")
+    none = zaslon("train", "--home", home, "--json").json
+    assert none["reviews_per_day"] == 0
+    assert none["limits"][-1] == "0.0 reviews a day; the analysts have time for 0."
+    scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert scored["actions"]["review"] == 0
+    assert scored["actions"]["block"] > 0

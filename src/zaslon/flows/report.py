@@ -73,7 +73,7 @@ def _content(
         ],
         scorecard=[(r.goal, r.target, r.reached, r.met, r.comment) for r in scorecard.rows],
         by_delay=_delay_rows(by_delay),
-        notes=_notes(trained, cleaned, decided),
+        notes=_notes(context, trained, cleaned, decided),
         versions={
             "Zaslon": __version__, "model": trained.model.artefact_id,
             "policy": trained.policy.hash, "catalogue": context.catalogue.label,
@@ -93,13 +93,15 @@ def _delay_rows(by_delay: Mapping[str, Evaluation]) -> list[dict[str, str]]:
     return rows
 
 
-def _notes(trained: Trained, cleaned: CleanReport, decided: DecideReport) -> list[str]:
+def _notes(context: Context, trained: Trained, cleaned: CleanReport, decided: DecideReport) -> list[str]:
+    currency = f" (money in {context.catalogue.currency})"
     rejected = cleaned.rows_in - cleaned.rows_clean
     return [
         f"{cleaned.rows_in:,} rows were read and {rejected:,} of them rejected, each with a named reason.",
         f"{decided.decisions:,} transactions of the test period were decided by the engine, in order of "
         "time, each with the labels that had arrived by then.",
-        *(limit.sentence for limit in trained.thresholds.limits),
+        "The thresholds were chosen earlier, on the validation period"
+        f"{currency}: " + " ".join(limit.sentence for limit in trained.thresholds.limits),
     ]
 
 

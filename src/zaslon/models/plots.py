@@ -144,7 +144,7 @@ def money_curve(
     axes.plot(edges[1:], stopped, color=BLUE, ls="--", label="good payments stopped")
     _mark(axes, thresholds)
     axes.set(xscale="log", xlim=(1e-4, 1))
-    if stopped[0] > 20 * missed[-1] > 0:
+    if stopped[0] > 5 * missed[-1] > 0:
         axes.set(yscale="log", ylim=(missed[-1] / 1000, 2 * stopped[0]))
     else:
         axes.set_ylim(bottom=0)

@@ -21,6 +21,8 @@ h2{font-size:1.2rem;margin:2.5rem 0 .75rem;padding-top:.75rem;border-top:1px sol
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.94rem}
 th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:600}
+td:first-child{min-width:11rem}
+.goals td:nth-child(-n+3),.numbers td:nth-child(-n+3){white-space:nowrap}
 .met{color:#116329;font-weight:600;white-space:nowrap}
 .missed{color:#a40e26;font-weight:600;white-space:nowrap}
 .open{color:var(--soft);white-space:nowrap}

@@ -143,7 +143,8 @@ def _why_out_of_reach(goals: Goals, reached: Reached) -> str:
     if reached.recall_at_least_delay is not None:
         delay, recall = reached.recall_at_least_delay
         if recall > reached.recall:
-            parts.append(f"With labels after {delay}, {1 - recall:.1%} would be missed.")
+            when = "at once" if delay.startswith("0 ") else f"after {delay}"
+            parts.append(f"With labels {when}, {1 - recall:.1%} would be missed.")
     return " ".join(parts) or "See the report for which frauds are missed."
 
 

@@ -1,0 +1,73 @@
+"""The scorecard says what was reached, and why not more, and nothing that nobody measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard, unseeable_share
+
+MET = Reached(
+    recall=0.99, precision=0.6, false_positive_rate=0.04, roc_auc=0.95, loss_minor_per_month=1_000_000,
+    reviews_per_day=40.0, transactions_per_second=900.0,
+)  # fmt: skip
+
+
+def card(reached: Reached, goals: Goals | None = None) -> Scorecard:
+    return make_scorecard(goals or Goals(), reached, currency="RUB", minor_digits=2)
+
+
+def row(found: Scorecard, goal: str) -> tuple[bool | None, str, str]:
+    (chosen,) = [r for r in found.rows if r.goal.startswith(goal)]
+    return chosen.met, chosen.reached, chosen.comment
+
+
+def test_goals_that_are_reached_need_no_excuse() -> None:
+    found = card(MET)
+    assert [r.met for r in found.rows if r.met is not None] == [True] * 4
+    assert row(found, "Frauds missed") == (True, "1.0%", "")
+    assert row(found, "Customers' loss")[:2] == (True, "10,000 RUB")
+
+
+def test_a_goal_out_of_reach_says_why_with_the_names_of_the_catalogue() -> None:
+    missed = replace(
+        MET,
+        recall=0.7,
+        unseeable_share=0.19,
+        entities=("card", "device"),
+        recall_at_least_delay=("0 hours", 0.99),
+    )
+    assert row(card(missed), "Frauds missed") == (
+        False, "30.0%",
+        "19.0% of the frauds had no evidence when they happened: an ordinary amount, and no fraud of the same "
+        "card or device known yet. With labels at once, 1.0% would be missed.",
+    )  # fmt: skip
+    lost = replace(missed, loss_minor_per_month=90_000_000)
+    assert row(card(lost), "Customers' loss")[0] is False
+
+
+@pytest.mark.parametrize("share", [None, 0.01])
+def test_no_evidence_is_no_reason_where_it_was_not_measured_or_is_too_rare(share: float | None) -> None:
+    said = row(card(replace(MET, recall=0.7, unseeable_share=share, entities=("card",))), "Frauds missed")[2]
+    assert said == "See the report for which frauds are missed."
+
+
+def test_too_many_good_transactions_stopped_is_said() -> None:
+    assert row(card(replace(MET, false_positive_rate=0.0501)), "Good transactions")[0] is False
+
+
+@pytest.mark.parametrize(("most", "met"), [(None, None), (39, False), (40, True), (0, False)])
+def test_the_analysts_day_is_a_goal_where_their_capacity_is_set(most: int | None, met: bool | None) -> None:
+    assert row(card(MET, Goals(reviews_per_day_max=most)), "Reviews")[0] is met
+
+
+def test_a_fraud_is_unseeable_without_a_known_one_and_with_an_ordinary_amount() -> None:
+    card_frauds = np.array([0, 1, 0, np.nan, 0], np.float32)
+    device_frauds = np.array([0, 0, 2, 0, 0], np.float32)
+    ordinary = np.array([True, True, True, True, False])
+    weight = np.array([1, 1, 1, 2, 5], np.float32)
+    assert unseeable_share([card_frauds, device_frauds], ordinary, weight) == pytest.approx(0.3)
+    nothing = np.zeros(0, np.float32)
+    assert unseeable_share([nothing], np.zeros(0, np.bool_), nothing) == 0.0
