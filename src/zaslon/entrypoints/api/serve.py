@@ -45,17 +45,16 @@ def serve(settings: Settings) -> None:
     """
     _check_address(settings)
     context = build_context(settings)
+    if len(KeyRing(context.home, build_clock().now_seconds)) == 0:
+        raise ZaslonError(
+            f"No valid key opens the service of '{settings.home}'.",
+            hint="Make one: `zaslon keys create --role scorer`.",
+        )
     with alone(context):
         _serve(settings, build_service(settings, context))
 
 
 def _serve(settings: Settings, service: Service) -> None:
-    if len(service.keys) == 0:
-        service.decider.close()
-        raise ZaslonError(
-            f"No valid key opens the service of '{settings.home}'.",
-            hint="Make one: `zaslon keys create --role scorer`.",
-        )
     sys.setswitchinterval(_SWITCH_SECONDS)
     logging.basicConfig(handlers=[_JsonLines()], level=logging.WARNING, force=True)
     server = _Server(_uvicorn_config(settings, service), service)

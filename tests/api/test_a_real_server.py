@@ -1,0 +1,223 @@
+"""A server of its own process: 64 clients at once, `kill -9` under load, no slow first call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.api.serving import transaction
+
+from zaslon.client import AsyncClient, Client, Decision, RefusedError, UnavailableError
+from zaslon.entrypoints.cli import main
+from zaslon.flows.keys import create_key
+from zaslon.flows.reconcile import reconcile
+from zaslon.testing import SmallWorld
+
+CLIENTS = 64
+CALLS = 8
+LENIENT = {"ZASLON_API_BUDGET_MS": "30000", "ZASLON_API_RATE_BURST": "100000"}
+
+
+class Server:
+    """`zaslon serve` in its own process."""
+
+    def __init__(self, home: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "zaslon.entrypoints.cli", "serve", "--home", str(home), "--port", "0"],
+            stderr=subprocess.PIPE, env={**os.environ, **LENIENT, "ZASLON_API_LOG_REQUESTS": "false"},
+        )  # fmt: skip
+        assert self.process.stderr is not None
+        self.told = b""
+        while b'"ready"' not in self.told:
+            self.told = self.process.stderr.readline()
+            assert self.told, "the server has gone"
+        self.address = f"http://{json.loads(self.told)['addresses'][0]}"
+
+    def end(self, by: signal.Signals) -> None:
+        self.process.send_signal(by)
+        self.process.wait(30)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Server]:
+    server = Server(home)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def world(small_world: SmallWorld, tmp_path: Path) -> SmallWorld:
+    return small_world.in_home(tmp_path / "home")
+
+
+def key_of(world: SmallWorld) -> str:
+    return create_key(world.context.home, "admin", "", None, 0).secret
+
+
+async def collide(address: str, key: str, seed: int, ids: list[int]) -> list[tuple[int, float, Any]]:
+    """One client: transactions and labels about ids that all others use too."""
+    chance = random.Random(seed)
+    said: list[tuple[int, float, Any]] = []
+    async with AsyncClient(address, key, timeout_seconds=60) as client:
+        for _ in range(CALLS):
+            identifier, amount = chance.choice(ids), float(chance.choice([10, 20]))
+            if chance.random() < 0.2:
+                await client.label({identifier: chance.choice(["confirmed_fraud", "confirmed_good"])})
+                continue
+            sent = transaction(transaction_id=identifier, tx_amount=amount)
+            try:
+                said.append((identifier, amount, await client.decide(sent)))
+            except RefusedError as error:
+                said.append((identifier, amount, error.code))
+    return said
+
+
+def test_colliding_clients_get_one_decision_per_id_and_the_log_explains_every_answer(
+    world: SmallWorld,
+) -> None:
+    key, ids = key_of(world), list(range(50))
+
+    async def all_at_once(address: str) -> list[tuple[int, float, Any]]:
+        said = await asyncio.gather(*(collide(address, key, seed, ids) for seed in range(CLIENTS)))
+        return [answer for of_one in said for answer in of_one]
+
+    with running(world.context.home) as server:
+        said = asyncio.run(all_at_once(server.address))
+    journal = world.context.open_journal()
+    for identifier in ids:
+        about = [(amount, answer) for other, amount, answer in said if other == identifier]
+        decisions = {answer.position: amount for amount, answer in about if isinstance(answer, Decision)}
+        assert len(decisions) <= 1
+        if not about:
+            continue
+        ((position, first),) = decisions.items()
+        # Who sent the content that came first was answered with its decision, all others refused.
+        assert all((answer == "conflict") == (amount != first) for amount, answer in about)
+        (record,) = journal.read(position, position + 1)
+        assert json.loads(record.raw(0))["tx_amount"] == first
+    engine = world.engine()
+    again = [o.to_json() for batch in journal.read(0) for o in engine.process(batch).outcomes]
+    assert [outcome for _, outcome in journal.outcomes()] == again
+    assert reconcile(world.context).is_whole
+    journal.close()
+
+
+def test_killed_under_load_every_answer_stands_and_no_retry_is_doubled(world: SmallWorld) -> None:
+    key = key_of(world)
+    sent = [transaction(tx_amount=10 + i % 90) for i in range(600)]
+    answered: dict[int, Decision] = {}
+
+    async def load(server: Server) -> None:
+        async def one(mine: list[dict[str, Any]]) -> None:
+            async with AsyncClient(server.address, key, retries=0) as client:
+                for one_sent in mine:
+                    try:
+                        answered[one_sent["transaction_id"]] = await client.decide(one_sent)
+                    except UnavailableError:
+                        return
+                    if len(answered) == 150:
+                        server.process.send_signal(signal.SIGKILL)
+
+        await asyncio.gather(*(one(sent[i::16]) for i in range(16)))
+
+    killed = Server(world.context.home)
+    asyncio.run(load(killed))
+    killed.end(signal.SIGKILL)
+    assert 150 <= len(answered) < 600
+    with running(world.context.home) as server, Client(server.address, key, timeout_seconds=30) as client:
+        for identifier, decision in answered.items():
+            found = client.decision(identifier)
+            assert found is not None
+            assert found.position == decision.position
+        again = [client.decide(one_sent) for one_sent in sent]
+    for decision in again:
+        if decision.transaction_id in answered:
+            assert decision.repeated
+            assert decision.position == answered[decision.transaction_id].position
+    found_whole = reconcile(world.context)
+    assert (found_whole.is_whole, found_whole.decisions, found_whole.records) == (True, 600, 600)
+
+
+class Overloaded(BaseHTTPRequestHandler):
+    """A service that is always too late."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"detail": "late", "fallback_action": "review"}'
+        self.send_response(503)
+        self.send_header("Retry-After", "2")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_retry_waits_as_told_and_gives_up_with_the_fallback() -> None:
+    waited: list[float] = []
+    with HTTPServer(("127.0.0.1", 0), Overloaded) as overloaded:
+        threading.Thread(target=overloaded.serve_forever, daemon=True).start()
+        with (
+            Client(f"http://127.0.0.1:{overloaded.server_port}", "key", wait=waited.append) as client,
+            pytest.raises(UnavailableError, match="late") as told,
+        ):
+            client.decide({})
+        overloaded.shutdown()
+    assert waited == [2.0, 2.0, 2.0]
+    assert told.value.fallback_action == "review"
+
+
+def test_serve_without_a_key_says_how_to_make_one(
+    world: SmallWorld, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--home", str(world.context.home)]) == 2
+    assert "zaslon keys create" in capfd.readouterr().err
+
+
+def test_keys_are_made_listed_and_revoked_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str) -> dict[str, Any]:
+        assert main([*arguments, "--home", str(tmp_path), "--json"]) == 0
+        content: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return content
+
+    made = said("keys", "create", "--role", "scorer", "--name", "gateway", "--lasts", "90d")
+    assert made["key"].startswith(f"zaslon_{made['id']}_")
+    assert said("keys", "revoke", made["id"])["revoked"] is not None
+    (listed,) = said("keys", "list")["keys"]
+    assert "key" not in listed
+    assert (listed["id"], listed["role"], listed["name"]) == (made["id"], "scorer", "gateway")
+
+
+def test_reconcile_names_what_was_sent_and_never_answered(
+    world: SmallWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal, engine = world.context.open_journal(), world.engine()
+    batch = world.batch(0, 5)
+    journal.record(batch, engine.process(batch).outcomes, None)
+    known = int(world.records[0].split(b",")[0])
+    sent = world.context.home / "sent.txt"
+    sent.write_text(f"{known}\n987654321\n")
+    home = str(world.context.home)
+    assert main(["reconcile", "--home", home, "--sent", str(sent), "--json"]) == 8
+    found = json.loads(capsys.readouterr().out)
+    assert (found["is_whole"], found["records"], found["unanswered"]) == (False, 5, [987654321])
+    assert main(["reconcile", "--home", home, "--json"]) == 0

@@ -1,0 +1,211 @@
+"""Who may do what, what is refused and how it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.api.serving import Caller, serving, transaction
+
+from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.entrypoints.api.rates import Rates
+from zaslon.entrypoints.api.serve import _check_address
+from zaslon.flows.keys import FILE, KeyRing, create_key, list_keys, revoke_key
+from zaslon.settings import load_settings
+from zaslon.testing import SmallWorld
+
+Callers = Callable[[str | None], Caller]
+ROUTES = {
+    ("POST", "/v1/transactions"): "scorer",
+    ("POST", "/v1/transactions/batch"): "scorer",
+    ("GET", "/v1/decisions/1"): "scorer",
+    ("GET", "/v1/decisions"): "analyst",
+    ("POST", "/v1/labels"): "analyst",
+    ("GET", "/v1/model"): "analyst",
+    ("GET", "/v1/policy"): "analyst",
+}
+
+
+def status_of(caller: Caller, method: str, path: str) -> int:
+    answer = caller.get(path) if method == "GET" else caller.post(path, {})
+    status: int = answer.status_code
+    return status
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_route_asks_for_a_key_and_for_its_role(callers: Callers, method: str, path: str) -> None:
+    assert status_of(callers(None), method, path) == 401
+    wanted = 403 if ROUTES[method, path] == "analyst" else {404, 422, 200}
+    found = status_of(callers("scorer"), method, path)
+    assert found in (wanted if isinstance(wanted, set) else {wanted})
+    assert status_of(callers("admin"), method, path) in (200, 404, 422)
+
+
+def test_a_wrong_secret_an_expired_and_a_revoked_key_open_nothing(tmp_path: Path) -> None:
+    now = 1_000.0
+    made = create_key(tmp_path, "scorer", "gateway", "1h", now)
+    ring = KeyRing(tmp_path, lambda: now)
+    assert ring.find(made.secret) == made.key
+    for wrong in ("", "zaslon_", f"{made.secret[:-1]}-", made.secret.replace(made.key.id, "0" * 12)):
+        assert ring.find(wrong) is None
+    now += 3_599
+    assert ring.find(made.secret) is not None
+    now += 1
+    assert ring.find(made.secret) is None
+    other = create_key(tmp_path, "scorer", "", None, now)
+    now += 2
+    assert ring.find(other.secret) is not None
+    revoke_key(tmp_path, other.key.id, now)
+    now += 1
+    assert ring.find(other.secret) is None
+    assert len(ring) == 0
+
+
+def test_only_the_hash_of_a_key_is_kept_for_its_owner_only(tmp_path: Path) -> None:
+    made = create_key(tmp_path, "admin", "me", None, 0)
+    kept = (tmp_path / FILE).read_text()
+    assert made.secret.split("_", 2)[2] not in kept
+    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+    assert [key.id for key in list_keys(tmp_path)] == [made.key.id]
+
+
+def test_nonsense_about_keys_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ZaslonError, match="'root' is no role"):
+        create_key(tmp_path, "root", "", None, 0)
+    with pytest.raises(ZaslonError, match="is not a duration"):
+        create_key(tmp_path, "admin", "", "soon", 0)
+    with pytest.raises(DataError, match="There is no key 'x'"):
+        revoke_key(tmp_path, "x", 0)
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(ZaslonError, match="is damaged"):
+        list_keys(tmp_path)
+
+
+def test_other_than_local_addresses_need_tls() -> None:
+    with pytest.raises(ZaslonError, match="no local address"):
+        _check_address(load_settings(api_host="0.0.0.0"))
+    with pytest.raises(ZaslonError, match="needs both"):
+        _check_address(load_settings(api_tls_key="key.pem"))
+    with pytest.raises(ZaslonError, match="is no file"):
+        _check_address(load_settings(api_tls_key="no.pem", api_tls_certificate="no.pem"))
+    _check_address(load_settings(api_host="0.0.0.0", api_plain_http=True))
+    _check_address(load_settings(api_host="::1"))
+
+
+BODIES: list[tuple[bytes, dict[str, str], int, str, str]] = [
+    (b"{", {}, 400, "not_json", "The body is not valid JSON"),
+    (b"[1]", {}, 400, "not_json", "expected a transaction"),
+    (b"\xff", {}, 400, "not_json", "not valid JSON"),
+    (b'{"a":[[[[[[[[[1]]]]]]]]]}', {}, 400, "too_deep", "more than 8 levels"),
+    (b"{}", {"Content-Type": "text/plain"}, 415, "not_json_type", "expected application/json"),
+    (b'{"a":"' + b"x" * 2_200_000 + b'"}', {}, 413, "too_large", "more than 2097152 bytes"),
+    (b"{}", {}, 422, "rejected", "Field 'transaction_id' is missing; expected a value."),
+]
+
+
+@pytest.mark.parametrize(("body", "headers", "status", "code", "words"), BODIES)
+def test_a_body_that_cannot_be_used_is_told_in_words(
+    admin: Caller, body: bytes, headers: dict[str, str], status: int, code: str, words: str
+) -> None:
+    answer = admin.post("/v1/transactions", body, **headers)
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (answer.status_code, problem["status"]) == (status, status)
+    assert problem["type"] == f"urn:zaslon:problem:{code}"
+    assert words in problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_rejection_names_field_problem_and_expectation(admin: Caller) -> None:
+    problem = admin.post("/v1/transactions", transaction(tx_amount="much")).json()
+    assert problem["reason"] == "not_a_number:tx_amount"
+    assert problem["errors"] == [
+        {"field": "tx_amount", "problem": "is 'much'", "expected": "a plain decimal such as 12.34"}
+    ]
+
+
+NONSENSE: list[tuple[str, str, Any, int, str]] = [
+    ("POST", "/v1/transactions/batch", {}, 422, "The body is no array"),
+    ("POST", "/v1/transactions/batch", [], 422, "0 elements; expected 1 to 1000"),
+    ("POST", "/v1/transactions/batch", [{}] * 1001, 422, "1001 elements"),
+    ("POST", "/v1/labels", [], 422, "0 elements"),
+    ("POST", "/v1/labels", {"transaction_id": "x", "verdict": "chargeback"}, 422, "transaction_id"),
+    ("POST", "/v1/labels", {"transaction_id": 1, "verdict": "bad"}, 422, "'confirmed_fraud'"),
+    ("GET", "/v1/decisions/x", None, 422, "Field 'transaction_id'"),
+    ("GET", "/v1/decisions/99999999999999999999", None, 404, "Nothing was decided"),
+    ("GET", "/v1/decisions?limit=0", None, 422, "Field 'limit'"),
+    ("GET", "/v1/decisions?colour=red", None, 422, "Field 'colour'"),
+    ("GET", "/nothing", None, 404, "'/nothing' is no resource"),
+    ("PUT", "/v1/transactions", None, 405, "PUT is not known"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "content", "status", "words"), NONSENSE)
+def test_nonsense_is_told_in_words(
+    admin: Caller, method: str, path: str, content: Any, status: int, words: str
+) -> None:
+    answer = (
+        admin.post(path, content)
+        if method == "POST"
+        else admin.client.request(method, path, headers=admin.headers)
+    )
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+
+
+def test_a_mistake_of_ours_tells_nothing_of_the_inside(
+    small_world: SmallWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(small_world, tmp_path / "home") as callers:
+        admin = callers("admin")
+        del admin.service.rates  # as if we had forgotten it
+        answer = admin.post("/v1/transactions", transaction())
+    assert answer.status_code == 500
+    assert "rates" not in answer.text
+    assert answer.json()["title"] == "Something went wrong here"
+
+
+def test_answers_carry_safe_headers_and_the_callers_request_id(admin: Caller) -> None:
+    answer = admin.client.get("/healthz", headers={"X-Request-Id": "abc-1"})
+    assert answer.headers["x-request-id"] == "abc-1"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert admin.client.get("/healthz", headers={"X-Request-Id": "a b"}).headers["x-request-id"] != "a b"
+
+
+def test_log_lines_are_json_with_pseudonyms_and_without_keys(
+    small_world: SmallWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(small_world, tmp_path / "home", api_log_requests=True) as callers:
+        admin = callers("admin")
+        answer = admin.get("/v1/decisions/987654321")
+    (line,) = [json.loads(text) for text in capfd.readouterr().err.splitlines() if "request_id" in text]
+    assert line["request_id"] == answer.headers["x-request-id"]
+    assert (line["route"], line["status"]) == ("/v1/decisions/{transaction_id}", 404)
+    assert len(line["transaction"]) == 16
+    assert "987654321" not in json.dumps(line)
+    assert admin.headers["Authorization"].split("_", 2)[2] not in json.dumps(line)
+
+
+def test_a_key_that_asks_too_much_is_told_when_to_come_back(small_world: SmallWorld, tmp_path: Path) -> None:
+    with serving(small_world, tmp_path / "home", api_rate_per_second=1, api_rate_burst=3) as callers:
+        scorer = callers("scorer")
+        statuses = [scorer.post("/v1/transactions", transaction()).status_code for _ in range(4)]
+        refused = scorer.post("/v1/transactions/batch", [transaction(), transaction()])
+        assert callers("scorer").post("/v1/transactions", transaction()).status_code == 200
+    assert statuses == [200, 200, 200, 429]
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_a_bucket_fills_steadily_and_never_over() -> None:
+    rates = Rates(per_second=10, burst=20)
+    assert rates.take("key", 20, 0.0) == 0
+    assert rates.take("key", 5, 0.0) == 0.5
+    assert rates.take("key", 5, 0.5) == 0
+    assert rates.take("other", 20, 0.5) == 0
+    assert rates.take("key", 21, 100.0) > 0
+    assert rates.take("key", 20, 100.0) == 0

@@ -1,0 +1,212 @@
+"""The desk: groups in one transaction, what is left out for want of time, a log that fails."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.api.serving import serving, transaction
+
+from zaslon.bootstrap import build_clock
+from zaslon.domain.errors import BusyError, ZaslonError
+from zaslon.domain.events import Kind, LeftOut
+from zaslon.flows.pace import Cost, Pace
+from zaslon.flows.reconcile import reconcile
+from zaslon.flows.replay import replay
+from zaslon.flows.serve import Desk, GroupDone, ServeLimits
+from zaslon.ports import Answer
+from zaslon.settings import load_settings
+from zaslon.testing import SmallWorld
+
+LIMITS = ServeLimits(queue_records_max=100, group_records_max=50)
+COSTS = {
+    LeftOut.NOTHING: Cost(0.010, 0.001), LeftOut.EXPLANATION: Cost(0.005, 0.0005),
+    LeftOut.MODEL: Cost(0.002, 0.0002), LeftOut.RULES: Cost(0.001, 0.0001),
+}  # fmt: skip
+
+
+class Asker:
+    """Submits calls and waits for their answers."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def submit(
+        self, records: list[bytes], kind: Kind = Kind.TRANSACTION_JSON, budget: float = 60
+    ) -> Callable[[], list[Answer]]:
+        said: list[list[Answer] | ZaslonError] = []
+        done = threading.Event()
+
+        def answered(answers: list[Answer] | ZaslonError) -> None:
+            said.append(answers)
+            done.set()
+
+        self.desk.submit(records, kind, build_clock().monotonic_seconds() + budget, answered)
+
+        def wait() -> list[Answer]:
+            assert done.wait(60)
+            (answers,) = said
+            if isinstance(answers, ZaslonError):
+                raise answers
+            return answers
+
+        return wait
+
+
+def opened(world: SmallWorld, groups: list[GroupDone] | None = None) -> Desk:
+    watched: list[GroupDone] = [] if groups is None else groups
+    desk = Desk(world.context, LIMITS, build_clock(), watched.append)
+    desk.start()
+    return desk
+
+
+def test_rest_decides_as_the_embedded_engine_does_bit_for_bit(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    rows = [line.split(b",") for line, kind in zip(world.records, world.kinds, strict=True) if kind == 0]
+    names = world.context.catalogue.record.columns
+    sent = [
+        orjson.dumps({name: value.decode("latin-1") for name, value in zip(names, row, strict=False)})
+        for row in rows[:150]
+    ]
+    labels = [b'{"transaction_id":%s,"is_fraud":true}' % rows[i][0] for i in range(0, 100, 10)]
+    desk = opened(world)
+    asker = Asker(desk)
+    asker.submit(sent[:40])()
+    waits = [asker.submit([record]) for record in sent[40:60]]
+    asker.submit(labels, Kind.LABEL_JSON)()
+    waits += [asker.submit([record]) for record in sent[60:]]
+    answers = [answer.outcome for wait in waits for answer in wait()]
+    desk.close()
+    journal = world.context.open_journal()
+    engine = small_world.engine()
+    expected = [o.to_json() for batch in journal.read(0) for o in engine.process(batch).outcomes]
+    assert [outcome for _, outcome in journal.outcomes()] == expected
+    assert set(answers) <= set(expected)
+    assert sum(b'"decision"' in outcome for outcome in expected) > 100
+    journal.close()
+
+
+def test_calls_that_wait_together_are_decided_together(small_world: SmallWorld, tmp_path: Path) -> None:
+    groups: list[GroupDone] = []
+    world = small_world.in_home(tmp_path / "home")
+    desk = opened(world, groups)
+    asker = Asker(desk)
+    waits = [asker.submit([orjson.dumps(transaction())]) for _ in range(60)]
+    positions = [json.loads(wait()[0].outcome)["position"] for wait in waits]
+    desk.close()
+    assert positions == list(range(60))
+    assert sum(len(group.outcomes) for group in groups) == 60
+    assert len(groups) < 60
+
+
+def test_a_full_queue_and_a_closed_desk_say_so(small_world: SmallWorld, tmp_path: Path) -> None:
+    desk = opened(small_world.in_home(tmp_path / "home"))
+    asker = Asker(desk)
+    with pytest.raises(BusyError, match="queue is full"):
+        asker.submit([b"{}"] * 101)
+    desk.close()
+    with pytest.raises(BusyError, match="not ready"):
+        asker.submit([b"{}"])
+    assert not desk.is_ready
+
+
+def test_what_is_taken_before_the_end_is_answered(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    desk = opened(world)
+    waits = [Asker(desk).submit([orjson.dumps(transaction())]) for _ in range(30)]
+    desk.close()
+    assert [json.loads(wait()[0].outcome)["position"] for wait in waits] == list(range(30))
+    assert reconcile(world.context).decisions == 30
+
+
+def test_who_is_late_gets_the_fallback_and_a_replay_gives_the_same_bytes(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    desk = opened(world)
+    (late,) = Asker(desk).submit([orjson.dumps(transaction())], budget=-1)()
+    desk.close()
+    decision = json.loads(late.outcome)
+    assert (decision["degraded"], decision["action"], decision["score"]) == ("rules", "review", None)
+    assert replay(world.context, 0).identical
+    assert reconcile(world.context).degraded == {"rules": 1}
+
+
+def test_a_log_that_fails_refuses_and_is_taken_up_again(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    desk = opened(world)
+    asker = Asker(desk)
+    asker.submit([orjson.dumps(transaction())])()
+    # Another writer takes the desk's place in the log, so that its next group cannot be recorded.
+    other = world.context.open_journal()
+    stranger = world.engine()
+    (first,) = other.read(0)
+    stranger.process(first)
+    from zaslon.domain.events import RecordBatch
+
+    batch = RecordBatch.of([b"{}"], [Kind.TRANSACTION_JSON], [0], 1)
+    other.record(batch, stranger.process(batch).outcomes, None)
+    other.close()
+    sent = orjson.dumps(transaction())
+    with pytest.raises(ZaslonError):
+        asker.submit([sent])()
+    answer = None
+    while answer is None:
+        try:
+            (answer,) = asker.submit([sent])()
+        except BusyError:  # it looks again within a second
+            continue
+    assert (json.loads(answer.outcome)["position"], answer.repeated) == (2, False)
+    desk.close()
+    assert reconcile(world.context).is_whole
+
+
+def test_nothing_durable_in_time_is_told_with_the_fallback(small_world: SmallWorld, tmp_path: Path) -> None:
+    with serving(small_world, tmp_path / "home", api_budget_ms=1) as callers:
+        caller = callers("scorer")
+        answers = [caller.post("/v1/transactions", transaction()) for _ in range(20)]
+        refused = [answer.json() for answer in answers if answer.status_code == 503]
+    assert refused
+    assert {problem["type"] for problem in refused} == {"urn:zaslon:problem:not_in_time"}
+    assert {problem["fallback_action"] for problem in refused} == {"review"}
+
+
+def test_with_time_nothing_is_left_out_and_with_less_more_and_more() -> None:
+    pace = Pace(COSTS)
+    enough = [0.1, 0.010, 0.006, 0.0001]
+    assert [pace.left_out(1, seconds) for seconds in enough] == [
+        LeftOut.NOTHING, LeftOut.EXPLANATION, LeftOut.MODEL, LeftOut.RULES,
+    ]  # fmt: skip
+
+
+def test_a_slow_machine_is_noticed_and_a_recovered_one_too() -> None:
+    pace = Pace(COSTS)
+    for _ in range(20):
+        pace.learn(LeftOut.NOTHING, 1, 0.11, 0.002)
+    assert pace.left_out(1, 0.1) > LeftOut.NOTHING
+    for _ in range(40):
+        pace.learn(LeftOut.RULES, 1, 0.0011, 0.002)
+    assert pace.left_out(1, 0.1) == LeftOut.NOTHING
+
+
+@given(st.integers(1, 1_000), st.floats(0, 10), st.floats(0, 10))
+def test_more_time_never_leaves_out_more(records: int, some: float, other: float) -> None:
+    pace = Pace(COSTS)
+    less, more = sorted((some, other))
+    assert pace.left_out(records, more) <= pace.left_out(records, less)
+
+
+def test_settings_of_the_service_have_ranges() -> None:
+    wrong: Any
+    for wrong in ({"api_port": 70_000}, {"api_budget_ms": 0}, {"api_batch_records_max": 0}):
+        with pytest.raises(ZaslonError, match=next(iter(wrong))):
+            load_settings(**wrong)
