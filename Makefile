@@ -34,7 +34,7 @@ COMPILE = $(UV_OR_OURS) pip compile --quiet --universal --python-version 3.11 --
 .PHONY: help
 help: ## this list
 	@echo "Zaslon: make TARGET"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: install
 install: $(INSTALLED) ## make .venv with the zaslon command (again: nothing to do)
@@ -46,6 +46,15 @@ demo: $(INSTALLED) ## watch the whole loop run on simulated transactions, under 
 .PHONY: test
 test: $(INSTALLED) ## all tests but those that need a server
 	$(BIN)/python -m pytest
+
+.PHONY: integration
+integration: $(INSTALLED) ## tests on real servers, which they start by themselves (Java 17 and Maven)
+	$(BIN)/python -m pytest -m integration tests/integration
+
+.PHONY: kafka
+kafka: $(INSTALLED) ## a real Kafka on loopback in .kafka, with TLS, users and topics
+	$(BIN)/python deploy/kafka/broker.py start
+	@env $$(cat .kafka/admin.env) $(BIN)/zaslon topics create
 
 .PHONY: check
 check: $(INSTALLED) ## ruff, mypy --strict, import contracts
@@ -66,7 +75,7 @@ bench: $(BENCH_INSTALLED) ## our speed beside PySpark, DuckDB, Polars and pandas
 .PHONY: lock
 lock: ## write the lock files anew (needs uv; UPGRADE=--upgrade takes newer versions)
 	@test -n "$(UV_OR_OURS)" || { echo "make lock needs uv on the PATH (python3 -m pip install uv)."; exit 1; }
-	$(COMPILE) pyproject.toml --extra dev --extra mlflow --extra tune --extra api --extra client -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --extra kafka --extra mlflow --extra tune --extra api --extra client -o requirements/dev.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 	$(COMPILE) pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt

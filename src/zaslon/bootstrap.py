@@ -8,18 +8,23 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.adapters.embedded.lock import alone_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import Catalogue, load_catalogue
-from zaslon.domain.errors import SystemRefusedError
+from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.context import KEY, LOCK, Adapters, Context, Options
 from zaslon.flows.serve import Desk, GroupDone, ServeLimits
-from zaslon.ports import Clock, Decider, RunTracker
+from zaslon.ports import Clock, Decider, RunTracker, Sender, Stream, Topics
 from zaslon.settings import Settings
+
+if TYPE_CHECKING:
+    from zaslon.adapters.cluster.kafka.connection import Connection
+    from zaslon.adapters.cluster.kafka.topics import TopicNames
 
 
 def build_context(settings: Settings) -> Context:
@@ -48,6 +53,10 @@ def build_context(settings: Settings) -> Context:
             open_snapshots=lambda log, journal: FileSnapshots(log / "snapshots" / journal.identity),
             open_run_tracker=_run_tracker,
             alone_in=lambda home: alone_in(home / LOCK),
+            open_stream_snapshots=lambda home: FileSnapshots(home / "stream" / "snapshots"),
+            open_topics=lambda: _topics(settings),
+            open_stream=lambda say: _stream(settings, say),
+            open_sender=lambda topic, say: _sender(settings, topic, say),
         ),
     )
 
@@ -91,3 +100,79 @@ def _run_tracker(home: Path) -> RunTracker | None:
     from zaslon.adapters.cluster.mlflow import MlflowRuns  # noqa: PLC0415  an extra
 
     return MlflowRuns(home / "mlflow")
+
+
+def kafka_connection(settings: Settings, *, password: str | None = None) -> Connection:
+    """How the brokers are reached; `password` instead of the one in the settings.
+
+    Raises:
+        ZaslonError: the extra is not installed, or a setting is missing.
+    """
+    if find_spec("confluent_kafka") is None:
+        raise ZaslonError(
+            "Kafka's client is not installed.", hint="Install it with: pip install 'zaslon[kafka]'."
+        )
+    if settings.kafka_servers is None:
+        raise ServerError(
+            "No Kafka broker is named.", hint="Set ZASLON_KAFKA_SERVERS=host:port, or start one: make kafka."
+        )
+    if settings.kafka_security == "sasl_ssl" and settings.kafka_user is None:
+        raise ZaslonError("No user of the Kafka broker is named.", hint="Set ZASLON_KAFKA_USER.")
+    if settings.kafka_ca_file is not None and not settings.kafka_ca_file.is_file():
+        raise ZaslonError(f"There is no authority file '{settings.kafka_ca_file}' (ZASLON_KAFKA_CA_FILE).")
+    from zaslon.adapters.cluster.kafka.connection import Connection  # noqa: PLC0415  an extra
+
+    return Connection(
+        settings.kafka_servers, settings.kafka_security, settings.kafka_user,
+        password or _kafka_password(settings), settings.kafka_ca_file, settings.kafka_timeout_seconds,
+    )  # fmt: skip
+
+
+def _kafka_password(settings: Settings) -> str | None:
+    if settings.kafka_password is not None:
+        return settings.kafka_password.get_secret_value()
+    if settings.kafka_password_file is None:
+        return None
+    try:
+        return settings.kafka_password_file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZaslonError(
+            f"The password file of ZASLON_KAFKA_PASSWORD_FILE cannot be read: {error}."
+        ) from error
+
+
+def _topic_names(settings: Settings) -> TopicNames:
+    from zaslon.adapters.cluster.kafka.topics import TopicNames  # noqa: PLC0415  an extra
+
+    return TopicNames(
+        settings.kafka_topic_input, settings.kafka_topic_labels, settings.kafka_topic_predictions,
+        settings.kafka_topic_rejections, settings.kafka_topic_order,
+    )  # fmt: skip
+
+
+def _topics(settings: Settings) -> Topics:
+    connection = kafka_connection(settings)
+    from zaslon.adapters.cluster.kafka.topics import KafkaTopics  # noqa: PLC0415  an extra
+
+    return KafkaTopics(
+        connection, _topic_names(settings), partitions=settings.kafka_partitions,
+        retention_ms=parse_duration_seconds(settings.kafka_retention) * 1000,
+    )  # fmt: skip
+
+
+def _stream(settings: Settings, say: Callable[[str], None]) -> Stream:
+    connection = kafka_connection(settings)
+    from zaslon.adapters.cluster.kafka.stream import KafkaStream, Limits  # noqa: PLC0415  an extra
+
+    return KafkaStream(
+        connection, _topic_names(settings), settings.kafka_group,
+        Limits(settings.stream_batch_records, settings.stream_batch_bytes, settings.stream_batch_ms),
+        session_timeout_seconds=settings.kafka_session_timeout_seconds, say=say,
+    )  # fmt: skip
+
+
+def _sender(settings: Settings, topic: str, say: Callable[[str], None]) -> Sender:
+    connection = kafka_connection(settings)
+    from zaslon.adapters.cluster.kafka.sender import KafkaSender  # noqa: PLC0415  an extra
+
+    return KafkaSender(connection, topic, say)

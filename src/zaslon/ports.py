@@ -180,3 +180,97 @@ class RunTracker(Protocol):
         artefacts: Sequence[Path],
     ) -> str:
         """Write down one finished run; returns its id."""
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """How a topic is. Without complaints it is as it should be; `note` is for people."""
+
+    name: str
+    partitions: int
+    complaints: tuple[str, ...]
+    note: str = ""
+
+
+class Topics(Protocol):
+    """The topics of a stream."""
+
+    def create(self) -> list[TopicState]:
+        """Make those that are missing, never change those that are there; tell how all are."""
+
+    def check(self) -> list[TopicState]:
+        """Tell how all are; change nothing."""
+
+
+class SupersededError(Exception):
+    """Another process decides now, or this one has lost touch: the engine may be ahead of the log.
+
+    Whoever catches it discards the engine and begins again from a snapshot.
+    """
+
+
+class Stream(Protocol):
+    """A log that others feed while several scorers follow it, of whom one decides.
+
+    The one that decides takes records in micro-batches, in an order that it chooses and records.
+    All others fold what it recorded, in its order. After a crash the log holds either both a
+    micro-batch's order and all its outcomes or neither.
+    """
+
+    def open(self, place: bytes) -> None:
+        """Begin where a state was saved: `place` stood beside it, or names only its `history`."""
+
+    def follow(self, is_over: Callable[[], bool]) -> Iterator[RecordBatch | None]:
+        """What was recorded after the place, in order; None when nothing new has come for a while.
+
+        Ends when this process has become the one that decides and nothing recorded is left, or
+        when `is_over` says so. From the first on nobody else can record any more.
+        """
+
+    def take(self, is_over: Callable[[], bool]) -> Iterator[RecordBatch]:
+        """New records in micro-batches, until `is_over`. Each must be recorded before the next.
+
+        Raises:
+            SupersededError: another process decides now.
+        """
+
+    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome], versions: Versions) -> None:
+        """Hand over a batch that `take` gave, with its outcomes. It may return before it is durable.
+
+        At most one batch is under way: the call waits for the one before.
+
+        Raises:
+            SupersededError: this or an earlier batch was not recorded, and never will be.
+        """
+
+    def settle(self) -> None:
+        """Wait until everything handed over is durable (raises as `record`)."""
+
+    @property
+    def place(self) -> bytes:
+        """Where the log is after the last followed or settled batch; to be saved beside the state."""
+
+    @property
+    def lag_records(self) -> int:
+        """Records that have arrived and were not taken yet."""
+
+    def close(self) -> None:
+        """Leave: a standby takes over at once."""
+
+
+class Sender(Protocol):
+    """Sends raw records to a topic in order, each once while the process lives."""
+
+    def send(self, records: Sequence[bytes]) -> None:
+        """Hand over records; waits while too many are under way."""
+
+    @property
+    def acknowledged(self) -> int:
+        """How many of the records handed over are durable; always the first ones.
+
+        Raises:
+            ServerError: the broker has refused one.
+        """
+
+    def finish(self) -> int:
+        """Wait until all are durable; returns how many that are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -99,6 +99,48 @@ class Settings(BaseSettings):
     api_connections_max: int = Field(1_000, ge=1, description="connections and calls at once")
     api_open_metrics: bool = Field(False, description="whether `/metrics` needs no key")
     api_log_requests: bool = Field(True, description="whether every request is a line in the log")
+    kafka_servers: str | None = Field(None, description="brokers of the stream, `host:port,host:port`")
+    kafka_security: Literal["sasl_ssl", "ssl", "plaintext"] = Field(
+        "sasl_ssl", description="`sasl_ssl` (SCRAM-SHA-512 over TLS), `ssl` or `plaintext`"
+    )
+    kafka_user: str | None = Field(None, description="user of the broker")
+    kafka_password: SecretStr | None = Field(None, description="its password")
+    kafka_password_file: Path | None = Field(None, description="file with the password instead")
+    kafka_ca_file: Path | None = Field(
+        None, description="authority that signed the brokers' certificates; the system's if not set"
+    )
+    kafka_timeout_seconds: float = Field(
+        10.0, gt=0, le=600, description="how long a first answer of the brokers is waited for"
+    )
+    kafka_group: str = Field(
+        "zaslon-scorer", min_length=1, description="group and transactional id of the scorers"
+    )
+    kafka_session_timeout_seconds: float = Field(
+        6.0, ge=3, le=300, description="a scorer not heard of for so long has died; a standby takes over"
+    )
+    kafka_topic_input: str = Field("input", min_length=1, description="raw transactions")
+    kafka_topic_labels: str = Field("labels", min_length=1, description="verdicts")
+    kafka_topic_predictions: str = Field("predictions", min_length=1, description="decisions")
+    kafka_topic_rejections: str = Field(
+        "rejections", min_length=1, description="rejected records with their reasons"
+    )
+    kafka_topic_order: str = Field(
+        "order", min_length=1, description="in which order records were folded; the log's spine"
+    )
+    kafka_partitions: int = Field(
+        1, ge=1, le=1024, description="partitions of a new `input`, `labels` and `predictions`"
+    )
+    kafka_retention: Duration = Field("30d", description="how long a new topic keeps its records")
+    stream_batch_records: int = Field(5_000, ge=1, le=100_000, description="most records in a micro-batch")
+    stream_batch_bytes: int = Field(
+        4 * MEBIBYTE, ge=1024, le=256 * MEBIBYTE, description="most bytes in a micro-batch"
+    )
+    stream_batch_ms: int = Field(
+        2, ge=0, le=10_000, description="how long a micro-batch that is not full waits for more"
+    )
+    stream_metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="where Prometheus reads metrics; nowhere if not set"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -66,6 +66,12 @@ class SystemRefusedError(ZaslonError):
     exit_code = 10
 
 
+class ServerError(ZaslonError):
+    """A server that cannot be reached, refuses us, or lacks what was asked of it."""
+
+    exit_code = 11
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` for the known word nearest to `word`, or a list of what is known."""
     names = sorted(known)

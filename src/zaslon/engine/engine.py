@@ -133,9 +133,10 @@ class Engine:
             return matrix
         return np.ascontiguousarray(matrix[:, self._model_columns])
 
-    def save(self, store: SnapshotStore) -> None:
-        """Keep the state with its log position."""
-        store.save(self.position, self.state())
+    def save(self, store: SnapshotStore, **beside: bytes) -> None:
+        """Keep the state with its log position, and by name whatever must be kept `beside` it."""
+        more = {name: np.frombuffer(value, np.uint8) for name, value in beside.items()}
+        store.save(self.position, self.state() | more)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """What a snapshot holds; the arrays are the engine's own, so copy what must outlive a batch."""

@@ -16,7 +16,7 @@ from zaslon import __version__
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
-from zaslon.entrypoints import show
+from zaslon.entrypoints import cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.service import add_commands
 from zaslon.flows.context import Context
@@ -346,6 +346,7 @@ def doctor(
 
 
 add_commands(app)
+cli_stream.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ A crash before 3 leaves no trace and after 3 loses nothing: the next start repla
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,33 @@ class DecideReport:
         }
 
 
+def decide_batches(
+    engine: Engine,
+    batches: Iterable[RecordBatch],
+    record: Callable[[RecordBatch, Sequence[Outcome]], None],
+    keep_state: Callable[[], None],
+    report: DecideReport,
+    *,
+    snapshot_every_records: int,
+) -> None:
+    """The one loop that decides: batches that follow each other in the log, recorded in turn.
+
+    Args:
+        record: makes a batch and its outcomes durable, or takes them over to do so.
+        keep_state: saves a snapshot; nothing may be under way that could still fail.
+        report: counts along.
+    """
+    since_snapshot = 0
+    for batch in batches:
+        outcomes = engine.process(batch).outcomes
+        record(batch, outcomes)
+        report.count(outcomes)
+        since_snapshot += len(batch)
+        if since_snapshot >= snapshot_every_records:
+            keep_state()
+            since_snapshot = 0
+
+
 def decide_records(
     engine: Engine,
     journal: Journal,
@@ -94,24 +121,26 @@ def decide_records(
     """
     report = DecideReport()
     journal.serve(engine.versions)
-    done, since_snapshot = journal.cursor(source) if source else 0, 0
-    begin = time.perf_counter()
-    for batch in batches:
-        end = batch.first_position + len(batch)
-        report.already_done += min(max(done - batch.first_position, 0), len(batch))
-        if end <= done:
+    done = journal.cursor(source) if source else 0
+
+    def todo() -> Iterator[RecordBatch]:
+        for batch in batches:
+            end = batch.first_position + len(batch)
+            report.already_done += min(max(done - batch.first_position, 0), len(batch))
+            if end > done:
+                yield _renumbered(batch, done - batch.first_position, engine.position)
             progress.advance(len(batch))
-            continue
-        todo = _renumbered(batch, done - batch.first_position, engine.position)
-        outcomes = engine.process(todo).outcomes
-        journal.record(todo, outcomes, (source, end) if source else None)
-        done = end
-        report.count(outcomes)
-        progress.advance(len(batch))
-        since_snapshot += len(todo)
-        if since_snapshot >= snapshot_every_records:
-            engine.save(snapshots)
-            since_snapshot = 0
+
+    def record(batch: RecordBatch, outcomes: Sequence[Outcome]) -> None:
+        nonlocal done
+        journal.record(batch, outcomes, (source, done + len(batch)) if source else None)
+        done += len(batch)
+
+    begin = time.perf_counter()
+    decide_batches(
+        engine, todo(), record, lambda: engine.save(snapshots), report,
+        snapshot_every_records=snapshot_every_records,
+    )  # fmt: skip
     report.seconds = time.perf_counter() - begin
     return report
 

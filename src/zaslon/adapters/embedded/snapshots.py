@@ -51,7 +51,8 @@ class FileSnapshots:
                 continue
             path = self._path(position)
             try:
-                with np.load(path, allow_pickle=False) as archive:
+                # Opened here: NumPy leaves the file open where the archive turns out to be damaged.
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                     return position, {name: archive[name] for name in archive.files}, complaints
             except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
                 complaints.append(f"Snapshot '{path}' is damaged and was passed over: {error}.")

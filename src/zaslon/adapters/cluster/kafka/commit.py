@@ -1,0 +1,217 @@
+"""The commit: a micro-batch's order, outcomes and offsets become durable together or not at all.
+
+For each micro-batch, in this order:
+    1. take      records by time of arrival, as `order` will say           (source.py)
+    2. decide    one outcome per record                                    (the engine)
+    3. begin     a transaction of our one transactional id
+    4. order     which records were folded in which order, by what         → topic `order`
+    5. outcomes  decisions and accepted labels                             → topic `predictions`
+                 rejections with their original bytes                      → topic `rejections`
+    6. offsets   up to where the inputs are done, as member of our group
+    7. commit    the transaction
+    8. now and then a snapshot of the state, with its place in the log     (the flow)
+Steps 3 to 7 run on a thread of their own while 1 and 2 of the next micro-batch go on; 8 waits for
+both. A crash before 7 leaves nothing that a `read_committed` reader sees: the transaction is
+aborted by the next process to open the id, which also shuts out this one, should it still live.
+A crash after 7 loses nothing: whoever goes on folds what topic `order` says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
+from zaslon.adapters.cluster.kafka.leadership import Leadership
+from zaslon.adapters.cluster.kafka.order import Order
+from zaslon.adapters.cluster.kafka.topics import TopicNames
+from zaslon.domain.outcomes import Outcome, Rejection
+from zaslon.ports import SupersededError
+
+_CALL_SECONDS = 5.0
+# How long a stop waits for a broker that is away, before it leaves the batch to the next process.
+_PARTING_SECONDS = 10.0
+_TRANSACTION_MS = 30_000
+_BACKOFF_SECONDS, _BACKOFF_SECONDS_MAX = 0.1, 2.0
+_HEADROOM_BYTES = 8_192  # of a message, for its headers
+_FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One micro-batch to commit. `originals` are the whole bytes of the rejected, by log position."""
+
+    order: Order
+    outcomes: Sequence[Outcome]
+    originals: dict[int, bytes]
+
+
+class Committer:
+    """Commits micro-batches one after the other on its own thread.
+
+    Args:
+        committed: called with the order and the offset after its message, when it is durable.
+        rejection_bytes_max: the largest message that topic `rejections` takes.
+    """
+
+    def __init__(
+        self, connection: Connection, names: TopicNames, transactional_id: str, leadership: Leadership,
+        watch: Watch, *, committed: Callable[[Order, int], None], is_over: Callable[[], bool],
+        rejection_bytes_max: int,
+    ) -> None:  # fmt: skip
+        self._names, self._leadership, self._watch = names, leadership, watch
+        self._committed, self._is_over = committed, is_over
+        self._original_bytes_max = rejection_bytes_max - _HEADROOM_BYTES
+        self._order_offset = -1
+        self._over_since: float | None = None
+        self._producer: Producer = connection.producer(
+            watch, transactional_id=transactional_id, transaction_timeout_ms=_TRANSACTION_MS,
+            compression_type="lz4", linger_ms=5, message_max_bytes=rejection_bytes_max,
+            queue_buffering_max_messages=1_000_000,
+            # Right after a commit the next begin is refused for a moment; the default asks again
+            # only after 100 ms.
+            retry_backoff_ms=2, retry_backoff_max_ms=20,
+        )  # fmt: skip
+        self._patiently(self._producer.init_transactions, _CALL_SECONDS)
+        self._queue: Queue[Work | None] = Queue(maxsize=1)
+        self._failure: BaseException | None = None
+        self._thread = Thread(target=self._run, name="zaslon-commit", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> None:
+        """Hand over a batch; waits for the one before.
+
+        Raises:
+            SupersededError: an earlier batch cannot be committed.
+            ServerError: the broker refuses us.
+        """
+        self._queue.join()
+        self.raise_if_failed()
+        self._queue.put(work)
+
+    def settle(self) -> None:
+        """Wait until everything handed over is durable; raises as `submit`."""
+        self._queue.join()
+        self.raise_if_failed()
+
+    def raise_if_failed(self) -> None:
+        """Raise what stopped the thread, if something did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """End the thread; a batch that is under way is finished or given up."""
+        self._queue.put(None)
+        self._thread.join()
+        self._producer.close()
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            try:
+                if self._failure is None:
+                    self._commit(work)
+            except BaseException as error:  # noqa: BLE001  the deciding thread raises it
+                self._failure = error
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
+
+    def _commit(self, work: Work) -> None:
+        """Transactions until one holds. The outcomes stay as they are: only sending is repeated."""
+        backoff = _BACKOFF_SECONDS
+        while True:
+            try:
+                self._transaction(work)
+            except KafkaException as error:
+                self._abort(error.args[0])
+            else:
+                self._committed(work.order, self._order_offset + 1)
+                return
+            self._leadership.poll()
+            if not self._leadership.is_ours or self._parting():
+                raise SupersededError("another scorer has taken over")
+            time.sleep(backoff)
+            backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
+
+    def _transaction(self, work: Work) -> None:
+        """Steps 3 to 7."""
+        self._patiently(self._producer.begin_transaction)
+        self._producer.produce(self._names.order, work.order.to_json(), on_delivery=self._note_offset)
+        self._send_outcomes(work)
+        done = [TopicPartition(r.topic, r.partition, r.end) for r in work.order.ranges]
+        self._patiently(
+            self._producer.send_offsets_to_transaction, done, self._leadership.metadata(), _CALL_SECONDS
+        )
+        self._patiently(self._producer.commit_transaction, _CALL_SECONDS)
+
+    def _send_outcomes(self, work: Work) -> None:
+        accepted = [
+            {"key": b"%d" % outcome.transaction_id, "value": outcome.to_json()}
+            for outcome in work.outcomes
+            if not isinstance(outcome, Rejection)
+        ]
+        if accepted:
+            self._producer.produce_batch(self._names.predictions, accepted)
+        for outcome in work.outcomes:
+            if isinstance(outcome, Rejection):
+                self._send_rejection(outcome, work.originals.get(outcome.position, outcome.raw))
+
+    def _send_rejection(self, outcome: Rejection, original: bytes) -> None:
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("position", b"%d" % outcome.position),
+            ("reason", outcome.reason.encode()),
+            ("detail", outcome.detail.encode()),
+        ]
+        if len(original) > self._original_bytes_max:
+            headers.append(("cut_from_bytes", b"%d" % len(original)))
+            original = original[: self._original_bytes_max]
+        self._producer.produce(self._names.rejections, original, headers=headers)
+
+    def _note_offset(self, error: KafkaError | None, message: Message) -> None:
+        offset = message.offset()
+        if error is None and offset is not None:
+            self._order_offset = offset
+
+    def _abort(self, error: KafkaError) -> None:
+        """Clear away a transaction that failed, or raise what cannot be tried again."""
+        if error.fatal() or error.code() in _FENCED:
+            raise SupersededError(f"the broker has shut us out: {error.str()}")
+        self._watch.raise_if_hopeless()
+        if not error.txn_requires_abort():
+            raise refused(error, "the transaction of a micro-batch")
+        self._patiently(self._producer.abort_transaction, _CALL_SECONDS)
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise refused(error, f"'{self._names.predictions}', '{self._names.rejections}' or the order")
+
+    def _patiently(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """The same call again for as long as the client says that it may succeed."""
+        while True:
+            try:
+                call(*arguments)
+            except KafkaException as error:
+                found = error.args[0]
+                if found.fatal() or found.code() in _FENCED:
+                    raise SupersededError(f"the broker has shut us out: {found.str()}") from error
+                if not found.retriable():
+                    raise
+                self._watch.raise_if_hopeless()
+                self._watch.away()
+                if self._parting():
+                    raise SupersededError("the broker stayed away while we were leaving") from error
+                time.sleep(_BACKOFF_SECONDS)
+            else:
+                return
+
+    def _parting(self) -> bool:
+        """Whether a stop was asked for and has waited long enough."""
+        if not self._is_over():
+            return False
+        now = time.monotonic()
+        self._over_since = self._over_since or now
+        return now - self._over_since > _PARTING_SECONDS

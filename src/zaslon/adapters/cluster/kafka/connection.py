@@ -1,0 +1,164 @@
+"""How a broker is reached, and what its errors mean for a person."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from zaslon.domain.errors import ServerError
+
+Say = Callable[[str], None]
+# Errors of the client that no waiting mends. It only tells them to a callback and tries for ever.
+_HOPELESS = {
+    KafkaError._AUTHENTICATION: (
+        "refuses the user or the password",
+        "Check ZASLON_KAFKA_USER and ZASLON_KAFKA_PASSWORD_FILE.",
+    ),
+    KafkaError.SASL_AUTHENTICATION_FAILED: (
+        "refuses the user or the password",
+        "Check ZASLON_KAFKA_USER and ZASLON_KAFKA_PASSWORD_FILE.",
+    ),
+    KafkaError._SSL: (
+        "shows a certificate that is not trusted, or speaks no TLS",
+        "Check ZASLON_KAFKA_CA_FILE, ZASLON_KAFKA_SECURITY and the broker's name.",
+    ),
+}
+_REFUSED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "this topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "this group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactions under this name",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "this on the cluster",
+}
+_ATTEMPT_SECONDS = 1.0
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the brokers are and who we are. The password never leaves this object but to them.
+
+    Attributes:
+        servers: `host:port`, several separated by commas.
+        security: `sasl_ssl`, `ssl` or `plaintext`.
+        timeout_seconds: how long a first answer is waited for.
+    """
+
+    servers: str
+    security: str
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    timeout_seconds: float = 10.0
+
+    def config(self, watch: Watch, **more: Any) -> dict[str, Any]:
+        """The client's configuration, with what `more` adds: `_` stands for `.`, but not in callbacks."""
+        common: dict[str, Any] = {
+            "bootstrap.servers": self.servers,
+            "security.protocol": self.security.upper(),
+            "client.id": "zaslon",
+            "error_cb": watch.hear,
+            "log_level": 0,  # it would write to standard error; what matters comes to error_cb
+            "socket.keepalive.enable": True,
+            "reconnect.backoff.ms": 100,
+            "reconnect.backoff.max.ms": 2_000,
+        }
+        if self.security == "sasl_ssl":
+            common |= {
+                "sasl.mechanism": "SCRAM-SHA-512",
+                "sasl.username": self.user or "",
+                "sasl.password": self.password or "",
+            }
+        if self.ca_file is not None:
+            common["ssl.ca.location"] = str(self.ca_file)
+        return common | {k if callable(v) else k.replace("_", "."): v for k, v in more.items()}
+
+    def admin(self) -> AdminClient:
+        """A client for topics, users and access; the broker has answered.
+
+        Raises:
+            ServerError: it cannot be reached within `timeout_seconds`, or refuses us.
+        """
+        watch = Watch(self.servers)
+        client = AdminClient(self.config(watch))
+        end = time.monotonic() + self.timeout_seconds
+        while True:
+            try:
+                client.list_topics(timeout=_ATTEMPT_SECONDS)
+            except KafkaException as error:
+                client.poll(0)
+                watch.raise_if_hopeless()
+                if time.monotonic() > end:
+                    raise unreachable(self.servers, error.args[0]) from error
+            else:
+                return client
+
+    def consumer(self, watch: Watch, **more: Any) -> Consumer:
+        """A consumer that sees only what was committed and commits nothing by itself."""
+        return Consumer(
+            self.config(watch, isolation_level="read_committed", enable_auto_commit=False, **more)
+        )
+
+    def producer(self, watch: Watch, **more: Any) -> Producer:
+        """An idempotent producer: a message sent once stands once in the topic, in its order."""
+        return Producer(self.config(watch, enable_idempotence=True, **more))
+
+
+class Watch:
+    """Hears what a client tells only to its callback: who refuses us, who is away."""
+
+    def __init__(self, servers: str, say: Say = quiet) -> None:
+        self._servers, self._say = servers, say
+        self._hopeless: KafkaError | None = None
+        self._said_away_at = float("-inf")
+
+    def hear(self, error: KafkaError) -> None:
+        """Called by the client, on the thread that polls it."""
+        if error.code() in _HOPELESS:
+            self._hopeless = error
+        elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self.away()
+
+    def away(self) -> None:
+        """Say that no broker answers; once in ten seconds is enough."""
+        if time.monotonic() - self._said_away_at > 10:
+            self._said_away_at = time.monotonic()
+            self._say(f"The broker at {self._servers} is away; waiting for it. Nothing is lost.")
+
+    def raise_if_hopeless(self) -> None:
+        """One clear error for what waiting cannot mend.
+
+        Raises:
+            ServerError: the broker refuses us.
+        """
+        if self._hopeless is not None:
+            what, hint = _HOPELESS[self._hopeless.code()]
+            raise ServerError(f"The broker at {self._servers} {what}: {self._hopeless.str()}.", hint=hint)
+
+
+def unreachable(servers: str, error: KafkaError) -> ServerError:
+    """Nobody answers."""
+    return ServerError(
+        f"No broker answers at {servers}: {error.str()}.",
+        hint="Check ZASLON_KAFKA_SERVERS and that the broker runs.",
+    )
+
+
+def refused(error: KafkaError, what: str) -> ServerError:
+    """What a broker's refusal means. `what` names the topic, group or step it was about."""
+    if error.code() in _REFUSED:
+        return ServerError(
+            f"The broker does not allow us {_REFUSED[error.code()]}: {what}.",
+            hint="Ask for the right, or use the user that has it (deploy/kafka/access.py).",
+        )
+    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        return ServerError(f"There is no topic for {what}.", hint="Make it: `zaslon topics create`.")
+    return ServerError(f"The broker answers {error.str()} ({what}).")

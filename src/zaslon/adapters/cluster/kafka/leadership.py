@@ -1,0 +1,68 @@
+"""Who decides: the member of the group that holds the one partition of topic `order`."""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
+
+
+class Leadership:
+    """Membership in the group of scorers. Its methods may be called from any thread.
+
+    The group deals out one partition, so one member decides and the others stand by. When the member
+    is not heard of for `session_timeout_seconds`, the broker gives the partition to another.
+    """
+
+    def __init__(
+        self, connection: Connection, topic: str, group: str, session_timeout_seconds: float, watch: Watch
+    ) -> None:
+        self._group, self._lock, self._watch = group, RLock(), watch
+        self.is_ours = False
+        session_ms = int(session_timeout_seconds * 1000)
+        self._consumer: Consumer = connection.consumer(
+            watch, group_id=group, auto_offset_reset="latest", session_timeout_ms=session_ms,
+            heartbeat_interval_ms=session_ms // 4,
+            # The default would take the partition from its holder whenever a standby comes or goes.
+            partition_assignment_strategy="cooperative-sticky",
+        )  # fmt: skip
+        self._consumer.subscribe(
+            [topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_assign(partitions)
+        if partitions:
+            consumer.pause(partitions)  # the partition is a token; its messages are read elsewhere
+            self.is_ours = True
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_unassign(partitions)
+        if partitions:
+            self.is_ours = False
+
+    def poll(self, wait_seconds: float = 0.0) -> None:
+        """Hear what the group has decided. To be called at least every few seconds.
+
+        Raises:
+            ServerError: the broker refuses us.
+        """
+        with self._lock:
+            message = self._consumer.poll(wait_seconds)
+        self._watch.raise_if_hopeless()
+        error = message.error() if message is not None else None
+        if error is not None and not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
+            raise refused(error, f"group '{self._group}'")
+
+    def metadata(self) -> Any:
+        """Our membership, as a transaction needs it: a member that was replaced is found out by it."""
+        with self._lock:
+            return self._consumer.consumer_group_metadata()
+
+    def close(self) -> None:
+        """Leave the group: a standby need not wait until we are missed."""
+        with self._lock:
+            self._consumer.close()

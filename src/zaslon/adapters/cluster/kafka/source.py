@@ -1,0 +1,267 @@
+"""The partitions that feed the log: fetched ahead, taken by time of arrival or as recorded."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from numpy.typing import NDArray
+
+from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
+from zaslon.adapters.cluster.kafka.order import Order, Range
+from zaslon.domain.errors import ArtefactError, ServerError
+
+# A partition that has not said whether it holds more is waited for so long, and not longer.
+ORDER_WAIT_SECONDS = 0.2
+# Fetched and not yet taken, by partition: enough for the next batches, bounded for the memory.
+_PENDING_RECORDS_MAX = 20_000
+_FETCH_WAIT_MS = 20  # also the longest time until an empty partition says that it is empty
+
+
+@dataclass
+class Pending:
+    """What was fetched of one partition and not taken yet.
+
+    Attributes:
+        stamps: when each message arrived, in ms since 1970; never decreasing.
+        next_offset: after the last message taken.
+        is_complete: nothing more stands in the partition at this moment.
+    """
+
+    topic: str
+    partition: int
+    next_offset: int
+    messages: list[Message] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+    is_complete: bool = False
+    is_paused: bool = False
+    high: int = 0
+
+    @property
+    def place(self) -> TopicPartition:
+        """As the client names it."""
+        return TopicPartition(self.topic, self.partition)
+
+    def add(self, message: Message, now_ms: int) -> None:
+        """One more message."""
+        kind, stamp = message.timestamp()
+        stamp = stamp if kind else now_ms
+        self.stamps.append(max(stamp, self.stamps[-1]) if self.stamps else stamp)
+        self.messages.append(message)
+        self.is_complete = False
+
+    @property
+    def horizon(self) -> float:
+        """Up to which arrival everything of this partition is known."""
+        if self.is_complete:
+            return float("inf")
+        return self.stamps[-1] if self.stamps else float("-inf")
+
+    def drop(self, count: int) -> list[bytes]:
+        """Take the first messages: their contents, an empty one for a tombstone."""
+        if count == 0:
+            return []
+        taken = self.messages[:count]
+        self.next_offset = _offset(taken[-1]) + 1
+        del self.messages[:count], self.stamps[:count]
+        return [message.value() or b"" for message in taken]
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    assert offset is not None
+    return offset
+
+
+class Partitions:
+    """All partitions of `labels` and `input`, by this process alone: no group deals them out."""
+
+    def __init__(self, connection: Connection, topics: Sequence[str], group: str, watch: Watch) -> None:
+        self._watch, self._topics = watch, topics
+        self._timeout = connection.timeout_seconds
+        self._consumer: Consumer = connection.consumer(
+            watch, group_id=group, enable_partition_eof=True, auto_offset_reset="error",
+            fetch_wait_max_ms=_FETCH_WAIT_MS, fetch_error_backoff_ms=100,
+            queued_min_messages=_PENDING_RECORDS_MAX, queued_max_messages_kbytes=64 * 1024,
+        )  # fmt: skip
+        self.pending: list[Pending] = []
+        self._by_place: dict[tuple[str | None, int | None], Pending] = {}
+        self._waiting_since: float | None = None
+
+    def open(self, next_offsets: dict[str, int]) -> None:
+        """Begin at these offsets by `topic:partition`; where there is none, at the first that is kept.
+
+        Raises:
+            ServerError: a topic does not exist or may not be read.
+        """
+        self.pending = []
+        for topic in self._topics:
+            found = self._consumer.list_topics(topic, timeout=self._timeout).topics[topic]
+            if found.error is not None:
+                raise refused(found.error, f"'{topic}'")
+            for partition in sorted(found.partitions):
+                start = next_offsets.get(f"{topic}:{partition}", -1)
+                self.pending.append(Pending(topic, partition, start))
+        self._by_place = {(p.topic, p.partition): p for p in self.pending}
+        self._consumer.assign(
+            [
+                TopicPartition(
+                    p.topic, p.partition, p.next_offset if p.next_offset >= 0 else OFFSET_BEGINNING
+                )
+                for p in self.pending
+            ]
+        )
+        for p in self.pending:
+            if p.next_offset < 0:
+                p.next_offset = self._consumer.get_watermark_offsets(p.place, timeout=self._timeout)[0]
+
+    @property
+    def next_offsets(self) -> dict[str, int]:
+        """Where to go on, by `topic:partition`."""
+        return {f"{p.topic}:{p.partition}": p.next_offset for p in self.pending}
+
+    @property
+    def lag_records(self) -> int:
+        """Records that have arrived and were not taken."""
+        return sum(max(0, p.high - p.next_offset) for p in self.pending)
+
+    @property
+    def pending_records(self) -> int:
+        """Records fetched and not taken."""
+        return sum(len(p.messages) for p in self.pending)
+
+    def fetch(self, wait_seconds: float, records: int) -> None:
+        """Get what has arrived; wait for the first of it at most `wait_seconds`.
+
+        Raises:
+            ServerError: the broker refuses us.
+            ArtefactError: records that are needed are no longer kept.
+        """
+        self._bound(max(records, _PENDING_RECORDS_MAX))
+        found = self._consumer.consume(1, wait_seconds)
+        if found:
+            found += self._consumer.consume(records, 0)
+        now_ms = time.time_ns() // 1_000_000
+        for message in found:
+            error = message.error()
+            if error is None:
+                self._by_place[message.topic(), message.partition()].add(message, now_ms)
+            else:
+                self._not_a_message(message, error)
+        if found:
+            self._note_ends()
+        self._watch.raise_if_hopeless()
+
+    def _not_a_message(self, message: Message, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            pending = self._by_place[message.topic(), message.partition()]
+            pending.is_complete = True
+        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise ArtefactError(
+                f"Topic '{message.topic()}' no longer holds the records that follow the snapshot.",
+                hint="Use a newer snapshot, and keep records longer (ZASLON_KAFKA_RETENTION).",
+            )
+        elif not error.retriable() and error.code() not in (
+            KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT,
+        ):  # fmt: skip
+            raise refused(error, f"'{message.topic()}'")
+
+    def _note_ends(self) -> None:
+        """A partition whose newest message is the last one holds nothing more at this moment."""
+        for pending in self.pending:
+            _, pending.high = self._consumer.get_watermark_offsets(pending.place, cached=True)
+            if pending.messages and _offset(pending.messages[-1]) + 1 >= pending.high > 0:
+                pending.is_complete = True
+
+    def _bound(self, records_max: int) -> None:
+        """Stop fetching partitions that run ahead of the others; go on where there is room again."""
+        for pending in self.pending:
+            fetched = len(pending.messages)
+            if fetched >= records_max and not pending.is_paused:
+                self._consumer.pause([pending.place])
+                pending.is_paused = True
+            elif fetched < records_max // 2 and pending.is_paused:
+                self._consumer.resume([pending.place])
+                pending.is_paused = False
+
+    def by_arrival(self, records_max: int, bytes_max: int) -> tuple[list[int], NDArray[np.int64]] | None:
+        """What to take next: how many of each partition, and in which order they arrived.
+
+        Nothing later is taken before something earlier that may still stand in another partition.
+
+        Returns:
+            counts by partition, and for each record the partition's index and its arrival in ms
+            as int64[n, 2]; None if nothing can be taken yet.
+        """
+        bound = min(p.horizon for p in self.pending)
+        counts = [bisect_right(p.stamps, bound) for p in self.pending]
+        if not any(counts):
+            if not self.pending_records or not self._waited_enough():
+                return None
+            counts = [len(p.stamps) for p in self.pending]
+        self._waiting_since = None
+        stamps = np.concatenate(
+            [np.array(p.stamps[:n], np.int64) for p, n in zip(self.pending, counts, strict=True)]
+        )
+        source = np.repeat(np.arange(len(counts)), counts)
+        by_time = np.lexsort((source, stamps))
+        taken = self._first(source[by_time], records_max, bytes_max)
+        chosen = np.stack([source[by_time], stamps[by_time]], axis=1)[:taken]
+        return np.bincount(chosen[:, 0], minlength=len(counts)).tolist(), chosen
+
+    def _waited_enough(self) -> bool:
+        now = time.monotonic()
+        self._waiting_since = self._waiting_since or now
+        return now - self._waiting_since > ORDER_WAIT_SECONDS
+
+    def _first(self, source: NDArray[np.int64], records_max: int, bytes_max: int) -> int:
+        """How many of the records fit into a micro-batch; at least one."""
+        parts = [iter(p.messages) for p in self.pending]
+        lengths = [len(next(parts[s])) for s in source[:records_max].tolist()]
+        return max(1, int(np.searchsorted(np.cumsum(lengths), bytes_max, side="right")))
+
+    def ranges_of(self, counts: Sequence[int]) -> tuple[Range, ...]:
+        """The offsets of the first messages, so many of each partition."""
+        return tuple(
+            Range(p.topic, p.partition, p.next_offset, _offset(p.messages[n - 1]) + 1 if n else p.next_offset)
+            for p, n in zip(self.pending, counts, strict=True)
+        )
+
+    def drop(self, counts: Sequence[int]) -> list[list[bytes]]:
+        """Take the first messages, so many of each partition."""
+        return [p.drop(n) for p, n in zip(self.pending, counts, strict=True)]
+
+    def as_recorded(self, order: Order) -> list[list[bytes]] | None:
+        """The records of a recorded micro-batch, by range; None while they are still being fetched.
+
+        Raises:
+            ArtefactError: the topics do not hold them as they were recorded.
+        """
+        parts: list[list[bytes]] = []
+        wanted = list(zip(order.ranges, order.counts, strict=True))
+        for r, count in wanted:
+            if (r.topic, r.partition) not in self._by_place:
+                raise ServerError(f"Topic '{r.topic}' has lost its partition {r.partition}.")
+            if len(self._by_place[r.topic, r.partition].messages) < count:
+                return None
+        for r, count in wanted:
+            pending = self._by_place[r.topic, r.partition]
+            if count and not (
+                r.begin <= _offset(pending.messages[0]) and _offset(pending.messages[count - 1]) == r.end - 1
+            ):
+                raise ArtefactError(
+                    f"Topic '{r.topic}' does not hold the {count} records [{r.begin}, {r.end}) of "
+                    f"partition {r.partition} that were folded at log position {order.position}.",
+                    hint="Records were deleted too early (ZASLON_KAFKA_RETENTION), or the topic is new.",
+                )
+            parts.append(pending.drop(count))
+            pending.next_offset = r.end
+        return parts
+
+    def close(self) -> None:
+        """Stop fetching."""
+        self._consumer.close()

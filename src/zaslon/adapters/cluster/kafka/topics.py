@@ -1,0 +1,139 @@
+"""The topics: made with the right settings, and checked."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from zaslon.adapters.cluster.kafka.connection import Connection, refused
+from zaslon.domain.errors import ServerError
+from zaslon.ports import TopicState
+
+BROKERS_DEFAULT = -1
+# A rejected message goes to `rejections` whole, with its reason beside it.
+INPUT_BYTES_MAX, REJECTION_BYTES_MAX = 1_048_576, 2_097_152
+
+
+@dataclass(frozen=True)
+class TopicNames:
+    """What the five topics are called."""
+
+    input: str
+    labels: str
+    predictions: str
+    rejections: str
+    order: str
+
+    def all(self) -> tuple[str, ...]:
+        """In the order of the flow."""
+        return self.input, self.labels, self.order, self.predictions, self.rejections
+
+
+class KafkaTopics:
+    """The port `Topics`.
+
+    Args:
+        partitions: of `input`, `labels` and `predictions`; `order` has one, for it is one order.
+        retention_ms: how long records are kept.
+    """
+
+    def __init__(
+        self, connection: Connection, names: TopicNames, *, partitions: int, retention_ms: int
+    ) -> None:
+        self._connection, self._names = connection, names
+        self._partitions, self._retention_ms = partitions, retention_ms
+
+    def create(self) -> list[TopicState]:
+        """Make what is missing; what is there stays as it is and is only checked."""
+        admin = self._connection.admin()
+        wanted = [
+            NewTopic(name, self._partitions_of(name), BROKERS_DEFAULT, config=self._config(name))
+            for name in self._names.all()
+        ]
+        for name, future in admin.create_topics(wanted).items():
+            try:
+                future.result(self._connection.timeout_seconds)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise refused(error.args[0], name) from error
+        self._wait_for_all(admin)
+        return self._states(admin)
+
+    def _wait_for_all(self, admin: AdminClient) -> None:
+        """A broker tells of a new topic a moment after it has made it."""
+        end = time.monotonic() + self._connection.timeout_seconds
+        while not set(self._names.all()) <= admin.list_topics(timeout=5).topics.keys():
+            if time.monotonic() > end:
+                return
+            time.sleep(0.05)
+
+    def check(self) -> list[TopicState]:
+        """How each topic is, and what is wrong with it."""
+        return self._states(self._connection.admin())
+
+    def _partitions_of(self, name: str) -> int:
+        alone = (self._names.order, self._names.rejections)
+        return 1 if name in alone else self._partitions
+
+    def _config(self, name: str) -> dict[str, str]:
+        config = {"cleanup.policy": "delete", "retention.ms": str(self._retention_ms)}
+        if name in (self._names.input, self._names.labels):
+            # The broker's clock says when a record arrived; a sender's clock is a claim.
+            config |= {
+                "message.timestamp.type": "LogAppendTime",
+                "max.message.bytes": str(INPUT_BYTES_MAX),
+            }
+        elif name == self._names.rejections:
+            config["max.message.bytes"] = str(REJECTION_BYTES_MAX)
+        return config
+
+    def _states(self, admin: AdminClient) -> list[TopicState]:
+        known = admin.list_topics(timeout=self._connection.timeout_seconds).topics
+        return [self._state(admin, name, known.get(name)) for name in self._names.all()]
+
+    def _state(self, admin: AdminClient, name: str, found: Any) -> TopicState:
+        if found is None or not found.partitions:
+            return TopicState(name, 0, ("missing; `zaslon topics create` makes it",))
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        try:
+            future = admin.describe_configs([resource])[resource]
+            entries = future.result(self._connection.timeout_seconds)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                return TopicState(name, len(found.partitions), (), "settings not visible to this user")
+            raise refused(error.args[0], name) from error
+        values = {key: entry.value for key, entry in entries.items()}
+        return TopicState(name, len(found.partitions), tuple(self._complaints(name, values, found)))
+
+    def _complaints(self, name: str, values: dict[str, Any], found: Any) -> list[str]:
+        wrong = []
+        for key, wanted in self._config(name).items():
+            if key in ("message.timestamp.type", "cleanup.policy") and values.get(key) != wanted:
+                wrong.append(f"{key} is {values.get(key)}, expected {wanted}")
+        if name == self._names.order and len(found.partitions) != 1:
+            wrong.append(f"{len(found.partitions)} partitions, expected 1: there is one order")
+        return wrong
+
+
+def bytes_max(admin: AdminClient, topic: str, timeout_seconds: float) -> int:
+    """The largest message that a topic takes.
+
+    Raises:
+        ServerError: the topic does not exist, or its settings may not be seen.
+    """
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        entries = admin.describe_configs([resource])[resource].result(timeout_seconds)
+    except KafkaException as error:
+        raise refused(error.args[0], topic) from error
+    value = entries["max.message.bytes"].value
+    if value is None:
+        raise ServerError(f"The broker does not say how large a message of '{topic}' may be.")
+    return int(value)

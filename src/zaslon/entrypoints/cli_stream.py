@@ -1,0 +1,128 @@
+"""The commands of the stream: `topics`, `produce`, `stream`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from zaslon.bootstrap import build_context
+from zaslon.domain.errors import ZaslonError
+from zaslon.entrypoints.console import Bars, Quiet, err, out, print_json, print_table
+from zaslon.flows.context import Context
+from zaslon.settings import load_settings
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
+CatalogueFile = Annotated[Path | None, typer.Option(help="Catalogue file; the built-in one if not given.")]
+
+
+def topics(
+    action: Annotated[str, typer.Argument(help="create or check.")] = "check", as_json: Json = False
+) -> int:
+    """Make the topics of the stream with the right settings, or check them.
+
+    Example: [bold]zaslon topics create[/]
+    """
+    from zaslon.flows.topics import make_or_check  # noqa: PLC0415
+
+    states = make_or_check(build_context(load_settings()), action)
+    healthy = not any(state.complaints for state in states)
+    if as_json:
+        told = [
+            {"name": s.name, "partitions": s.partitions, "complaints": list(s.complaints)} for s in states
+        ]
+        print_json({"healthy": healthy, "topics": told})
+    else:
+        rows = [[s.name, s.partitions, not s.complaints, "; ".join(s.complaints) or s.note] for s in states]
+        print_table("Topics", ("topic", "partitions", "fine", "detail"), rows)
+    return 0 if healthy else 1
+
+
+def produce(
+    sources: Annotated[list[str], typer.Argument(help="Files or fsspec addresses.")],
+    as_json: Json = False,
+    topic: Annotated[str, typer.Option(help="Where to.")] = "input",
+    rate: Annotated[float, typer.Option(min=0, help="Records a second; 0 is as fast as it goes.")] = 0,
+    speed: Annotated[float, typer.Option(min=0, help="So many times faster than it happened; 0 is off.")] = 0,
+    form: Annotated[str, typer.Option("--format", help="line (as it is) or json.")] = "line",
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+) -> int:
+    """Send the records of files to a topic. The same command goes on where it stopped.
+
+    Example: [bold]zaslon produce month.txt --rate 400[/]
+    """
+    from zaslon.flows.produce import Form, Pace  # noqa: PLC0415
+    from zaslon.flows.produce import produce as flow  # noqa: PLC0415
+
+    if form not in ("line", "json"):
+        raise ZaslonError(f"'{form}' is no format to send.", hint="Use line or json.")
+    if rate and speed:
+        raise ZaslonError("--rate and --speed exclude each other.", hint="Give one of them.")
+    stop = stop_on_signals()
+    context = _context(home, catalogue)
+    with Quiet() if as_json else Bars() as bars:
+        report = flow(
+            replace(context, progress=bars), sources, topic, form=cast(Form, form), pace=Pace(rate, speed),
+            is_over=stop.is_set,
+        )  # fmt: skip
+    if as_json:
+        print_json(report.to_json_dict())
+    else:
+        out.print(f"{report.rows_sent:,} records sent to '{topic}' at {report.per_second:,.0f}/s.")
+    return 0
+
+
+def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = None) -> int:
+    """Decide what arrives in topic `input`, exactly once; a second process stands by.
+
+    Example: [bold]zaslon stream --home my-bank[/]
+    """
+    from zaslon.flows.stream import stream as flow  # noqa: PLC0415
+
+    stop = stop_on_signals()
+    with Quiet() as quiet:
+        report = flow(replace(_context(home, catalogue), progress=quiet), stop.is_set, tell)
+    values = report.to_json_dict()
+    if as_json:
+        print_json(values)
+    else:
+        _show(values)
+    return 0
+
+
+def _context(home: Path | None, catalogue: Path | None) -> Context:
+    given = {"home": home, "catalogue": catalogue}
+    return build_context(load_settings(**{k: v for k, v in given.items() if v is not None}))
+
+
+def _show(values: dict[str, Any]) -> None:
+    out.print(
+        f"Decided {values['decisions']:,} transactions, took {values['labels']:,} labels, "
+        f"rejected {sum(values['records_rejected'].values()):,} records; "
+        f"the log goes on at position {values['next_position']:,}."
+    )
+
+
+def tell(sentence: str) -> None:
+    """One line on standard error."""
+    err.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set: finish what is under way, then end."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (topics, produce, stream):
+        app.command()(command)

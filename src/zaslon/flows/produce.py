@@ -1,0 +1,222 @@
+"""Produce: the records of files into a topic, as they are or as JSON, at any pace.
+
+How far it came is kept in the home, so that the same command goes on where it stopped. A process
+that is killed may send what it sent in its last second again; the engine names such repeats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.errors import ArtefactError, DataError, InputError
+from zaslon.flows.context import Context
+from zaslon.flows.home import write_atomically
+from zaslon.intake.clean import clean_fields
+from zaslon.intake.sources import Chunk, read_source
+from zaslon.ports import Sender
+
+Form = Literal["line", "json"]
+_SLICE_RECORDS, _SLICES_PER_SECOND = 5_000, 50
+_KEEP_SECONDS = 1.0
+
+
+@dataclass
+class ProduceReport:
+    """What was sent."""
+
+    rows_in: int = 0
+    rows_before: int = 0
+    rows_sent: int = 0
+    seconds: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Records sent and acknowledged in a second."""
+        return self.rows_sent / self.seconds if self.seconds else 0.0
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "rows_in": self.rows_in,
+            "rows_sent_before": self.rows_before,
+            "rows_sent": self.rows_sent,
+            "seconds": round(self.seconds, 3),
+            "transactions_per_second_sent_to_kafka": round(self.per_second, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast to send: so many a second, or so many times faster than it happened; 0 is no limit."""
+
+    rate: float = 0.0
+    speed: float = 0.0
+
+
+def produce(
+    context: Context, sources: Sequence[str], topic: str, *, form: Form, pace: Pace,
+    is_over: Callable[[], bool],
+) -> ProduceReport:  # fmt: skip
+    """Send the records of files to a topic, in their order.
+
+    Raises:
+        InputError: a file cannot be read, or its lines cannot be sent as they are.
+        ServerError: the broker cannot be reached or refuses us.
+    """
+    sender = context.adapters.open_sender(topic, context.progress.warn)
+    cursor = _Cursor(context.home, sources, topic, form)
+    report = ProduceReport(rows_before=cursor.done)
+    context.progress.start(f"send to {topic}", None)
+    begin = time.perf_counter()
+    clock = _Clock(pace, is_over)
+    for records, moments in _slices(context, sources, form, pace):
+        report.rows_in += len(records)
+        context.progress.advance(len(records))
+        unsent = records[max(0, len(records) - (report.rows_in - cursor.done)) :]
+        if unsent:
+            clock.wait_for(report.rows_sent, moments)
+            if is_over():
+                break
+            sender.send(unsent)
+            report.rows_sent += len(unsent)
+            cursor.keep(sender)
+    cursor.finish(sender)
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+class _Cursor:
+    """How many records of these sources are durable in the topic."""
+
+    def __init__(self, home: Path, sources: Sequence[str], topic: str, form: Form) -> None:
+        sizes = [Path(s).stat().st_size if Path(s).is_file() else 0 for s in sources]
+        name = hashlib.sha256(repr((list(sources), sizes, topic, form)).encode()).hexdigest()[:16]
+        self._path = home / "produced" / f"{name}.json"
+        self._kept_at = time.monotonic()
+        self.done = self._read()
+
+    def _read(self) -> int:
+        if not self._path.exists():
+            return 0
+        try:
+            return int(orjson.loads(self._path.read_bytes())["done"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(
+                f"'{self._path}' is damaged: {error}.", hint="Without it the file is sent from its beginning."
+            ) from error
+
+    def keep(self, sender: Sender) -> None:
+        """Note now and then what is acknowledged."""
+        if time.monotonic() - self._kept_at > _KEEP_SECONDS:
+            self._write(self.done + sender.acknowledged)
+            self._kept_at = time.monotonic()
+
+    def finish(self, sender: Sender) -> None:
+        """Wait for all and note it."""
+        self._write(self.done + sender.finish())
+
+    def _write(self, done: int) -> None:
+        write_atomically(self._path, orjson.dumps({"done": done}))
+
+
+class _Clock:
+    """Holds sending back to its pace, counted from the first record (open loop: no catching breath)."""
+
+    def __init__(self, pace: Pace, is_over: Callable[[], bool]) -> None:
+        self._pace, self._is_over = pace, is_over
+        self._begin = time.monotonic()
+        self._first_moment: int | None = None
+
+    def wait_for(self, sent: int, moments: NDArray[np.int64] | None) -> None:
+        """Wait until the next slice is due."""
+        due = 0.0
+        if self._pace.rate:
+            due = sent / self._pace.rate
+        elif self._pace.speed and moments is not None and len(moments):
+            self._first_moment = int(moments[0]) if self._first_moment is None else self._first_moment
+            due = (int(moments[0]) - self._first_moment) / self._pace.speed
+        while (left := self._begin + due - time.monotonic()) > 0 and not self._is_over():
+            time.sleep(min(left, 0.1))
+
+
+def _slices(
+    context: Context, sources: Sequence[str], form: Form, pace: Pace
+) -> Iterator[tuple[list[bytes], NDArray[np.int64] | None]]:
+    """Records in slices small enough for the pace; with their event times where the pace needs them."""
+    size = _SLICE_RECORDS
+    if pace.rate:
+        size = int(min(max(pace.rate / _SLICES_PER_SECOND, 1), _SLICE_RECORDS))
+    for source in sources:
+        for chunk in read_source(source, context.catalogue, min(context.options.chunk_bytes, 4 << 20)):
+            records = _records(chunk, context.catalogue, form)
+            if pace.speed:
+                yield from _by_moment(records, _moments(chunk, context))
+                continue
+            for begin in range(0, len(records), size):
+                yield records[begin : begin + size], None
+
+
+def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
+    content = chunk.buffer.tobytes()
+    ends = (chunk.starts + chunk.lengths).tolist()
+    raw = [content[begin:end] for begin, end in zip(chunk.starts.tolist(), ends, strict=True)]
+    if chunk.layout.is_json:
+        return raw
+    columns, separator = chunk.layout.columns, chunk.layout.separator
+    if form == "line":
+        if not _are_catalogue_columns(columns, catalogue):
+            raise InputError(
+                f"The columns of '{chunk.source}' are not those of the catalogue, in their order: a "
+                "reader of the topic would take one for another.",
+                hint="Send it with --format json.",
+            )
+        return raw
+    names = [field.name if (field := catalogue.find_field(c)) else c for c in columns]
+    return [_as_json(line, names, separator) for line in raw]
+
+
+def _are_catalogue_columns(columns: Sequence[str], catalogue: Catalogue) -> bool:
+    def known(names: Sequence[str]) -> list[str]:
+        return [field.name if (field := catalogue.find_field(name)) else "" for name in names]
+
+    return known(columns) == known(catalogue.record.columns)
+
+
+def _as_json(line: bytes, names: Sequence[str], separator: str) -> bytes:
+    """An object of the line's values; a line that has not one for each name is sent as it is."""
+    try:
+        values = line.decode("utf-8").rstrip("\r").split(separator)
+    except UnicodeDecodeError:
+        return line
+    return orjson.dumps(dict(zip(names, values, strict=True))) if len(values) == len(names) else line
+
+
+def _moments(chunk: Chunk, context: Context) -> NDArray[np.int64]:
+    """Event time of each record in seconds, never decreasing; of one that has none, the one before."""
+    cleaned = clean_fields(chunk.fields(context.catalogue), context.catalogue, context.key, None)
+    if not len(cleaned.index):
+        raise DataError(f"No record of '{chunk.source}' has a time to be sent by.", hint="Use --rate.")
+    moments = np.full(len(chunk), np.iinfo(np.int64).min)
+    moments[cleaned.index] = cleaned.transactions.event_time_seconds
+    moments[0] = max(moments[0], cleaned.transactions.event_time_seconds.min())
+    return np.maximum.accumulate(moments)
+
+
+def _by_moment(
+    records: list[bytes], moments: NDArray[np.int64]
+) -> Iterator[tuple[list[bytes], NDArray[np.int64]]]:
+    """One slice for each second of event time."""
+    cuts = [0, *(np.flatnonzero(np.diff(moments)) + 1).tolist(), len(records)]
+    for begin, end in pairwise(cuts):
+        yield records[begin:end], moments[begin:end]

@@ -1,0 +1,175 @@
+"""Stream: decide what arrives in the live log, or stand by for the process that does.
+
+One life of a scorer:
+    1. restore the newest good snapshot, with its place in the log
+    2. follow: fold what was recorded after it, decide nothing; a standby stays here
+    3. take over when the one that decided is gone; fold what it recorded to the last batch
+    4. decide micro-batches as they arrive; the stream records each with its outcomes exactly once
+    5. now and then, and when asked to stop, wait until all is recorded and save a snapshot
+A life that ends because another process took over, or because the log refused a batch, is followed
+by a new one from 1: the engine may have been ahead of the log, so it is thrown away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zaslon.domain.events import RecordBatch
+from zaslon.domain.outcomes import Outcome
+from zaslon.engine import Engine, restore_engine
+from zaslon.features.plan import plan_features
+from zaslon.flows.context import Context
+from zaslon.flows.decide import DecideReport, decide_batches
+from zaslon.flows.home import engine_at, keep_policy, load_champion
+from zaslon.ports import SnapshotStore, Stream, SupersededError
+
+PLACE = "place"
+
+
+@dataclass
+class StreamReport:
+    """What a scorer did until it was asked to stop."""
+
+    decided: DecideReport = field(default_factory=DecideReport)
+    followed: int = 0
+    takeovers: int = 0
+    next_position: int = 0
+    seconds: float = 0.0
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values, by the names of every command."""
+        return {
+            **self.decided.to_json_dict(),
+            "records_followed": self.followed,
+            "takeovers": self.takeovers,
+            "next_position": self.next_position,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def stream(context: Context, is_over: Callable[[], bool], say: Callable[[str], None]) -> StreamReport:
+    """Score the stream until `is_over`; `say` is told in sentences what people should know."""
+    place = context.home / "stream"
+    place.mkdir(exist_ok=True)
+    begin = time.perf_counter()
+    with context.adapters.alone_in(place):
+        scorer = _Scorer(context, is_over, say)
+        try:
+            while not is_over():
+                try:
+                    scorer.live()
+                except SupersededError as reason:
+                    say(f"Standing by: {reason}.")
+        finally:
+            scorer.stream.close()
+    scorer.report.seconds = time.perf_counter() - begin
+    return scorer.report
+
+
+class _Scorer:
+    """One process's part in the stream."""
+
+    def __init__(self, context: Context, is_over: Callable[[], bool], say: Callable[[str], None]) -> None:
+        self.context, self.is_over, self.say = context, is_over, say
+        self.report = StreamReport()
+        self.snapshots = stream_snapshots(context)
+        self.stream: Stream = context.adapters.open_stream(say)
+
+    def live(self) -> None:
+        """One life, from a snapshot to a stop or to `SupersededError`."""
+        engine, place = newest_state(self.context, self.snapshots, self.say)
+        self.stream.open(place)
+        self.say(f"Following the log from position {engine.position}.")
+        self._follow(engine)
+        if self.is_over():
+            return
+        self.report.takeovers += 1
+        self.say(f"Deciding from position {engine.position}.")
+        self._decide(engine)
+
+    def _follow(self, engine: Engine) -> None:
+        since_snapshot = 0
+        for batch in self.stream.follow(self.is_over):
+            if batch is None:
+                continue
+            engine.follow(batch)
+            self.report.followed += len(batch)
+            self.report.next_position = engine.position
+            since_snapshot += len(batch)
+            if since_snapshot >= self.context.options.snapshot_every_records:
+                engine.save(self.snapshots, place=self.stream.place)
+                since_snapshot = 0
+
+    def _decide(self, engine: Engine) -> None:
+        begin = time.perf_counter()
+
+        def record(batch: RecordBatch, outcomes: Sequence[Outcome]) -> None:
+            self.stream.record(batch, outcomes, engine.versions)
+
+        def keep_state() -> None:
+            self.stream.settle()
+            engine.save(self.snapshots, place=self.stream.place)
+
+        try:
+            decide_batches(
+                engine, self.stream.take(self.is_over), record, keep_state, self.report.decided,
+                snapshot_every_records=self.context.options.snapshot_every_records,
+            )  # fmt: skip
+            keep_state()
+        finally:
+            self.report.decided.seconds += time.perf_counter() - begin
+            self.report.next_position = engine.position
+
+
+def stream_snapshots(context: Context) -> SnapshotStore:
+    """Where the states of the stream are kept: apart from those of the home's own log."""
+    return context.adapters.open_stream_snapshots(context.home)
+
+
+def newest_state(
+    context: Context, snapshots: SnapshotStore, say: Callable[[str], None]
+) -> tuple[Engine, bytes]:
+    """The engine of the newest good snapshot with its place; a new log begins from the home's history."""
+    plan = plan_features(context.catalogue)
+    model, policy = load_champion(context, plan)
+    keep_policy(context, policy)
+    found = snapshots.newest()
+    if found is None:
+        _begin(context, snapshots)
+        found = snapshots.newest()
+        assert found is not None
+    position, content, complaints = found
+    for complaint in complaints:
+        say(complaint)
+    place = content.pop(PLACE).tobytes()
+    engine = restore_engine(context.catalogue, position, content, key=context.key, model=model, policy=policy)
+    return engine, place
+
+
+def _remembered(context: Context) -> Engine:
+    """The state after the last record of the home's own log; an empty one where there is no log."""
+    if not (context.home / context.log).is_dir():
+        return Engine(context.catalogue, key=context.key)
+    journal = context.open_journal()
+    engine = engine_at(context, journal, context.open_snapshots(journal), journal.next_position)
+    for batch in journal.read(engine.position):
+        engine.follow(batch)
+    journal.close()
+    return engine
+
+
+def _begin(context: Context, snapshots: SnapshotStore) -> None:
+    """Keep the state from which the stream's log begins: what the home remembers, or nothing."""
+    past = _remembered(context).history
+    digest = hashlib.blake2b(context.catalogue.hash.encode(), digest_size=8)
+    for name, values in sorted(past.save().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(values).data)
+    engine = Engine(context.catalogue, key=context.key, history=past)
+    engine.save(snapshots, place=b'{"history":"%s","position":0}' % digest.hexdigest().encode())

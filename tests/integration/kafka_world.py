@@ -1,0 +1,219 @@
+"""A real broker for a test session, and for each test its own topics, group and home."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from deploy.kafka.access import access
+from deploy.kafka.broker import LocalBroker
+
+from zaslon.adapters.cluster.kafka.connection import Connection, Watch
+from zaslon.adapters.cluster.kafka.order import Order, batch_in_order
+from zaslon.bootstrap import build_context, kafka_connection
+from zaslon.domain.events import RecordBatch
+from zaslon.domain.outcomes import Rejection
+from zaslon.engine import Engine
+from zaslon.flows.context import Context
+from zaslon.flows.stream import StreamReport, stream
+from zaslon.settings import Settings, load_settings
+
+_NUMBERS = itertools.count(1)
+TOPICS = ("input", "labels", "order", "predictions", "rejections")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A broker, and names on it that no other test uses."""
+
+    broker: LocalBroker
+    number: int
+
+    @staticmethod
+    def new(broker: LocalBroker) -> Cluster:
+        """New topics with access for the three users."""
+        cluster = Cluster(broker, next(_NUMBERS))
+        settings = cluster.settings("admin", Path("unused"))
+        admin = kafka_connection(settings).admin()  # kept: its answers die with it
+        for future in admin.create_acls(list(access(settings))).values():
+            future.result(20)
+        states = cluster.context("admin", broker.directory / "home").adapters.open_topics().create()
+        assert not any(state.complaints for state in states)
+        return cluster
+
+    def topic(self, name: str) -> str:
+        return f"{name}-{self.number}"
+
+    def environment(self, user: str) -> dict[str, str]:
+        names = {f"ZASLON_KAFKA_TOPIC_{name.upper()}": self.topic(name) for name in TOPICS}
+        return {
+            **self.broker.environment(user), **names, "ZASLON_KAFKA_GROUP": f"zaslon-{self.number}",
+            "ZASLON_STREAM_BATCH_RECORDS": "400",
+        }  # fmt: skip
+
+    def settings(self, user: str, home: Path, **more: object) -> Settings:
+        given: dict[str, Any] = {
+            key.removeprefix("ZASLON_").lower(): value for key, value in self.environment(user).items()
+        }
+        return load_settings(**{**given, "home": home, "threads": 1, **more})
+
+    def context(self, user: str, home: Path, **more: object) -> Context:
+        return build_context(self.settings(user, home, **more))
+
+    def connection(self, user: str) -> Connection:
+        return kafka_connection(self.settings(user, Path("unused")))
+
+    def send(self, topic: str, records: Sequence[bytes]) -> None:
+        sender = self.context("producer", self.broker.directory / "home").adapters.open_sender(
+            self.topic(topic), print
+        )
+        sender.send(records)
+        assert sender.finish() == len(records)
+
+    def read(self, topic: str) -> list[Message]:
+        """All committed messages of a topic, in order, as the viewer sees them."""
+        consumer = self.connection("viewer").consumer(
+            Watch("broker"), group_id="viewer-tests", enable_partition_eof=True, auto_offset_reset="earliest"
+        )
+        consumer.assign([TopicPartition(self.topic(topic), 0, 0)])
+        messages: list[Message] = []
+        while True:
+            for message in consumer.consume(10_000, 0.2):
+                error = message.error()
+                if error is None:
+                    messages.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    consumer.close()
+                    return messages
+
+    def published(self) -> list[bytes]:
+        """Every outcome in the topics, by log position; a position given twice stands here twice."""
+        by_position: list[tuple[int, bytes]] = []
+        for message in self.read("predictions"):
+            value = message.value() or b""
+            by_position.append((int(value.split(b'"position":')[1].split(b",")[0]), value))
+        for message in self.read("rejections"):
+            rejection = as_rejection(message)
+            by_position.append((rejection.position, rejection.to_json()))
+        return [outcome for _, outcome in sorted(by_position)]
+
+    def recorded(self) -> Iterator[RecordBatch]:
+        """The log as topic `order` recorded it."""
+        messages = {name: self.read(name) for name in ("input", "labels")}
+        content = {
+            self.topic(name): {m.offset(): m.value() or b"" for m in found}
+            for name, found in messages.items()
+        }
+        for message in self.read("order"):
+            order = Order.from_json(message.value())
+            records = [
+                [content[r.topic][o] for o in range(r.begin, r.end) if o in content[r.topic]]
+                for r in order.ranges
+            ]
+            assert [len(part) for part in records] == order.counts
+            yield batch_in_order(order, records, self.topic("labels"))
+
+    def embedded(self, engine: Engine) -> list[bytes]:
+        """What an engine without any server gives for the recorded log."""
+        return [o.to_json() for batch in self.recorded() for o in engine.process(batch).outcomes]
+
+    def stream_until(self, home: Path, position: int, **more: object) -> StreamReport:
+        """Score in this process until the log has reached a position."""
+        context = self.context("scorer", home, snapshot_every_records=700, **more)
+        consumer = self.connection("scorer").consumer(Watch("broker"), group_id=f"zaslon-{self.number}")
+        end = time.monotonic() + 60
+        asked_at = 0.0
+        done = False
+
+        def is_over() -> bool:
+            nonlocal asked_at, done
+            assert time.monotonic() < end, "the stream has not reached the position"
+            if not done and time.monotonic() - asked_at > 0.3:
+                done = self._committed(consumer) >= position
+                asked_at = time.monotonic()
+            return done
+
+        report = stream(context, is_over, print)
+        consumer.close()
+        return report
+
+    def _committed(self, consumer: Consumer) -> int:
+        places = [TopicPartition(self.topic(name), 0) for name in ("input", "labels")]
+        return sum(max(place.offset, 0) for place in consumer.committed(places, 20))
+
+    def committed_records(self) -> int:
+        """How many records of `input` and `labels` the group has committed."""
+        consumer = self.connection("scorer").consumer(Watch("broker"), group_id=f"zaslon-{self.number}")
+        done = self._committed(consumer)
+        consumer.close()
+        return done
+
+    @contextmanager
+    def scorer(self, home: Path, **environment: str) -> Iterator[Scorer]:
+        """`zaslon stream` in a process of its own."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zaslon.entrypoints.cli", "stream", "--home", str(home), "--json"],
+            env={**os.environ, **self.environment("scorer"), **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        scorer = Scorer(process)
+        try:
+            yield scorer
+        finally:
+            scorer.kill()
+
+
+class Scorer:
+    """A scorer in a process of its own; what it says is collected."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process, self.said = process, list[str]()
+        self._heard = threading.Condition()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._heard:
+                self.said.append(line.strip())
+                self._heard.notify_all()
+
+    def says(self, words: str, seconds: float = 60) -> bool:
+        """Wait until it has said something with these words."""
+        with self._heard:
+            return self._heard.wait_for(lambda: any(words in line for line in self.said), seconds)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+
+    def terminate(self) -> str:
+        """SIGTERM; what it printed at its end."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.stdout is not None
+        told = self.process.stdout.read()
+        assert self.process.wait(60) == 0, self.said
+        return told
+
+
+def as_rejection(message: Message) -> Rejection:
+    """A message of topic `rejections` as the outcome that it tells."""
+    headers: dict[str, bytes] = dict(message.headers() or [])  # type: ignore[arg-type]
+    return Rejection(
+        int(headers["position"]), headers["reason"].decode(), headers["detail"].decode(),
+        (message.value() or b"")[:4096],
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""The stream on a real broker: one outcome per record, in one order, whatever is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from deploy.kafka.broker import LocalBroker
+from tests.integration.kafka_world import Cluster, as_rejection
+
+from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.domain.events import Kind
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+LINE = b"%d,2020-01-01 10:00:00,5,7,20.00,0,0,0,0"
+POISON = {
+    b"\x00\xff\x00\x80binary": "not_text",
+    b"x" * 500_000: "too_long",
+    b'{"transaction_id": 12, "tx_am': "not_json",
+    b'{"transaction_id": 13}': "missing_field:tx_datetime",
+    b'["a list"]': "wrong_field_count",
+    b"": "empty",
+    b"   ": "empty",
+    b"1,2,3": "wrong_field_count",
+}
+
+
+def _parts(world: SmallWorld, kind: Kind) -> list[bytes]:
+    return [r for r, k in zip(world.records, world.kinds, strict=True) if k == kind]
+
+
+def test_what_is_published_is_what_the_engine_gives_for_the_recorded_order(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    lines, labels = _parts(small_world, Kind.TRANSACTION_LINE), _parts(small_world, Kind.LABEL_JSON)
+    for begin in range(0, 2_000, 500):
+        cluster.send("input", lines[begin : begin + 500])
+        cluster.send("labels", labels[begin // 10 : begin // 10 + 50])
+    report = cluster.stream_until(home, 2_200)
+    published = cluster.published()
+    assert len(published) == 2_200
+    assert published == cluster.embedded(small_world.engine())
+    assert report.decided.labels + sum(report.decided.rejected.values()) + report.decided.decisions == 2_200
+    batches = list(cluster.recorded())
+    assert len(batches) > 4
+    assert any(0 < (b.kinds == Kind.LABEL_JSON).sum() < len(b) for b in batches), "nothing was interleaved"
+
+
+def test_a_restart_goes_on_from_the_snapshot_and_the_recorded_order(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    lines = _parts(small_world, Kind.TRANSACTION_LINE)
+    cluster.send("input", lines[:1_000])
+    cluster.stream_until(home, 1_000)
+    newest = max((home / "stream" / "snapshots").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-100])  # damaged: the one before it must do
+    cluster.send("input", lines[1_000:1_500])
+    report = cluster.stream_until(home, 1_500)
+    assert report.followed > 0, "nothing was replayed"
+    assert report.decided.decisions + sum(report.decided.rejected.values()) == 500
+    assert cluster.published() == cluster.embedded(small_world.engine())
+
+
+def test_poison_becomes_named_rejections_with_the_original_bytes(broker: LocalBroker, home: Path) -> None:
+    cluster = Cluster.new(broker)
+    cluster.send("input", [LINE % 1, *POISON, LINE % 2])
+    producer = cluster.connection("producer").producer(Watch("broker"))
+    producer.produce(cluster.topic("input"), None)  # a tombstone
+    producer.produce(cluster.topic("labels"), b'{"transaction_id": 1}')
+    producer.produce(cluster.topic("labels"), None, key=b"1")
+    assert producer.flush(20) == 0
+    cluster.stream_until(home, len(POISON) + 5)
+    found = [(m.value() or b"", as_rejection(m).reason) for m in cluster.read("rejections")]
+    expected = [
+        *POISON.items(), (b"", "empty"),
+        (b'{"transaction_id": 1}', "unreadable_label"), (b"", "unreadable_label"),
+    ]  # fmt: skip
+    assert sorted(found) == sorted(expected)
+    assert [m.key() for m in cluster.read("predictions")] == [b"1", b"2"]
