@@ -14,6 +14,7 @@ import typer
 from tests.cli.conftest import Answer, SmallRun, Zaslon
 
 from zaslon.entrypoints.cli import app
+from zaslon.entrypoints.show import as_called
 
 MEASURES = {
     "roc_auc",
@@ -174,3 +175,13 @@ def test_the_examples_of_the_help_run_as_they_stand(
         assert answer.code == 0, (name, answer)
         ran.append(name)
     assert len(ran) == len(commands()) - 3
+
+
+def test_what_to_try_next_can_be_typed_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv" / "bin" / "zaslon"), "demo"])
+    assert as_called("zaslon replay 5") == ".venv/bin/zaslon replay 5"
+    assert as_called("reports/report.html") == "reports/report.html"
+    monkeypatch.setattr("sys.argv", ["/opt/bin/zaslon"])
+    assert as_called("zaslon replay 5") == "/opt/bin/zaslon replay 5"

@@ -75,7 +75,7 @@ def _settings(corner: str | None, given: Mapping[str, object]) -> Settings:
 def demo(
     as_json: Json = False,
     home: Home = None,
-    customers: Annotated[int, typer.Option(min=100, help="Customers to simulate.")] = 3_000,
+    customers: Annotated[int, typer.Option(min=100, help="Customers to simulate.")] = 2_000,
     days: Annotated[int, typer.Option(min=40, max=400, help="Days to simulate.")] = 65,
 ) -> int:
     """Watch the whole loop run on simulated transactions.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
+from rich.markup import escape
 
 from zaslon.entrypoints.console import out, print_table
 from zaslon.simulate import SimulationReport
@@ -135,7 +139,16 @@ def demo_report(report: Any) -> None:
     run_report(report.run)
     out.print("\n[bold]What to try next[/]")
     for sentence, command in report.next_steps:
-        out.print(f"  {sentence}\n    [bold]{command}[/]", highlight=False)
+        out.print(f"  {sentence}\n    [bold]{escape(as_called(command))}[/]", highlight=False, soft_wrap=True)
+
+
+def as_called(command: str) -> str:
+    """A command as it can be typed here: after `make demo` the program is not on the PATH."""
+    called = Path(sys.argv[0])
+    if not command.startswith("zaslon ") or called.name != "zaslon" or shutil.which("zaslon"):
+        return command
+    here = called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called
+    return f"{here}{command.removeprefix('zaslon')}"
 
 
 def _seconds(seconds: dict[str, float]) -> None:
