@@ -64,6 +64,18 @@ def test_every_setting_is_described_with_its_default() -> None:
     assert rows == expected
 
 
+def test_every_metric_of_the_service_stands_in_the_runbook() -> None:
+    from zaslon.entrypoints.api.metrics import Metrics
+
+    told = set(re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/runbook-service.md"), re.MULTILINE))
+    counted = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in Metrics().registry.collect()
+        if family.name.startswith("zaslon_")
+    }
+    assert told == counted
+
+
 def test_every_make_target_is_explained_to_people() -> None:
     targets = re.findall(r"^([a-z]+):.*## ", _read("Makefile"), re.MULTILINE)
     assert "demo" in targets

@@ -1,0 +1,298 @@
+"""One decision over HTTP: ours, durable and explained, beside MLflow, BentoML and a bare route.
+
+    python benchmarks/serve.py [--json] [--seconds 10] [--peers PYTHON]
+
+Open loop: requests are sent at fixed times whatever becomes of those before, and latency counts
+from the intended time, so a server that stalls cannot hide it (no coordinated omission).
+Saturation: as many as come back over 1, 16 and 64 connections. CPU is that of the server and its
+children. Ours does features, a durable record, the decision and its reasons; theirs the model only.
+BentoML pins libraries that our lock has newer: `--peers` names a Python that has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zaslon.flows.keys import create_key
+from zaslon.testing import make_small_world
+
+HERE = Path(__file__).resolve().parent
+RATES, CONNECTIONS = (50, 400), (1, 16, 64)
+OPEN_CONNECTIONS = 64
+READY_SECONDS_MAX = 120.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server: how it is started, and what is sent to it."""
+
+    name: str
+    command: list[str]
+    port: int
+    path: str
+    ready_path: str
+    body: Callable[[], bytes]
+    headers: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def request(self) -> bytes:
+        """The bytes of one request."""
+        body = self.body()
+        head = {
+            "Host": "localhost", "Content-Type": "application/json",
+            "Content-Length": str(len(body)), **self.headers,
+        }  # fmt: skip
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        return f"POST {self.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+class Connection:
+    """One kept connection; a request at a time."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, request: bytes) -> bytes:
+        """Send and read one answer.
+
+        Raises:
+            RuntimeError: the answer is no success.
+        """
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        )
+        answer = await reader.readexactly(length)
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"{head.split(b' ', 2)[1].decode()}: {answer[:200]!r}")
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        if self._streams is not None:
+            self._streams[1].close()
+
+
+async def open_loop(contender: Contender, rate: int, seconds: float) -> list[float]:
+    """Latencies in seconds from the intended send times; what fails raises."""
+    free: asyncio.Queue[Connection] = asyncio.Queue()
+    connections = [Connection(contender.port) for _ in range(OPEN_CONNECTIONS)]
+    for connection in connections:
+        free.put_nowait(connection)
+    begin = time.perf_counter() + 0.2
+    latencies: list[float] = []
+
+    async def one(intended: float, request: bytes) -> None:
+        connection = await free.get()
+        await connection.ask(request)
+        latencies.append(time.perf_counter() - intended)
+        free.put_nowait(connection)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(rate * seconds)):
+            intended = begin + number / rate
+            request = contender.request()
+            await asyncio.sleep(max(0.0, intended - time.perf_counter()))
+            group.create_task(one(intended, request))
+    for connection in connections:
+        connection.close()
+    return latencies
+
+
+async def saturation(contender: Contender, connections: int, seconds: float) -> float:
+    """Answers a second while every connection asks again at once."""
+    end = time.perf_counter() + seconds
+
+    async def one() -> int:
+        connection, answers = Connection(contender.port), 0
+        while time.perf_counter() < end:
+            await connection.ask(contender.request())
+            answers += 1
+        connection.close()
+        return answers
+
+    return sum(await asyncio.gather(*(one() for _ in range(connections)))) / seconds
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and all below it (Linux)."""
+    total, ticks = 0.0, os.sysconf("SC_CLK_TCK")
+    for path in (Path("/proc") / str(pid) / "task").glob("*/children"):
+        total += sum(cpu_seconds(int(child)) for child in path.read_text().split())
+    fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return total + (int(fields[11]) + int(fields[12])) / ticks
+
+
+@contextmanager
+def running(contender: Contender) -> Iterator[tuple[int, float]]:
+    """(process id, seconds from start to ready)."""
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        server = subprocess.Popen(
+            contender.command, stdout=said, stderr=said, cwd=HERE, start_new_session=True,
+            env={**os.environ, **contender.environment},
+        )  # fmt: skip
+        try:
+            while not asyncio.run(is_ready(contender)):
+                if server.poll() is not None or time.perf_counter() - begin > READY_SECONDS_MAX:
+                    said.seek(0)
+                    raise RuntimeError(f"{contender.name} does not start: {said.read()[-2000:].decode()}")
+                time.sleep(0.02)
+            yield server.pid, time.perf_counter() - begin
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(30)
+
+
+async def is_ready(contender: Contender) -> bool:
+    """Whether the server says that it is."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", contender.port)
+    except OSError:
+        return False
+    writer.write(f"GET {contender.ready_path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    status = await reader.readline()
+    writer.close()
+    return status.startswith(b"HTTP/1.1 200")
+
+
+def measure(contender: Contender, seconds: float) -> dict[str, Any]:
+    """All figures of one contender, and its first call as it was."""
+    with running(contender) as (pid, ready_seconds):
+        begin = time.perf_counter()
+        asyncio.run(saturation(contender, 1, 1e-9))
+        first_ms = (time.perf_counter() - begin) * 1000
+        result: dict[str, Any] = {"open_loop": {}, "saturation": {}, "ready_seconds": round(ready_seconds, 2)}
+        result["first_call_ms"] = round(first_ms, 2)
+        for rate in RATES:
+            before = cpu_seconds(pid)
+            latencies = np.array(asyncio.run(open_loop(contender, rate, seconds))) * 1000
+            spent = cpu_seconds(pid) - before
+            p50, p99, p99_9 = np.percentile(latencies, [50, 99, 99.9]).round(2).tolist()
+            result["open_loop"][str(rate)] = {
+                "p50_ms": p50, "p99_ms": p99, "p99_9_ms": p99_9,
+                "cpu_us_per_request": round(spent / len(latencies) * 1e6),
+            }  # fmt: skip
+        for connections in CONNECTIONS:
+            found = asyncio.run(saturation(contender, connections, seconds / 2))
+            result["saturation"][str(connections)] = round(found, 1)
+    return result
+
+
+def free_port() -> int:
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def contenders(home: Path, peers_python: str | None) -> Iterator[Contender]:
+    """Ours and the peers, with the same trees."""
+    world = make_small_world(home)
+    engine = world.engine()
+    assert engine.model is not None
+    trees = home / "trees.txt"
+    trees.write_text(engine.model.trees)
+    names = list(engine.model.names)
+    chance = random.Random(1)
+    environment = {"PEER_TREES": str(trees), "PYTHONPATH": str(HERE)}
+    yield ours(home)
+    port = free_port()
+    uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "serve_peers:fastapi_app", "--port", str(port)]
+    row = [chance.random() * 100 for _ in names]
+    yield Contender(
+        "fastapi", [*uvicorn, "--no-access-log"], port, "/predict", "/openapi.json",
+        lambda: json.dumps(row).encode(), environment=environment,
+    )  # fmt: skip
+    saved = home / "mlflow-model"
+    subprocess.run(
+        [sys.executable, str(HERE / "serve_peers.py"), str(saved)], check=True, capture_output=True,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    port = free_port()
+    yield Contender(
+        "mlflow",
+        [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(saved), "-p", str(port),
+         "--env-manager", "local"],
+        port, "/invocations", "/ping",
+        lambda: json.dumps({"dataframe_split": {"columns": names, "data": [row]}}).encode(),
+    )  # fmt: skip
+    if peers_python is not None:
+        port = free_port()
+        yield Contender(
+            "bentoml", [peers_python, "-m", "bentoml", "serve", "serve_peers:Service", "-p", str(port)],
+            port, "/predict", "/readyz", lambda: json.dumps({"row": row}).encode(),
+            environment={**environment, "PEER": "bentoml"},
+        )  # fmt: skip
+
+
+def ours(home: Path) -> Contender:
+    """The whole path with everything durable; every transaction is a new one."""
+    key = create_key(home, "scorer", "benchmark", None, time.time()).secret
+    chance, port, number = random.Random(2), free_port(), iter(range(10_000_000, 1 << 40))
+    begin = np.datetime64("2019-09-20T00:00:00")
+
+    def body() -> bytes:
+        identifier = next(number)
+        moment = str(begin + np.timedelta64((identifier - 10_000_000) // 50, "s")).replace("T", " ")
+        return json.dumps(
+            {
+                "transaction_id": identifier, "tx_datetime": moment,
+                "customer_id": chance.randrange(300), "terminal_id": chance.randrange(30),
+                "tx_amount": chance.randrange(100, 30_000) / 100,
+            }
+        ).encode()  # fmt: skip
+
+    return Contender(
+        "zaslon", [sys.executable, "-m", "zaslon.entrypoints.cli", "serve", "--home", str(home),
+                   "--port", str(port)],
+        port, "/v1/transactions", "/readyz", body, {"Authorization": f"Bearer {key}"},
+        {"ZASLON_API_RATE_PER_SECOND": "1000000", "ZASLON_API_RATE_BURST": "1000000"},
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Measure all, one after the other, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each open-loop run")
+    parser.add_argument("--peers", help="a Python that has BentoML; left out if not given")
+    parser.add_argument("--only", help="one contender's name")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        results = {
+            contender.name: measure(contender, given.seconds)
+            for contender in contenders(Path(directory), given.peers)
+            if given.only in (None, contender.name)
+        }
+    print(json.dumps(results) if given.json else json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
