@@ -304,24 +304,28 @@ def fold(
         slot, moment = np.int64(slots[step]), times[step]
         bits, verdict = np.int64(all_bits[step]), verdicts[step]
         is_transaction = kinds[step] == TRANSACTION
+        is_fraud = verdict == FRAUD
+        if not (is_transaction or is_fraud or known_list >= 0 or previous[step] == FRAUD):
+            continue  # a label that no list of this entity takes
         watermark = watermarks[step]
 
-        # 2. Room for one more entry in every list of the key, or nothing at all.
-        for item in range(slot * lists[EVENTS], (slot + 1) * lists[EVENTS]):
+        # 2. Room for one more entry in every list that may take one, or nothing at all.
+        for item in range(slot * lists[EVENTS], (slot + is_transaction) * lists[EVENTS]):
             if e_directory[item, SIZE] == e_directory[item, CAPACITY] and not reserve(
                 e_directory, e_time, e_total, e_other, e_blocks, e_counters,
                 item, watermark - keep_seconds[EVENTS],
             ):  # fmt: skip
                 full_pool[0] = EVENTS
                 return step
-        for item in range(slot * lists[MARKS], (slot + 1) * lists[MARKS]):
+        is_marked = (verdict and known_list >= 0) or (is_transaction and mark_bits.size)
+        for item in range(slot * lists[MARKS], (slot + is_marked) * lists[MARKS]):
             if m_directory[item, SIZE] == m_directory[item, CAPACITY] and not reserve(
                 m_directory, m_time, m_total, m_other, m_blocks, m_counters,
                 item, watermark - keep_seconds[MARKS],
             ):  # fmt: skip
                 full_pool[0] = MARKS
                 return step
-        for item in range(slot * lists[FRAUDS], (slot + 1) * lists[FRAUDS]):
+        for item in range(slot * lists[FRAUDS], (slot + is_fraud) * lists[FRAUDS]):
             if f_directory[item, SIZE] == f_directory[item, CAPACITY] and not reserve(
                 f_directory, f_time, f_total, f_other, f_blocks, f_counters,
                 item, watermark - keep_seconds[FRAUDS],
