@@ -64,6 +64,8 @@ def transactions_router(catalogue: Catalogue) -> APIRouter:
         (answer,) = await service.decide([body], Kind.TRANSACTION_JSON, _begin(request))
         if answer.outcome.startswith(_REJECTION):
             raise rejected(orjson.loads(answer.outcome))
+        if service.settings.api_log_requests:
+            request.scope["zaslon.transaction"] = orjson.loads(answer.outcome)["transaction_id"]
         used = b',"time_used_ms":%.3f}' % _time_used_ms(service, request)
         return Response(_with_repeated(answer)[:-1] + used, media_type=_JSON)
 
