@@ -242,6 +242,7 @@ def contenders(home: Path, peers_python: str | None) -> Iterator[Contender]:
          "--env-manager", "local"],
         port, "/invocations", "/ping",
         lambda: json.dumps({"dataframe_split": {"columns": names, "data": [row]}}).encode(),
+        environment={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # for its uvicorn
     )  # fmt: skip
     if peers_python is not None:
         port = free_port()
@@ -286,11 +287,11 @@ def main() -> None:
     parser.add_argument("--only", help="one contender's name")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        results = {
-            contender.name: measure(contender, given.seconds)
-            for contender in contenders(Path(directory), given.peers)
-            if given.only in (None, contender.name)
-        }
+        results = {}
+        for contender in contenders(Path(directory), given.peers):
+            if given.only in (None, contender.name):
+                results[contender.name] = measure(contender, given.seconds)
+                print(contender.name, results[contender.name], file=sys.stderr)
     print(json.dumps(results) if given.json else json.dumps(results, indent=2))
 
 
