@@ -1,16 +1,19 @@
 """The one way in which functions are compiled: ahead of the second start, on disk, without fast-math.
 
-Compiled machine code is cached beside the source (or in NUMBA_CACHE_DIR), so only the first start
-after an installation pays for it. Fast-math is off, because it would let results depend on how
+Compiled machine code is cached below the source (or in NUMBA_CACHE_DIR), so only the first start
+after an installation pays for it. Numba looks only at the file of the function that it compiles, but
+ours are inlined across files; so the cache's folder is named by all of them. Fast-math is off, because it would let results depend on how
 the compiler orders additions.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
-from numba import njit
+from numba import config, njit
 
 # Inside compiled code an integer is int64 and a number float64, whether NumPy or Python made it; the
 # checker would tell those apart where Numba does not.
@@ -19,6 +22,17 @@ Number: TypeAlias = Any
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _cache_folder(package: Path) -> Path:
+    """A folder whose name changes with every source file of the package."""
+    files = sorted(package.rglob("*.py"))
+    stamps = [(str(f.relative_to(package)), f.stat().st_mtime_ns, f.stat().st_size) for f in files]
+    return package / "__pycache__" / f"compiled-{hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}"
+
+
+if not config.CACHE_DIR:  # type: ignore[attr-defined]
+    config.CACHE_DIR = str(_cache_folder(Path(__file__).parents[1]))  # type: ignore[attr-defined]
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:

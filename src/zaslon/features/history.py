@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Labels, Transactions
 from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
-from zaslon.features.kernel import LABEL, NEWEST, TRANSACTION, Scratch, StepArrays, fold
-from zaslon.features.keys import Keys
-from zaslon.features.lists import BLOCK, CAPACITY, GARBAGE, SIZE, START, USED, ListArrays, compact
-from zaslon.features.plan import EntityPlan, FeaturePlan
+from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
+from zaslon.features.kernel import LABEL, TRANSACTION, StepArrays
+from zaslon.features.plan import FeaturePlan
 from zaslon.features.remembered import (
     BASE,
     CONDITION_SHIFT,
@@ -30,7 +29,8 @@ from zaslon.features.remembered import (
 
 # Bigger batches are folded in parts of this many events: the working set stays in cache.
 _PART_EVENTS = 1 << 16
-_POOL_ENTRIES_MIN = 1 << 14
+_ROWS_MIN = 1 << 12
+_LAYOUT = 2  # of a snapshot; raise it with any change of what `save` gives
 
 
 class MergedOrder(NamedTuple):
@@ -54,60 +54,6 @@ class Folded:
     matrix: NDArray[np.float32]
 
 
-class EntityHistory:
-    """One entity's keys and lists."""
-
-    def __init__(self, plan: EntityPlan) -> None:
-        self.plan = plan
-        self.keys = Keys()
-        values = plan.has_values
-        self.pools = [
-            _empty_lists(values, len(plan.counterparties), plan.has_blocks),
-            _empty_lists(False, 0, False),
-            _empty_lists(False, 1, False),
-        ]
-        self.hints = np.zeros((0, len(plan.arrays.ranges)), np.int32)
-
-    def add_slots(self) -> None:
-        """Directory entries for keys that have none yet."""
-        slots = len(self.keys)
-        if slots <= len(self.hints):
-            return
-        room = max(slots, len(self.hints) * 9 // 8, 256)
-        for pool, per_key in zip(self.pools, self.plan.arrays.lists, strict=True):
-            pool.directory.resize((room * int(per_key), 5), refcheck=False)
-        self.hints.resize((room, self.hints.shape[1]), refcheck=False)
-
-    def make_room(self, pool: int) -> None:
-        """More free entries in a pool: by compaction if an eighth is garbage, else by growth."""
-        lists = self.pools[pool]
-        used = int(lists.counters[USED])
-        if int(lists.counters[GARBAGE]) * 8 > used:
-            order = np.argsort(lists.directory[:, START], kind="stable")
-            compact(
-                lists.directory, lists.time, lists.total, lists.other, lists.blocks,
-                lists.counters, order,
-            )  # fmt: skip
-            if int(lists.counters[USED]) < used - (used >> 4):
-                return
-        longest = int(lists.directory[:, CAPACITY].max(initial=0))
-        _resize_pool(lists, len(lists.time) + max(len(lists.time) >> 4, longest // 4, _POOL_ENTRIES_MIN))
-
-    def fold(self, steps: StepArrays, scratch: Scratch, matrix: NDArray[np.float32]) -> None:
-        """Run the kernel over all steps, making room whenever a pool is full."""
-        done = 0
-        while done < len(steps.kind):
-            events, marks, frauds = self.pools
-            done = fold(self.plan.arrays, events, marks, frauds, self.hints, steps, done, scratch, matrix)
-            if done < len(steps.kind):
-                self.make_room(int(scratch.full_pool[0]))
-
-    def bytes_used(self) -> int:
-        """Bytes that this entity's arrays occupy."""
-        arrays = [*self.keys.arrays, self.hints, *(a for pool in self.pools for a in pool)]
-        return sum(a.nbytes for a in arrays)
-
-
 class History:
     """The remembered past of all entities. `fold` is the only way to change it.
 
@@ -119,7 +65,13 @@ class History:
         0
     """
 
-    def __init__(self, plan: FeaturePlan, *, waiting_labels_max: int = 100_000) -> None:
+    def __init__(
+        self,
+        plan: FeaturePlan,
+        *,
+        waiting_labels_max: int = 100_000,
+        pool_entries_min: int = POOL_ENTRIES_MIN,
+    ) -> None:
         retention = plan.catalogue.retention
         self.plan = plan
         self._limits = Limits(
@@ -127,9 +79,9 @@ class History:
             parse_duration_seconds(retention.remember),
             waiting_labels_max,
         )
-        self.remembered = Remembered(len(plan.entities), self._limits)
-        self.entities = [EntityHistory(entity) for entity in plan.entities]
-        self._scratch = _scratch(plan, 1 << 12)
+        self.remembered = Remembered(len(plan.entities), self._limits, min(_ROWS_MIN, pool_entries_min))
+        self.entities = [EntityHistory(entity, pool_entries_min) for entity in plan.entities]
+        self._scratch = new_scratch(plan)
 
     def __len__(self) -> int:
         """Remembered transactions (and waiting labels)."""
@@ -196,44 +148,58 @@ class History:
         return marks, label_marks
 
     def save(self) -> dict[str, NDArray[Any]]:
-        """The whole state as flat arrays by name, for a snapshot."""
+        """The whole state as flat arrays by name, for a snapshot.
+
+        They are views of what the next fold changes: write or copy them before.
+        """
         saved = {f"remembered/{k}": v for k, v in self.remembered.save().items()}
+        saved["layout"] = np.array([_LAYOUT], np.int64)
         for entity in self.entities:
-            prefix = f"entity/{entity.plan.entity}"
-            saved[f"{prefix}/key"] = entity.keys.save()["key"]
-            slots = len(entity.keys)
-            for pool, (lists, per_key) in enumerate(zip(entity.pools, entity.plan.arrays.lists, strict=True)):
-                live = slots * int(per_key)
-                saved[f"{prefix}/{pool}/directory"] = lists.directory[:live]
-                used = int(lists.counters[USED])
-                for name in ("time", "total", "other"):
-                    saved[f"{prefix}/{pool}/{name}"] = getattr(lists, name)[:used]
-                saved[f"{prefix}/{pool}/counters"] = lists.counters
+            saved |= {f"entity/{entity.plan.entity}/{k}": v for k, v in entity.save().items()}
         return saved
 
     @staticmethod
     def restore(
-        plan: FeaturePlan, saved: dict[str, NDArray[Any]], *, waiting_labels_max: int = 100_000
+        plan: FeaturePlan,
+        saved: dict[str, NDArray[Any]],
+        *,
+        waiting_labels_max: int = 100_000,
+        pool_entries_min: int = POOL_ENTRIES_MIN,
     ) -> History:
         """The inverse of `save`.
 
         Raises:
-            ArtefactError: the arrays belong to another catalogue.
+            ArtefactError: the arrays belong to another catalogue or version, or are damaged.
         """
-        history = History(plan, waiting_labels_max=waiting_labels_max)
+        history = History(plan, waiting_labels_max=waiting_labels_max, pool_entries_min=pool_entries_min)
         try:
-            history.remembered = Remembered.restore(
-                {k.removeprefix("remembered/"): v for k, v in saved.items() if k.startswith("remembered/")},
-                history._limits,
-            )
-            for entity in history.entities:
-                _restore_entity(entity, saved)
+            history._take_over(saved)
         except (KeyError, ValueError, IndexError) as error:
             raise ArtefactError(
-                f"The snapshot does not fit the catalogue {plan.catalogue.label}: {error}.",
-                hint="Restore it with the catalogue it was made with.",
+                f"The snapshot does not fit the catalogue {plan.catalogue.label}: {_told(error)}.",
+                hint="Restore it with the catalogue and the version it was made with, or an older one.",
             ) from error
         return history
+
+    def _take_over(self, saved: dict[str, NDArray[Any]]) -> None:
+        if saved["layout"].tolist() != [_LAYOUT]:
+            raise ValueError("it was made by another version of Zaslon")
+        remembered = _below("remembered/", saved)
+        if remembered["slots"].ndim != 2 or remembered["slots"].shape[1] != len(self.entities):
+            raise ValueError("its transactions have other entities")
+        self.remembered = Remembered.restore(remembered, self._limits)
+        for number, entity in enumerate(self.entities):
+            entity.restore(_below(f"entity/{entity.plan.entity}/", saved))
+            if remembered["slots"][:, number].max(initial=0) >= max(len(entity.keys), 1):
+                raise ValueError(f"a transaction has an unknown {entity.plan.entity}")
+
+
+def _below(prefix: str, saved: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)}
+
+
+def _told(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 class _Batch:
@@ -324,11 +290,7 @@ class _Batch:
             others=others,
             bits=self._merged(self.bits, label_bits),
         )
-        if entity.plan.has_distinct:
-            longest = int(entity.pools[0].directory[:, SIZE].max(initial=0)) + len(self.is_label)
-            if longest * 2 > len(self.history._scratch.seen):
-                self.history._scratch = _scratch(self.plan, longest * 2)
-        entity.fold(steps, self.history._scratch, self.matrix)
+        self.history._scratch = entity.fold(steps, self.history._scratch, self.matrix)
 
     def _meet_conditions(self, number: int) -> None:
         """Evaluate the conditions first needed by entity `number` and note them in the table."""
@@ -344,8 +306,9 @@ class _Batch:
 
     def _derive(self) -> None:
         columns = _Columns(self)
-        for name, expression in self.plan.derived:
-            self.matrix[:, self.plan.column_of[name]] = expression.evaluate(columns)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and that is no accident
+            for name, expression in self.plan.derived:
+                self.matrix[:, self.plan.column_of[name]] = expression.evaluate(columns)
 
     def _merged(self, of_transactions: NDArray[Any], of_labels: NDArray[Any]) -> NDArray[Any]:
         """One column in log order from the transactions' and the labels' values."""
@@ -392,54 +355,3 @@ def merge_by_time(
     before = np.searchsorted(event_time_seconds, label_time_seconds, side="left")
     is_label[before + np.arange(len(label_time_seconds))] = True
     return is_label
-
-
-def _empty_lists(values: bool, other_columns: int, blocks: bool) -> ListArrays:
-    entries = _POOL_ENTRIES_MIN
-    block_count = entries // BLOCK + 1 if blocks else 0
-    return ListArrays(
-        directory=np.zeros((0, 5), np.int64),
-        time=np.zeros(entries, np.uint32),
-        total=np.zeros(entries if values else 0, np.int64),
-        other=np.zeros((entries, other_columns), np.uint32),
-        blocks=np.zeros((block_count, 3), np.int64),
-        squares=np.zeros((block_count, 2), np.uint64),
-        counters=np.zeros(2, np.int64),
-    )
-
-
-def _resize_pool(lists: ListArrays, entries: int) -> None:
-    lists.time.resize(entries, refcheck=False)
-    if lists.total.size:
-        lists.total.resize(entries, refcheck=False)
-    lists.other.resize((entries, lists.other.shape[1]), refcheck=False)
-    if lists.blocks.size:
-        blocks = entries // BLOCK + 1
-        lists.blocks.resize((blocks, 3), refcheck=False)
-        lists.squares.resize((blocks, 2), refcheck=False)
-
-
-def _restore_entity(entity: EntityHistory, saved: dict[str, NDArray[Any]]) -> None:
-    prefix = f"entity/{entity.plan.entity}"
-    entity.keys = Keys.restore({"key": saved[f"{prefix}/key"]})
-    entity.add_slots()
-    for pool, lists in enumerate(entity.pools):
-        directory = saved[f"{prefix}/{pool}/directory"]
-        lists.directory[: len(directory)] = directory
-        used = len(saved[f"{prefix}/{pool}/time"])
-        _resize_pool(lists, max(used + (used >> 4), _POOL_ENTRIES_MIN))
-        for name in ("time", "total", "other"):
-            values = saved[f"{prefix}/{pool}/{name}"]
-            getattr(lists, name)[: len(values)] = values
-        lists.counters[:] = saved[f"{prefix}/{pool}/counters"]
-
-
-def _scratch(plan: FeaturePlan, seen: int) -> Scratch:
-    ranges = max(len(e.arrays.ranges) for e in plan.entities)
-    newest = max((int(e.arrays.columns[:, NEWEST].max(initial=1)) for e in plan.entities), default=1)
-    places = 1 << max(12, int(seen - 1).bit_length())
-    return Scratch(
-        np.zeros(max(ranges, 1), np.int64), np.zeros(max(ranges, 1), np.int64),
-        np.zeros(newest, np.int64), np.zeros(places, np.uint32), np.zeros(places, np.int64),
-        np.zeros(2, np.int64),
-    )  # fmt: skip

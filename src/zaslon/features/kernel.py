@@ -19,6 +19,7 @@ from zaslon.features.lists import (
     FIRST,
     SIZE,
     START,
+    Bases,
     Blocks,
     Directory,
     ListArrays,
@@ -37,6 +38,7 @@ from zaslon.features.lists import (
 from zaslon.features.remembered import FRAUD
 
 EVENTS, MARKS, FRAUDS = 0, 1, 2  # pools
+SEEN = 3  # what else may be too small: the hash set that counts different counterparties
 TRANSACTION, LABEL = 0, 1  # kinds of steps
 
 
@@ -74,7 +76,7 @@ class PlanArrays(NamedTuple):
         columns: int64[columns, 6], COMPUTE; RANGE and SECOND range (known labels of a rate);
             NEWEST entries at most (quantile, recent risk); OTHER: which counterparty; TARGET
             column of the feature matrix.
-        numbers: float64[columns], quantile of a column.
+        percents: int64[columns], quantile of a column, 1 … 99.
         lists: int64[3], lists per key in each pool.
         mark_bits, fraud_bits: int64[…], condition bit of each list; -1 takes all.
         known_list: int, list of known labels among the marks, or -1.
@@ -86,7 +88,7 @@ class PlanArrays(NamedTuple):
     range_begin: NDArray[np.int64]
     ranges: NDArray[np.int64]
     columns: NDArray[np.int64]
-    numbers: NDArray[np.float64]
+    percents: NDArray[np.int64]
     lists: NDArray[np.int64]
     mark_bits: NDArray[np.int64]
     fraud_bits: NDArray[np.int64]
@@ -132,14 +134,17 @@ class StepArrays(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Reused memory: window borders, a place to sort amounts, a small hash set, the full pool."""
+    """Reused memory: window borders, a place to sort amounts, a hash set, and what was too small.
+
+    `full` is int64[2]: the pool that was full (or SEEN), and the newest stamp of the hash set.
+    """
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
     amounts: NDArray[np.int64]
     seen: NDArray[np.uint32]
     seen_stamp: NDArray[np.int64]
-    full_pool: NDArray[np.int64]
+    full: NDArray[np.int64]
 
 
 @inlined
@@ -163,22 +168,21 @@ def _find_windows(
 
 @inlined
 def _quantile(
-    directory: Directory, total: Totals, item: Integer, low: Integer, high: Integer,
-    newest: Integer, share: Number, amounts: NDArray[np.int64], is_sorted: bool,
+    directory: Directory, base: Bases, total: Totals, item: Integer, low: Integer, high: Integer,
+    newest: Integer, percent: Integer, amounts: NDArray[np.int64], is_sorted: bool,
 ) -> Integer:  # fmt: skip
     """Nearest-rank quantile of the newest amounts in [low, high), which is not empty."""
     low = max(low, high - newest)
     count = high - low
     if not is_sorted:
         for i in range(count):
-            value = window_sum(directory, total, item, low + i, low + i + 1)
+            value = window_sum(directory, base, total, item, low + i, low + i + 1)
             place = i
             while place > 0 and amounts[place - 1] > value:
                 amounts[place] = amounts[place - 1]
                 place -= 1
             amounts[place] = value
-    rank = np.int64(np.ceil(share * count)) - 1
-    return amounts[rank if rank > 0 else 0]
+    return amounts[(percent * count + 99) // 100 - 1]  # in integers: 0.07 * 100 is more than 7
 
 
 @inlined
@@ -243,19 +247,21 @@ def _label_column(
 
 @inlined
 def _value_column(
-    compute: Integer, directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
+    compute: Integer, directory: Directory, base: Bases, total: Totals, blocks: Blocks, squares: Squares,
     item: Integer, low: Integer, high: Integer,
 ) -> Number:  # fmt: skip
     """Sum, mean, minimum, maximum and standard deviation of amounts, in minor units."""
     count = high - low
-    amount = window_sum(directory, total, item, low, high)
+    amount = window_sum(directory, base, total, item, low, high)
     if compute == Compute.SUM:
         return np.float64(amount)
     if count == 0 or (compute == Compute.STD and count == 1):
         return np.nan
     if compute == Compute.MEAN:
         return amount / count
-    smallest, largest, square_high, square_low = summarise(directory, total, blocks, squares, item, low, high)
+    smallest, largest, square_high, square_low = summarise(
+        directory, base, total, blocks, squares, item, low, high
+    )
     if compute == Compute.MIN:
         return np.float64(smallest)
     if compute == Compute.MAX:
@@ -277,24 +283,28 @@ def fold(
 ) -> Integer:
     """Fold the steps from `first_step` on; returns the first step not done.
 
-    That is the number of steps, or an earlier one if a pool is full (`scratch.full_pool[0]`):
-    nothing of that step has happened then, and the caller makes room and calls again.
+    That is the number of steps, or an earlier one if a pool is full (`scratch.full[0]`): nothing
+    of that step is remembered then, and the caller makes room and calls again.
 
     One long function on purpose: every array is unpacked once, and the inner steps are inlined
     with plain arrays. Passing the tuples on made it six times slower.
     """
     # 1. Unpack.
-    range_begin, ranges, columns, numbers = plan.range_begin, plan.ranges, plan.columns, plan.numbers
+    range_begin, ranges, columns, percents = plan.range_begin, plan.ranges, plan.columns, plan.percents
     lists, mark_bits, fraud_bits = plan.lists, plan.mark_bits, plan.fraud_bits
     known_list, keep_seconds = plan.known_list, plan.keep_seconds
-    e_directory, e_time, e_total, e_other = events.directory, events.time, events.total, events.other
-    e_blocks, e_squares, e_counters = events.blocks, events.squares, events.counters
-    m_directory, m_time, m_total, m_other = marks.directory, marks.time, marks.total, marks.other
-    m_blocks, m_counters = marks.blocks, marks.counters
-    f_directory, f_time, f_total, f_other = frauds.directory, frauds.time, frauds.total, frauds.other
-    f_blocks, f_counters = frauds.blocks, frauds.counters
+    e_directory, e_base, e_time = events.directory, events.base, events.time
+    e_total, e_other = events.total, events.other
+    e_blocks, e_squares = events.blocks, events.squares
+    e_free, e_used = events.free, events.used
+    m_directory, m_base, m_time = marks.directory, marks.base, marks.time
+    m_total, m_other = marks.total, marks.other
+    m_blocks, m_free, m_used = marks.blocks, marks.free, marks.used
+    f_directory, f_base, f_time = frauds.directory, frauds.base, frauds.time
+    f_total, f_other = frauds.total, frauds.other
+    f_blocks, f_free, f_used = frauds.blocks, frauds.free, frauds.used
     low, high, amounts = scratch.low, scratch.high, scratch.amounts
-    seen, seen_stamp, full_pool = scratch.seen, scratch.seen_stamp, scratch.full_pool
+    seen, seen_stamp, full = scratch.seen, scratch.seen_stamp, scratch.full
     kinds, slots, times, watermarks = steps.kind, steps.slot, steps.time, steps.watermark
     amounts_minor, others, all_bits = steps.amount_minor, steps.others, steps.bits
     verdicts, verdict_times, event_times = steps.verdict, steps.verdict_time, steps.event_time
@@ -312,25 +322,25 @@ def fold(
         # 2. Room for one more entry in every list that may take one, or nothing at all.
         for item in range(slot * lists[EVENTS], (slot + is_transaction) * lists[EVENTS]):
             if e_directory[item, SIZE] == e_directory[item, CAPACITY] and not reserve(
-                e_directory, e_time, e_total, e_other, e_blocks, e_counters,
+                e_directory, e_base, e_time, e_total, e_other, e_blocks, e_free, e_used,
                 item, watermark - keep_seconds[EVENTS],
             ):  # fmt: skip
-                full_pool[0] = EVENTS
+                full[0] = EVENTS
                 return step
         is_marked = (verdict and known_list >= 0) or (is_transaction and mark_bits.size)
         for item in range(slot * lists[MARKS], (slot + is_marked) * lists[MARKS]):
             if m_directory[item, SIZE] == m_directory[item, CAPACITY] and not reserve(
-                m_directory, m_time, m_total, m_other, m_blocks, m_counters,
+                m_directory, m_base, m_time, m_total, m_other, m_blocks, m_free, m_used,
                 item, watermark - keep_seconds[MARKS],
             ):  # fmt: skip
-                full_pool[0] = MARKS
+                full[0] = MARKS
                 return step
         for item in range(slot * lists[FRAUDS], (slot + is_fraud) * lists[FRAUDS]):
             if f_directory[item, SIZE] == f_directory[item, CAPACITY] and not reserve(
-                f_directory, f_time, f_total, f_other, f_blocks, f_counters,
+                f_directory, f_base, f_time, f_total, f_other, f_blocks, f_free, f_used,
                 item, watermark - keep_seconds[FRAUDS],
             ):  # fmt: skip
-                full_pool[0] = FRAUDS
+                full[0] = FRAUDS
                 return step
 
         if is_transaction:
@@ -353,7 +363,9 @@ def fold(
                     value = np.float64(top - bottom)
                 elif compute <= Compute.STD:
                     value = (
-                        _value_column(compute, e_directory, e_total, e_blocks, e_squares, slot, bottom, top)
+                        _value_column(
+                            compute, e_directory, e_base, e_total, e_blocks, e_squares, slot, bottom, top
+                        )
                         / plan.scale
                     )
                 elif compute == Compute.QUANTILE:
@@ -361,14 +373,17 @@ def fold(
                         newest = columns[c, NEWEST]
                         is_sorted = sorted_range == r and sorted_newest == newest
                         value = _quantile(
-                            e_directory, e_total, slot, bottom, top,
-                            newest, numbers[c], amounts, is_sorted,
+                            e_directory, e_base, e_total, slot, bottom, top,
+                            newest, percents[c], amounts, is_sorted,
                         ) / plan.scale  # fmt: skip
                         sorted_range, sorted_newest = r, newest
                 elif compute == Compute.DISTINCT:
-                    full_pool[1] += 1
+                    if (top - bottom) * 2 > seen.size:
+                        full[0] = SEEN
+                        return step
+                    full[1] += 1
                     value = np.float64(
-                        _distinct(e_other, columns[c, OTHER], bottom, top, seen, seen_stamp, full_pool[1])
+                        _distinct(e_other, columns[c, OTHER], bottom, top, seen, seen_stamp, full[1])
                     )
                 elif compute == Compute.SAME:
                     other = columns[c, OTHER]
@@ -389,14 +404,14 @@ def fold(
             # 4. Remember this transaction.
             if lists[EVENTS]:
                 place = insert(
-                    e_directory, e_time, e_total, e_other, e_blocks, slot, moment, amounts_minor[step]
+                    e_directory, e_base, e_time, e_total, e_other, e_blocks, slot, moment, amounts_minor[step]
                 )
                 for column in range(e_other.shape[1]):
                     e_other[place, column] = others[step, column]
             for i in range(mark_bits.size):
                 if (bits >> mark_bits[i]) & 1:
                     item = slot * lists[MARKS] + i
-                    insert(m_directory, m_time, m_total, m_other, m_blocks, item, moment, 0)
+                    insert(m_directory, m_base, m_time, m_total, m_other, m_blocks, item, moment, 0)
 
         # 5. A corrected label first takes back what it replaces.
         elif previous[step]:
@@ -418,11 +433,13 @@ def fold(
             event_time = moment if is_transaction else event_times[step]
             if known_list >= 0:
                 item = slot * lists[MARKS] + known_list
-                insert(m_directory, m_time, m_total, m_other, m_blocks, item, arrival, 0)
+                insert(m_directory, m_base, m_time, m_total, m_other, m_blocks, item, arrival, 0)
             if verdict == FRAUD:
                 for i in range(fraud_bits.size):
                     if fraud_bits[i] < 0 or (bits >> fraud_bits[i]) & 1:
                         item = slot * lists[FRAUDS] + i
-                        place = insert(f_directory, f_time, f_total, f_other, f_blocks, item, arrival, 0)
+                        place = insert(
+                            f_directory, f_base, f_time, f_total, f_other, f_blocks, item, arrival, 0
+                        )
                         f_other[place, 0] = event_time
     return kinds.size

@@ -28,13 +28,18 @@ class KeyArrays(NamedTuple):
 
 
 @inlined
-def place_of(key: Integer, size: Integer) -> Integer:
-    """Where the search for `key` begins in an index of `size` places (splitmix64's finaliser)."""
-    mixed = np.uint64(key)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed = mixed ^ (mixed >> np.uint64(31))
-    return np.int64(((mixed >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
+def mixed(key: Integer) -> np.uint64:
+    """64 well mixed bits of a key (splitmix64's finaliser)."""
+    bits = np.uint64(key)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+@inlined
+def place_of(bits: np.uint64, size: Integer) -> Integer:
+    """Where the search for a key with these mixed bits begins in an index of `size` places."""
+    return np.int64(((bits >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
 
 
 @compiled
@@ -42,7 +47,7 @@ def _find_or_add(keys: KeyArrays, wanted: NDArray[np.int64], slots: NDArray[np.u
     size = keys.places.size
     for i in range(wanted.size):
         key = wanted[i]
-        place = place_of(key, size)
+        place = place_of(mixed(key), size)
         while keys.places[place] != EMPTY and keys.key[keys.places[place]] != key:
             place = place + 1 if place + 1 < size else 0
         if keys.places[place] == EMPTY:
@@ -57,7 +62,7 @@ def _find_or_add(keys: KeyArrays, wanted: NDArray[np.int64], slots: NDArray[np.u
 def _fill_index(key: NDArray[np.int64], count: Integer, index: NDArray[np.uint32]) -> None:
     size = index.size
     for slot in range(count):
-        place = place_of(key[slot], size)
+        place = place_of(mixed(key[slot]), size)
         while index[place] != EMPTY:
             place = place + 1 if place + 1 < size else 0
         index[place] = slot
@@ -66,7 +71,7 @@ def _fill_index(key: NDArray[np.int64], count: Integer, index: NDArray[np.uint32
 class Keys:
     """Slots of one entity's keys, numbered from 0 in order of first appearance."""
 
-    def __init__(self, capacity: int = 1024) -> None:
+    def __init__(self, capacity: int = 16) -> None:
         self.arrays = KeyArrays(
             np.zeros(capacity, np.int64),
             np.full(int(capacity / _LOAD_MAX) + 1, EMPTY, np.uint32),
@@ -87,7 +92,7 @@ class Keys:
         needed = len(self) + more
         if needed <= len(self.arrays.key):
             return
-        capacity = max(needed, len(self.arrays.key) * 5 // 4)
+        capacity = max(needed, len(self.arrays.key) * 5 // 4, 16)
         self.arrays.key.resize(capacity, refcheck=False)
         index = np.full(int(capacity / _LOAD_MAX) + 1, EMPTY, np.uint32)
         _fill_index(self.arrays.key, len(self), index)
@@ -100,6 +105,6 @@ class Keys:
     @staticmethod
     def restore(saved: dict[str, NDArray[np.int64]]) -> Keys:
         """The inverse of `save`."""
-        keys = Keys(max(1024, len(saved["key"])))
+        keys = Keys(len(saved["key"]))
         keys.slots(np.ascontiguousarray(saved["key"], np.int64))
         return keys

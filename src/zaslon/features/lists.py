@@ -6,11 +6,13 @@ known frauds). A list is a segment of a shared pool, kept sorted by time, so tha
 * the number of entries in a window is a difference of two positions;
 * the sum of a window is a difference of two entries of a running total (integers: no drift);
 * a late entry is an insertion in the middle and every later answer is right by itself;
-* minimum, maximum and squares of long windows come from summaries of 64 entries, made when first
+* minimum, maximum and squares of long windows come from summaries of 128 entries, made when first
   asked for and dropped when an insertion touches them.
 
-Segments grow by an eighth and move to the pool's end when they are full; the pool is compacted in
-place when an eighth of it is garbage. All functions here are compiled and know no feature names.
+A full segment first gives up what no window can see any more. Where that is too little, the list
+moves to a segment a 16th longer, and to a shorter one where it has become short; freed segments are
+used again. A pool with much garbage is compacted in place, so that memory follows what is remembered.
+All functions here are compiled and know no feature names.
 """
 
 from __future__ import annotations
@@ -20,20 +22,36 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import Integer, Number, inlined
+from zaslon.domain.compiled import Integer, Number, compiled, inlined
 
-BLOCK = 64
-_GROWTH_MIN = 2
-START, FIRST, SIZE, CAPACITY, BASE = 0, 1, 2, 3, 4  # columns of ListArrays.directory
-USED, GARBAGE = 0, 1  # positions in ListArrays.counters
+BLOCK = 128
+_SPARE_SHIFT = 4  # a list that moves takes room for a 16th more
+USED, GARBAGE = 0, 1  # positions in ListArrays.used
+START, FIRST, SIZE, CAPACITY = 0, 1, 2, 3  # columns of ListArrays.directory
 OK, SMALLEST, LARGEST = 0, 1, 2  # columns of ListArrays.blocks
 
-Directory = NDArray[np.int64]
+Directory = NDArray[np.int32]
+Bases = NDArray[np.int64]
 Times = NDArray[np.uint32]
 Totals = NDArray[np.int64]
 Others = NDArray[np.uint32]
 Blocks = NDArray[np.int64]
 Squares = NDArray[np.uint64]
+
+
+Free = NDArray[np.int32]
+
+
+def _ladder() -> NDArray[np.int64]:
+    """The lengths that segments may have: each a 16th, and at least 2, more than the one before."""
+    steps = [2]
+    while steps[-1] < 2**31:
+        steps.append(steps[-1] + max(2, steps[-1] >> _SPARE_SHIFT))
+    return np.array(steps, np.int64)
+
+
+_LADDER = _ladder()
+STEPS = len(_LADDER)
 
 
 class ListArrays(NamedTuple):
@@ -42,25 +60,30 @@ class ListArrays(NamedTuple):
     List `i` is pool[directory[i, START] + directory[i, FIRST] : … START + … SIZE].
 
     Attributes:
-        directory: int64[lists, 5]. START: where the segment begins in the pool. FIRST: entries at
+        directory: int32[lists, 4]. START: where the segment begins in the pool. FIRST: entries at
             its front that are forgotten. SIZE: entries including those. CAPACITY: length of the
-            segment. BASE: running total just before entry FIRST.
+            segment.
+        base: int64[lists] or empty, running total just before a list's entry FIRST.
         time: uint32[pool], seconds since 1970, ascending within a list.
         total: int64[pool] or empty, running total of the values up to and with this entry.
         other: uint32[pool, columns], further values of an entry (counterparty, event time).
-        blocks: int64[blocks, 3] or empty, of 64 pool entries each: whether the summary is true,
+        blocks: int64[blocks, 3] or empty, of 128 pool entries each: whether the summary is true,
             smallest value, largest value.
         squares: uint64[blocks, 2], sum of squares of a block, high and low word.
-        counters: int64[2], pool entries in use and garbage among them.
+        free: int32[STEPS], start of a freed segment of each length, -1 for none; its first `time`
+            leads to the next.
+        used: int64[2], USED pool entries up to the end of the last segment, GARBAGE among them.
     """
 
     directory: Directory
+    base: Bases
     time: Times
     total: Totals
     other: Others
     blocks: Blocks
     squares: Squares
-    counters: NDArray[np.int64]
+    free: Free
+    used: NDArray[np.int64]
 
 
 @inlined
@@ -114,58 +137,87 @@ def _touch(blocks: Blocks, begin: Integer, end: Integer) -> None:
 
 
 @inlined
-def _forget(directory: Directory, time: Times, total: Totals, item: Integer, horizon: Integer) -> None:
+def _forget(
+    directory: Directory, base: Bases, time: Times, total: Totals, item: Integer, horizon: Integer
+) -> None:
     """Advance FIRST over entries at or before `horizon`."""
     start, first, size = directory[item, START], directory[item, FIRST], directory[item, SIZE]
     while first < size and np.int64(time[start + first]) <= horizon:
         if total.size:
-            directory[item, BASE] = total[start + first]
+            base[item] = total[start + first]
         first += 1
     directory[item, FIRST] = first
 
 
 @inlined
+def _step_for(count: Integer) -> Integer:
+    """Step of the ladder that holds `count` entries."""
+    low, high = 0, _LADDER.size - 1
+    while low < high:
+        middle = (low + high) >> 1
+        if _LADDER[middle] < count:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def _allocate(time: Times, free: Free, used: NDArray[np.int64], step: Integer) -> Integer:
+    """Start of a segment of this step: one that was given back, else a new one; -1: none is left."""
+    start, capacity = np.int64(free[step]), _LADDER[step]
+    if start >= 0:
+        free[step] = np.int32(time[start])
+        used[GARBAGE] -= capacity
+        return start
+    start = used[USED]
+    if start + capacity > time.size:
+        return -1
+    used[USED] = start + capacity
+    return start
+
+
+@inlined
+def _give_back(time: Times, free: Free, used: NDArray[np.int64], start: Integer, capacity: Integer) -> None:
+    """Free a segment; its first time links it to the one that was freed before."""
+    if capacity:
+        step = _step_for(capacity)
+        time[start] = np.uint32(free[step])
+        free[step] = start
+        used[GARBAGE] += capacity
+
+
+@inlined
 def reserve(
-    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
-    counters: NDArray[np.int64], item: Integer, horizon: Integer,
+    directory: Directory, base: Bases, time: Times, total: Totals, other: Others, blocks: Blocks,
+    free: Free, used: NDArray[np.int64], item: Integer, horizon: Integer,
 ) -> bool:  # fmt: skip
     """Make sure that list `item` can take one more entry. False: the pool is full, nothing lost."""
-    size, capacity = directory[item, SIZE], directory[item, CAPACITY]
+    size, capacity = np.int64(directory[item, SIZE]), np.int64(directory[item, CAPACITY])
     if size < capacity:
         return True
-    _forget(directory, time, total, item, horizon)
-    start, first = directory[item, START], directory[item, FIRST]
-    if first > 0 and first >= capacity >> 3:
-        _move(time, total, other, start + first, start, size - first)
-        _touch(blocks, start, start + size)
-        directory[item, FIRST] = 0
-        directory[item, SIZE] = size - first
-        return True
-    used = counters[USED]
-    grown = capacity + max(_GROWTH_MIN, capacity >> 3)
-    if capacity > 0 and start + capacity == used:  # the last segment grows where it stands
-        if start + grown > time.size:
+    _forget(directory, base, time, total, item, horizon)
+    start, first = np.int64(directory[item, START]), np.int64(directory[item, FIRST])
+    step = _step_for(size - first + 1 + ((size - first) >> _SPARE_SHIFT))
+    target = start
+    if first == 0 or first < capacity >> _SPARE_SHIFT or _LADDER[step] < capacity - (capacity >> 2):
+        target = _allocate(time, free, used, step)
+        if target < 0:
             return False
-        counters[USED] = start + grown
-        _touch(blocks, start + capacity, start + grown)
-        directory[item, CAPACITY] = grown
-        return True
-    if used + grown > time.size:
-        return False
-    _move(time, total, other, start + first, used, size - first)
-    _touch(blocks, used, used + grown)
-    counters[USED] = used + grown
-    counters[GARBAGE] += capacity
-    directory[item, START] = used
+        directory[item, CAPACITY] = _LADDER[step]
+    _move(time, total, other, start + first, target, size - first)
+    if target != start:
+        _give_back(time, free, used, start, capacity)
+    directory[item, START] = target
     directory[item, FIRST] = 0
     directory[item, SIZE] = size - first
-    directory[item, CAPACITY] = grown
+    _touch(blocks, target, target + directory[item, CAPACITY])
     return True
 
 
 @inlined
 def insert(
-    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
+    directory: Directory, base: Bases, time: Times, total: Totals, other: Others, blocks: Blocks,
     item: Integer, moment: Integer, value: Integer,
 ) -> Integer:  # fmt: skip
     """Insert an entry behind those of the same time; returns its pool position.
@@ -188,7 +240,7 @@ def insert(
                 total[i] = total[i - 1] + value
     time[place] = moment
     if total.size:
-        before = directory[item, BASE] if place == begin else total[place - 1]
+        before = base[item] if place == begin else total[place - 1]
         total[place] = before + value
         _touch(blocks, place, end + 1)
     directory[item, SIZE] = size + 1
@@ -216,22 +268,32 @@ def remove(
         place -= 1
 
 
-@inlined
+@compiled
 def compact(
-    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
-    counters: NDArray[np.int64], order: NDArray[np.int64],
+    directory: Directory, base: Bases, time: Times, total: Totals, other: Others, blocks: Blocks,
+    free: Free, used: NDArray[np.int64], order: NDArray[np.int64], horizon: Integer,
 ) -> None:  # fmt: skip
-    """Slide the segments, given in order of their start, to the front of the pool."""
-    used = 0
+    """Forget up to `horizon`, then slide the segments, in order of their start, to the pool's front."""
+    end = 0
     for item in order:
-        start, capacity = directory[item, START], directory[item, CAPACITY]
-        if capacity and start != used:
-            _move(time, total, other, start, used, directory[item, SIZE])
-            directory[item, START] = used
-        used += capacity
-    _touch(blocks, 0, counters[USED])
-    counters[USED] = used
-    counters[GARBAGE] = 0
+        if directory[item, CAPACITY] == 0:
+            continue
+        _forget(directory, base, time, total, item, horizon)
+        start, first = np.int64(directory[item, START]), np.int64(directory[item, FIRST])
+        size = directory[item, SIZE] - first
+        if start + first != end:
+            _move(time, total, other, start + first, end, size)
+        directory[item, START] = end
+        directory[item, FIRST] = 0
+        directory[item, SIZE] = size
+        # Room for one more stays: a list that `reserve` has just served must not come back.
+        fitting = _LADDER[_step_for(size + 1 + (size >> _SPARE_SHIFT))] if size or not first else 0
+        directory[item, CAPACITY] = min(np.int64(directory[item, CAPACITY]), fitting)
+        end += directory[item, CAPACITY]
+    _touch(blocks, 0, used[USED])
+    used[USED] = end
+    used[GARBAGE] = 0
+    free[:] = -1
 
 
 @inlined
@@ -249,24 +311,32 @@ def multiply_wide(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
 
 
 @inlined
-def window_sum(directory: Directory, total: Totals, item: Integer, low: Integer, high: Integer) -> Integer:
+def window_sum(
+    directory: Directory, base: Bases, total: Totals, item: Integer, low: Integer, high: Integer
+) -> Integer:
     """Sum of the values in pool entries [low, high) of list `item`."""
     if high == low:
         return 0
     begin = directory[item, START] + directory[item, FIRST]
-    before = directory[item, BASE] if low == begin else total[low - 1]
+    before = base[item] if low == begin else total[low - 1]
     return total[high - 1] - before
 
 
 @inlined
 def _summarise_block(
-    directory: Directory, total: Totals, blocks: Blocks, squares: Squares, item: Integer, block: Integer
+    directory: Directory,
+    base: Bases,
+    total: Totals,
+    blocks: Blocks,
+    squares: Squares,
+    item: Integer,
+    block: Integer,
 ) -> None:
     """Minimum, maximum and squares of one block that lies wholly within list `item`."""
     smallest, largest = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-0x7FFFFFFFFFFFFFFF)
     square_high, square_low = np.uint64(0), np.uint64(0)
     for place in range(block * BLOCK, (block + 1) * BLOCK):
-        value = window_sum(directory, total, item, place, place + 1)
+        value = window_sum(directory, base, total, item, place, place + 1)
         smallest, largest = min(smallest, value), max(largest, value)
         high, low = multiply_wide(np.uint64(abs(value)), np.uint64(abs(value)))
         square_low += low
@@ -280,7 +350,7 @@ def _summarise_block(
 
 @inlined
 def summarise(
-    directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
+    directory: Directory, base: Bases, total: Totals, blocks: Blocks, squares: Squares,
     item: Integer, begin: Integer, end: Integer,
 ) -> tuple[Integer, Integer, np.uint64, np.uint64]:  # fmt: skip
     """(minimum, maximum, squares high, squares low) of the values in pool entries [begin, end)."""
@@ -291,13 +361,13 @@ def summarise(
         if place % BLOCK == 0 and place + BLOCK <= end:
             block = place // BLOCK
             if not blocks[block, OK]:
-                _summarise_block(directory, total, blocks, squares, item, block)
+                _summarise_block(directory, base, total, blocks, squares, item, block)
             smallest = min(smallest, blocks[block, SMALLEST])
             largest = max(largest, blocks[block, LARGEST])
             high, low = squares[block, 0], squares[block, 1]
             place += BLOCK
         else:
-            value = window_sum(directory, total, item, place, place + 1)
+            value = window_sum(directory, base, total, item, place, place + 1)
             smallest, largest = min(smallest, value), max(largest, value)
             high, low = multiply_wide(np.uint64(abs(value)), np.uint64(abs(value)))
             place += 1

@@ -45,7 +45,7 @@ class Column:
     compute: Compute
     window_seconds: int
     newest: int
-    quantile: float = 0.0
+    percent: int = 0
     counterparty: str | None = None
 
 
@@ -65,13 +65,8 @@ class EntityPlan:
 
     @property
     def has_blocks(self) -> bool:
-        """Whether summaries of 64 amounts are kept."""
+        """Whether summaries of blocks of amounts are kept."""
         return any(c.compute in _NEED_BLOCKS for c in self.columns)
-
-    @property
-    def has_distinct(self) -> bool:
-        """Whether counterparties are counted."""
-        return any(c.compute == Compute.DISTINCT for c in self.columns)
 
 
 @dataclass(frozen=True)
@@ -148,27 +143,27 @@ def _column(catalogue: Catalogue, part: Aggregates, compute: str, window: str) -
             f"'{compute}' cannot have a condition (`where = \"{part.where}\"`).",
             hint=f"With a condition: {', '.join(sorted(_WITH_CONDITION))}.",
         )
-    kind, quantile, counterparty = _parse_compute(catalogue, part.entity, compute)
+    kind, percent, counterparty = _parse_compute(catalogue, part.entity, compute)
     where = f"_{part.where}" if part.where else ""
     info = FeatureInfo(
         f"{part.entity}_{compute}{where}_{window}", "aggregate",
         part.entity, compute, window, part.where,
     )  # fmt: skip
-    return Column(info, kind, parse_duration_seconds(window), part.newest, quantile, counterparty)
+    return Column(info, kind, parse_duration_seconds(window), part.newest, percent, counterparty)
 
 
-def _parse_compute(catalogue: Catalogue, entity: str, compute: str) -> tuple[Compute, float, str | None]:
+def _parse_compute(catalogue: Catalogue, entity: str, compute: str) -> tuple[Compute, int, str | None]:
     if compute == "median":
-        return Compute.QUANTILE, 0.5, None
+        return Compute.QUANTILE, 50, None
     simple = _OVER_EVENTS.get(compute) or _OVER_LABELS.get(compute)
     if simple is not None or compute in ("count", "known", "frauds"):
-        return simple or Compute.COUNT, 0.0, None
+        return simple or Compute.COUNT, 0, None
     quantile = re.fullmatch(r"q([1-9][0-9]?)", compute)
     if quantile:
-        return Compute.QUANTILE, int(quantile[1]) / 100, None
+        return Compute.QUANTILE, int(quantile[1]), None
     pair = re.fullmatch(r"(distinct|same)_([a-z0-9_]+)", compute)
     if pair and pair[2] in catalogue.entities and pair[2] != entity:
-        return (Compute.DISTINCT if pair[1] == "distinct" else Compute.SAME), 0.0, pair[2]
+        return (Compute.DISTINCT if pair[1] == "distinct" else Compute.SAME), 0, pair[2]
     others = [e for e in catalogue.entities if e != entity]
     possible = [*_OVER_EVENTS, *_OVER_LABELS, "q90"]
     possible += [f"{word}_{other}" for word in ("distinct", "same") for other in others]
@@ -247,7 +242,7 @@ class _ArraysBuilder:
             range_begin=np.searchsorted(keys[:, 0], [EVENTS, MARKS, FRAUDS, FRAUDS + 1]).astype(np.int64),
             ranges=keys,
             columns=np.array(columns, np.int64).reshape(-1, 6),
-            numbers=np.array([c.quantile for c in self.columns], np.float64),
+            percents=np.array([c.percent for c in self.columns], np.int64),
             lists=np.array([self.event_lists, marks, len(self.fraud_bits)], np.int64),
             mark_bits=np.array(self.mark_bits, np.int64),
             fraud_bits=np.array(self.fraud_bits, np.int64),

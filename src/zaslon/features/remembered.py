@@ -1,9 +1,9 @@
 """The table of remembered transactions: which ids are known, and what a label needs of them.
 
 Rows stand in log order; row numbers only grow. A row is known while its time is within
-`remember_seconds` of the newest event time seen so far (the watermark), judged at each event, so
-that results never depend on when memory is given back. A label that comes before its transaction
-waits in a row of its own.
+`remember_seconds` of the newest event time seen so far (the watermark). That is judged at each
+event, and rows are given up at each event, oldest in the log first, so that nothing depends on
+batches. A label that comes before its transaction waits in a row of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.compiled import Integer, compiled, inlined
+from zaslon.domain.errors import DataError
 from zaslon.domain.rejections import Reason
-from zaslon.features.keys import EMPTY, place_of
+from zaslon.features.keys import EMPTY, mixed, place_of
 
 # The two low bits of `note`; the six above hold the conditions that the transaction met.
 UNLABELLED, GOOD, FRAUD, WAITING_GOOD = 0, 1, 2, 3
@@ -23,8 +24,9 @@ _WAITING_FRAUD = 7  # WAITING_GOOD with the first condition bit: a waiting row h
 STATE_MASK = 3
 CONDITION_SHIFT = 2
 
-HEAD, TAIL, BASE, WAITING, WATERMARK = 0, 1, 2, 3, 4  # positions in counters
+HEAD, TAIL, BASE, WAITING, WATERMARK, ROW_BITS = 0, 1, 2, 3, 4, 5  # positions in counters
 _INDEX_LOAD_MAX = 0.85
+_ROWS_SHIFT = 6  # rows that are given up or not yet used are at most a 64th of all, and one batch
 
 LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS = 0, 1, 2  # outcomes of a label; else a Reason
 
@@ -45,8 +47,10 @@ class RememberedArrays(NamedTuple):
         label_time: uint32[rows], arrival of the newest label.
         note: uint8[rows], label state and conditions.
         slots: uint32[rows, entities].
-        places: uint32[size], row numbers modulo 2**32 at hashed places, EMPTY where free.
-        counters: int64[5], head row, tail row, base row, waiting labels, watermark.
+        places: uint32[size], at hashed places, EMPTY where free: in the ROW_BITS low bits a row number
+            modulo their power of two, above them bits of the id's hash, so that a search seldom looks
+            at the ids of others.
+        counters: int64[6], head row, tail row, base row, waiting labels, watermark, ROW_BITS.
     """
 
     id: NDArray[np.int64]
@@ -92,14 +96,21 @@ class LabelMarks(NamedTuple):
 
 
 @inlined
+def _tag_of(bits: np.uint64, row_bits: Integer) -> Integer:
+    """What an index place tells of the key besides its row; never all ones, which EMPTY has."""
+    most = (1 << (32 - row_bits)) - 2
+    return min(np.int64(bits & np.uint64(0xFFFFFFFF)) >> row_bits, most)
+
+
+@inlined
 def _place(table: RememberedArrays, key: Integer) -> Integer:
     """Place in the index where `key` stands, or the free place where it would."""
-    size = table.places.size
-    base = table.counters[BASE]
-    place = place_of(key, size)
+    size, row_bits = table.places.size, table.counters[ROW_BITS]
+    bits = mixed(key)
+    tag = _tag_of(bits, row_bits)
+    place = place_of(bits, size)
     while table.places[place] != EMPTY:
-        offset = np.int64(np.uint32(table.places[place] - np.uint32(base & 0xFFFFFFFF)))
-        if table.id[offset] == key:
+        if np.int64(table.places[place]) >> row_bits == tag and table.id[_offset(table, place)] == key:
             return place
         place = place + 1 if place + 1 < size else 0
     return place
@@ -108,24 +119,27 @@ def _place(table: RememberedArrays, key: Integer) -> Integer:
 @inlined
 def _offset(table: RememberedArrays, place: Integer) -> Integer:
     """Where the row that an index place names stands in the columns."""
-    base = table.counters[BASE]
-    return np.int64(np.uint32(table.places[place] - np.uint32(base & 0xFFFFFFFF)))
+    mask = (1 << table.counters[ROW_BITS]) - 1
+    return (np.int64(table.places[place]) - table.counters[BASE]) & mask
+
+
+@inlined
+def _name_row(table: RememberedArrays, place: Integer, key: Integer, row: Integer) -> None:
+    """Let an index place name a row, with as many bits of the key as there is room for."""
+    row_bits = table.counters[ROW_BITS]
+    tag = _tag_of(mixed(key), row_bits)
+    table.places[place] = np.uint32((tag << row_bits) | (row & ((1 << row_bits) - 1)))
 
 
 @inlined
 def _append(table: RememberedArrays, place: Integer, key: Integer, moment: Integer, note: Integer) -> Integer:
     """A new row for `key`, named by index `place`; returns its offset."""
     row = table.counters[TAIL]
-    if row & 0xFFFFFFFF == 0xFFFFFFFF:  # this row number would read as EMPTY: leave it out
-        table.id[row - table.counters[BASE]] = 0
-        table.time[row - table.counters[BASE]] = 0
-        table.note[row - table.counters[BASE]] = 0
-        row += 1
     offset = row - table.counters[BASE]
     table.id[offset] = key
     table.time[offset] = moment
     table.note[offset] = note
-    table.places[place] = np.uint32(row & 0xFFFFFFFF)
+    _name_row(table, place, key, row)
     table.counters[TAIL] = row + 1
     return offset
 
@@ -205,6 +219,46 @@ def _identify_label(
     out.status[i] = LABEL_APPLIED
 
 
+@inlined
+def _delete(table: RememberedArrays, hole: Integer) -> None:
+    """Free an index place and close the gap, so that searches never cross a hole."""
+    size = table.places.size
+    place = hole
+    while True:
+        place = place + 1 if place + 1 < size else 0
+        if table.places[place] == EMPTY:
+            break
+        home = place_of(mixed(table.id[_offset(table, place)]), size)
+        # `place` may move into the hole unless its home lies between the hole and itself.
+        between = hole < home <= place if hole <= place else (home > hole or home <= place)
+        if not between:
+            table.places[hole] = table.places[place]
+            hole = place
+    table.places[hole] = EMPTY
+
+
+@inlined
+def _give_up_row(table: RememberedArrays, head: Integer) -> None:
+    """Take the row at the head out of the index, if no newer row of its id stands there."""
+    offset = head - table.counters[BASE]
+    place = _place(table, table.id[offset])
+    if table.places[place] != EMPTY and _offset(table, place) == offset:
+        if table.note[offset] & STATE_MASK == WAITING_GOOD:
+            table.counters[WAITING] -= 1
+        _delete(table, place)
+
+
+@inlined
+def _forget(table: RememberedArrays, remember_seconds: Integer) -> None:
+    """Give up rows at the head that are no longer known."""
+    watermark, base = table.counters[WATERMARK], table.counters[BASE]
+    head, tail = table.counters[HEAD], table.counters[TAIL]
+    while head < tail and np.int64(table.time[head - base]) + remember_seconds <= watermark:
+        _give_up_row(table, head)
+        head += 1
+    table.counters[HEAD] = head
+
+
 @compiled
 def find(table: RememberedArrays, key: Integer) -> Integer:
     """Offset of the row of `key`, or -1."""
@@ -230,6 +284,7 @@ def identify(
     next_transaction = 0
     next_label = 0
     for label_next in is_label:
+        _forget(table, limits.remember_seconds)
         if label_next:
             i = next_label
             _identify_label(table, limits, label_id[i], label_time[i], label_is_fraud[i], i, labels)
@@ -240,40 +295,6 @@ def identify(
                 table, limits, transaction_id[i], event_time[i], fingerprint[i], i, transactions
             )
             next_transaction += 1
-
-
-@inlined
-def _delete(table: RememberedArrays, hole: Integer) -> None:
-    """Free an index place and close the gap, so that searches never cross a hole."""
-    size = table.places.size
-    place = hole
-    while True:
-        place = place + 1 if place + 1 < size else 0
-        if table.places[place] == EMPTY:
-            break
-        home = place_of(table.id[_offset(table, place)], size)
-        # `place` may move into the hole unless its home lies between the hole and itself.
-        between = hole < home <= place if hole <= place else (home > hole or home <= place)
-        if not between:
-            table.places[hole] = table.places[place]
-            hole = place
-    table.places[hole] = EMPTY
-
-
-@compiled
-def forget(table: RememberedArrays, remember_seconds: Integer) -> None:
-    """Give back rows at the head that are no longer known."""
-    watermark = table.counters[WATERMARK]
-    head, tail, base = table.counters[HEAD], table.counters[TAIL], table.counters[BASE]
-    while head < tail and np.int64(table.time[head - base]) + remember_seconds <= watermark:
-        if head & 0xFFFFFFFF != 0xFFFFFFFF:
-            place = _place(table, table.id[head - base])
-            if table.places[place] == np.uint32(head & 0xFFFFFFFF):
-                if table.note[head - base] & STATE_MASK == WAITING_GOOD:
-                    table.counters[WAITING] -= 1
-                _delete(table, place)
-        head += 1
-    table.counters[HEAD] = head
 
 
 @compiled
@@ -296,9 +317,8 @@ def _slide(table: RememberedArrays) -> None:
 def _fill_index(table: RememberedArrays) -> None:
     for row in range(table.counters[HEAD], table.counters[TAIL]):
         # A later row of the same id replaces an earlier, expired one.
-        if row & 0xFFFFFFFF != 0xFFFFFFFF:
-            place = _place(table, table.id[row - table.counters[BASE]])
-            table.places[place] = np.uint32(row & 0xFFFFFFFF)
+        key = table.id[row - table.counters[BASE]]
+        _name_row(table, _place(table, key), key, row)
 
 
 class Remembered:
@@ -314,8 +334,9 @@ class Remembered:
             np.zeros(rows, np.uint8),
             np.zeros((rows, entities), np.uint32),
             np.full(_places(rows), EMPTY, np.uint32),
-            np.zeros(5, np.int64),
+            np.zeros(6, np.int64),
         )
+        self.arrays.counters[ROW_BITS] = _row_bits(rows)
 
     def __len__(self) -> int:
         return int(self.arrays.counters[TAIL] - self.arrays.counters[HEAD])
@@ -334,23 +355,25 @@ class Remembered:
         return int(self.arrays.time[offset]) + self.limits.remember_seconds > newest
 
     def make_room(self, more: int) -> None:
-        """Forget what is too old, then make sure that `more` rows fit (and one skipped row)."""
-        forget(self.arrays, self.limits.remember_seconds)
-        counters = self.arrays.counters
-        rows = len(self.arrays.id)
-        if counters[HEAD] - counters[BASE] > max(rows >> 4, 1024):
+        """Make sure that `more` rows fit : by moving up, else by growth."""
+        counters, rows = self.arrays.counters, len(self.arrays.id)
+        needed = int(counters[TAIL] - counters[BASE]) + more
+        if needed > rows and counters[HEAD] - counters[BASE] > rows >> _ROWS_SHIFT:
+            needed -= int(counters[HEAD] - counters[BASE])
             _slide(self.arrays)
-        used = int(counters[TAIL] - counters[BASE])
-        if used + more + 1 > rows:
-            self._resize_rows(max(used + more + 1, rows + (rows >> 4)))
+        if needed > rows:
+            self._resize_rows(max(needed, rows + (rows >> _ROWS_SHIFT)))
         if len(self) + more > _INDEX_LOAD_MAX * len(self.arrays.places):
-            self._rebuild_index(max(len(self) + more, len(self) * 9 // 8))
+            self._rebuild_index(max(len(self) + more, len(self) * 17 // 16))
 
     def _resize_rows(self, rows: int) -> None:
         columns = self.arrays
         for column in (columns.id, columns.fingerprint, columns.time, columns.label_time, columns.note):
             column.resize(rows, refcheck=False)
         columns.slots.resize((rows, columns.slots.shape[1]), refcheck=False)
+        if _row_bits(rows) > columns.counters[ROW_BITS]:
+            columns.counters[ROW_BITS] = _row_bits(rows)
+            self._rebuild_index(len(self))
 
     def _rebuild_index(self, entries: int) -> None:
         self.arrays = self.arrays._replace(places=np.empty(0, np.uint32))  # the old one first goes
@@ -374,16 +397,38 @@ class Remembered:
 
     @staticmethod
     def restore(saved: dict[str, NDArray[np.generic]], limits: Limits) -> Remembered:
-        """The inverse of `save`."""
+        """The inverse of `save`.
+
+        Raises:
+            ValueError: the arrays contradict each other.
+        """
         rows, entities = saved["slots"].shape
-        table = Remembered(entities, limits, max(rows, 4096))
+        counters = saved["counters"]
+        waiting = np.count_nonzero(saved["note"] & STATE_MASK == WAITING_GOOD)  # type: ignore[operator]
+        if counters.shape != (6,) or counters[TAIL] - counters[HEAD] != rows or counters[WAITING] != waiting:
+            raise ValueError("rows and counters of the remembered transactions disagree")
+        table = Remembered(entities, limits, rows)
         for name in ("id", "fingerprint", "time", "label_time", "note", "slots"):
-            getattr(table.arrays, name)[:rows] = saved[name]
-        table.arrays.counters[:] = saved["counters"]
+            column = getattr(table.arrays, name)
+            if saved[name].dtype != column.dtype or len(saved[name]) != rows:
+                raise ValueError(f"'{name}' of the remembered transactions is damaged")
+            column[:rows] = saved[name]
+        table.arrays.counters[:ROW_BITS] = counters[:ROW_BITS]
         table.arrays.counters[BASE] = table.arrays.counters[HEAD]
         _fill_index(table.arrays)
         return table
 
 
 def _places(entries: int) -> int:
-    return int(entries / (_INDEX_LOAD_MAX - 0.08)) + 16
+    return int(entries / _INDEX_LOAD_MAX) + 16
+
+
+def _row_bits(rows: int) -> int:
+    """Bits of an index place that number the rows. One bit is left to tell apart from EMPTY."""
+    bits = max(int(rows).bit_length(), 8)
+    if bits > 31:
+        raise DataError(
+            f"More than {2**31 - 1:,} transactions would have to be remembered.",
+            hint="Shorten `remember` in the catalogue.",
+        )
+    return bits
