@@ -18,7 +18,7 @@ from zaslon.domain.rejections import Reason
 from zaslon.features.history import History
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.features.remembered import LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS
-from zaslon.intake.clean import pseudonym
+from zaslon.intake.pseudonyms import pseudonym
 
 Event: TypeAlias = Payment | Verdict
 DAY = 86_400
@@ -214,7 +214,7 @@ def _keys(catalogue: Catalogue, first: int, second: int, amount: int) -> dict[st
     numbers = [first, second, first ^ second, amount % 3, (first + amount) % 2]
     text = {f.entity for f in catalogue.fields if f.type == "text"}
     return {
-        entity: pseudonym(f"{entity} {number}".encode(), b"key") if entity in text else number
+        entity: (pseudonym(f"{entity} {number}".encode(), b"key") or 0) if entity in text else number
         for entity, number in zip(catalogue.entities, numbers, strict=False)
     }
 

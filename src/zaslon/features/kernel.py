@@ -327,7 +327,7 @@ def fold(
             ):  # fmt: skip
                 full[0] = EVENTS
                 return step
-        is_marked = (verdict and known_list >= 0) or (is_transaction and mark_bits.size)
+        is_marked = (verdict > 0 and known_list >= 0) or (is_transaction and mark_bits.size > 0)
         for item in range(slot * lists[MARKS], (slot + is_marked) * lists[MARKS]):
             if m_directory[item, SIZE] == m_directory[item, CAPACITY] and not reserve(
                 m_directory, m_base, m_time, m_total, m_other, m_blocks, m_free, m_used,
