@@ -195,6 +195,12 @@ class Scorer:
         with self._heard:
             return self._heard.wait_for(lambda: any(words in line for line in self.said), seconds)
 
+    @property
+    def is_deciding(self) -> bool:
+        """Whether it is alive and decides, by what it said last of that."""
+        told = [line for line in list(self.said) if line.startswith(("Deciding", "Standing by", "Following"))]
+        return self.process.poll() is None and bool(told) and told[-1].startswith("Deciding")
+
     def kill(self) -> None:
         """`kill -9`."""
         if self.process.poll() is None:

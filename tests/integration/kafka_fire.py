@@ -1,0 +1,151 @@
+"""Fire: scorers and the broker are killed at seeded moments while records keep coming.
+
+Used by the integration test in small and by `benchmarks/fire.py` in full.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.integration.kafka_world import Cluster, Scorer
+
+from zaslon.domain.events import Kind
+from zaslon.testing import SmallWorld
+
+SESSION_SECONDS = 3
+_SLICES = 200
+
+
+@dataclass
+class Fire:
+    """What was done and what came of it."""
+
+    records: int
+    kills: int = 0
+    broker_kills: int = 0
+    standbys_left: int = 0
+    takeover_seconds: list[float] = field(default_factory=list)
+    micro_batches: int = 0
+    equal: bool = False
+    seconds: float = 0.0
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **vars(self),
+            "takeover_seconds": [round(s, 2) for s in self.takeover_seconds],
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def burn(
+    cluster: Cluster, world: SmallWorld, scratch: Path, *, seed: int, kills: int, feed_seconds: float,
+    broker_kill: bool,
+) -> Fire:  # fmt: skip
+    """Feed the world's records, kill the active scorer `kills` times, and compare the outcomes.
+
+    Two scorers run. Whoever decides is killed at a random moment; the other takes over, and a new
+    one starts. Once the broker is killed and started again, and once a standby joins and leaves.
+    """
+    chance = random.Random(seed)
+    fire = Fire(len(world.records))
+    begin = time.perf_counter()
+    feeder = threading.Thread(target=_feed, args=(cluster, world, feed_seconds), daemon=True)
+    with ExitStack() as stack:
+        scorers = [_start(cluster, world, scratch / f"home-{i}", stack) for i in range(2)]
+        feeder.start()
+        for round_ in range(kills):
+            active = _active(scorers)
+            time.sleep(chance.uniform(0.3, 1.5))  # the moment of death is what is drawn at random
+            if broker_kill and round_ == kills // 2:
+                cluster.broker.kill()
+                time.sleep(chance.uniform(0.0, 1.0))
+                cluster.broker.start()
+                fire.broker_kills += 1
+                active = _active(scorers)
+            active.kill()
+            died_at = time.time()
+            scorers.remove(active)
+            _active(scorers)
+            fire.takeover_seconds.append(time.time() - died_at)
+            fire.kills += 1
+            scorers.append(_start(cluster, world, scratch / f"home-{round_ + 2}", stack))
+        leaver = next(s for s in scorers if s is not _active(scorers))
+        assert leaver.says("Following the log")
+        leaver.terminate()
+        fire.standbys_left += 1
+        feeder.join()
+        _wait_until_all(cluster, len(world.records))
+        _active([s for s in scorers if s is not leaver]).terminate()
+    published = cluster.published()
+    batches = list(cluster.recorded())
+    fire.micro_batches = len(batches)
+    engine = world.engine()
+    embedded = [o.to_json() for batch in batches for o in engine.process(batch).outcomes]
+    fire.equal = len(published) == len(world.records) and published == embedded
+    fire.seconds = time.perf_counter() - begin
+    return fire
+
+
+def _start(cluster: Cluster, world: SmallWorld, home: Path, stack: ExitStack) -> Scorer:
+    world.in_home(home)
+    return stack.enter_context(
+        cluster.scorer(
+            home,
+            ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS=str(SESSION_SECONDS),
+            ZASLON_SNAPSHOT_EVERY_RECORDS="5000",
+            ZASLON_PSEUDONYM_KEY=world.context.key.decode(),
+        )
+    )
+
+
+def _active(scorers: Sequence[Scorer], seconds: float = 90) -> Scorer:
+    """The scorer that decides now: of those alive, the last to have said so."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        deciding = [s for s in scorers if s.is_deciding]
+        if deciding:
+            return deciding[-1]
+        dead = [s for s in scorers if s.process.poll() is not None]
+        assert not dead, dead[0].said
+        time.sleep(0.02)
+    raise AssertionError([s.said for s in scorers])
+
+
+def _feed(cluster: Cluster, world: SmallWorld, seconds: float) -> None:
+    parts = {
+        "input": [r for r, k in zip(world.records, world.kinds, strict=True) if k != Kind.LABEL_JSON],
+        "labels": [r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.LABEL_JSON],
+    }
+    home = cluster.broker.directory / "home"
+    senders = {
+        name: cluster.context("producer", home).adapters.open_sender(cluster.topic(name), _tell)
+        for name in parts
+    }
+    for number in range(_SLICES):
+        for name, records in parts.items():
+            senders[name].send(
+                records[number * len(records) // _SLICES : (number + 1) * len(records) // _SLICES]
+            )
+        time.sleep(seconds / _SLICES)
+    for name, sender in senders.items():
+        assert sender.finish() == len(parts[name])
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+def _wait_until_all(cluster: Cluster, records: int) -> None:
+    end = time.monotonic() + 120
+    while cluster.committed_records() < records:
+        assert time.monotonic() < end, f"only {cluster.committed_records()} of {records}"
+        time.sleep(0.3)

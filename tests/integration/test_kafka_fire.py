@@ -1,0 +1,84 @@
+"""Exactly once under fire, and how fast a standby takes over."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from deploy.kafka.broker import LocalBroker
+from tests.integration.kafka_fire import burn
+from tests.integration.kafka_world import Cluster
+
+from zaslon.domain.events import Kind
+from zaslon.engine import Engine
+from zaslon.flows.featurise import featurise
+from zaslon.flows.stream import PLACE, stream_snapshots
+from zaslon.intake import clean_days
+from zaslon.labels.feedback import DelayedLabels
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+TAKEOVER_SECONDS_MAX = 15
+SECONDS_PER_DAY = 86_400
+
+
+def test_killed_scorers_and_a_killed_broker_leave_one_outcome_per_record_and_the_same_bytes(
+    broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    fire = burn(
+        Cluster.new(broker), small_world, tmp_path, seed=7, kills=3, feed_seconds=15, broker_kill=True
+    )
+    print(json.dumps(fire.to_json_dict()))
+    assert fire.equal
+    assert (fire.kills, fire.broker_kills, fire.standbys_left) == (3, 1, 1)
+    assert max(fire.takeover_seconds) < TAKEOVER_SECONDS_MAX
+
+
+def _remember_a_month(world: SmallWorld) -> None:
+    """Let the stream's log begin from all clean days but the last, which the records come from."""
+    context = world.context
+    engine = Engine(context.catalogue, key=context.key)
+    for _ in featurise(engine, _days(world), context.catalogue, DelayedLabels(7 * SECONDS_PER_DAY)):
+        pass
+    assert len(engine.history.remembered) > 10_000
+    engine.save(stream_snapshots(context), **{PLACE: b'{"history":"a month","position":0}'})
+
+
+def _days(world: SmallWorld) -> list[tuple[int, Path]]:
+    return list(clean_days(world.context.home / "clean", world.context.catalogue))[:-8]
+
+
+def test_a_standby_takes_over_from_a_killed_scorer_within_seconds(
+    broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    lines = [
+        r for r, k in zip(small_world.records, small_world.kinds, strict=True) if k == Kind.TRANSACTION_LINE
+    ]
+    key = {"ZASLON_PSEUDONYM_KEY": small_world.context.key.decode()}
+    homes = [small_world.in_home(tmp_path / name) for name in ("first", "second")]
+    for world in homes:
+        (world.context.home / "clean").symlink_to(small_world.context.home / "clean")
+        _remember_a_month(world)
+    with cluster.scorer(homes[0].context.home, **key) as first:
+        assert first.says("Deciding")
+        with cluster.scorer(homes[1].context.home, **key) as second:
+            assert second.says("Following")
+            cluster.send("input", lines[:500])
+            while cluster.committed_records() < 500:
+                time.sleep(0.1)
+            first.kill()
+            killed_at_ms = time.time() * 1000
+            cluster.send("input", lines[500:1_000])
+            assert second.says("Deciding")
+            while cluster.committed_records() < 1_000:
+                time.sleep(0.1)
+            second.terminate()
+    stamps = [message.timestamp()[1] for message in cluster.read("predictions")]
+    seconds = (min(stamp for stamp in stamps if stamp > killed_at_ms) - killed_at_ms) / 1000
+    print(f"takeover: {seconds:.1f} s from kill -9 to the standby's first decision")
+    assert seconds < TAKEOVER_SECONDS_MAX
+    assert len(cluster.published()) == 1_000
