@@ -20,7 +20,7 @@ class Leadership:
     def __init__(
         self, connection: Connection, topic: str, group: str, session_timeout_seconds: float, watch: Watch
     ) -> None:
-        self._group, self._lock, self._watch = group, RLock(), watch
+        self._topic, self._group, self._lock, self._watch = topic, group, RLock(), watch
         self.is_ours = False
         session_ms = int(session_timeout_seconds * 1000)
         self._consumer: Consumer = connection.consumer(
@@ -55,7 +55,8 @@ class Leadership:
         self._watch.raise_if_hopeless()
         error = message.error() if message is not None else None
         if error is not None and not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
-            raise refused(error, f"group '{self._group}'")
+            is_about_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+            raise refused(error, f"'{self._group if is_about_group else self._topic}'")
 
     def metadata(self) -> Any:
         """Our membership, as a transaction needs it: a member that was replaced is found out by it."""

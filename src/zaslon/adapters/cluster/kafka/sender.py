@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Say, Watch, quiet, refused
-from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX
+from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, require
 from zaslon.domain.errors import ServerError
 
 UNDER_WAY_MAX = 200_000  # messages handed over and not yet durable
@@ -23,9 +23,7 @@ class KafkaSender:
 
     def __init__(self, connection: Connection, topic: str, say: Say = quiet) -> None:
         admin = connection.admin()
-        found = admin.list_topics(topic, timeout=connection.timeout_seconds).topics[topic]
-        if found.error is not None:
-            raise refused(found.error, f"'{topic}'")
+        require(admin, (topic,), connection.timeout_seconds)
         self._topic, self._watch = topic, Watch(connection.servers, say)
         self._failure: KafkaError | None = None
         self._handed_over = 0

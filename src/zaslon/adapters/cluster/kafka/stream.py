@@ -16,7 +16,7 @@ from zaslon.adapters.cluster.kafka.connection import Connection, Say, Watch, qui
 from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.order import Order, batch_in_order
 from zaslon.adapters.cluster.kafka.source import Partitions
-from zaslon.adapters.cluster.kafka.topics import TopicNames, bytes_max
+from zaslon.adapters.cluster.kafka.topics import TopicNames, bytes_max, require
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
@@ -64,6 +64,7 @@ class KafkaStream:
         self._taken.clear()
         watch = Watch(self._connection.servers, self._say)
         admin = self._connection.admin()
+        require(admin, self._names.all(), self._connection.timeout_seconds)
         self._rejection_bytes_max = bytes_max(admin, self._names.rejections, self._connection.timeout_seconds)
         self._parts = _Parts(
             watch,

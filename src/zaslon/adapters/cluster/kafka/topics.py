@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +121,18 @@ class KafkaTopics:
         if name == self._names.order and len(found.partitions) != 1:
             wrong.append(f"{len(found.partitions)} partitions, expected 1: there is one order")
         return wrong
+
+
+def require(admin: AdminClient, topics: Sequence[str], timeout_seconds: float) -> None:
+    """Raise where a topic does not exist or may not be seen.
+
+    Raises:
+        ServerError: names the topic.
+    """
+    for topic in topics:
+        found = admin.list_topics(topic, timeout=timeout_seconds).topics[topic]
+        if found.error is not None:
+            raise refused(found.error, f"'{topic}'")
 
 
 def bytes_max(admin: AdminClient, topic: str, timeout_seconds: float) -> int:

@@ -1,0 +1,152 @@
+"""Each user does only its part, and what cannot work says so within seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from deploy.kafka.broker import LocalBroker
+from tests.integration.kafka_world import Cluster
+
+from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.bootstrap import kafka_connection
+from zaslon.domain.errors import ServerError
+from zaslon.flows.stream import stream
+
+pytestmark = pytest.mark.integration
+
+SECONDS_MAX = 12
+
+
+@pytest.fixture(scope="module")
+def cluster(broker: LocalBroker) -> Cluster:
+    return Cluster.new(broker)
+
+
+def _code(call: Callable[[], object]) -> int:
+    with pytest.raises(KafkaException) as caught:
+        call()
+    code: int = caught.value.args[0].code()
+    return code
+
+
+def _write(cluster: Cluster, user: str, topic: str) -> int | None:
+    """The error of a message sent by a user, or None if it was taken."""
+    refused: list[int | None] = []
+    connection = cluster.connection(user)
+    # Without idempotence: what is asked here is the topic's answer, not the producer's.
+    producer = Producer(connection.config(Watch("broker"), message_timeout_ms=8_000))
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        refused.append(None if error is None else error.code())
+
+    producer.produce(cluster.topic(topic), b"{}", on_delivery=delivered)
+    producer.flush(SECONDS_MAX)
+    assert len(refused) == 1
+    return refused[0]
+
+
+def _read(cluster: Cluster, user: str, topic: str) -> int | None:
+    """The error of a read by a user, or None if it was allowed."""
+    consumer = cluster.connection(user).consumer(
+        Watch("broker"),
+        group_id={"scorer": "zaslon-reads"}.get(user, f"{user}-reads"),
+        enable_partition_eof=True,
+        auto_offset_reset="earliest",
+    )
+    consumer.assign([TopicPartition(cluster.topic(topic), 0, 0)])
+    message = consumer.poll(SECONDS_MAX)
+    consumer.close()
+    assert message is not None
+    error = message.error()
+    return None if error is None or error.code() == KafkaError._PARTITION_EOF else error.code()
+
+
+@pytest.mark.parametrize(
+    ("user", "may_write", "may_read"),
+    [
+        ("producer", {"input", "labels"}, set()),
+        ("scorer", {"order", "predictions", "rejections"}, {"input", "labels", "order"}),
+        ("viewer", set(), {"input", "labels", "order", "predictions", "rejections"}),
+    ],
+)
+def test_a_user_is_refused_what_is_not_its_own(
+    cluster: Cluster, user: str, may_write: set[str], may_read: set[str]
+) -> None:
+    for topic in ("input", "labels", "order", "predictions", "rejections"):
+        refused = KafkaError.TOPIC_AUTHORIZATION_FAILED
+        assert _write(cluster, user, topic) == (None if topic in may_write else refused), topic
+        seen = _read(cluster, user, topic)
+        assert seen in ({None} if topic in may_read else {refused, KafkaError.GROUP_AUTHORIZATION_FAILED}), (
+            topic
+        )
+
+
+@pytest.mark.parametrize("user", ["producer", "viewer"])
+def test_only_the_scorer_may_open_its_transactions_and_join_its_group(cluster: Cluster, user: str) -> None:
+    producer = cluster.connection(user).producer(Watch("broker"), transactional_id="zaslon-scorer")
+    assert _code(lambda: producer.init_transactions(SECONDS_MAX)) == (
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    )
+    consumer: Consumer = cluster.connection(user).consumer(Watch("broker"), group_id="zaslon-scorer")
+    consumer.subscribe([cluster.topic("input")])
+    message = consumer.poll(SECONDS_MAX)
+    consumer.close()
+    assert message is not None
+    error = message.error()
+    assert error is not None
+    assert error.code() in (
+        KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    )  # fmt: skip
+
+
+def test_a_viewer_may_not_create_topics(cluster: Cluster) -> None:
+    with pytest.raises(ServerError, match="does not allow us"):
+        cluster.context(
+            "viewer", cluster.broker.directory / "home", kafka_topic_input="another"
+        ).adapters.open_topics().create()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"kafka_password": "wrong", "kafka_password_file": None}, "refuses the user or the password"),
+        ({"kafka_user": "nobody"}, "refuses the user or the password"),
+        ({"kafka_ca_file": "other"}, "shows a certificate that is not trusted"),
+        ({"kafka_servers": "127.0.0.1:1", "kafka_timeout_seconds": 3}, "No broker answers at 127.0.0.1:1"),
+    ],
+    ids=["password", "user", "authority", "nobody there"],
+)
+def test_what_is_wrong_with_a_connection_is_one_clear_error_within_seconds(
+    cluster: Cluster, tmp_path: Path, more: dict[str, object], sentence: str
+) -> None:
+    if more.get("kafka_ca_file") == "other":
+        script = Path(__file__).resolve().parents[2] / "deploy" / "kafka" / "certificates.sh"
+        subprocess.run(["sh", str(script), str(tmp_path / "tls")], check=True)
+        more = {"kafka_ca_file": tmp_path / "tls" / "ca.crt"}
+    begin = time.monotonic()
+    with pytest.raises(ServerError, match=sentence):
+        kafka_connection(cluster.settings("scorer", tmp_path, **more)).admin()
+    assert time.monotonic() - begin < SECONDS_MAX
+
+
+@pytest.mark.parametrize("missing", ["input", "labels", "order", "predictions", "rejections"])
+def test_a_missing_topic_is_one_clear_error(cluster: Cluster, home: Path, missing: str) -> None:
+    context = cluster.context("admin", home, **{f"kafka_topic_{missing}": "nowhere"})
+    begin = time.monotonic()
+    with pytest.raises(ServerError, match="There is no topic for 'nowhere'") as caught:
+        stream(context, lambda: False, print)
+    assert "zaslon topics create" in str(caught.value)
+    assert time.monotonic() - begin < SECONDS_MAX
+
+
+def test_no_secret_is_shown(cluster: Cluster) -> None:
+    connection = cluster.connection("scorer")
+    assert connection.password
+    assert connection.password not in repr(connection)
+    settings = cluster.settings("scorer", Path("unused"), kafka_password="very secret")
+    assert "very secret" not in repr(settings)
