@@ -68,6 +68,7 @@ def test_an_engine_restored_from_its_snapshot_goes_on_with_the_same_bytes(
             small_world.context.catalogue, position, content,
             key=small_world.context.key, model=engine.model, policy=engine.policy,
         )  # fmt: skip
+        assert sum(array.nbytes for array in content.values()) < 100, "gigabytes are held twice"
         rest = again.process(small_world.batch(cut, len(small_world.records))).outcomes
         assert [outcome.to_json() for outcome in rest] == whole[cut:]
 

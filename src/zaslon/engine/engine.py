@@ -8,7 +8,6 @@ which is the same path without its last two steps: what is trained on is what is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -148,13 +147,13 @@ class Engine:
 def restore_engine(
     catalogue: Catalogue,
     position: int,
-    content: Mapping[str, NDArray[Any]],
+    content: dict[str, NDArray[Any]],
     *,
     key: bytes,
     model: Model | None = None,
     policy: Policy | None = None,
 ) -> Engine:
-    """An engine in the state of a snapshot.
+    """An engine in the state of a snapshot, whose arrays are taken out of `content`.
 
     Raises:
         ArtefactError: the snapshot was made with another catalogue.
@@ -167,7 +166,7 @@ def restore_engine(
             hint="Start from history again, or use the catalogue it was made with.",
         )
     plan = plan_features(catalogue)
-    history = History.restore(plan, dict(content))
+    history = History.restore(plan, content)
     return Engine(
         catalogue, key=key, model=model, policy=policy,
         history=history, position=position, plan=plan,

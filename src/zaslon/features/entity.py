@@ -114,7 +114,7 @@ class EntityHistory:
             raise ValueError(f"a key of entity '{self.plan.entity}' stands twice")
         self.add_slots()
         for pool, lists in enumerate(self.pools):
-            content = {name: saved[f"{pool}/{name}"] for name in ("used", *_PER_LIST, *_PER_ENTRY)}
+            content = {name: saved.pop(f"{pool}/{name}") for name in ("used", *_PER_LIST, *_PER_ENTRY)}
             _check_lists(self.plan.entity, lists, content, self._lists_of(pool))
             _resize_pool(lists, max(len(content["time"]), self.pool_entries_min))
             for name, array in content.items():

@@ -397,7 +397,7 @@ class Remembered:
 
     @staticmethod
     def restore(saved: dict[str, NDArray[np.generic]], limits: Limits) -> Remembered:
-        """The inverse of `save`.
+        """The inverse of `save`. Takes the arrays out of `saved` one by one.
 
         Raises:
             ValueError: the arrays contradict each other.
@@ -409,10 +409,10 @@ class Remembered:
             raise ValueError("rows and counters of the remembered transactions disagree")
         table = Remembered(entities, limits, rows)
         for name in ("id", "fingerprint", "time", "label_time", "note", "slots"):
-            column = getattr(table.arrays, name)
-            if saved[name].dtype != column.dtype or len(saved[name]) != rows:
+            column, content = getattr(table.arrays, name), saved.pop(name)
+            if content.dtype != column.dtype or len(content) != rows:
                 raise ValueError(f"'{name}' of the remembered transactions is damaged")
-            column[:rows] = saved[name]
+            column[:rows] = content
         table.arrays.counters[:ROW_BITS] = counters[:ROW_BITS]
         table.arrays.counters[BASE] = table.arrays.counters[HEAD]
         _fill_index(table.arrays)
