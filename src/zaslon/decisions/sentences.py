@@ -264,7 +264,9 @@ def _good_since_fraud(who: _Who, value: float, facts: Facts) -> str:
     if math.isnan(value):
         return who.no_fraud
     since = f"since the newest confirmed fraud{who.where}"
-    return f"{counted(int(value), 'payment')} {who.place} confirmed good {since}"
+    # With a condition, a fraud that does not meet it is among them.
+    told = "confirmed good" if not who.where else "known to be good or fraud"
+    return f"{counted(int(value), 'payment')} {who.place} {told} {since}"
 
 
 _SAY: dict[str, Say] = {

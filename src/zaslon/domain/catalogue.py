@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from collections.abc import Iterable
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
 from zaslon.domain.time import parse_day, parse_duration_seconds
@@ -43,8 +45,15 @@ def _checked_duration(text: str) -> str:
     return text
 
 
+def _checked_horizon(text: str) -> str:
+    if parse_duration_seconds(_checked_duration(text)) == 0:
+        raise ValueError(f"'{text}' is no time at all: 1s is the shortest")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_checked_name)]
 Duration = Annotated[str, AfterValidator(_checked_duration)]
+Horizon = Annotated[str, AfterValidator(_checked_horizon)]  # a duration of at least a second
 
 
 class _Strict(BaseModel):
@@ -94,7 +103,7 @@ class Aggregates(_Strict):
     """Aggregates of one entity over windows. `where` names a condition; see `Compute`."""
 
     entity: Name
-    windows: tuple[Duration, ...] = Field(min_length=1)
+    windows: tuple[Horizon, ...] = Field(min_length=1)
     compute: tuple[str, ...] = Field(min_length=1)
     where: Name | None = None
     newest: int = Field(default=64, ge=1, le=1024)
@@ -108,8 +117,17 @@ class Retention(_Strict):
     a transaction's id is known, for repeats and for labels.
     """
 
-    late_within: Duration = "7d"
-    remember: Duration = "45d"
+    late_within: Horizon = "7d"
+    remember: Horizon = "45d"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Retention:
+        if parse_duration_seconds(self.late_within) > parse_duration_seconds(self.remember):
+            raise ValueError(
+                f"late_within = '{self.late_within}' is longer than remember = '{self.remember}': a repeat"
+                " could then be late without being known. Make remember at least as long"
+            )
+        return self
 
 
 class RiskPrior(_Strict):
@@ -150,9 +168,15 @@ class Catalogue(_Strict):
                     f"unknown condition '{part.where}'. " + did_you_mean(part.where, self.conditions)
                 )
         if len(self.conditions) > CONDITIONS_MAX:
-            raise ValueError(f"at most {CONDITIONS_MAX} conditions are possible")
+            raise ValueError(
+                f"{len(self.conditions)} conditions are too many: {CONDITIONS_MAX} are the most."
+                " Join some with AND or OR, or make them derived features"
+            )
         if len(self.flag_names) > FLAGS_MAX:
-            raise ValueError(f"at most {FLAGS_MAX} flags are possible")
+            raise ValueError(
+                f"{len(self.flag_names)} flags are too many: {FLAGS_MAX} are the most."
+                " Leave out some usual_maximum"
+            )
         return self
 
     def _check_roles(self) -> None:
@@ -162,15 +186,16 @@ class Catalogue(_Strict):
         for role in ("elapsed_seconds", "is_fraud", "scenario"):
             if sum(f.role == role for f in self.fields) > 1:
                 raise ValueError(f"at most one field may have the role '{role}'")
-        names = [f.name for f in self.fields]
-        if len(set(names)) != len(names):
-            raise ValueError("two fields have the same name")
-        if len(set(self.entities)) != len(self.entities):
-            raise ValueError("two fields are the key of the same entity")
+        if twice := _first_twice(n.lower() for f in self.fields for n in (f.name, *f.aliases)):
+            raise ValueError(f"two fields are called '{twice}'. Rename one of them, or its alias")
+        if twice := _first_twice(self.entities):
+            raise ValueError(f"two fields are the key of entity '{twice}'. Name the entities apart")
         if not self.entities:
             raise ValueError("at least one field must have the role 'entity'")
 
     def _check_columns(self) -> None:
+        if twice := _first_twice(c.strip().lower() for c in self.record.columns):
+            raise ValueError(f"record.columns names '{twice}' twice")
         for column in self.record.columns:
             if self.find_field(column) is None:
                 raise ValueError(
@@ -225,6 +250,16 @@ class Catalogue(_Strict):
         return f"{self.name}@{self.version} ({self.hash})"
 
 
+def _first_twice(words: Iterable[str]) -> str | None:
+    """The first word that has stood before, or None."""
+    seen: set[str] = set()
+    for word in words:
+        if word in seen:
+            return word
+        seen.add(word)
+    return None
+
+
 def _digest(content: dict[str, Any]) -> str:
     canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(canonical).hexdigest()[:12]
@@ -243,11 +278,28 @@ def parse_catalogue(text: str, *, origin: str = "catalogue") -> Catalogue:
     try:
         return Catalogue.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'catalogue'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
+        problems = "; ".join(_problem(e) for e in error.errors())
+        raise CatalogueError(f"{origin} cannot be used: {problems}.") from error
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "record": RecordLayout, "fields": SourceField, "retention": Retention,
+    "prior": RiskPrior, "aggregates": Aggregates,
+}  # fmt: skip
+
+
+def _problem(error: ErrorDetails) -> str:
+    """One problem as a sentence: where, what, and what would be right."""
+    place = ".".join(map(str, error["loc"])) or "catalogue"
+    section = _SECTIONS.get(str(error["loc"][0]) if len(error["loc"]) > 1 else "", Catalogue)
+    if error["type"] == "extra_forbidden":
+        word = str(error["loc"][-1])
+        return f"{place}: there is no key '{word}' here. {did_you_mean(word, section.model_fields)}".rstrip(
+            "."
         )
-        raise CatalogueError(f"{origin} cannot be used: {problems}") from error
+    if error["type"] == "missing":
+        return f"{place}: this key is missing"
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}".rstrip(".")
 
 
 def load_catalogue(path: str | Path | None = None) -> Catalogue:

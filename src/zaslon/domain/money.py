@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# Sums and squares of amounts are exact integers: nine thousand amounts of this size in one window
+# still fit into 64 and 128 bits.
+AMOUNT_MINOR_MAX = 10**15
+
 
 def amount_text(amount_minor: int, minor_digits: int = 2) -> str:
     """`1234.50` for 123450 with two minor digits."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Labels, Transactions
-from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_duration_seconds
 from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
 from zaslon.features.kernel import LABEL, TRANSACTION, StepArrays
 from zaslon.features.plan import FeaturePlan
@@ -103,7 +103,13 @@ class History:
             transactions: clean transactions, in log order.
             labels: labels, in log order.
             is_label: bool[transactions + labels], which kind the k-th event of the batch is.
+
+        Raises:
+            ValueError: a label arrives before 1970 or after 2106: the caller's clock is wrong.
         """
+        arrival = labels.arrival_time_seconds
+        if len(arrival) and not 0 <= arrival.min() <= arrival.max() <= EVENT_TIME_SECONDS_MAX:
+            raise ValueError(f"labels arrive at {arrival.min()} to {arrival.max()}, outside 1970 to 2106")
         if len(is_label) <= _PART_EVENTS:
             return self._fold_part(transactions, labels, is_label)
         label_ends = np.concatenate([[0], np.cumsum(is_label)])

@@ -34,6 +34,8 @@ _NEED_KNOWN = {"known", "risk", "good_since_fraud", "recent_risk"}
 _NEED_VALUES = {Compute.SUM, Compute.MEAN, Compute.MIN, Compute.MAX, Compute.STD, Compute.QUANTILE}
 _NEED_BLOCKS = {Compute.MIN, Compute.MAX, Compute.STD}
 
+_WORD = re.compile(r"\w+")
+
 TRANSACTION_FEATURES = ("amount", "hour", "weekday", "second_of_day")
 
 
@@ -284,14 +286,24 @@ def _derived(catalogue: Catalogue, known: list[str]) -> tuple[tuple[str, Express
         try:
             derived.append((name, parse_expression(text, [*known, *(d[0] for d in derived)], "number")))
         except ZaslonError as error:
-            raise CatalogueError(f"Derived feature '{name}': {error.message}", hint=error.hint) from error
+            later = [n for n in list(catalogue.derived)[len(derived) :] if n in _WORD.findall(text)]
+            hint = (
+                f"'{later[0]}' does not stand before it, and a derived feature may use only what does:"
+                " change their order, and let none lead back to itself."
+                if later
+                else error.hint
+            )
+            raise CatalogueError(f"Derived feature '{name}': {error.message}", hint=hint) from error
     return tuple(derived)
 
 
 def _check_unique(names: list[str], catalogue: Catalogue) -> None:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise CatalogueError(f"Feature '{min(twice)}' is defined twice.", hint="Rename one of them.")
+        raise CatalogueError(
+            f"Feature '{min(twice)}' is defined twice.",
+            hint="Leave one out, or rename it. An aggregate's name is entity_compute_condition_window.",
+        )
     for name in catalogue.not_for_model:
         if name not in names:
             raise CatalogueError(

@@ -24,7 +24,7 @@ _WAITING_FRAUD = 7  # WAITING_GOOD with the first condition bit: a waiting row h
 STATE_MASK = 3
 CONDITION_SHIFT = 2
 
-HEAD, TAIL, BASE, WAITING, WATERMARK, ROW_BITS = 0, 1, 2, 3, 4, 5  # positions in counters
+HEAD, TAIL, WAITING, WATERMARK, BASE, ROW_BITS = 0, 1, 2, 3, 4, 5  # positions in counters
 _INDEX_LOAD_MAX = 0.85
 _ROWS_SHIFT = 6  # rows that are given up or not yet used are at most a 64th of all, and one batch
 
@@ -50,7 +50,7 @@ class RememberedArrays(NamedTuple):
         places: uint32[size], at hashed places, EMPTY where free: in the ROW_BITS low bits a row number
             modulo their power of two, above them bits of the id's hash, so that a search seldom looks
             at the ids of others.
-        counters: int64[6], head row, tail row, base row, waiting labels, watermark, ROW_BITS.
+        counters: int64[6], HEAD and TAIL row, WAITING labels, WATERMARK, BASE row, ROW_BITS.
     """
 
     id: NDArray[np.int64]
@@ -392,7 +392,7 @@ class Remembered:
             name: getattr(arrays, name)[rows]
             for name in ("id", "fingerprint", "time", "label_time", "note", "slots")
         }
-        saved["counters"] = arrays.counters
+        saved["counters"] = arrays.counters[:BASE]  # where rows stand in memory is no part of the state
         return saved
 
     @staticmethod
@@ -405,7 +405,7 @@ class Remembered:
         rows, entities = saved["slots"].shape
         counters = saved["counters"]
         waiting = np.count_nonzero(saved["note"] & STATE_MASK == WAITING_GOOD)  # type: ignore[operator]
-        if counters.shape != (6,) or counters[TAIL] - counters[HEAD] != rows or counters[WAITING] != waiting:
+        if counters.shape != (4,) or counters[TAIL] - counters[HEAD] != rows or counters[WAITING] != waiting:
             raise ValueError("rows and counters of the remembered transactions disagree")
         table = Remembered(entities, limits, rows)
         for name in ("id", "fingerprint", "time", "label_time", "note", "slots"):
@@ -413,7 +413,7 @@ class Remembered:
             if content.dtype != column.dtype or len(content) != rows:
                 raise ValueError(f"'{name}' of the remembered transactions is damaged")
             column[:rows] = content
-        table.arrays.counters[:ROW_BITS] = counters[:ROW_BITS]
+        table.arrays.counters[:BASE] = counters
         table.arrays.counters[BASE] = table.arrays.counters[HEAD]
         _fill_index(table.arrays)
         return table

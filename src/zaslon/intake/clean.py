@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, Role, SourceField
 from zaslon.domain.events import Kind, Labels, RecordBatch, Rejected, Transactions
+from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
 from zaslon.intake import text
@@ -163,6 +164,7 @@ class _Reading:
         if field.role == "amount":
             digits = self.catalogue.minor_digits
             least, most = _bounds(field, digits)
+            least, most = max(least, -AMOUNT_MINOR_MAX), min(most, AMOUNT_MINOR_MAX)
             text.read_decimals(
                 self.fields.buffer, start, length, field.required, digits, least, most, value, reason
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zaslon.domain.events import Labels, Transactions
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 
 
 class DelayedLabels:
@@ -27,7 +28,9 @@ class DelayedLabels:
             Labels(
                 transactions.transaction_id[known],
                 transactions.is_fraud[known] == 1,
-                transactions.event_time_seconds[known] + self._delay_seconds,
+                np.minimum(
+                    transactions.event_time_seconds[known] + self._delay_seconds, EVENT_TIME_SECONDS_MAX
+                ),
             )
         )
 

@@ -1,0 +1,169 @@
+"""What the laws are too small for: busy keys, big batches, long histories, and what they cost."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tests.feature_logs import (
+    DAY,
+    FIVE,
+    PLANS,
+    START,
+    Answer,
+    Event,
+    as_labels,
+    as_transactions,
+    by_kernel,
+    by_oracle,
+)
+from tests.oracle import Oracle, Payment, Verdict
+
+from zaslon.domain.catalogue import load_catalogue, parse_catalogue
+from zaslon.domain.events import Kind, Labels, RecordBatch, Transactions
+from zaslon.features.history import History, merge_by_time
+from zaslon.features.plan import plan_features
+from zaslon.intake import clean_batch
+
+
+def same(found: list[Answer], expected: list[Answer]) -> bool:
+    return [a.status for a in found] == [a.status for a in expected] and all(
+        np.allclose(a.features, b.features, rtol=1e-6, atol=0, equal_nan=True)
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_busy_key_with_more_events_than_a_block_and_than_newest_equals_the_oracle(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    plan = PLANS["short"]
+    log: list[Event] = []
+    now = START
+    for i in range(400):
+        now += int(random.integers(0, 2)) * int(random.random() < 0.3)
+        late = int(random.integers(0, 19)) if random.random() < 0.2 else 0
+        keys = {"card": int(random.random() < 0.05), "shop": int(random.integers(0, 4))}
+        log.append(Payment(i, now - late, int(random.integers(0, 5_000)), keys, {}, int(random.integers(8))))
+        if random.random() < 0.5:
+            log.append(Verdict(int(random.integers(0, i + 5)), bool(random.random() < 0.4), now))
+    expected = by_oracle(plan, log, 20)
+    history = History(plan, waiting_labels_max=20, pool_entries_min=2)
+    found = []
+    for begin in range(0, len(log), 61):
+        found += by_kernel(history, log[begin : begin + 61])
+        saved = {name: array.copy() for name, array in history.save().items()}
+        history = History.restore(plan, saved, waiting_labels_max=20, pool_entries_min=2)
+    assert max(a.features[plan.column_of["card_count_90s"]] for a in found if a.features) > 250
+    assert same(found, expected)
+
+
+def test_more_counterparties_than_the_first_hash_set_holds_are_counted() -> None:
+    plan = PLANS["short"]
+    busy = [Payment(i, START, 5, {"card": i, "shop": 0}) for i in range(6_000)]
+    answers = by_kernel(History(plan), busy)
+    counted = [a.features[plan.column_of["shop_distinct_card_90s"]] for a in answers]
+    assert counted == list(range(6_000))
+
+
+def mission_like(customers: int, days: int, seed: int = 1) -> list[tuple[Transactions, Labels]]:
+    """Days like the mission's: 47 payments a customer a month, 1,000 uneven terminals, 6 % fraud."""
+    random = np.random.default_rng(seed)
+    weights = 1 / (np.arange(1_000) + 4.0)  # the busiest terminal has 4.5 %
+    per_day = customers * 47 // 30
+    made: list[tuple[Transactions, Labels]] = []
+    catalogue = load_catalogue()
+    empty = as_transactions(catalogue, [])
+    for day in range(days):
+        ids = np.arange(day * per_day, (day + 1) * per_day)
+        moment = np.sort(START + day * DAY + random.integers(0, DAY, per_day))
+        keys = {
+            "customer": random.integers(0, customers, per_day),
+            "terminal": random.choice(1_000, per_day, p=weights / weights.sum()),
+        }
+        fraud = random.random(per_day) < 0.06
+        fingerprint = random.integers(0, 2**32, per_day, dtype=np.uint32)
+        none = np.full(per_day, -1, np.int8)
+        transactions = Transactions(
+            ids, moment, random.integers(1, 20_000, per_day), keys, empty.numbers,
+            np.zeros(per_day, np.uint32), fingerprint, none, none,
+        )  # fmt: skip
+        made.append((transactions, Labels(ids, fraud, moment + 7 * DAY)))
+    return made
+
+
+def test_a_batch_of_any_size_is_folded_in_parts_with_the_same_bytes() -> None:
+    transactions, labels = mission_like(50_000, 1)[0]
+    first = labels.take(slice(0, 30_000))
+    early = Labels(first.transaction_id, first.is_fraud, np.sort(first.arrival_time_seconds - 7 * DAY))
+    is_label = merge_by_time(transactions.event_time_seconds, early.arrival_time_seconds)
+    assert len(is_label) > 1 << 16
+    plan = plan_features(load_catalogue())
+    whole = History(plan).fold(transactions, early, is_label)
+    history, parts = History(plan), []
+    ends = np.concatenate([[0], np.cumsum(is_label)])
+    for begin in range(0, len(is_label), 9_999):
+        end = min(begin + 9_999, len(is_label))
+        of_labels = slice(int(ends[begin]), int(ends[end]))
+        of_transactions = slice(begin - of_labels.start, end - of_labels.stop)
+        parts.append(
+            history.fold(transactions.take(of_transactions), early.take(of_labels), is_label[begin:end])
+        )
+    assert np.concatenate([p.matrix for p in parts]).tobytes() == whole.matrix.tobytes()
+    assert np.concatenate([p.label_status for p in parts]).tobytes() == whole.label_status.tobytes()
+
+
+def test_a_remembered_event_costs_at_most_64_bytes_over_all_entities() -> None:
+    """With the default catalogue, once its horizons are full: 45 days of ids, 37 days of windows."""
+    history = History(plan_features(load_catalogue()))
+    none = as_labels([])
+    days = mission_like(4_000, 50)
+    bytes_per_event = []
+    for day, (transactions, _) in enumerate(days):
+        labels = days[day - 7][1] if day >= 7 else none
+        is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
+        status = history.fold(transactions, labels, is_label).status
+        assert not status.any()
+        bytes_per_event.append(history.bytes_used() / len(history))
+    assert max(bytes_per_event[45:]) <= 64
+    assert len(history) >= 45 * len(days[0][0])
+    assert history.bytes_used() >= 40 * len(history), "not all is counted"
+
+
+def test_keys_that_fall_silent_give_their_memory_back() -> None:
+    plan = PLANS["short"]
+    history = History(plan, pool_entries_min=2)
+    for round_number in range(300):
+        begin = START + 200 * round_number
+        keys = [10 * round_number + i for i in range(10)]
+        by_kernel(
+            history,
+            [Payment(k * 10 + j, begin + j, 7, {"card": k, "shop": 1}) for k in keys for j in range(10)],
+        )
+    entries = sum(len(pool.time) for entity in history.entities for pool in entity.pools)
+    assert entries < 3_000, "30,000 payments were made and 100 are within any window"
+
+
+def test_five_entities_with_text_ids_come_through_cleaning_and_equal_the_oracle() -> None:
+    catalogue = parse_catalogue(FIVE)
+    plan, oracle = PLANS["five"], Oracle(catalogue)
+    names = ("customer", "terminal", "card", "device", "address")
+    random = np.random.default_rng(3)
+    history, expected, records = History(plan), [], []
+    for i in range(120):
+        moment = START + 600 * i
+        words = {name: f"{name[:2]}-{int(random.integers(0, 3))}é" for name in names}
+        amount, basket = int(random.integers(1, 90)), int(random.integers(1, 6))
+        fields = {f"{name}_ref": word for name, word in words.items()}
+        records.append(json.dumps({"id": i, "at": moment, "paid": amount, **fields, "basket": basket}))
+        keys = {name: hash(word) for name, word in words.items()}
+        reason, values = oracle.pay(Payment(i, moment, amount, keys, {"basket": float(basket)}))
+        assert reason == 0
+        expected.append([values[name] for name in plan.names])
+    batch = RecordBatch.of(
+        [r.encode() for r in records], [Kind.TRANSACTION_JSON] * len(records), [START + DAY] * len(records)
+    )
+    cleaned = clean_batch(batch, catalogue, b"secret")
+    assert not len(cleaned.rejected)
+    found = history.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    np.testing.assert_allclose(found.matrix, np.array(expected), rtol=1e-6, equal_nan=True)

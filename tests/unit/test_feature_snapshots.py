@@ -1,0 +1,111 @@
+"""A snapshot of something else, or a damaged one, is refused by name; a good one is the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.feature_logs import PLANS, SHORT, START, Event, by_kernel
+from tests.oracle import Payment, Verdict
+
+from zaslon.domain.catalogue import parse_catalogue
+from zaslon.domain.errors import ArtefactError
+from zaslon.features.history import History
+from zaslon.features.plan import plan_features
+
+Saved = dict[str, NDArray[Any]]
+PLAN = PLANS["short"]
+
+
+def log_of(events: int, first: int = 0) -> list[Event]:
+    log: list[Event] = []
+    for i in range(first, first + events):
+        log.append(Payment(i, START + i, 100 * i, {"card": i % 7, "shop": i % 3}))
+        if i % 4 == 0:
+            log.append(Verdict(i - 2 if i % 8 else i + 1, i % 3 == 0, START + i))
+    return log
+
+
+def saved_state() -> Saved:
+    history = History(PLAN)
+    by_kernel(history, log_of(60))
+    return {name: array.copy() for name, array in history.save().items()}
+
+
+def test_a_restored_history_is_saved_as_the_same_bytes() -> None:
+    saved = saved_state()
+    again = History.restore(PLAN, saved).save()
+    assert list(again) == list(saved)
+    assert [name for name in saved if not np.array_equal(saved[name], again[name])] == []
+
+
+def test_a_snapshot_of_another_catalogue_is_refused() -> None:
+    for text in (
+        SHORT.replace("shop", "till"),
+        SHORT.replace('"distinct_shop", "same_shop", ', ""),
+        SHORT.replace('windows = ["30s"]\nwhere = "unusual_shop"', 'windows = ["30s"]\nnewest = 1'),
+    ):
+        assert text != SHORT
+        other = plan_features(parse_catalogue(text))
+        with pytest.raises(ArtefactError, match="does not fit the catalogue short@1"):
+            History.restore(other, saved_state())
+
+
+def _changed(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Saved], None]:
+    def damage(saved: Saved) -> None:
+        saved[name] = change(saved[name])
+
+    return damage
+
+
+def _without(name: str) -> Callable[[Saved], None]:
+    def damage(saved: Saved) -> None:
+        del saved[name]
+
+    return damage
+
+
+def _with(place: tuple[int, ...] | int, value: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    def change(array: NDArray[Any]) -> NDArray[Any]:
+        array[place] = value
+        return array
+
+    return change
+
+
+DAMAGES: dict[str, tuple[Callable[[Saved], None], str]] = {
+    "an array is gone": (_without("entity/card/0/time"), "missing"),
+    "another version": (_changed("layout", _with(0, 1)), "another version"),
+    "a row too few": (_changed("remembered/id", lambda a: a[:-1]), "'id'"),
+    "wide ids": (_changed("remembered/fingerprint", lambda a: a.astype(np.int64)), "'fingerprint'"),
+    "counters": (_changed("remembered/counters", _with(1, 10**6)), "counters"),
+    "waiting labels": (_changed("remembered/counters", _with(2, 99)), "counters"),
+    "an unknown slot": (_changed("remembered/slots", _with((5, 0), 1_000)), "unknown card"),
+    "a missing entity": (_changed("remembered/slots", lambda a: a[:, :1]), "other entities"),
+    "a key twice": (_changed("entity/card/key", _with(1, 0)), "stands twice"),
+    "a key too many": (_changed("entity/shop/key", lambda a: np.append(a, 9)), "incomplete"),
+    "a list outside": (_changed("entity/card/0/directory", _with((0, 0), 10**6)), "do not fit"),
+    "a list before": (_changed("entity/card/0/directory", _with((0, 0), -5)), "do not fit"),
+    "a list too long": (_changed("entity/card/0/directory", _with((0, 2), 10**6)), "do not fit"),
+    "a pool too short": (_changed("entity/card/0/time", lambda a: a[:-1]), "incomplete"),
+    "amounts too few": (_changed("entity/card/0/total", lambda a: a[:-1]), "amounts"),
+    "shops as text": (_changed("entity/card/0/other", lambda a: a.astype("S8")), "another kind"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_snapshot_is_refused_by_name_and_never_folded(name: str) -> None:
+    damage, told = DAMAGES[name]
+    saved = saved_state()
+    damage(saved)
+    with pytest.raises(ArtefactError, match=told) as raised:
+        History.restore(PLAN, saved)
+    assert "Restore it with" in str(raised.value)
+
+
+def test_a_label_from_before_time_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="outside 1970 to 2106"):
+        by_kernel(History(PLAN), [Verdict(1, True, -1)])
