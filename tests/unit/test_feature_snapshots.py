@@ -37,7 +37,7 @@ def saved_state() -> Saved:
 
 def test_a_restored_history_is_saved_as_the_same_bytes() -> None:
     saved = saved_state()
-    again = History.restore(PLAN, saved).save()
+    again = History.restore(PLAN, dict(saved)).save()
     assert list(again) == list(saved)
     assert [name for name in saved if not np.array_equal(saved[name], again[name])] == []
 

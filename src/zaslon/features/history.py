@@ -30,7 +30,7 @@ from zaslon.features.remembered import (
 # Bigger batches are folded in parts of this many events: the working set stays in cache.
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
-_LAYOUT = 2  # of a snapshot; raise it with any change of what `save` gives
+_LAYOUT = 3  # of a snapshot; raise it with any change of what `save` gives
 
 
 class MergedOrder(NamedTuple):
