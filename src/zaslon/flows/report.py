@@ -48,7 +48,7 @@ def make_report(
 
 
 def _pictures(context: Context, trained: Trained) -> dict[str, bytes]:
-    test, evaluation = trained.samples.test, trained.evaluation
+    test, evaluation = trained.test, trained.evaluation
     return draw_all(
         trained.test_score, test.is_fraud, test.amount_minor, test.weight.astype(np.float64),
         days=evaluation.days, bins=evaluation.calibration, importance=trained.model.importance(),
@@ -61,7 +61,7 @@ def _content(
     context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
     cleaned: CleanReport, decided: DecideReport, pictures: Mapping[str, bytes],
 ) -> ReportContent:  # fmt: skip
-    split = trained.samples.split
+    split = trained.split
     return ReportContent(
         title="What the fraud model is worth",
         model=trained.model,

@@ -88,6 +88,7 @@ def run(
     with watch.stage("train"):
         trained = train_and_evaluate(context, samples, settings)
         keep_champion(context, trained.model, trained.policy)
+        del samples  # the next stage needs the memory
     put_in_use(context)
     with watch.stage("decide"):
         decided = decide_days(context, trained, days, decide_from, delay)
@@ -174,7 +175,7 @@ def _by_delay(
             continue
         context.progress.start(f"labels after {name}", None)
         try:
-            samples = collect_samples(context, days, label_delay_seconds=delay, split=trained.samples.split)
+            samples = collect_samples(context, days, label_delay_seconds=delay, split=trained.split)
             model, _, chosen = fit(context, samples, settings)
         except DataError:
             continue

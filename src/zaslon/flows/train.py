@@ -51,13 +51,17 @@ class Samples:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with its policy, and how both did on the test period."""
+    """A model with its policy, and how both did on the test period.
+
+    `test` is kept without its features: they are hundreds of megabytes that nobody asks for again.
+    """
 
     model: Model
     policy: Policy
     thresholds: ChosenThresholds
     evaluation: Evaluation
-    samples: Samples
+    split: TimeSplit
+    test: Sample
     test_score: NDArray[np.float64]
     unseeable_share: float | None
     reviews_per_day: float
@@ -241,7 +245,8 @@ def train_and_evaluate(context: Context, samples: Samples, train_settings: Train
     path = context.home / "models" / model.artefact_id
     save_model(model, path)
     return Trained(
-        model, policy, chosen, evaluation, samples, score, _unseeable(context, samples),
+        model, policy, chosen, evaluation, samples.split, test.without_features(), score,
+        _unseeable(context, samples),
         reviews_per_day(score, test, policy), path,
     )  # fmt: skip
 

@@ -77,6 +77,10 @@ class Sample:
         """The chosen rows, in the order given."""
         return Sample(self.names, *(getattr(self, name)[chosen] for name in _PER_ROW))
 
+    def without_features(self) -> Sample:
+        """The same transactions without their features."""
+        return replace(self, names=(), x=np.empty((len(self), 0), np.float32))
+
     def in_days(self, days: Days) -> Sample:
         """The rows whose event time lies in `days`."""
         return self.take(days.contain(self.event_time_seconds))
