@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from zaslon.domain.errors import DataError
 from zaslon.domain.time import SECONDS_PER_DAY, parse_day
-from zaslon.models.dataset import Days, Sample, TimeSplit, check_names, sample_good
+from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, check_names, sample_good
 
 
 def make_sample(rows: int = 1000, seed: int = 0) -> Sample:
@@ -152,3 +153,17 @@ def test_days_contain_their_first_and_last_second() -> None:
     )
     assert days.contain(times).tolist() == [False, True, True, False]
     assert len(days) == 2
+
+
+def test_parts_on_disk_come_back_as_one_sample_in_order(tmp_path: Path) -> None:
+    whole = make_sample(50)
+    files = SampleFiles(tmp_path / "parts")
+    assert files.joined() is None
+    for part in (whole.take(slice(0, 20)), whole.take(slice(20, 20)), whole.take(slice(20, 50))):
+        files.add(part)
+    joined = files.joined()
+    assert joined is not None
+    assert joined.names == whole.names
+    assert joined.x.tobytes() == whole.x.tobytes() and joined.x.dtype == whole.x.dtype
+    assert np.array_equal(joined.transaction_id, whole.transaction_id)
+    assert joined.weight.dtype == np.float32

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from zaslon.flows.featurise import Day, FeaturisedPart, featurise
 from zaslon.flows.home import with_chosen_thresholds, written_policy
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.artefact import save_model
-from zaslon.models.dataset import Days, Sample, TimeSplit, keep_by_id
+from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, keep_by_id
 from zaslon.models.metrics import REPLICATES, Evaluation, evaluate
 from zaslon.models.model import Model, ModelFacts
 from zaslon.models.train import TrainSettings, train
@@ -37,6 +38,9 @@ from zaslon.monitoring.scorecard import unseeable_share
 
 # What counts as a large amount when frauds without evidence are counted.
 _LARGE_AMOUNT_QUANTILE, _LARGE_RATIO = 0.999, 2.5
+
+
+_PERIODS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -96,22 +100,24 @@ def collect_samples(
     split = split or time_split(context, days, label_delay_seconds)
     engine = Engine(context.catalogue, key=context.key)
     shares = _shares(context, days, split)
-    kept: dict[str, list[Sample]] = {"train": [], "validation": [], "test": []}
     feedback = DelayedLabels(label_delay_seconds)
-    for day in days:
-        if before_day is not None:
-            before_day(day[0], engine)
-        period = _period(split, day[0])
-        for part in featurise(engine, [day], context.catalogue, feedback):
-            if period is not None:
-                kept[period].append(_sampled(part, engine.plan, shares[period], context.options.seed))
-            context.progress.advance(len(part.transactions))
-    del engine  # its history may be gigabytes, and the samples are copied once more now
-    return Samples(split, *(_joined(name, kept[name]) for name in ("train", "validation", "test")))
+    context.home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".samples-", dir=context.home) as scratch:
+        kept = {name: SampleFiles(Path(scratch) / name) for name in _PERIODS}
+        for day in days:
+            if before_day is not None:
+                before_day(day[0], engine)
+            period = _period(split, day[0])
+            for part in featurise(engine, [day], context.catalogue, feedback):
+                if period is not None:
+                    kept[period].add(_sampled(part, engine.plan, shares[period], context.options.seed))
+                context.progress.advance(len(part.transactions))
+        del engine  # its history may be gigabytes
+        return Samples(split, *(_joined(name, kept[name]) for name in _PERIODS))
 
 
 def _period(split: TimeSplit, day: int) -> str | None:
-    for name in ("train", "validation", "test"):
+    for name in _PERIODS:
         period: Days = getattr(split, name)
         if period.first <= day <= period.last:
             return name
@@ -187,13 +193,14 @@ def _sampled(part: FeaturisedPart, plan: FeaturePlan, shares: Shares, seed: int)
     )
 
 
-def _joined(period: str, parts: list[Sample]) -> Sample:
-    if not parts or not sum(len(p) for p in parts):
+def _joined(period: str, parts: SampleFiles) -> Sample:
+    sample = parts.joined()
+    if sample is None:
         raise DataError(
             f"The {period} period has no transactions with a known answer.",
             hint="The source must carry fraud answers (`tx_fraud`) to train on.",
         )
-    return Sample.concatenate(parts)
+    return sample
 
 
 def fit(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +104,39 @@ class Sample:
 
 
 _PER_ROW = tuple(field.name for field in fields(Sample) if field.name != "names")
+
+
+class SampleFiles:
+    """Parts of a sample on disk: while history is folded it needs the memory.
+
+    Args:
+        directory: made if it is not there; nothing else may write into it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory, self._parts = directory, 0
+
+    def add(self, part: Sample) -> None:
+        """Put a part behind those before it."""
+        if not len(part):
+            return
+        content: dict[str, NDArray[Any]] = {name: getattr(part, name) for name in _PER_ROW}
+        np.savez(self._path(self._parts), allow_pickle=False, names=np.array(part.names), **content)
+        self._parts += 1
+
+    def joined(self) -> Sample | None:
+        """All parts in order, None if there is none."""
+        if not self._parts:
+            return None
+        return Sample.concatenate([self._read(number) for number in range(self._parts)])
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number:06d}.npz"
+
+    def _read(self, number: int) -> Sample:
+        with np.load(self._path(number), allow_pickle=False) as content:
+            return Sample(tuple(content["names"].tolist()), *(content[name] for name in _PER_ROW))
 
 
 def check_names(given: Sequence[str], expected: Sequence[str]) -> None:
