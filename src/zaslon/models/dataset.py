@@ -135,7 +135,8 @@ class SampleFiles:
         return self._directory / f"{number:06d}.npz"
 
     def _read(self, number: int) -> Sample:
-        with np.load(self._path(number), allow_pickle=False) as content:
+        path = self._path(number)
+        with np.load(path, allow_pickle=False) as content:
             return Sample(tuple(content["names"].tolist()), *(content[name] for name in _PER_ROW))
 
 
