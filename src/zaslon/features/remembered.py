@@ -364,7 +364,7 @@ class Remembered:
         if needed > rows:
             self._resize_rows(max(needed, rows + (rows >> _ROWS_SHIFT)))
         if len(self) + more > _INDEX_LOAD_MAX * len(self.arrays.places):
-            self._rebuild_index(max(len(self) + more, len(self) * 17 // 16))
+            self._rebuild_index((len(self) + more) * 9 // 8)
 
     def _resize_rows(self, rows: int) -> None:
         columns = self.arrays
