@@ -63,7 +63,13 @@ class SmallWorld:
 
 
 def make_small_world(
-    home: Path, *, customers: int = 300, days: int = 45, log_rows: int = 3_000, seed: int = 5
+    home: Path,
+    *,
+    customers: int = 300,
+    days: int = 45,
+    log_rows: int = 3_000,
+    seed: int = 5,
+    rounds: int = 30,
 ) -> SmallWorld:
     """Simulate, clean, train a small model, and make records of what came last.
 
@@ -82,7 +88,7 @@ def make_small_world(
     samples = collect_samples(
         context, clean_days(home / "clean", context.catalogue), label_delay_seconds=7 * SECONDS_PER_DAY
     )
-    trained = train_and_evaluate(context, samples, TrainSettings(rounds=30, rounds_max=30, threads=1))
+    trained = train_and_evaluate(context, samples, TrainSettings(rounds=rounds, rounds_max=rounds, threads=1))
     keep_champion(context, trained.model, trained.policy)
     lines = raw.read_bytes().splitlines()[-log_rows:]
     return SmallWorld(context, *_with_labels(lines, seed))

@@ -24,9 +24,13 @@ from zaslon.adapters.cluster.kafka.order import Order, batch_in_order
 from zaslon.bootstrap import build_context, kafka_connection
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import Rejection
+from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.flows.context import Context
-from zaslon.flows.stream import StreamReport, stream
+from zaslon.flows.featurise import featurise
+from zaslon.flows.stream import PLACE, StreamReport, stream, stream_snapshots
+from zaslon.intake import clean_days
+from zaslon.labels.feedback import DelayedLabels
 from zaslon.settings import Settings, load_settings
 
 _NUMBERS = itertools.count(1)
@@ -223,3 +227,13 @@ def as_rejection(message: Message) -> Rejection:
         int(headers["position"]), headers["reason"].decode(), headers["detail"].decode(),
         (message.value() or b"")[:4096],
     )  # fmt: skip
+
+
+def begin_from_clean_days(context: Context, clean: Path, *, last: int) -> int:
+    """Let a stream's log begin from the history of clean days but the `last`; how many transactions."""
+    engine = Engine(context.catalogue, key=context.key)
+    days = list(clean_days(clean, context.catalogue))[:-last]
+    for _ in featurise(engine, days, context.catalogue, DelayedLabels(7 * SECONDS_PER_DAY)):
+        pass
+    engine.save(stream_snapshots(context), **{PLACE: b'{"history":"clean days","position":0}'})
+    return len(engine.history.remembered)

@@ -9,20 +9,14 @@ from pathlib import Path
 import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_fire import burn
-from tests.integration.kafka_world import Cluster
+from tests.integration.kafka_world import Cluster, begin_from_clean_days
 
 from zaslon.domain.events import Kind
-from zaslon.engine import Engine
-from zaslon.flows.featurise import featurise
-from zaslon.flows.stream import PLACE, stream_snapshots
-from zaslon.intake import clean_days
-from zaslon.labels.feedback import DelayedLabels
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
 
 TAKEOVER_SECONDS_MAX = 15
-SECONDS_PER_DAY = 86_400
 
 
 def test_killed_scorers_and_a_killed_broker_leave_one_outcome_per_record_and_the_same_bytes(
@@ -37,20 +31,6 @@ def test_killed_scorers_and_a_killed_broker_leave_one_outcome_per_record_and_the
     assert max(fire.takeover_seconds) < TAKEOVER_SECONDS_MAX
 
 
-def _remember_a_month(world: SmallWorld) -> None:
-    """Let the stream's log begin from all clean days but the last, which the records come from."""
-    context = world.context
-    engine = Engine(context.catalogue, key=context.key)
-    for _ in featurise(engine, _days(world), context.catalogue, DelayedLabels(7 * SECONDS_PER_DAY)):
-        pass
-    assert len(engine.history.remembered) > 10_000
-    engine.save(stream_snapshots(context), **{PLACE: b'{"history":"a month","position":0}'})
-
-
-def _days(world: SmallWorld) -> list[tuple[int, Path]]:
-    return list(clean_days(world.context.home / "clean", world.context.catalogue))[:-8]
-
-
 def test_a_standby_takes_over_from_a_killed_scorer_within_seconds(
     broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
 ) -> None:
@@ -61,8 +41,7 @@ def test_a_standby_takes_over_from_a_killed_scorer_within_seconds(
     key = {"ZASLON_PSEUDONYM_KEY": small_world.context.key.decode()}
     homes = [small_world.in_home(tmp_path / name) for name in ("first", "second")]
     for world in homes:
-        (world.context.home / "clean").symlink_to(small_world.context.home / "clean")
-        _remember_a_month(world)
+        assert begin_from_clean_days(world.context, small_world.context.home / "clean", last=8) > 10_000
     with cluster.scorer(homes[0].context.home, **key) as first:
         assert first.says("Deciding")
         with cluster.scorer(homes[1].context.home, **key) as second:

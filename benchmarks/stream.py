@@ -1,0 +1,272 @@
+"""The stream end to end on one machine, broker included, beside the mission's way and Quix Streams.
+
+    python benchmarks/stream.py [--transactions 300000] [--seconds 15] [--only zaslon]… [--json]
+
+Starts a broker of its own (TLS, SCRAM), trains a model of 300 trees on simulated transactions, and
+    throughput  drains a backlog with `zaslon stream`, exactly once; CPU of broker and scorer by stage
+    latency     sends 50, 400 and 5,000 transactions a second at fixed times whatever comes back (open
+                loop) and waits for each at a `read_committed` consumer
+    mission     the same backlog, consumed as the mission does: stream_peers.py says how
+    quix        the same backlog through a stateful Quix Streams application, in its own environment
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from confluent_kafka import TopicPartition  # noqa: E402
+from deploy.kafka.broker import LocalBroker  # noqa: E402  from the repository's root
+from tests.integration.kafka_world import Cluster, Scorer, begin_from_clean_days  # noqa: E402
+
+from zaslon.adapters.cluster.kafka.connection import Watch  # noqa: E402
+from zaslon.domain.events import Kind, RecordBatch  # noqa: E402
+from zaslon.engine import Engine  # noqa: E402
+from zaslon.engine.outcomes import BatchOutcomes  # noqa: E402
+from zaslon.flows.stream import newest_state, stream_snapshots  # noqa: E402
+from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
+
+RATES = (50, 400, 5_000)
+BATCH = 5_000
+TREES = 300
+CONTENDERS = ("zaslon", "mission_way", "quix_streams")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process until now."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def send_all(cluster: Cluster, lines: Sequence[bytes]) -> None:
+    """Fill topic `input`."""
+    for begin in range(0, len(lines), 50_000):
+        cluster.send("input", lines[begin : begin + 50_000])
+
+
+def throughput(
+    cluster: Cluster, scorer: Scorer, transactions: int, broker: LocalBroker
+) -> tuple[float, float, float]:
+    """(transactions a second, µs of the scorer's CPU and of the broker's per transaction).
+
+    Counted from the second commit on, so that neither start nor first use is in it.
+    """
+    consumer = cluster.connection("scorer").consumer(Watch("broker"), group_id=f"zaslon-{cluster.number}")
+    place = [TopicPartition(cluster.topic("input"), 0)]
+
+    def done() -> int:
+        return max(0, consumer.committed(place, 20)[0].offset)
+
+    while done() < transactions // 6:
+        assert scorer.process.poll() is None, scorer.said
+        time.sleep(0.02)
+    first, begin = done(), time.perf_counter()
+    before = cpu_seconds(scorer.process.pid), broker.cpu_seconds()
+    while (now := done()) < transactions:
+        time.sleep(0.02)
+    seconds = time.perf_counter() - begin
+    counted = now - first
+    used = cpu_seconds(scorer.process.pid) - before[0], broker.cpu_seconds() - before[1]
+    consumer.close()
+    return counted / seconds, used[0] / counted * 1e6, used[1] / counted * 1e6
+
+
+def stages(world: SmallWorld, lines: Sequence[bytes]) -> dict[str, float]:
+    """µs of CPU per transaction of each stage, in this process, in batches as the stream's."""
+    engine, _ = newest_state(world.context, stream_snapshots(world.context), print)
+    used = dict.fromkeys(("clean", "features", "score", "decide", "encode"), 0.0)
+    counted = 0
+    for begin in range(0, len(lines), BATCH):
+        part = lines[begin : begin + BATCH]
+        batch = RecordBatch.of(part, [Kind.TRANSACTION_LINE] * len(part), [2_000_000_000] * len(part), begin)
+        marks = _one_batch(engine, batch)
+        if begin >= len(lines) // 6:  # the first batches pay for what happens once
+            counted += len(part)
+            for name, cpu in zip(used, np.diff(marks), strict=True):
+                used[name] += float(cpu)
+    return {name: cpu / counted * 1e6 for name, cpu in used.items()}
+
+
+def _one_batch(engine: Engine, batch: RecordBatch) -> list[float]:
+    """CPU marks around the stages: the same calls in the same order as `Engine.process`."""
+    assert engine.model is not None
+    marks = [time.process_time()]
+    cleaned = engine.clean(batch)
+    marks.append(time.process_time())
+    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    marks.append(time.process_time())
+    scores = engine.model.score(engine.for_model(folded.matrix))
+    marks.append(time.process_time())
+    outcomes = BatchOutcomes(engine, batch, cleaned, folded, folded.status == 0, scores).assemble()
+    engine.position += len(batch)
+    marks.append(time.process_time())
+    for outcome in outcomes:
+        outcome.to_json()
+    marks.append(time.process_time())
+    return marks
+
+
+def latency(cluster: Cluster, lines: Sequence[bytes], rate: int, seconds: float) -> dict[str, float]:
+    """p50, p99, p99.9 in ms from the intended moment of sending to the read of the outcome."""
+    count = min(int(rate * seconds), len(lines))
+    arrived: dict[bytes, float] = {}
+    outcomes = {line.split(b",", 1)[0] for line in lines[:count]}
+    ready, stop = threading.Event(), threading.Event()
+
+    def read() -> None:
+        consumer = cluster.connection("viewer").consumer(
+            Watch("broker"), group_id="viewer-latency", auto_offset_reset="error", fetch_wait_max_ms=100
+        )
+        place = TopicPartition(cluster.topic("predictions"), 0)
+        place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
+        consumer.assign([place])
+        consumer.poll(1)
+        ready.set()
+        while not stop.is_set() and len(arrived) < count:
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None and (key := message.key()) in outcomes:
+                arrived.setdefault(key, time.perf_counter())
+        consumer.close()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert ready.wait(30)
+    producer = cluster.connection("producer").producer(Watch("broker"), linger_ms=0)
+    intended = _send_at_rate(producer, cluster.topic("input"), lines[:count], rate)
+    reader.join(10)
+    stop.set()
+    reader.join()
+    # What is rejected has its outcome elsewhere; a late decision counts as long as it was waited for.
+    found = [arrived[key] - moment for key, moment in intended.items() if key in arrived]
+    assert len(found) > 0.95 * count, f"{len(found)} of {count} came back at {rate}/s"
+    p50, p99, p99_9 = np.quantile(found, (0.5, 0.99, 0.999)) * 1000
+    return {"p50": round(p50, 2), "p99": round(p99, 2), "p99_9": round(p99_9, 2)}
+
+
+def _send_at_rate(producer: Any, topic: str, lines: Sequence[bytes], rate: int) -> dict[bytes, float]:
+    """Send each line at its own moment; the moments by transaction id."""
+    begin = time.perf_counter() + 0.1
+    intended = {}
+    for number, line in enumerate(lines):
+        moment = begin + number / rate
+        while (left := moment - time.perf_counter()) > 0:
+            time.sleep(left)
+        producer.produce(topic, line)
+        producer.poll(0)
+        intended[line.split(b",", 1)[0]] = moment
+    producer.flush(30)
+    return intended
+
+
+def zaslon(world: SmallWorld, broker: LocalBroker, lines: list[bytes], seconds: float) -> dict[str, Any]:
+    """Throughput, CPU by stage, latency."""
+    cluster = Cluster.new(broker)
+    reserved = sum(int(rate * seconds) for rate in RATES) + 2_000
+    backlog, later = lines[:-reserved], lines[-reserved:]
+    by_stage = stages(world, backlog)
+    send_all(cluster, backlog)
+    with cluster.scorer(world.context.home, ZASLON_STREAM_BATCH_RECORDS=str(BATCH)) as scorer:
+        rate, scorer_us, broker_us = throughput(cluster, scorer, len(backlog), broker)
+        latency(cluster, later[:2_000], 400, 5)
+        later = later[2_000:]
+        latencies = {}
+        for each in RATES:
+            count = int(each * seconds)
+            latencies[str(each)] = latency(cluster, later[:count], each, seconds)
+            later = later[count:]
+        scorer.terminate()
+    cpu = {"broker": broker_us, "client": max(0.0, scorer_us - sum(by_stage.values())), **by_stage}
+    return {
+        "tx_per_second": round(rate),
+        "cpu_us": {name: round(us, 2) for name, us in cpu.items()},
+        "latency_ms": latencies,
+        "backlog": len(backlog),
+    }
+
+
+def peer(
+    name: str, python: Path, broker: LocalBroker, lines: Sequence[bytes], scratch: Path
+) -> dict[str, Any]:
+    """A peer in a process of its own, on topics of its own."""
+    cluster = Cluster.new(broker)
+    send_all(cluster, lines)
+    done = subprocess.run(
+        [str(python), str(ROOT / "benchmarks" / "stream_peers.py"), name, str(len(lines)), str(scratch)],
+        env={**os.environ, **cluster.environment("admin")}, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def quix_python() -> Path:
+    """An environment for Quix Streams, which pins older libraries than ours; made once."""
+    place = ROOT / ".kafka" / "quix"
+    python = place / "bin" / "python"
+    if not (place / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "-q", "--require-hashes", "-r",
+             str(ROOT / "requirements" / "quix.txt")], check=True, stdout=sys.stderr,
+        )  # fmt: skip
+        (place / "complete").touch()
+    return python
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--transactions", type=int, default=300_000)
+    parser.add_argument("--seconds", type=float, default=15, help="of each rate of the latency test")
+    parser.add_argument("--only", action="append", choices=CONTENDERS, default=[])
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    given = parser.parse_args()
+    missing = LocalBroker.missing_tool()
+    if missing:
+        parser.error(missing)
+    least = int(sum(RATES) * given.seconds) + 50_000
+    if given.transactions < least:
+        parser.error(f"--transactions must be at least {least}: the latency test takes them from the end.")
+    with tempfile.TemporaryDirectory(prefix="zaslon-stream-") as scratch:
+        report = measure(given, Path(scratch))
+    print(json.dumps(report, indent=None if given.json else 1))
+
+
+def measure(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Everything that was asked for."""
+    asked = given.only or list(CONTENDERS)
+    world = make_small_world(
+        scratch / "world", customers=given.transactions // 14 + 1, log_rows=given.transactions, rounds=TREES
+    )
+    lines = [r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.TRANSACTION_LINE]
+    begin_from_clean_days(world.context, world.context.home / "clean", last=12)
+    broker = LocalBroker(scratch / "kafka", libs=ROOT / ".kafka" / "libs", fast_start=False)
+    broker.start()
+    report: dict[str, Any] = {"transactions": len(lines), "trees": TREES}
+    try:
+        if "zaslon" in asked:
+            report["zaslon"] = zaslon(world, broker, lines, given.seconds)
+        if "mission_way" in asked:
+            report["mission_way"] = peer("mission_way", Path(sys.executable), broker, lines[:60_000], scratch)
+        if "quix_streams" in asked:
+            report["quix_streams"] = peer("quix_streams", quix_python(), broker, lines[:60_000], scratch)
+    finally:
+        broker.kill()
+    return report
+
+
+if __name__ == "__main__":
+    main()
