@@ -79,6 +79,7 @@ lock: ## write the lock files anew (needs uv; UPGRADE=--upgrade takes newer vers
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 	$(COMPILE) pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt
+	$(COMPILE) requirements/quix.in -o requirements/quix.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's data
