@@ -8,7 +8,9 @@ import pytest
 
 from zaslon.domain.catalogue import Catalogue, load_catalogue, parse_catalogue
 from zaslon.domain.errors import CatalogueError
+from zaslon.domain.events import Kind, RecordBatch
 from zaslon.features.plan import FeaturePlan, plan_features
+from zaslon.intake import clean_batch
 
 GOOD = """
 name = "bank"
@@ -108,6 +110,7 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         + "[retention]",
         ("33 flags", "32 are the most"),
     ),
+    "usual time": ('role = "event_time"', 'role = "event_time"\nusual_maximum = 5', ("'at'", "usual_maximum")),
     "too many newest": ('windows = ["1d"]', 'newest = 5000\nwindows = ["1d"]', ("newest", "1024")),
     "aggregate twice": ('"mean"]', '"mean", "mean"]', ("'card_mean_1d' is defined twice",)),
     "derived as an aggregate": ("double = ", 'card_mean_1d = "amount"\ndouble = ', ("'card_mean_1d'", "twice")),
@@ -166,6 +169,20 @@ def test_the_default_catalogue_has_the_features_that_the_product_promises() -> N
         "is_new_terminal_30d", "flag_amount_zero",
     }  # fmt: skip
     assert promised - names == set()
+
+
+def test_an_unusual_amount_is_flagged_and_one_beyond_exact_sums_is_rejected() -> None:
+    text = GOOD.replace('role = "amount"', 'role = "amount"\nusual_maximum = 500')
+    catalogue = parse_catalogue(text)
+    day = "2020-01-01 10:00:00"
+    amounts = ("500.00", "500.01", "10000000000000.00", "10000000000000.01", "-10000000000000.01")
+    lines = [f"{i},{day},1,1,{amount}".encode() for i, amount in enumerate(amounts)]
+    batch = RecordBatch.of(lines, [Kind.TRANSACTION_LINE] * 5, [1_600_000_000] * 5)
+    cleaned = clean_batch(batch, catalogue, b"key")
+    bit = catalogue.flag_names.index("paid_unusual")
+    assert ((cleaned.transactions.flags >> bit) & 1).tolist() == [0, 1, 1]
+    assert cleaned.rejected.index.tolist() == [3, 4]
+    assert "10^15" in cleaned.rejected.detail[0]
 
 
 def test_what_is_not_for_the_model_is_computed_and_left_out_of_it() -> None:

@@ -91,6 +91,9 @@ class SourceField(_Strict):
             raise ValueError(f"field '{self.name}': an entity is named if and only if role = 'entity'")
         if self.type == "text" and self.role != "entity":
             raise ValueError(f"field '{self.name}': only the key of an entity can have type = 'text'")
+        has_size = self.role in ("transaction_id", "entity", "amount", "number") and self.type == "integer"
+        if self.usual_maximum is not None and not has_size:
+            raise ValueError(f"field '{self.name}': usual_maximum is for numbers: ids, amounts and numbers")
         for day in self.counts_from:
             try:
                 parse_day(day)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,6 +169,7 @@ class _Reading:
             text.read_decimals(
                 self.fields.buffer, start, length, field.required, digits, least, most, value, reason
             )
+            self._flag_unusual(field, value, 10**digits)
         elif field.role == "number":
             self._read_number(field, start, length, reason)
         elif field.role == "event_time":
@@ -187,8 +189,11 @@ class _Reading:
             least, most = 0, 1 if field.role == "is_fraud" else 127
             value[length <= 0] = -1
         text.read_integers(self.fields.buffer, start, length, field.required, least, most, value, reason)
+        self._flag_unusual(field, value, 1)
+
+    def _flag_unusual(self, field: SourceField, value: NDArray[Any], scale: int) -> None:
         if field.usual_maximum is not None:
-            self._flag(f"{field.name}_unusual", value > field.usual_maximum)
+            self._flag(f"{field.name}_unusual", value > field.usual_maximum * scale)
 
     def _read_number(self, field: SourceField, start: Int64, length: Int64, reason: text.UInt8) -> None:
         """The nearest float64; NaN where the field is absent."""
@@ -200,6 +205,7 @@ class _Reading:
         least = -np.inf if field.minimum is None else field.minimum
         most = np.inf if field.maximum is None else field.maximum
         reason[(reason == 0) & (np.isinf(value) | (value < least) | (value > most))] = Reason.OUT_OF_RANGE
+        self._flag_unusual(field, value, 1)
         self.numbers[field.name] = value
 
     def _read_time(

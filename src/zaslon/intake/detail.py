@@ -71,12 +71,13 @@ def _unknown(field: SourceField, value: bytes) -> str:
 
 
 def _range(field: SourceField) -> str:
+    widest = "10^15 of the smallest unit" if field.role == "amount" else "64 bits"
     if field.role == "is_fraud":
         return "0 or 1"
     if field.minimum is not None and field.maximum is not None:
         return f"{field.minimum:g} to {field.maximum:g}"
     if field.minimum is not None:
-        return f"{field.minimum:g} or more, within 64 bits"
+        return f"{field.minimum:g} or more, within {widest}"
     if field.maximum is not None:
-        return f"{field.maximum:g} or less, within 64 bits"
-    return "a number within 64 bits"
+        return f"{field.maximum:g} or less, within {widest}"
+    return f"a number within {widest}"
