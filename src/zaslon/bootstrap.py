@@ -54,7 +54,7 @@ def build_context(settings: Settings) -> Context:
             open_run_tracker=_run_tracker,
             alone_in=lambda home: alone_in(home / LOCK),
             open_stream_snapshots=lambda home: FileSnapshots(home / "stream" / "snapshots"),
-            open_topics=lambda: _topics(settings),
+            open_topics=lambda: open_topics(settings),
             open_stream=lambda say: _stream(settings, say),
             open_sender=lambda topic, say: _sender(settings, topic, say),
         ),
@@ -150,7 +150,8 @@ def _topic_names(settings: Settings) -> TopicNames:
     )  # fmt: skip
 
 
-def _topics(settings: Settings) -> Topics:
+def open_topics(settings: Settings) -> Topics:
+    """The topics of the stream."""
     connection = kafka_connection(settings)
     from zaslon.adapters.cluster.kafka.topics import KafkaTopics  # noqa: PLC0415  an extra
 

@@ -181,6 +181,19 @@ class RunTracker(Protocol):
     ) -> str:
         """Write down one finished run; returns its id."""
 
+    def start_run(self, name: str, params: Mapping[str, Any]) -> LiveRun:
+        """Begin a run that goes on; what it does is logged while it does it."""
+
+
+class LiveRun(Protocol):
+    """A run that goes on. Every method may raise a `ZaslonError`; the work it tells of must go on."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """One point of each metric; steps count up."""
+
+    def end(self) -> None:
+        """It is over."""
+
 
 @dataclass(frozen=True)
 class TopicState:
@@ -253,6 +266,10 @@ class Stream(Protocol):
     @property
     def lag_records(self) -> int:
         """Records that have arrived and were not taken yet."""
+
+    @property
+    def commit_seconds(self) -> float:
+        """How long the newest durable batch took to become so."""
 
     def close(self) -> None:
         """Leave: a standby takes over at once."""

@@ -138,6 +138,10 @@ class Settings(BaseSettings):
     stream_batch_ms: int = Field(
         2, ge=0, le=10_000, description="how long a micro-batch that is not full waits for more"
     )
+    stream_report_seconds: float = Field(
+        10.0, ge=0, description="between two points in a run of the tracker (MLflow); 0 writes none"
+    )
+    stream_metrics_host: str = Field("127.0.0.1", description="address where Prometheus reads metrics")
     stream_metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="where Prometheus reads metrics; nowhere if not set"
     )

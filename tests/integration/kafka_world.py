@@ -63,7 +63,7 @@ class Cluster:
         names = {f"ZASLON_KAFKA_TOPIC_{name.upper()}": self.topic(name) for name in TOPICS}
         return {
             **self.broker.environment(user), **names, "ZASLON_KAFKA_GROUP": f"zaslon-{self.number}",
-            "ZASLON_STREAM_BATCH_RECORDS": "400",
+            "ZASLON_STREAM_BATCH_RECORDS": "400", "ZASLON_STREAM_REPORT_SECONDS": "0",
         }  # fmt: skip
 
     def settings(self, user: str, home: Path, **more: object) -> Settings:

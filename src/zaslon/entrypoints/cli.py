@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from zaslon import __version__
-from zaslon.bootstrap import build_context
+from zaslon.bootstrap import build_context, open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.entrypoints import cli_stream, show
@@ -336,7 +336,8 @@ def doctor(
     from zaslon.flows.doctor import examine  # noqa: PLC0415
 
     settings = _settings(None, {"home": home, "catalogue": catalogue})
-    checks = examine(settings.home, settings.catalogue, warm=warm)
+    topics = None if settings.kafka_servers is None else lambda: open_topics(settings)
+    checks = examine(settings.home, settings.catalogue, warm=warm, topics=topics)
     healthy = all(check.is_ok for check in checks)
     if as_json:
         print_json({"healthy": healthy, "version": __version__, "checks": [c.to_json_dict() for c in checks]})

@@ -10,11 +10,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from zaslon.bootstrap import build_context
+from zaslon.bootstrap import build_context, kafka_connection
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.console import Bars, Quiet, err, out, print_json, print_table
-from zaslon.flows.context import Context
-from zaslon.settings import load_settings
+from zaslon.settings import Settings, load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
@@ -57,6 +56,9 @@ def produce(
 
     Example: [bold]zaslon produce month.txt --rate 400[/]
     """
+    settings = _settings(home, catalogue)
+    kafka_connection(settings)  # says what is missing before anything of the extra is imported
+    from zaslon.entrypoints.stream_metrics import SendMetrics  # noqa: PLC0415
     from zaslon.flows.produce import Form, Pace  # noqa: PLC0415
     from zaslon.flows.produce import produce as flow  # noqa: PLC0415
 
@@ -65,11 +67,13 @@ def produce(
     if rate and speed:
         raise ZaslonError("--rate and --speed exclude each other.", hint="Give one of them.")
     stop = stop_on_signals()
-    context = _context(home, catalogue)
+    context = build_context(settings)
+    metrics = SendMetrics()
+    _publish(settings, metrics.registry)
     with Quiet() if as_json else Bars() as bars:
         report = flow(
             replace(context, progress=bars), sources, topic, form=cast(Form, form), pace=Pace(rate, speed),
-            is_over=stop.is_set,
+            is_over=stop.is_set, observe=metrics.observe,
         )  # fmt: skip
     if as_json:
         print_json(report.to_json_dict())
@@ -83,11 +87,16 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
 
     Example: [bold]zaslon stream --home my-bank[/]
     """
+    settings = _settings(home, catalogue)
+    kafka_connection(settings)  # says what is missing before anything of the extra is imported
+    from zaslon.entrypoints.stream_metrics import StreamMetrics  # noqa: PLC0415
     from zaslon.flows.stream import stream as flow  # noqa: PLC0415
 
     stop = stop_on_signals()
+    metrics = StreamMetrics()
+    _publish(settings, metrics.registry)
     with Quiet() as quiet:
-        report = flow(replace(_context(home, catalogue), progress=quiet), stop.is_set, tell)
+        report = flow(replace(build_context(settings), progress=quiet), stop.is_set, tell, metrics.observe)
     values = report.to_json_dict()
     if as_json:
         print_json(values)
@@ -96,9 +105,16 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     return 0
 
 
-def _context(home: Path | None, catalogue: Path | None) -> Context:
+def _settings(home: Path | None, catalogue: Path | None) -> Settings:
     given = {"home": home, "catalogue": catalogue}
-    return build_context(load_settings(**{k: v for k, v in given.items() if v is not None}))
+    return load_settings(**{k: v for k, v in given.items() if v is not None})
+
+
+def _publish(settings: Settings, registry: Any) -> None:
+    if settings.stream_metrics_port is not None:
+        from zaslon.entrypoints.stream_metrics import publish  # noqa: PLC0415  an extra
+
+        publish(registry, settings.stream_metrics_host, settings.stream_metrics_port)
 
 
 def _show(values: dict[str, Any]) -> None:

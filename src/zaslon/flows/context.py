@@ -107,6 +107,7 @@ class Options:
     missed_frauds_max: float
     loss_per_month_max: float
     reviews_per_day_max: int | None
+    stream_report_seconds: float
 
 
 @dataclass(frozen=True)

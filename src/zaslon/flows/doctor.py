@@ -23,10 +23,11 @@ from zaslon.features.plan import plan_features
 from zaslon.flows.home import policy_names
 from zaslon.intake import clean_batch
 from zaslon.intake.records import transaction_records
+from zaslon.ports import Topics
 from zaslon.simulate import simulation_profile, write_simulation
 
 _LIBRARIES = ("numpy", "numba", "polars", "lightgbm", "sqlglot", "pydantic", "scikit-learn")
-_EXTRAS = ("mlflow", "optuna")
+_EXTRAS = ("mlflow", "optuna", "confluent-kafka")
 _FREE_BYTES_MIN = 1 << 30
 
 
@@ -43,9 +44,26 @@ class Check:
         return asdict(self)
 
 
-def examine(home: Path, catalogue: Path | None, *, warm: bool) -> list[Check]:
-    """Look at the installation, the catalogue and the home; `warm` compiles all kernels."""
-    return list(_checks(home, catalogue, warm))
+def examine(
+    home: Path, catalogue: Path | None, *, warm: bool, topics: Callable[[], Topics] | None = None
+) -> list[Check]:
+    """Look at the installation, the catalogue and the home; `warm` compiles all kernels.
+
+    Args:
+        topics: opens those of the stream, where one is set up.
+    """
+    checks = list(_checks(home, catalogue, warm))
+    if topics is not None:
+        checks.append(_attempt("topics of the stream", lambda: _topics(topics())))
+    return checks
+
+
+def _topics(topics: Topics) -> str:
+    states = topics.check()
+    wrong = [f"{s.name}: {'; '.join(s.complaints)}" for s in states if s.complaints]
+    if wrong:
+        raise ZaslonError(" · ".join(wrong))
+    return ", ".join(f"{s.name} ({s.partitions})" for s in states)
 
 
 def _checks(home: Path, catalogue: Path | None, warm: bool) -> Iterator[Check]:

@@ -22,6 +22,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, DataError, InputError
 from zaslon.flows.context import Context
 from zaslon.flows.home import write_atomically
+from zaslon.flows.pulse import reported
 from zaslon.intake.clean import clean_fields
 from zaslon.intake.sources import Chunk, read_source
 from zaslon.ports import Sender
@@ -66,7 +67,7 @@ class Pace:
 
 def produce(
     context: Context, sources: Sequence[str], topic: str, *, form: Form, pace: Pace,
-    is_over: Callable[[], bool],
+    is_over: Callable[[], bool], observe: Callable[[int, float], None] = lambda *_: None,
 ) -> ProduceReport:  # fmt: skip
     """Send the records of files to a topic, in their order.
 
@@ -79,20 +80,28 @@ def produce(
     report = ProduceReport(rows_before=cursor.done)
     context.progress.start(f"send to {topic}", None)
     begin = time.perf_counter()
-    clock = _Clock(pace, is_over)
-    for records, moments in _slices(context, sources, form, pace):
-        report.rows_in += len(records)
-        context.progress.advance(len(records))
-        unsent = records[max(0, len(records) - (report.rows_in - cursor.done)) :]
-        if unsent:
-            clock.wait_for(report.rows_sent, moments)
-            if is_over():
-                break
-            sender.send(unsent)
-            report.rows_sent += len(unsent)
-            cursor.keep(sender)
-    cursor.finish(sender)
-    report.seconds = time.perf_counter() - begin
+    params = {"topic": topic, "format": form, "rate": pace.rate, "speed": pace.speed}
+
+    def look() -> dict[str, float]:
+        report.seconds = time.perf_counter() - begin
+        return {"transactions_per_second_sent_to_kafka": report.per_second}
+
+    with reported(context, "produce", params, look):
+        clock = _Clock(pace, is_over)
+        for records, moments in _slices(context, sources, form, pace):
+            report.rows_in += len(records)
+            context.progress.advance(len(records))
+            unsent = records[max(0, len(records) - (report.rows_in - cursor.done)) :]
+            if unsent:
+                clock.wait_for(report.rows_sent, moments)
+                if is_over():
+                    break
+                sender.send(unsent)
+                report.rows_sent += len(unsent)
+                cursor.keep(sender)
+                observe(len(unsent), look()["transactions_per_second_sent_to_kafka"])
+        cursor.finish(sender)
+        look()
     return report
 
 
@@ -135,7 +144,7 @@ class _Clock:
 
     def __init__(self, pace: Pace, is_over: Callable[[], bool]) -> None:
         self._pace, self._is_over = pace, is_over
-        self._begin = time.monotonic()
+        self._begin: float | None = None
         self._first_moment: int | None = None
 
     def wait_for(self, sent: int, moments: NDArray[np.int64] | None) -> None:
@@ -146,6 +155,7 @@ class _Clock:
         elif self._pace.speed and moments is not None and len(moments):
             self._first_moment = int(moments[0]) if self._first_moment is None else self._first_moment
             due = (int(moments[0]) - self._first_moment) / self._pace.speed
+        self._begin = time.monotonic() if self._begin is None else self._begin
         while (left := self._begin + due - time.monotonic()) > 0 and not self._is_over():
             time.sleep(min(left, 0.1))
 

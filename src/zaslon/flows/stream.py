@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from zaslon.domain.events import RecordBatch
-from zaslon.domain.outcomes import Outcome
+from zaslon.domain.outcomes import Decision, Outcome, Rejection
 from zaslon.engine import Engine, restore_engine
 from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context
 from zaslon.flows.decide import DecideReport, decide_batches
 from zaslon.flows.home import engine_at, keep_policy, load_champion
+from zaslon.flows.pulse import Beat, Observe, Totals, reported
 from zaslon.ports import SnapshotStore, Stream, SupersededError
 
 PLACE = "place"
@@ -53,13 +54,28 @@ class StreamReport:
         }
 
 
-def stream(context: Context, is_over: Callable[[], bool], say: Callable[[str], None]) -> StreamReport:
-    """Score the stream until `is_over`; `say` is told in sentences what people should know."""
+def stream(
+    context: Context, is_over: Callable[[], bool], say: Callable[[str], None], observe: Observe | None = None
+) -> StreamReport:
+    """Score the stream until `is_over`.
+
+    Args:
+        say: told in sentences what people should know.
+        observe: told of every micro-batch, on the deciding thread.
+    """
     place = context.home / "stream"
     place.mkdir(exist_ok=True)
     begin = time.perf_counter()
-    with context.adapters.alone_in(place):
-        scorer = _Scorer(context, is_over, say)
+    totals = Totals()
+    params = {"catalogue": context.catalogue.label}
+
+    def both(beat: Beat) -> None:
+        totals.add(beat)
+        if observe is not None:
+            observe(beat)
+
+    with context.adapters.alone_in(place), reported(context, "stream", params, totals.take):
+        scorer = _Scorer(context, is_over, say, both)
         try:
             while not is_over():
                 try:
@@ -75,8 +91,10 @@ def stream(context: Context, is_over: Callable[[], bool], say: Callable[[str], N
 class _Scorer:
     """One process's part in the stream."""
 
-    def __init__(self, context: Context, is_over: Callable[[], bool], say: Callable[[str], None]) -> None:
-        self.context, self.is_over, self.say = context, is_over, say
+    def __init__(
+        self, context: Context, is_over: Callable[[], bool], say: Callable[[str], None], observe: Observe
+    ) -> None:
+        self.context, self.is_over, self.say, self.observe = context, is_over, say, observe
         self.report = StreamReport()
         self.snapshots = stream_snapshots(context)
         self.stream: Stream = context.adapters.open_stream(say)
@@ -108,9 +126,7 @@ class _Scorer:
 
     def _decide(self, engine: Engine) -> None:
         begin = time.perf_counter()
-
-        def record(batch: RecordBatch, outcomes: Sequence[Outcome]) -> None:
-            self.stream.record(batch, outcomes, engine.versions)
+        timer = _Timer(self.stream, engine, self.observe)
 
         def keep_state() -> None:
             self.stream.settle()
@@ -118,13 +134,43 @@ class _Scorer:
 
         try:
             decide_batches(
-                engine, self.stream.take(self.is_over), record, keep_state, self.report.decided,
+                engine, timer.batches(self.is_over), timer.record, keep_state, self.report.decided,
                 snapshot_every_records=self.context.options.snapshot_every_records,
             )  # fmt: skip
             keep_state()
         finally:
             self.report.decided.seconds += time.perf_counter() - begin
             self.report.next_position = engine.position
+
+
+class _Timer:
+    """Hands batches to the loop and its outcomes to the stream, and times the stages."""
+
+    def __init__(self, stream: Stream, engine: Engine, observe: Observe) -> None:
+        self._stream, self._engine, self._observe = stream, engine, observe
+        self._asked_at = self._taken_at = time.perf_counter()
+
+    def batches(self, is_over: Callable[[], bool]) -> Iterator[RecordBatch]:
+        """New records, with the moments when they were asked for and taken."""
+        for batch in self._stream.take(is_over):
+            self._taken_at = time.perf_counter()
+            yield batch
+            self._asked_at = time.perf_counter()
+
+    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome]) -> None:
+        """Hand over a batch with its outcomes."""
+        decided_at = time.perf_counter()
+        self._stream.record(batch, outcomes, self._engine.versions)
+        decisions = sum(isinstance(o, Decision) for o in outcomes)
+        rejections = sum(isinstance(o, Rejection) for o in outcomes)
+        self._observe(
+            Beat(
+                len(batch), decisions, rejections, len(batch) - decisions - rejections,
+                self._taken_at - self._asked_at, decided_at - self._taken_at,
+                time.perf_counter() - decided_at, self._stream.commit_seconds,
+                self._stream.lag_records, self._engine.position,
+            )
+        )  # fmt: skip
 
 
 def stream_snapshots(context: Context) -> SnapshotStore:

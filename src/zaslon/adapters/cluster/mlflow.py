@@ -11,7 +11,8 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,10 +70,28 @@ class MlflowRuns:
         for path in artefacts:
             if not path.exists():
                 raise ZaslonError(f"The artefact '{path}' of run '{name}' does not exist.")
+        with self._told_plainly(name):
+            return self._log_run(name, params, metrics, artefacts)
+
+    def start_run(self, name: str, params: Mapping[str, Any]) -> MlflowLiveRun:
+        """Begin a run that goes on (see the port).
+
+        Raises:
+            ZaslonError: the store cannot be reached or written.
+        """
+        with self._told_plainly(name):
+            client = self._connected()
+            run_id: str = client.create_run(self._experiment_id(client), run_name=name).info.run_id
+            self._log_values(client, run_id, params, {})
+        return MlflowLiveRun(self, name, run_id)
+
+    @contextmanager
+    def _told_plainly(self, name: str) -> Iterator[None]:
+        """Silence for MLflow's libraries, and one sentence where it fails."""
         try:
             with warnings.catch_warnings():  # of its libraries about each other: nobody here can act
                 warnings.simplefilter("ignore")
-                return self._log_run(name, params, metrics, artefacts)
+                yield
         except Exception as error:  # MLflow passes on errors of its database and HTTP libraries
             raise ZaslonError(
                 f"The run '{name}' could not be written to MLflow at {self.tracking_uri}: {error}",
@@ -98,12 +117,13 @@ class MlflowRuns:
         return run_id
 
     def _log_values(
-        self, client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float]
-    ) -> None:
+        self, client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float],
+        step: int = 0,
+    ) -> None:  # fmt: skip
         entities = import_module("mlflow.entities")
         now_ms = int(time.time() * 1000)
         known = [
-            entities.Metric(key, float(value), now_ms, 0)
+            entities.Metric(key, float(value), now_ms, step)
             for key, value in metrics.items()
             if math.isfinite(value)
         ]
@@ -130,3 +150,20 @@ class MlflowRuns:
             return str(experiment.experiment_id)
         place = (self._directory / "artefacts").as_uri() if self._keeps_artefacts else None
         return str(client.create_experiment(self._experiment, artifact_location=place))
+
+
+class MlflowLiveRun:
+    """The port `LiveRun` on MLflow."""
+
+    def __init__(self, runs: MlflowRuns, name: str, run_id: str) -> None:
+        self._runs, self._name, self.run_id = runs, name, run_id
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """One point of each metric (see the port)."""
+        with self._runs._told_plainly(self._name):
+            self._runs._log_values(self._runs._connected(), self.run_id, {}, metrics, step)
+
+    def end(self) -> None:
+        """Mark the run as finished (see the port)."""
+        with self._runs._told_plainly(self._name):
+            self._runs._connected().set_terminated(self.run_id)

@@ -69,6 +69,7 @@ class Committer:
         self._committed, self._is_over = committed, is_over
         self._original_bytes_max = rejection_bytes_max - _HEADROOM_BYTES
         self._order_offset = -1
+        self.seconds = 0.0  # that the newest commit took
         self._over_since: float | None = None
         self._producer: Producer = connection.producer(
             watch, transactional_id=transactional_id, transaction_timeout_ms=_TRANSACTION_MS,
@@ -124,13 +125,14 @@ class Committer:
 
     def _commit(self, work: Work) -> None:
         """Transactions until one holds. The outcomes stay as they are: only sending is repeated."""
-        backoff = _BACKOFF_SECONDS
+        backoff, begin = _BACKOFF_SECONDS, time.perf_counter()
         while True:
             try:
                 self._transaction(work)
             except KafkaException as error:
                 self._abort(error.args[0])
             else:
+                self.seconds = time.perf_counter() - begin
                 self._committed(work.order, self._order_offset + 1)
                 return
             self._leadership.poll()

@@ -33,6 +33,8 @@ class KafkaSender:
             message_timeout_ms=0,  # a broker that is away is waited for, however long
             delivery_report_only_error=True, on_delivery=self._failed,
         )  # fmt: skip
+        # Connected now, so that the pace of the first records is not that of the connection.
+        self._producer.list_topics(topic, timeout=connection.timeout_seconds)
 
     def _failed(self, error: KafkaError | None, _: Message) -> None:
         if error is not None and self._failure is None:

@@ -200,6 +200,11 @@ class KafkaStream:
         """Records that have arrived and were not taken yet."""
         return self._open.partitions.lag_records
 
+    @property
+    def commit_seconds(self) -> float:
+        """How long the newest commit took."""
+        return self._committer.seconds if self._committer is not None else 0.0
+
     def close(self) -> None:
         """Leave the group and give back all connections."""
         if self._committer is not None:
