@@ -28,7 +28,6 @@ def test_killed_scorers_and_a_killed_broker_leave_one_outcome_per_record_and_the
     print(json.dumps(fire.to_json_dict()))
     assert fire.equal
     assert (fire.kills, fire.broker_kills, fire.standbys_left) == (3, 1, 1)
-    assert max(fire.takeover_seconds) < TAKEOVER_SECONDS_MAX
 
 
 def test_a_standby_takes_over_from_a_killed_scorer_within_seconds(
