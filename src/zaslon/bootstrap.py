@@ -17,9 +17,9 @@ from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.time import parse_duration_seconds
-from zaslon.flows.context import KEY, LOCK, Adapters, Context, Options
+from zaslon.flows.context import KEY, LOCK, STREAM, Adapters, Context, Options
 from zaslon.flows.serve import Desk, GroupDone, ServeLimits
-from zaslon.ports import Clock, Decider, RunTracker, Sender, Stream, Topics
+from zaslon.ports import Clock, Decider, Journal, RunTracker, Sender, Stream, Topics
 from zaslon.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,12 +48,14 @@ def build_context(settings: Settings) -> Context:
         key=key,
         home=home,
         adapters=Adapters(
-            open_journal=lambda log: SqliteJournal(log / "journal.db"),
-            open_journal_for_reading=lambda log: SqliteJournal(log / "journal.db", read_only=True),
-            open_snapshots=lambda log, journal: FileSnapshots(log / "snapshots" / journal.identity),
+            open_journal=lambda log: _journal(settings, log, read_only=False),
+            open_journal_for_reading=lambda log: _journal(settings, log, read_only=True),
+            open_snapshots=lambda log, journal: FileSnapshots(
+                log / "snapshots" / ("" if log.name == STREAM else journal.identity)
+            ),
             open_run_tracker=_run_tracker,
             alone_in=lambda home: alone_in(home / LOCK),
-            open_stream_snapshots=lambda home: FileSnapshots(home / "stream" / "snapshots"),
+            open_stream_snapshots=lambda home: FileSnapshots(home / STREAM / "snapshots"),
             open_topics=lambda: open_topics(settings),
             open_stream=lambda say: _stream(settings, say),
             open_sender=lambda topic, say: _sender(settings, topic, say),
@@ -139,6 +141,16 @@ def _kafka_password(settings: Settings) -> str | None:
         raise ZaslonError(
             f"The password file of ZASLON_KAFKA_PASSWORD_FILE cannot be read: {error}."
         ) from error
+
+
+def _journal(settings: Settings, log: Path, *, read_only: bool) -> Journal:
+    """The log in a directory of the home; the one of the stream is kept by the broker."""
+    if log.name != STREAM:
+        return SqliteJournal(log / "journal.db", read_only=read_only)
+    connection = kafka_connection(settings)
+    from zaslon.adapters.cluster.kafka.journal import KafkaJournal  # noqa: PLC0415  an extra
+
+    return KafkaJournal(connection, _topic_names(settings), settings.kafka_group)
 
 
 def _topic_names(settings: Settings) -> TopicNames:

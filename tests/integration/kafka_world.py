@@ -19,11 +19,11 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from deploy.kafka.access import access
 from deploy.kafka.broker import LocalBroker
 
+from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.order import Order, batch_in_order
 from zaslon.bootstrap import build_context, kafka_connection
 from zaslon.domain.events import RecordBatch
-from zaslon.domain.outcomes import Rejection
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.flows.context import Context
@@ -218,15 +218,6 @@ class Scorer:
         told = self.process.stdout.read()
         assert self.process.wait(60) == 0, self.said
         return told
-
-
-def as_rejection(message: Message) -> Rejection:
-    """A message of topic `rejections` as the outcome that it tells."""
-    headers: dict[str, bytes] = dict(message.headers() or [])  # type: ignore[arg-type]
-    return Rejection(
-        int(headers["position"]), headers["reason"].decode(), headers["detail"].decode(),
-        (message.value() or b"")[:4096],
-    )  # fmt: skip
 
 
 def begin_from_clean_days(context: Context, clean: Path, *, last: int) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from deploy.kafka.broker import LocalBroker
-from tests.integration.kafka_world import Cluster, as_rejection
+from tests.integration.kafka_world import Cluster
 
+from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.domain.events import Kind
 from zaslon.testing import SmallWorld

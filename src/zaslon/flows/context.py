@@ -15,6 +15,8 @@ from zaslon.ports import Journal, RunTracker, Sender, SnapshotStore, Stream, Top
 
 # Files of a home that belong to it and not to any run.
 LOCK, KEY = ".lock", "pseudonym.key"
+# The home's log that a broker keeps; its directory holds only the snapshots.
+STREAM = "stream"
 
 
 class Progress(Protocol):

@@ -24,7 +24,7 @@ from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import Decision, Outcome, Rejection
 from zaslon.engine import Engine, restore_engine
 from zaslon.features.plan import plan_features
-from zaslon.flows.context import Context
+from zaslon.flows.context import STREAM, Context
 from zaslon.flows.decide import DecideReport, decide_batches
 from zaslon.flows.home import engine_at, keep_policy, load_champion
 from zaslon.flows.pulse import Beat, Observe, Totals, reported
@@ -63,7 +63,7 @@ def stream(
         say: told in sentences what people should know.
         observe: told of every micro-batch, on the deciding thread.
     """
-    place = context.home / "stream"
+    place = context.home / STREAM
     place.mkdir(exist_ok=True)
     begin = time.perf_counter()
     totals = Totals()

@@ -153,27 +153,7 @@ class Committer:
         self._patiently(self._producer.commit_transaction, _CALL_SECONDS)
 
     def _send_outcomes(self, work: Work) -> None:
-        accepted = [
-            {"key": b"%d" % outcome.transaction_id, "value": outcome.to_json()}
-            for outcome in work.outcomes
-            if not isinstance(outcome, Rejection)
-        ]
-        if accepted:
-            self._producer.produce_batch(self._names.predictions, accepted)
-        for outcome in work.outcomes:
-            if isinstance(outcome, Rejection):
-                self._send_rejection(outcome, work.originals.get(outcome.position, outcome.raw))
-
-    def _send_rejection(self, outcome: Rejection, original: bytes) -> None:
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("position", b"%d" % outcome.position),
-            ("reason", outcome.reason.encode()),
-            ("detail", outcome.detail.encode()),
-        ]
-        if len(original) > self._original_bytes_max:
-            headers.append(("cut_from_bytes", b"%d" % len(original)))
-            original = original[: self._original_bytes_max]
-        self._producer.produce(self._names.rejections, original, headers=headers)
+        send_outcomes(self._producer, self._names, work.outcomes, work.originals, self._original_bytes_max)
 
     def _note_offset(self, error: KafkaError | None, message: Message) -> None:
         offset = message.offset()
@@ -217,3 +197,43 @@ class Committer:
         now = time.monotonic()
         self._over_since = self._over_since or now
         return now - self._over_since > _PARTING_SECONDS
+
+
+def send_outcomes(
+    producer: Producer, names: TopicNames, outcomes: Sequence[Outcome], originals: dict[int, bytes],
+    original_bytes_max: int,
+) -> None:  # fmt: skip
+    """Step 5: each outcome as one message of `predictions` or `rejections`."""
+    accepted = [
+        {"key": b"%d" % outcome.transaction_id, "value": outcome.to_json()}
+        for outcome in outcomes
+        if not isinstance(outcome, Rejection)
+    ]
+    if accepted:
+        producer.produce_batch(names.predictions, accepted)
+    for outcome in outcomes:
+        if isinstance(outcome, Rejection):
+            original = originals.get(outcome.position, outcome.raw)
+            headers = _headers(outcome, original, original_bytes_max)
+            producer.produce(names.rejections, original[:original_bytes_max], headers=headers)
+
+
+def _headers(outcome: Rejection, original: bytes, original_bytes_max: int) -> list[tuple[str, Any]]:
+    headers = [
+        ("position", b"%d" % outcome.position),
+        ("reason", outcome.reason.encode()),
+        ("detail", outcome.detail.encode()),
+        ("raw_bytes", b"%d" % len(outcome.raw)),
+    ]
+    if len(original) > original_bytes_max:
+        headers.append(("cut_from_bytes", b"%d" % len(original)))
+    return headers
+
+
+def as_rejection(message: Message) -> Rejection:
+    """A message of topic `rejections` as the outcome that was sent."""
+    headers: dict[str, Any] = dict(message.headers() or [])
+    return Rejection(
+        int(headers["position"]), headers["reason"].decode(), headers["detail"].decode(),
+        (message.value() or b"")[: int(headers["raw_bytes"])],
+    )  # fmt: skip

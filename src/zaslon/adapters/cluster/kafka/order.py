@@ -9,7 +9,7 @@ never chooses. See docs/decisions/0009-the-order-of-folding-is-a-topic.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import orjson
@@ -44,6 +44,8 @@ class Order:
         arrival_time_seconds: int64[n], when each reached the log.
         versions: what decided.
         history: hash of the state from which the log began.
+        kinds: uint8[n] as in `RecordBatch`, where they do not follow from topic and content.
+        cursors: how many records of each named source are done; only in logs fed from files.
     """
 
     position: int
@@ -52,6 +54,8 @@ class Order:
     arrival_time_seconds: Int64
     versions: Versions
     history: str
+    kinds: NDArray[np.uint8] | None = None
+    cursors: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -63,6 +67,9 @@ class Order:
 
     def to_json(self) -> bytes:
         """Runs of the same source, and of the same second, as pairs of value and length."""
+        more: dict[str, object] = {} if self.kinds is None else {"kinds": _as_runs(self.kinds)}
+        if self.cursors:
+            more["cursors"] = self.cursors
         return orjson.dumps(
             {
                 "position": self.position,
@@ -74,6 +81,7 @@ class Order:
                 "policy": self.versions.policy,
                 "catalogue": self.versions.catalogue,
                 "history": self.history,
+                **more,
             }
         )
 
@@ -93,6 +101,8 @@ class Order:
                 _from_runs(found["arrivals"]),
                 Versions(str(found["model"]), str(found["policy"]), str(found["catalogue"])),
                 str(found["history"]),
+                _from_runs(found["kinds"]).astype(np.uint8) if "kinds" in found else None,
+                {str(source): int(done) for source, done in found.get("cursors", {}).items()},
             )
             if not len(order.source) == len(order.arrival_time_seconds) == found["count"]:
                 raise ValueError("its runs do not add up")
@@ -104,7 +114,7 @@ class Order:
         return order
 
 
-def _as_runs(values: Int64) -> list[int]:
+def _as_runs(values: Int64 | NDArray[np.uint8]) -> list[int]:
     if not len(values):
         return []
     begins = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
@@ -130,12 +140,13 @@ def batch_in_order(order: Order, records: Sequence[Sequence[bytes]], labels_topi
     lengths = np.fromiter(map(len, bodies), np.int64, len(bodies))
     buffer = np.frombuffer(b"".join(bodies), np.uint8)
     starts = np.cumsum(lengths) - lengths
-    of_labels = np.array([r.topic == labels_topic for r in order.ranges], np.bool_)[order.source]
-    kinds = np.where(_is_json(buffer, starts, lengths), Kind.TRANSACTION_JSON, Kind.TRANSACTION_LINE)
-    return RecordBatch(
-        order.position, np.where(of_labels, Kind.LABEL_JSON, kinds).astype(np.uint8),
-        order.arrival_time_seconds, buffer, starts, lengths,
-    )  # fmt: skip
+    kinds = order.kinds
+    if kinds is None:
+        of_labels = np.array([r.topic == labels_topic for r in order.ranges], np.bool_)[order.source]
+        is_json = _is_json(buffer, starts, lengths)
+        kinds = np.where(is_json, Kind.TRANSACTION_JSON, Kind.TRANSACTION_LINE).astype(np.uint8)
+        kinds[of_labels] = Kind.LABEL_JSON
+    return RecordBatch(order.position, kinds, order.arrival_time_seconds, buffer, starts, lengths)
 
 
 def _interleaved(source: Int64, records: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
