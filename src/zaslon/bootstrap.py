@@ -18,6 +18,7 @@ from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.context import KEY, LOCK, STREAM, Adapters, Context, Options
+from zaslon.flows.saver import WatchSaves
 from zaslon.flows.serve import Desk, GroupDone, ServeLimits
 from zaslon.ports import Clock, Decider, Journal, RunTracker, Sender, Stream, Topics
 from zaslon.settings import Settings
@@ -63,10 +64,12 @@ def build_context(settings: Settings) -> Context:
     )
 
 
-def build_decider(settings: Settings, context: Context, watch: Callable[[GroupDone], None]) -> Decider:
+def build_decider(
+    settings: Settings, context: Context, watch: Callable[[GroupDone], None], watch_saves: WatchSaves
+) -> Decider:
     """What decides behind the service's door: engine and journal of this process."""
     limits = ServeLimits(settings.api_queue_records_max, settings.api_group_records_max)
-    return Desk(context, limits, SystemClock(), watch)
+    return Desk(context, limits, SystemClock(), watch, watch_saves)
 
 
 def build_clock() -> Clock:

@@ -80,7 +80,13 @@ class SnapshotStore(Protocol):
     """Saved states of the engine, each with the log position up to which it has folded."""
 
     def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
-        """Keep a state. A crash while saving leaves the older ones untouched and no half one."""
+        """Keep a state. A crash while saving leaves the older ones untouched and no half one.
+
+        Called from one thread at a time, which need not be the one that reads.
+
+        Raises:
+            ZaslonError: it cannot be kept: no space, no permission, no answer of a server.
+        """
 
     def newest(
         self, up_to_position: int | None = None
@@ -91,6 +97,7 @@ class SnapshotStore(Protocol):
 
         Raises:
             ArtefactError: there are some, and none of them can be read.
+            ServerError: the server that keeps them does not answer, or refuses us.
         """
 
     def forget_after(self, position: int) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from zaslon.domain.events import Kind, LeftOut
 from zaslon.flows.pace import Cost, Pace
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
+from zaslon.flows.saver import Saved, unwatched
 from zaslon.flows.serve import Desk, GroupDone, ServeLimits
 from zaslon.ports import Answer
 from zaslon.settings import load_settings
@@ -62,7 +65,7 @@ class Asker:
 
 def opened(world: SmallWorld, groups: list[GroupDone] | None = None) -> Desk:
     watched: list[GroupDone] = [] if groups is None else groups
-    desk = Desk(world.context, LIMITS, build_clock(), watched.append)
+    desk = Desk(world.context, LIMITS, build_clock(), watched.append, unwatched)
     desk.start()
     return desk
 
@@ -167,6 +170,32 @@ def test_a_log_that_fails_refuses_and_is_taken_up_again(small_world: SmallWorld,
             continue
     assert (json.loads(answer.outcome)["position"], answer.repeated) == (2, False)
     desk.close()
+    assert reconcile(world.context).is_whole
+
+
+def test_snapshots_are_kept_while_deciding_and_one_that_fails_stops_nothing(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    saves: queue.SimpleQueue[Saved] = queue.SimpleQueue()
+    context = replace(world.context, options=replace(world.context.options, snapshot_every_records=1))
+    desk = Desk(context, LIMITS, build_clock(), lambda done: None, saves.put)
+    desk.start()
+    asker = Asker(desk)
+    asker.submit([orjson.dumps(transaction())])()
+    first = saves.get(timeout=60)
+    assert (first.position, first.is_kept) == (1, True)
+    (place,) = (context.home / "log" / "snapshots").iterdir()
+    aside = place.rename(tmp_path / "aside")
+    place.write_text("a file where the directory should be")
+    asker.submit([orjson.dumps(transaction())])()
+    assert not saves.get(timeout=60).is_kept
+    place.unlink()
+    aside.rename(place)
+    asker.submit([orjson.dumps(transaction())])()
+    desk.close()
+    third = saves.get(timeout=60)
+    assert (third.position, third.is_kept) == (3, True)
     assert reconcile(world.context).is_whole
 
 

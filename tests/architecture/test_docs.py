@@ -76,6 +76,18 @@ def test_every_metric_of_the_service_stands_in_the_runbook() -> None:
     assert told == counted
 
 
+def test_every_metric_of_the_stream_stands_in_its_guide() -> None:
+    from zaslon.entrypoints.stream_metrics import StreamMetrics
+
+    told = set(re.findall(r"^\| `(zaslon_stream_\w+)` \|", _read("docs/guides/stream.md"), re.MULTILINE))
+    counted = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in StreamMetrics().registry.collect()
+        if family.name.startswith("zaslon_")
+    }
+    assert told == counted
+
+
 def test_every_make_target_is_explained_to_people() -> None:
     targets = re.findall(r"^([a-z]+):.*## ", _read("Makefile"), re.MULTILINE)
     assert "demo" in targets

@@ -134,14 +134,13 @@ class Engine:
 
     def save(self, store: SnapshotStore, **beside: bytes) -> None:
         """Keep the state with its log position, and by name whatever must be kept `beside` it."""
-        more = {name: np.frombuffer(value, np.uint8) for name, value in beside.items()}
-        store.save(self.position, self.state() | more)
+        store.save(self.position, self.state(**beside))
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self, **beside: bytes) -> dict[str, NDArray[Any]]:
         """What a snapshot holds; the arrays are the engine's own, so copy what must outlive a batch."""
         content: dict[str, NDArray[Any]] = dict(self.history.save())
         content["catalogue"] = np.frombuffer(self.catalogue.hash.encode(), np.uint8)
-        return content
+        return content | {name: np.frombuffer(value, np.uint8) for name, value in beside.items()}
 
 
 def restore_engine(

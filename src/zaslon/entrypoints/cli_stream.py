@@ -96,7 +96,8 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     metrics = StreamMetrics()
     _publish(settings, metrics.registry)
     with Quiet() as quiet:
-        report = flow(replace(build_context(settings), progress=quiet), stop.is_set, tell, metrics.observe)
+        context = replace(build_context(settings), progress=quiet)
+        report = flow(context, stop.is_set, tell, metrics.observe, metrics.snapshot)
     values = report.to_json_dict()
     if as_json:
         print_json(values)

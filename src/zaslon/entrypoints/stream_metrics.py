@@ -13,6 +13,7 @@ from prometheus_client import (
 
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.flows.pulse import Beat
+from zaslon.flows.saver import Saved
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _RECORDS = (1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 20_000, 100_000)
@@ -34,6 +35,14 @@ class StreamMetrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.lag_records = Gauge("zaslon_stream_lag_records", "arrived and not taken", registry=registry)
+        self.snapshots = Counter(
+            "zaslon_stream_snapshots", "snapshots of the state", ("result",), registry=registry
+        )
+        self.snapshot_position = Gauge(
+            "zaslon_stream_snapshot_position",
+            "of the newest snapshot kept by this process",
+            registry=registry,
+        )
         self.log_position = Gauge("zaslon_stream_log_position", "next position", registry=registry)
         ProcessCollector(registry=registry)
 
@@ -47,6 +56,12 @@ class StreamMetrics:
             self.stage_seconds.labels(stage).observe(getattr(beat, f"{stage}_seconds"))
         self.lag_records.set(beat.lag_records)
         self.log_position.set(beat.next_position)
+
+    def snapshot(self, saved: Saved) -> None:
+        """Count a snapshot; called from the thread that wrote it."""
+        self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
+        if saved.is_kept:
+            self.snapshot_position.set(saved.position)
 
 
 class SendMetrics:

@@ -82,25 +82,19 @@ def decide_batches(
     record: Callable[[RecordBatch, Sequence[Outcome]], None],
     keep_state: Callable[[], None],
     report: DecideReport,
-    *,
-    snapshot_every_records: int,
 ) -> None:
     """The one loop that decides: batches that follow each other in the log, recorded in turn.
 
     Args:
         record: makes a batch and its outcomes durable, or takes them over to do so.
-        keep_state: saves a snapshot; nothing may be under way that could still fail.
+        keep_state: called after every batch; saves a snapshot where one is due.
         report: counts along.
     """
-    since_snapshot = 0
     for batch in batches:
         outcomes = engine.process(batch).outcomes
         record(batch, outcomes)
         report.count(outcomes)
-        since_snapshot += len(batch)
-        if since_snapshot >= snapshot_every_records:
-            keep_state()
-            since_snapshot = 0
+        keep_state()
 
 
 def decide_records(
@@ -120,6 +114,7 @@ def decide_records(
     name has no cursor: all of it is taken.
     """
     report = DecideReport()
+    saved_position = engine.position
     journal.serve(engine.versions)
     done = journal.cursor(source) if source else 0
 
@@ -136,11 +131,15 @@ def decide_records(
         journal.record(batch, outcomes, (source, done + len(batch)) if source else None)
         done += len(batch)
 
+    def keep_state() -> None:
+        # Nobody waits for one record here, so the work stops rather than hold a second state in memory.
+        nonlocal saved_position
+        if engine.position - saved_position >= snapshot_every_records:
+            engine.save(snapshots)
+            saved_position = engine.position
+
     begin = time.perf_counter()
-    decide_batches(
-        engine, todo(), record, lambda: engine.save(snapshots), report,
-        snapshot_every_records=snapshot_every_records,
-    )  # fmt: skip
+    decide_batches(engine, todo(), record, keep_state, report)
     report.seconds = time.perf_counter() - begin
     return report
 

@@ -28,8 +28,9 @@ from zaslon.flows.context import Context
 from zaslon.flows.home import recover_engine
 from zaslon.flows.pace import Pace
 from zaslon.flows.repeats import find_repeats, without_repeats
+from zaslon.flows.saver import Saver, WatchSaves
 from zaslon.flows.warm import warm_up
-from zaslon.ports import Answer, Answered, Clock, Journal, SnapshotStore
+from zaslon.ports import Answer, Answered, Clock, Journal
 
 _LOOK_SECONDS = 1.0  # between two attempts to recover while no call comes
 
@@ -72,12 +73,15 @@ class Desk:
         limits: of the queue and of a group.
         clock: tells arrivals and deadlines.
         watch: told about every group, from the desk's thread.
+        watch_saves: told about every snapshot, from the thread that writes it.
     """
 
     def __init__(
-        self, context: Context, limits: ServeLimits, clock: Clock, watch: Callable[[GroupDone], None]
-    ) -> None:
+        self, context: Context, limits: ServeLimits, clock: Clock, watch: Callable[[GroupDone], None],
+        watch_saves: WatchSaves,
+    ) -> None:  # fmt: skip
         self._context, self._limits, self._clock, self._watch = context, limits, clock, watch
+        self._watch_saves = watch_saves
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting_records = 0
@@ -156,7 +160,7 @@ class Desk:
             work.close()
 
     def _begin(self) -> _Work:
-        work = _Work(self._context, self._clock)
+        work = _Work(self._context, self._clock, self._watch_saves)
         self._ready.set()
         return work
 
@@ -208,14 +212,15 @@ class Desk:
 class _Work:
     """Engine and journal of one life of the desk, used by its thread only."""
 
-    def __init__(self, context: Context, clock: Clock) -> None:
+    def __init__(self, context: Context, clock: Clock, watch_saves: WatchSaves) -> None:
         self._clock = clock
         self._journal: Journal = context.open_journal()
-        self._snapshots: SnapshotStore = context.open_snapshots(self._journal)
-        self._every_records = context.options.snapshot_every_records
-        self._saving: threading.Thread | None = None
-        self._engine: Engine = recover_engine(context, self._journal, self._snapshots)
-        self._saved_position = self._engine.position
+        snapshots = context.open_snapshots(self._journal)
+        self._engine: Engine = recover_engine(context, self._journal, snapshots)
+        self._saver = Saver(
+            snapshots, context.options.snapshot_every_records, self._engine.position,
+            context.progress.warn, watch_saves,
+        )  # fmt: skip
         self._pace: Pace = warm_up(self._engine, clock)
         self._journal.serve(self._engine.versions)
         self._journal.find(0)
@@ -242,7 +247,8 @@ class _Work:
         answers |= {index: Answer(known, repeated=True) for index, known in repeats.recorded.items()}
         for index, earlier in repeats.earlier.items():
             answers[index] = Answer(answers[earlier].outcome, repeated=True)
-        self._save_now_and_then()
+        if self._saver.is_due(self._engine.position):
+            self._saver.save(self._engine)
         done = GroupDone(
             outcomes, len(batch) - len(part), left_out, begin - min(c.asked_seconds for c in group),
             decided - begin, durable - decided, self._engine.position,
@@ -272,25 +278,13 @@ class _Work:
             arrivals += [label_arrival if is_label else arrival] * len(call.records)
         return RecordBatch.of(raws, kinds, arrivals, self._engine.position), left_out
 
-    def _save_now_and_then(self) -> None:
-        """Snapshot of a copy of the state, written beside: decisions go on meanwhile."""
-        if self._engine.position - self._saved_position < self._every_records:
-            return
-        if self._saving is not None and self._saving.is_alive():
-            return
-        position, state = self._engine.position, {k: v.copy() for k, v in self._engine.state().items()}
-        self._saved_position = position
-        self._saving = threading.Thread(target=self._snapshots.save, args=(position, state), name="snapshot")
-        self._saving.start()
-
     def close(self) -> None:
         """Save the state, so that the next start has nothing to replay."""
-        if self._saving is not None:
-            self._saving.join()
-        if self._engine.position != self._saved_position:
-            self._engine.save(self._snapshots)
+        self._saver.save_last(self._engine)
+        self._saver.close()
         self._journal.close()
 
     def abandon(self) -> None:
         """Let go of a journal that failed."""
+        self._saver.close()
         self._journal.close()

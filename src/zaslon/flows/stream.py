@@ -5,7 +5,8 @@ One life of a scorer:
     2. follow: fold what was recorded after it, decide nothing; a standby stays here
     3. take over when the one that decided is gone; fold what it recorded to the last batch
     4. decide micro-batches as they arrive; the stream records each with its outcomes exactly once
-    5. now and then, and when asked to stop, wait until all is recorded and save a snapshot
+    5. now and then, and when asked to stop, wait until all is recorded and copy the state;
+       the snapshot is written while deciding goes on
 A life that ends because another process took over, or because the log refused a batch, is followed
 by a new one from 1: the engine may have been ahead of the log, so it is thrown away.
 """
@@ -28,6 +29,7 @@ from zaslon.flows.context import STREAM, Context
 from zaslon.flows.decide import DecideReport, decide_batches
 from zaslon.flows.home import engine_at, keep_policy, load_champion
 from zaslon.flows.pulse import Beat, Observe, Totals, reported
+from zaslon.flows.saver import Saver, WatchSaves, unwatched
 from zaslon.ports import SnapshotStore, Stream, SupersededError
 
 PLACE = "place"
@@ -55,13 +57,15 @@ class StreamReport:
 
 
 def stream(
-    context: Context, is_over: Callable[[], bool], say: Callable[[str], None], observe: Observe | None = None
-) -> StreamReport:
+    context: Context, is_over: Callable[[], bool], say: Callable[[str], None],
+    observe: Observe | None = None, watch_saves: WatchSaves = unwatched,
+) -> StreamReport:  # fmt: skip
     """Score the stream until `is_over`.
 
     Args:
         say: told in sentences what people should know.
         observe: told of every micro-batch, on the deciding thread.
+        watch_saves: told of every snapshot, on the thread that writes it.
     """
     place = context.home / STREAM
     place.mkdir(exist_ok=True)
@@ -75,7 +79,7 @@ def stream(
             observe(beat)
 
     with context.adapters.alone_in(place), reported(context, "stream", params, totals.take):
-        scorer = _Scorer(context, is_over, say, both)
+        scorer = _Scorer(context, is_over, say, both, watch_saves)
         try:
             while not is_over():
                 try:
@@ -83,7 +87,8 @@ def stream(
                 except SupersededError as reason:
                     say(f"Standing by: {reason}.")
         finally:
-            scorer.stream.close()
+            scorer.stream.close()  # first: a standby takes over while the last snapshot is written
+            scorer.close()
     scorer.report.seconds = time.perf_counter() - begin
     return scorer.report
 
@@ -92,52 +97,59 @@ class _Scorer:
     """One process's part in the stream."""
 
     def __init__(
-        self, context: Context, is_over: Callable[[], bool], say: Callable[[str], None], observe: Observe
-    ) -> None:
+        self, context: Context, is_over: Callable[[], bool], say: Callable[[str], None], observe: Observe,
+        watch_saves: WatchSaves,
+    ) -> None:  # fmt: skip
         self.context, self.is_over, self.say, self.observe = context, is_over, say, observe
+        self.watch_saves = watch_saves
         self.report = StreamReport()
+        self.saver: Saver | None = None
         self.snapshots = stream_snapshots(context)
         self.stream: Stream = context.adapters.open_stream(say)
 
     def live(self) -> None:
         """One life, from a snapshot to a stop or to `SupersededError`."""
+        self.close()
         engine, place = newest_state(self.context, self.snapshots, self.say)
+        every = self.context.options.snapshot_every_records
+        self.saver = saver = Saver(self.snapshots, every, engine.position, self.say, self.watch_saves)
         self.stream.open(place)
         self.say(f"Following the log from position {engine.position}.")
-        self._follow(engine)
+        self._follow(engine, saver)
         if self.is_over():
             return
         self.report.takeovers += 1
         self.say(f"Deciding from position {engine.position}.")
-        self._decide(engine)
+        self._decide(engine, saver)
 
-    def _follow(self, engine: Engine) -> None:
-        since_snapshot = 0
+    def close(self) -> None:
+        """Wait for the snapshot that is under way."""
+        if self.saver is not None:
+            self.saver.close()
+
+    def _follow(self, engine: Engine, saver: Saver) -> None:
         for batch in self.stream.follow(self.is_over):
             if batch is None:
                 continue
             engine.follow(batch)
             self.report.followed += len(batch)
             self.report.next_position = engine.position
-            since_snapshot += len(batch)
-            if since_snapshot >= self.context.options.snapshot_every_records:
-                engine.save(self.snapshots, place=self.stream.place)
-                since_snapshot = 0
+            if saver.is_due(engine.position):
+                saver.save(engine, place=self.stream.place)
 
-    def _decide(self, engine: Engine) -> None:
+    def _decide(self, engine: Engine, saver: Saver) -> None:
         begin = time.perf_counter()
         timer = _Timer(self.stream, engine, self.observe)
 
         def keep_state() -> None:
-            self.stream.settle()
-            engine.save(self.snapshots, place=self.stream.place)
+            if saver.is_due(engine.position):
+                self.stream.settle()
+                saver.save(engine, place=self.stream.place)
 
         try:
-            decide_batches(
-                engine, timer.batches(self.is_over), timer.record, keep_state, self.report.decided,
-                snapshot_every_records=self.context.options.snapshot_every_records,
-            )  # fmt: skip
-            keep_state()
+            decide_batches(engine, timer.batches(self.is_over), timer.record, keep_state, self.report.decided)
+            self.stream.settle()
+            saver.save_last(engine, place=self.stream.place)
         finally:
             self.report.decided.seconds += time.perf_counter() - begin
             self.report.next_position = engine.position

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.errors import ArtefactError
+from zaslon.domain.errors import ArtefactError, SystemRefusedError
 
 _NAME = re.compile(r"snapshot-([0-9]{20})\.npz")
 
@@ -28,7 +28,20 @@ class FileSnapshots:
         self._directory, self._keep = directory, keep
 
     def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
-        """Write beside, flush to disk, rename: a crash leaves the older snapshots as they were."""
+        """Write beside, flush to disk, rename: a crash leaves the older snapshots as they were.
+
+        Raises:
+            SystemRefusedError: the directory cannot be written.
+        """
+        try:
+            self._save(position, content)
+        except OSError as error:
+            raise SystemRefusedError(
+                f"Snapshot '{self._path(position)}' cannot be written: {error}.",
+                hint="Make room, or allow it there.",
+            ) from error
+
+    def _save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         final = self._path(position)
         partial = final.with_suffix(".partial")

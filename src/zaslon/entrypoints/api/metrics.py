@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from zaslon.domain.outcomes import Decision, LabelAccepted
+from zaslon.flows.saver import Saved
 from zaslon.flows.serve import GroupDone
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -45,6 +46,10 @@ class Metrics:
             "zaslon_commit_seconds", "making a group durable", buckets=_SECONDS, registry=registry
         )
         self.waiting_records = Gauge("zaslon_waiting_records", "records in the queue", registry=registry)
+        self.snapshots = Counter("zaslon_snapshots", "snapshots of the state", ("result",), registry=registry)
+        self.snapshot_position = Gauge(
+            "zaslon_snapshot_position", "of the newest snapshot kept by this process", registry=registry
+        )
         self.log_position = Gauge("zaslon_log_position", "next position of the log", registry=registry)
         self.ready = Gauge("zaslon_ready", "1 while decisions are made", registry=registry)
         ProcessCollector(registry=self.registry)
@@ -66,6 +71,12 @@ class Metrics:
         self.engine_seconds.observe(done.engine_seconds)
         self.commit_seconds.observe(done.commit_seconds)
         self.log_position.set(done.next_position)
+
+    def snapshot(self, saved: Saved) -> None:
+        """Count a snapshot; called from the thread that wrote it."""
+        self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
+        if saved.is_kept:
+            self.snapshot_position.set(saved.position)
 
     def text(self) -> bytes:
         """All of them in Prometheus' text form."""

@@ -7,6 +7,7 @@ import gc
 import ipaddress
 import logging
 import sys
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from zaslon.entrypoints.api.metrics import Metrics
 from zaslon.entrypoints.api.middleware import write_log
 from zaslon.entrypoints.api.service import Service
 from zaslon.features.plan import plan_features
-from zaslon.flows.context import Context
+from zaslon.flows.context import Context, Silent
 from zaslon.flows.home import load_champion
 from zaslon.flows.keys import KeyRing
 from zaslon.flows.logs import alone
@@ -32,7 +33,7 @@ def build_service(settings: Settings, context: Context) -> Service:
     """All parts; the decider is recovering and warming up when this returns."""
     clock, metrics = build_clock(), Metrics()
     model, policy = load_champion(context, plan_features(context.catalogue))
-    decider = build_decider(settings, context, metrics.group)
+    decider = build_decider(settings, context, metrics.group, metrics.snapshot)
     keys = KeyRing(context.home, clock.now_seconds)
     return Service(settings, context, decider, keys, clock, metrics, model, policy)
 
@@ -44,7 +45,7 @@ def serve(settings: Settings) -> None:
         ZaslonError: a setting, the home or the keys do not allow it.
     """
     _check_address(settings)
-    context = build_context(settings)
+    context = replace(build_context(settings), progress=_Log())
     if len(KeyRing(context.home, build_clock().now_seconds)) == 0:
         raise ZaslonError(
             f"No valid key opens the service of '{settings.home}'.",
@@ -119,6 +120,14 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class _Log(Silent):
+    """What people should know, as lines of the log."""
+
+    def warn(self, sentence: str) -> None:
+        """Write one."""
+        write_log(build_clock().now_seconds(), "warning", {"message": sentence})
 
 
 class _JsonLines(logging.Handler):

@@ -9,7 +9,7 @@ For each micro-batch, in this order:
                  rejections with their original bytes                      → topic `rejections`
     6. offsets   up to where the inputs are done, as member of our group
     7. commit    the transaction
-    8. now and then a snapshot of the state, with its place in the log     (the flow)
+    8. now and then a copy of the state, with its place in the log         (the flow)
 Steps 3 to 7 run on a thread of their own while 1 and 2 of the next micro-batch go on; 8 waits for
 both. A crash before 7 leaves nothing that a `read_committed` reader sees: the transaction is
 aborted by the next process to open the id, which also shuts out this one, should it still live.
