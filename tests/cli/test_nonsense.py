@@ -109,6 +109,7 @@ def test_score_and_label_without_a_model_say_how_to_get_one(
     labels.write_text("transaction_id,is_fraud\n1,1\n")
     for command in (["score", small_run.tomorrow], ["label", labels]):
         assert_helps(zaslon(*command, "--home", tmp_path / "new", "--json"), 6, "zaslon train")
+    assert not (tmp_path / "new" / "scored").exists()  # nobody waits for the cleaning of a file first
 
 
 LABELS = [
@@ -132,12 +133,12 @@ def test_a_label_file_that_is_missing_or_a_directory_is_named(zaslon: Zaslon, ho
         assert_helps(zaslon("label", source, "--home", home, "--json"), 3, str(source))
 
 
-@pytest.mark.parametrize("name", ["x", "tx:", "tx:abc", "5.5", "tx:-1", "y:5", "9" * 30, "٣"])
+@pytest.mark.parametrize("name", ["x", "tx:", "tx:abc", "5.5", "tx:--1", "y:5", ":5", "9" * 30, "٣"])
 def test_a_decision_id_that_is_none_is_answered(zaslon: Zaslon, home: Path, name: str) -> None:
     assert_helps(zaslon("replay", name, "--home", home, "--json"), 7, "decision id")
 
 
-@pytest.mark.parametrize("name", ["999999999", "9" * 19, "tx:999999999", "tx:" + "9" * 19])
+@pytest.mark.parametrize("name", ["999999999", "9" * 19, "tx:999999999", "tx:-1", "tx:" + "9" * 19])
 def test_a_decision_that_was_never_made_is_answered(zaslon: Zaslon, home: Path, name: str) -> None:
     assert_helps(zaslon("replay", name, "--home", home, "--json"), 7, str(home))
 

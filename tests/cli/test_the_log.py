@@ -143,6 +143,33 @@ def test_a_label_is_effective_for_the_next_transaction_and_the_last_one_counts(
         assert frauds_known_at(home, third) == before + more
 
 
+def test_labels_and_replay_reach_ids_to_the_edge_of_64_bits(
+    zaslon: Zaslon, home: Path, tmp_path: Path
+) -> None:
+    payment, labels = tmp_path / "payment.csv", tmp_path / "labels.csv"
+    payment.write_text(
+        "transaction_id,tx_datetime,customer_id,terminal_id,tx_amount\n"
+        + "".join(f"{i},2019-10-02 10:00:0{i % 7},5,5,10.00\n" for i in (2**63 - 1, 10**18))
+    )
+    assert zaslon("score", payment, "--home", home, "--json").json["decisions"] == 2
+    labels.write_text(f"transaction_id,is_fraud\n{2**63 - 1},1\n{10**18},0\n-{2**63 - 1},1\n-{2**63},1\n")
+    said = zaslon("label", labels, "--home", home, "--json").json
+    assert (said["labels"], said["records_rejected"]) == (3, {"unreadable_label": 1})
+    replayed = zaslon("replay", f"tx:{2**63 - 1}", "--home", home, "--json").json
+    assert replayed["identical"] and replayed["recorded"]["transaction_id"] == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "header", ["transaction_id,is_fraud", "TRANSACTION_ID, Is_Fraud", "tranaction_id,tx_fraud"]
+)
+def test_the_columns_of_a_label_file_may_be_called_as_the_catalogue_calls_them(
+    zaslon: Zaslon, home: Path, tmp_path: Path, header: str
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"{header}\n1,1\n2,0\n")
+    assert zaslon("label", labels, "--home", home, "--json").json["labels"] == 2
+
+
 def test_a_rule_on_known_frauds_fires_from_the_label_on(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:

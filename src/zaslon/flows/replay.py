@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from zaslon.flows.context import Context
 from zaslon.flows.home import engine_at, load_versions
 from zaslon.flows.logs import existing_log
 
-DIGITS_MAX = 19  # of a 64-bit number
+_DECISION_ID = re.compile(r"(?P<position>[0-9]{1,19})|tx:(?P<transaction>-?[0-9]{1,19})")
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,19 @@ def find_position(context: Context, decision: str) -> int:
     Raises:
         DataError: the text is neither, or nothing is known of the transaction.
     """
-    kind, _, number = decision.rpartition(":")
-    if kind not in ("", "tx") or not number.isascii() or not number.isdigit() or len(number) > DIGITS_MAX:
+    found = _DECISION_ID.fullmatch(decision)
+    if found is None:
         raise DataError(
             f"'{decision}' is no decision id.",
             hint="Give a log position such as 1234, or tx:TRANSACTION_ID.",
         )
-    if kind == "":
-        return int(number)
-    for position, outcome in reversed(existing_log(context).open_journal().find(int(number))):
+    if found["position"]:
+        return int(found["position"])
+    transaction_id = int(found["transaction"])
+    for position, outcome in reversed(existing_log(context).open_journal().find(transaction_id)):
         if orjson.loads(outcome)["outcome"] == "decision":
             return position
     raise DataError(
-        f"Nothing was decided about transaction {number} in the log '{context.home / context.log}'.",
+        f"Nothing was decided about transaction {transaction_id} in the log '{context.home / context.log}'.",
         hint="An earlier run's log is named with --log, for example --log log-1.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,18 +13,22 @@ from typing import Any
 
 import orjson
 
+from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
+from zaslon.features.plan import plan_features
 from zaslon.flows.clean import Cleaned, clean
 from zaslon.flows.context import Context
 from zaslon.flows.decide import DecideReport, decide_records, records_of_days
-from zaslon.flows.home import recover_engine
+from zaslon.flows.home import load_champion, recover_engine
 from zaslon.intake import clean_days
 from zaslon.intake.files import QUARANTINE
+from zaslon.intake.labels import INT64_MAX
 from zaslon.labels.feedback import DelayedLabels
 
 LABEL_FILE_BYTES_MAX = 1 << 30
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def score(context: Context, sources: Sequence[str], *, learn: bool) -> ScoreRepo
     The rows are cleaned and put into log order first. The same content given again is decided once,
     whatever its files are called.
     """
+    load_champion(context, plan_features(context.catalogue))  # without one, cleaning would be in vain
     cleaned, content = _cleaned(context, sources)
     days = clean_days(cleaned.out, context.catalogue)
     journal = context.open_journal()
@@ -103,14 +109,14 @@ def _hash(paths: Iterable[Path]) -> str:
 def label(context: Context, source: Path, arrival_time_seconds: int | None) -> DecideReport:
     """Put the labels of a file into the log; each is effective for the next transaction.
 
-    CSV with the columns transaction_id and is_fraud, or JSON lines with these keys. Labels arrive
-    at `arrival_time_seconds`, or for None at the newest event time that the engine knows. A label
+    CSV with the columns transaction_id and is_fraud, under these names or the catalogue's, or JSON
+    lines with these keys. Labels arrive at `arrival_time_seconds`, or for None at the newest event time that the engine knows. A label
     given again changes nothing, and the last one counts: so a file is always taken as a whole.
 
     Raises:
         InputError: the file cannot be read or lacks a column.
     """
-    rows = list(_label_records(source))
+    rows = list(_label_records(source, context.catalogue))
     journal = context.open_journal()
     snapshots = context.open_snapshots(journal)
     engine = recover_engine(context, journal, snapshots)
@@ -129,7 +135,7 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
     )  # fmt: skip
 
 
-def _label_records(source: Path) -> Iterator[bytes]:
+def _label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:
     try:
         if source.stat().st_size > LABEL_FILE_BYTES_MAX:
             raise InputError(f"'{source}' is larger than {LABEL_FILE_BYTES_MAX >> 20} MiB.")
@@ -144,27 +150,36 @@ def _label_records(source: Path) -> Iterator[bytes]:
         return
     reader = csv.DictReader(lines)
     try:
-        yield from _csv_records(source, reader)
+        yield from _csv_records(source, reader, catalogue)
     except csv.Error as error:
         raise InputError(f"Labels '{source}' cannot be read as CSV: {error}.") from error
 
 
-def _csv_records(source: Path, reader: csv.DictReader[str]) -> Iterator[bytes]:
-    missing = {"transaction_id", "is_fraud"} - set(reader.fieldnames or ())
-    if missing:
-        raise InputError(
-            f"Labels '{source}' has no column '{min(missing)}'; found {reader.fieldnames}.",
-            hint="The first line must name transaction_id and is_fraud.",
-        )
+def _csv_records(source: Path, reader: csv.DictReader[str], catalogue: Catalogue) -> Iterator[bytes]:
+    id_column = _column_of("transaction_id", source, reader, catalogue)
+    verdict_column = _column_of("is_fraud", source, reader, catalogue)
     for row in reader:
         yield orjson.dumps(
-            {"transaction_id": _number(row["transaction_id"]), "is_fraud": _verdict(row["is_fraud"])}
+            {"transaction_id": _number(row[id_column]), "is_fraud": _verdict(row[verdict_column])}
         )
+
+
+def _column_of(role: Role, source: Path, reader: csv.DictReader[str], catalogue: Catalogue) -> str:
+    """The column that is called as the role is, or as the catalogue's field with that role."""
+    found, field = reader.fieldnames or (), catalogue.field_of(role)
+    for name in found:
+        if name.strip().lower() == role or (field is not None and catalogue.find_field(name) is field):
+            return name
+    raise InputError(
+        f"Labels '{source}' has no column '{role}'; found {', '.join(found)}.",
+        hint="The first line must name transaction_id and is_fraud.",
+    )
 
 
 def _number(text: str | None) -> int | str | None:
-    stripped = (text or "").strip()
-    return int(stripped) if stripped.isascii() and stripped.isdigit() and len(stripped) < 19 else text
+    """An integer of 64 bits as it stands; anything else is left for cleaning to name."""
+    found = _INTEGER.fullmatch((text or "").strip())
+    return int(found[0]) if found and abs(int(found[0])) <= INT64_MAX else text
 
 
 def _verdict(text: str | None) -> bool | str | None:
