@@ -126,6 +126,29 @@ def test_doctor_finds_everything_in_order(zaslon: Zaslon, home: Path) -> None:
     assert all(check["is_ok"] for check in said.json["checks"])
 
 
+def test_doctor_says_where_no_home_can_be(zaslon: Zaslon, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "file" / "home"):
+        said = zaslon("doctor", "--home", home, "--json")
+        assert said.code == 1
+        (check,) = (check for check in said.json["checks"] if not check["is_ok"])
+        assert check["name"] == "home" and str(tmp_path / "file") in check["detail"]
+
+
+def test_doctor_finds_a_record_for_any_catalogue_that_accepts_one(zaslon: Zaslon, tmp_path: Path) -> None:
+    narrow = {
+        "id": 'role = "transaction_id"\nmaximum = -7', "at": 'role = "event_time"',
+        "who": 'role = "entity"\nentity = "who"\ntype = "text"', "sum": 'role = "amount"\nminimum = 5.5',
+        "part": 'role = "number"\nminimum = 0.25\nmaximum = 0.5', "answer": 'role = "is_fraud"',
+        "since": 'role = "elapsed_seconds"\ncounts_from = ["2019-08-22"]', "note": 'role = "ignored"',
+    }  # fmt: skip
+    catalogue = tmp_path / "narrow.toml"
+    fields = "".join(f'[[fields]]\nname = "{name}"\n{rest}\n' for name, rest in narrow.items())
+    catalogue.write_text('name = "narrow"\nversion = 1\n' + fields)
+    said = zaslon("doctor", "--home", tmp_path / "home", "--catalogue", catalogue, "--json")
+    assert said.json["healthy"], said.json["checks"]
+
+
 def test_people_get_tables_and_no_json(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     for command in (["score", small_run.tomorrow], ["evaluate"], ["replay", 3], ["doctor"]):
         said = zaslon(*command, "--home", home)

@@ -111,6 +111,15 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("33 flags", "32 are the most"),
     ),
     "usual time": ('role = "event_time"', 'role = "event_time"\nusual_maximum = 5', ("'at'", "usual_maximum")),
+    "usual beyond 64 bits": (
+        'name = "paid"', f'name = "paid"\nusual_maximum = {10**400}', ("fields.4.usual_maximum", "less than")
+    ),
+    "version beyond 64 bits": ("version = 1", f"version = {10**30}", ("version", "less than")),
+    "bound beyond floats": ('name = "paid"', f'name = "paid"\nminimum = {10**400}', ("minimum", "1e+300")),
+    "bound that is none": ('name = "paid"', 'name = "paid"\nmaximum = nan', ("fields.4.maximum", "1e+300")),
+    "bounds that cross": (
+        'name = "paid"', 'name = "paid"\nminimum = 5\nmaximum = 4.5', ("'paid'", "minimum = 5", "4.5")
+    ),
     "too many newest": ('windows = ["1d"]', 'newest = 5000\nwindows = ["1d"]', ("newest", "1024")),
     "aggregate twice": ('"mean"]', '"mean", "mean"]', ("'card_mean_1d' is defined twice",)),
     "derived as an aggregate": ("double = ", 'card_mean_1d = "amount"\ndouble = ', ("'card_mean_1d'", "twice")),
@@ -155,6 +164,21 @@ def test_any_change_of_meaning_changes_the_hash_and_a_comment_does_not() -> None
     ]
     assert len({c.hash for c in (first, *changed)}) == 5
     assert {c.mapping_hash for c in changed} == {first.mapping_hash}
+
+
+def test_a_bound_of_many_digits_is_exact_and_one_of_few_means_the_same_as_integer_and_decimal() -> None:
+    most = 2**53 + 1  # as a float this is another number
+    catalogue = parse_catalogue(GOOD.replace('name = "id"', f'name = "id"\nmaximum = {most}', 1))
+    lines = [f"{i},2020-01-01 10:00:00,1,1,5".encode() for i in (most, most + 1)]
+    batch = RecordBatch.of(lines, [Kind.TRANSACTION_LINE] * 2, [1_600_000_000] * 2)
+    cleaned = clean_batch(batch, catalogue, b"key")
+    assert cleaned.transactions.transaction_id.tolist() == [most]
+    assert f"expected {most} or less" in cleaned.rejected.detail[0]
+    whole, decimal = (
+        parse_catalogue(GOOD.replace('name = "paid"', f'name = "paid"\nmaximum = {bound}', 1))
+        for bound in ("1000000000", "1000000000.0")
+    )
+    assert whole.hash == decimal.hash
 
 
 def test_the_default_catalogue_has_the_features_that_the_product_promises() -> None:

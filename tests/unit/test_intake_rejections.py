@@ -259,6 +259,13 @@ def test_labels_alone_are_read_where_the_catalogue_knows_no_lines() -> None:
     assert len(found.labels) == 1
 
 
+def test_a_field_that_stands_twice_is_named_where_the_catalogue_knows_no_lines() -> None:
+    json_only = SHOP.model_copy(update={"record": SHOP.record.model_copy(update={"columns": ()})})
+    twice = '{"id": 1, "ID": 2, "at": 5, "card": "c", "device": "d", "sum": 1}'
+    (detail,) = clean(twice, kind=Kind.TRANSACTION_JSON, catalogue=json_only).rejected.detail
+    assert detail == "The record names a field twice."
+
+
 def test_a_sentence_names_the_field_its_value_and_what_was_expected() -> None:
     details = clean(
         line(tx_amount="-5"),
@@ -267,7 +274,7 @@ def test_a_sentence_names_the_field_its_value_and_what_was_expected() -> None:
         line(tx_datetime="x"),
     ).rejected.detail
     assert details == [
-        "Field 'tx_amount' is '-5'; expected 0 to 1e+09.",
+        "Field 'tx_amount' is '-5'; expected 0 to 1000000000.",
         "Field 'customer_id' is '" + ("x\\u200b" * 80)[:60] + "…'; expected a whole number in plain digits.",
         "Field 'customer_id' is '-999999', which stands for an unknown customer.",
         "Field 'tx_datetime' is 'x'; expected YYYY-MM-DD HH:MM:SS, in UTC.",

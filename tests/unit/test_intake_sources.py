@@ -262,6 +262,18 @@ def test_chunks_that_end_at_any_byte_give_the_same_records(tmp_path: Path) -> No
 
 RANDOM = np.random.default_rng(1).bytes(5000)
 PARQUET_FRAME = pl.DataFrame({n: [v] for n, v in zip(NAMES, GOOD.split(","), strict=True)})
+
+
+@pytest.mark.parametrize(("separator", "shown"), [(";", "';'"), ("\t", "'\\t'")])
+def test_a_miscounted_line_is_told_what_its_own_header_says(
+    tmp_path: Path, separator: str, shown: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(_csv(ALL[:5], separator) + separator.join("12").encode())
+    run([tmp_path / "a.csv"], tmp_path / "out")
+    detail = quarantine_of(tmp_path / "out")["detail"].to_list()[-1]
+    assert f"does not have 5 fields separated by {shown}" in detail
+
+
 # name → (content, what the sentence says)
 WRONG: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),

@@ -23,6 +23,7 @@ from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
 from zaslon.domain.time import parse_day, parse_duration_seconds
 
 FLAGS_MAX = 32
+BOUND_MAX = 1e300  # of a field's range: far beyond any value
 CONDITIONS_MAX = 6  # they share one byte with the label's state in the table of remembered events
 
 Role = Literal[
@@ -51,7 +52,15 @@ def _checked_horizon(text: str) -> str:
     return text
 
 
+def _checked_bound(bound: float) -> int | float:
+    """A float64, or an integer where that would be another number: ids have more digits than floats."""
+    if not abs(bound) <= BOUND_MAX:  # nor not-a-number
+        raise ValueError(f"a bound lies between -{BOUND_MAX:g} and {BOUND_MAX:g}")
+    return float(bound) if float(bound) == bound or abs(bound) >= 2**63 else bound
+
+
 Name = Annotated[str, AfterValidator(_checked_name)]
+Bound = Annotated[int | float, AfterValidator(_checked_bound)]
 Duration = Annotated[str, AfterValidator(_checked_duration)]
 Horizon = Annotated[str, AfterValidator(_checked_horizon)]  # a duration of at least a second
 
@@ -78,10 +87,10 @@ class SourceField(_Strict):
     entity: Name | None = None
     type: Literal["integer", "text"] = "integer"
     required: bool = True
-    minimum: float | None = Field(default=None, allow_inf_nan=False)
-    maximum: float | None = Field(default=None, allow_inf_nan=False)
+    minimum: Bound | None = None
+    maximum: Bound | None = None
     unknown: tuple[str, ...] = ()
-    usual_maximum: int | None = None
+    usual_maximum: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     format: Literal["datetime", "epoch_seconds"] = "datetime"
     counts_from: tuple[str, ...] = ()
 
@@ -94,6 +103,11 @@ class SourceField(_Strict):
         has_size = self.role in ("transaction_id", "entity", "amount", "number") and self.type == "integer"
         if self.usual_maximum is not None and not has_size:
             raise ValueError(f"field '{self.name}': usual_maximum is for numbers: ids, amounts and numbers")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(
+                f"field '{self.name}': minimum = {self.minimum:g} is above maximum = {self.maximum:g}:"
+                " every record would be rejected"
+            )
         for day in self.counts_from:
             try:
                 parse_day(day)
@@ -144,7 +158,7 @@ class Catalogue(_Strict):
     """A validated catalogue. `load_catalogue` and `parse_catalogue` make it."""
 
     name: Name
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, lt=2**63)
     currency: str = "RUB"
     minor_digits: int = Field(default=2, ge=0, le=6)
     record: RecordLayout = RecordLayout()

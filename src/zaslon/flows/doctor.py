@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from zaslon.decisions.policy import load_policy
-from zaslon.domain.catalogue import Catalogue, load_catalogue
+from zaslon.domain.catalogue import Catalogue, SourceField, load_catalogue
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
@@ -110,8 +112,7 @@ def _policy(home: Path, catalogue: Path | None) -> str:
 def _one_transaction(catalogue: Catalogue) -> str:
     """Send one transaction through cleaning and features, back into a record, and through again."""
     engine = Engine(catalogue, key=b"doctor")
-    line = _example_line(catalogue)
-    batch = RecordBatch.of([line], [Kind.TRANSACTION_JSON], [1_600_000_000])
+    batch = RecordBatch.of([_example_record(catalogue)], [Kind.TRANSACTION_JSON], [1_600_000_000])
     cleaned = clean_batch(batch, catalogue, b"doctor")
     if not len(cleaned.transactions):
         raise ZaslonError(f"the example record was rejected: {cleaned.rejected.detail[0]}")
@@ -126,18 +127,23 @@ def _one_transaction(catalogue: Catalogue) -> str:
     return f"one transaction cleaned and featurised, {folded.matrix.shape[1]} features"
 
 
-def _example_line(catalogue: Catalogue) -> bytes:
-    values = []
-    for field in catalogue.fields:
-        if field.role == "event_time":
-            value = '"2020-09-13 12:00:00"' if field.format == "datetime" else "1599998400"
-        elif field.role in ("is_fraud", "scenario", "ignored", "elapsed_seconds"):
-            continue
-        else:
-            value = str(int(field.minimum or 0) + 1)
-            value = f'"{value}"' if field.type == "text" else value
-        values.append(f'"{field.name}":{value}')
-    return ("{" + ",".join(values) + "}").encode()
+def _example_record(catalogue: Catalogue) -> bytes:
+    """A record that the catalogue accepts, with every field that it wants."""
+    named = {f.name: _example(f) for f in catalogue.fields if f.required and f.role != "ignored"}
+    return orjson.dumps(named)
+
+
+def _example(field: SourceField) -> int | float | str:
+    if field.role == "event_time":
+        return "2020-09-13 12:00:00" if field.format == "datetime" else 1_599_998_400
+    if field.role in ("is_fraud", "scenario"):
+        return 0
+    least = -math.inf if field.minimum is None else field.minimum
+    most = math.inf if field.maximum is None else field.maximum
+    value = min(max(1, least), most)
+    if field.type == "text":
+        return str(value)
+    return value if field.role == "number" else math.ceil(value)
 
 
 def _warm(home: Path) -> str:
@@ -152,7 +158,11 @@ def _warm(home: Path) -> str:
 
 
 def _home(home: Path) -> Check:
-    place = home if home.exists() else home.absolute().parent
+    place = home.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        return Check("home", False, f"{home} cannot be made: '{place}' is no directory")
     free = shutil.disk_usage(place).free
     writable = os.access(place, os.W_OK)
     detail = f"{home}: {free >> 30} GiB free" if writable else f"{home} cannot be written"

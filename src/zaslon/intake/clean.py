@@ -20,7 +20,7 @@ from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
 from zaslon.intake import text
-from zaslon.intake.detail import detail_of
+from zaslon.intake.detail import detail_of_field, detail_of_record
 from zaslon.intake.fields import (
     Fields,
     concatenated,
@@ -312,10 +312,13 @@ class _Reading:
         details = []
         for i in bad.tolist():
             number, reason = int(self.best_field[i]), Reason(int(self.best[i]))
-            field = self.catalogue.fields[number] if number >= 0 else None
-            value = self.fields.text(number, i) if field is not None else b""
-            fields.append(field.name if field else None)
-            details.append(detail_of(reason, field, value, self.catalogue))
+            if number < 0:
+                fields.append(None)
+                details.append(detail_of_record(reason, self.fields, self.catalogue))
+                continue
+            field = self.catalogue.fields[number]
+            fields.append(field.name)
+            details.append(detail_of_field(reason, field, self.fields.text(number, i), self.catalogue))
         return Rejected(bad, self.best[bad], fields, details)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.rejections import Reason
+from zaslon.intake.fields import Fields
 
 _VALUE_CHARACTERS_MAX = 60
 
@@ -17,25 +20,32 @@ def shown(value: bytes) -> str:
     return f"'{printable}'"
 
 
-def detail_of(reason: Reason, field: SourceField | None, value: bytes, catalogue: Catalogue) -> str:
-    """One sentence about one rejected record."""
-    if field is None:
-        return _of_record(reason, catalogue)
+def detail_of_field(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> str:
+    """One sentence about a record that is rejected for one of its fields."""
     if reason == Reason.MISSING_FIELD:
         return f"Field '{field.name}' is missing; expected a value."
     return f"Field '{field.name}' is {shown(value)}{_problem(reason, field, value, catalogue)}"
 
 
-def _of_record(reason: Reason, catalogue: Catalogue) -> str:
-    record = catalogue.record
+def detail_of_record(reason: Reason, fields: Fields, catalogue: Catalogue) -> str:
+    """One sentence about a record whose fields cannot be told apart."""
     return {
-        Reason.TOO_LONG: f"The record is longer than {record.max_record_bytes} bytes (max_record_bytes).",
+        Reason.TOO_LONG: f"The record is longer than {catalogue.record.max_record_bytes} bytes "
+        "(max_record_bytes).",
         Reason.EMPTY: "The record is empty; expected a transaction.",
         Reason.NOT_TEXT: "The record is not text: it has control bytes or is not UTF-8.",
         Reason.NOT_JSON: "The record is not a JSON object.",
-        Reason.WRONG_FIELD_COUNT: f"The record does not have {len(record.columns)} fields separated by "
-        f"'{record.separator}', or it names a field twice.",
-    }.get(reason, f"The record was rejected: {reason.code}.")
+        Reason.WRONG_FIELD_COUNT: _miscounted(fields),
+    }[reason]
+
+
+def _miscounted(fields: Fields) -> str:
+    if not fields.columns:
+        return "The record names a field twice."
+    return (
+        f"The record does not have {fields.columns} fields separated by {shown(fields.separator.encode())}, "
+        "or it names a field twice."
+    )
 
 
 def _problem(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> str:
@@ -75,9 +85,14 @@ def _range(field: SourceField) -> str:
     if field.role == "is_fraud":
         return "0 or 1"
     if field.minimum is not None and field.maximum is not None:
-        return f"{field.minimum:g} to {field.maximum:g}"
+        return f"{_plain(field.minimum)} to {_plain(field.maximum)}"
     if field.minimum is not None:
-        return f"{field.minimum:g} or more, within {widest}"
+        return f"{_plain(field.minimum)} or more, within {widest}"
     if field.maximum is not None:
-        return f"{field.maximum:g} or less, within {widest}"
+        return f"{_plain(field.maximum)} or less, within {widest}"
     return f"a number within {widest}"
+
+
+def _plain(bound: float) -> str:
+    """A bound as a record would have to write it: no exponent."""
+    return str(bound) if isinstance(bound, int) else np.format_float_positional(bound, trim="-")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -37,12 +37,15 @@ class Fields:
         buffer: the bytes; a quote inside a value is doubled.
         start, length: int64[fields, n]; a length of -1 is an absent field.
         reason: uint8[n], why a record has no fields, 0 where it has.
+        columns, separator: how many fields a line must have (0: there are no lines), parted by what.
     """
 
     buffer: UInt8
     start: Int64
     length: Int64
     reason: UInt8
+    columns: int
+    separator: str
 
     def text(self, field: int, record: int) -> bytes:
         """One field's value; empty where absent."""
@@ -68,13 +71,14 @@ def fields_of_lines(
     columns: tuple[str, ...] | None = None, separator: str | None = None,
 ) -> Fields:  # fmt: skip
     """Split text lines; `columns` and `separator` are the catalogue's if not given."""
-    order = np.array(line_columns(catalogue, columns or catalogue.record.columns), np.int64)
+    columns, separator = columns or catalogue.record.columns, separator or catalogue.record.separator
+    order = np.array(line_columns(catalogue, columns), np.int64)
     shape = (len(catalogue.fields), len(starts))
     start, length = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
     reason = np.zeros(len(starts), np.uint8)
     split_lines(
-        buffer, starts, lengths, ord(separator or catalogue.record.separator),
-        catalogue.record.max_record_bytes, order, start, length, reason,
+        buffer, starts, lengths, ord(separator), catalogue.record.max_record_bytes,
+        order, start, length, reason,
     )  # fmt: skip
     for i in np.flatnonzero(reason >= LOOK_AT_UTF8_MISCOUNTED).tolist():
         line = buffer[int(starts[i]) : int(starts[i] + lengths[i])].tobytes().removesuffix(b"\n")
@@ -83,7 +87,7 @@ def fields_of_lines(
         else:
             reason[i] = 0 if reason[i] == LOOK_AT_UTF8 else Reason.WRONG_FIELD_COUNT
     length[:, reason != 0] = -1
-    return Fields(buffer, start, length, reason)
+    return Fields(buffer, start, length, reason, len(columns), separator)
 
 
 def _is_text(line: bytes) -> bool:
@@ -123,7 +127,9 @@ def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
             pieces.append(piece)
             at += len(piece)
     length[:, reason != 0] = -1
-    return Fields(np.frombuffer(b"".join(pieces), np.uint8), start, length, reason)
+    buffer, layout = np.frombuffer(b"".join(pieces), np.uint8), catalogue.record
+    # As lines have them: what a record is told must not depend on what stands beside it in a batch.
+    return Fields(buffer, start, length, reason, len(layout.columns), layout.separator)
 
 
 def _object(record: bytes, most_bytes: int) -> tuple[dict[str, Any], int]:
@@ -182,14 +188,17 @@ def concatenated(parts: list[Fields]) -> Fields:
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0] + [len(p.buffer) for p in parts])
-    return Fields(
-        np.concatenate([p.buffer for p in parts]),
-        np.concatenate([p.start + o for p, o in zip(parts, offsets, strict=False)], axis=1),
-        np.concatenate([p.length for p in parts], axis=1),
-        np.concatenate([p.reason for p in parts]),
+    return replace(
+        parts[0],
+        buffer=np.concatenate([p.buffer for p in parts]),
+        start=np.concatenate([p.start + o for p, o in zip(parts, offsets, strict=False)], axis=1),
+        length=np.concatenate([p.length for p in parts], axis=1),
+        reason=np.concatenate([p.reason for p in parts]),
     )
 
 
 def in_order(fields: Fields, order: Int64) -> Fields:
     """The records in another order."""
-    return Fields(fields.buffer, fields.start[:, order], fields.length[:, order], fields.reason[order])
+    return replace(
+        fields, start=fields.start[:, order], length=fields.length[:, order], reason=fields.reason[order]
+    )
