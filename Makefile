@@ -83,7 +83,7 @@ lock: ## write the lock files anew (needs uv; UPGRADE=--upgrade takes newer vers
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's data
-	rm -rf $(VENV) build dist zaslon-data bench-results
+	rm -rf $(VENV) build dist zaslon-data/demo bench-results
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -type d -name __pycache__ -exec rm -rf {} + 2>/dev/null || true
 

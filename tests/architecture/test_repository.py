@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from zaslon.settings import load_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 LINES_MAX = 500
@@ -134,6 +136,15 @@ def test_ci_runs_the_checks_and_the_tests() -> None:
     assert "set -euo pipefail" in text
     assert "make check" in text
     assert "make test" in text
+
+
+def test_cleaning_up_takes_the_demo_and_leaves_what_a_bank_has_in_its_home() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    removed = {
+        word for line in re.findall(r"^\trm -rf (.*)$", makefile, re.MULTILINE) for word in line.split()
+    }
+    home = load_settings().home
+    assert {word for word in removed if word.split("/")[0] == str(home)} == {f"{home}/demo"}
 
 
 def test_no_module_of_ours_is_exempt_from_type_checking() -> None:

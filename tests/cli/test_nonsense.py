@@ -340,6 +340,20 @@ def test_reading_goes_on_beside_a_process_that_writes(zaslon: Zaslon, home: Path
         assert zaslon("evaluate", "--home", home, "--json").code == 0
 
 
+def test_output_is_replaced_only_as_a_whole_and_never_under_the_feet_of_its_command(
+    zaslon: Zaslon, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "features"
+    assert zaslon("features", "--out", out, "--home", home, "--json").code == 0
+    before = sorted(p.relative_to(out) for p in out.rglob("*"))
+    next(home.glob("clean/day=*/*.parquet")).write_bytes(b"damaged")
+    assert_helps(zaslon("features", "--out", out, "--home", home, "--json"), 3, "Clean the files again")
+    assert sorted(p.relative_to(out) for p in out.rglob("*")) == before
+    monkeypatch.chdir(out)
+    assert_helps(zaslon("features", "--out", ".", "--home", home, "--json"), 3, "working directory")
+    assert_helps(zaslon("features", "--out", "/proc/x/y", "--home", home, "--json"), 3, "cannot be written")
+
+
 def test_output_that_is_something_else_is_not_overwritten(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 import orjson
 import polars as pl
 
-from zaslon.domain.errors import InputError
 from zaslon.domain.time import day_text
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan
 from zaslon.flows.context import Context, Stopwatch
 from zaslon.flows.featurise import Day, FeaturisedPart, featurise
 from zaslon.intake import clean_days
+from zaslon.intake.replacing import replacing
 from zaslon.labels.feedback import DelayedLabels
 
 MARK = "_features.json"
@@ -53,26 +52,14 @@ def write_features(context: Context, out: Path) -> FeaturesReport:
         InputError: there are no clean days, or `out` holds something else.
     """
     days = clean_days(context.home / "clean", context.catalogue)
-    if out.exists() and not (out.is_dir() and ((out / MARK).exists() or not any(out.iterdir()))):
-        raise InputError(
-            f"'{out}' exists and is no output of `zaslon features`; it is not overwritten.",
-            hint="Name another directory with --out.",
-        )
     engine = Engine(context.catalogue, key=context.key)
     feedback = DelayedLabels(context.options.label_delay_seconds)
-    building = out.with_name(f".{out.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
     context.progress.start("features", None)
     rows, watch = 0, Stopwatch()
-    try:
-        with watch.stage("features"):
-            for day in days:
-                rows += _write_day(context, engine, feedback, day, building / day[1].parent.name)
+    with replacing(out, MARK, "zaslon features") as building, watch.stage("features"):
+        for day in days:
+            rows += _write_day(context, engine, feedback, day, building / day[1].parent.name)
         (building / MARK).write_bytes(orjson.dumps({"catalogue": context.catalogue.label}))
-        shutil.rmtree(out, ignore_errors=True)
-        building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     remembered = max(len(engine.history), 1)
     return FeaturesReport(
         rows, tuple(day_text(day) for day, _ in days), engine.plan.names, len(engine.history),

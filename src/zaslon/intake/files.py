@@ -88,9 +88,9 @@ def clean_files(
     """
     if not sources:
         raise InputError("There is nothing to clean.", hint="Name at least one file.")
-    _refuse_foreign(out, sources)
+    _refuse_sources_in(out, sources)
     begin = time.perf_counter()
-    with replacing(out) as building:
+    with replacing(out, REPORT, "zaslon clean") as building:
         cleaning = _Cleaning(building, catalogue, key, repeat_filter_bytes)
         for source in sources:
             for chunk in read_source(source, catalogue, chunk_bytes):
@@ -98,24 +98,16 @@ def clean_files(
                 if progress:
                     progress(len(chunk))
         report = cleaning.finish(sources)
+        lasting = report.to_json_dict()
+        del lasting["seconds"]  # the same input gives the same bytes, however long it took
         (building / REPORT).write_bytes(
-            orjson.dumps(report.to_json_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+            orjson.dumps(lasting, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         )
     report.seconds = round(time.perf_counter() - begin, 3)
     return report
 
 
-def _refuse_foreign(out: Path, sources: Sequence[str]) -> None:
-    if out.exists() and not (out.is_dir() and ((out / REPORT).exists() or not any(out.iterdir()))):
-        raise InputError(
-            f"'{out}' exists and is no output of `zaslon clean`; it is not overwritten.",
-            hint="Name another directory with --out.",
-        )
-    if out.resolve() == Path.cwd():
-        raise InputError(
-            f"'{out}' is the working directory, which cannot be replaced as a whole.",
-            hint="Name a directory in it with --out.",
-        )
+def _refuse_sources_in(out: Path, sources: Sequence[str]) -> None:
     for source in sources:
         path = local_path(source)
         if path is not None and out.resolve() in path.resolve().parents:

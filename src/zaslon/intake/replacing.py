@@ -22,12 +22,18 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 @contextmanager
-def replacing(out: Path) -> Iterator[Path]:
+def replacing(out: Path, mark: str, command: str) -> Iterator[Path]:
     """A new empty directory beside `out`, which takes its name when the block ends well.
 
+    Args:
+        out: may exist only if it is empty or an earlier output.
+        mark: the file by which an output of `command` is known.
+        command: what makes such outputs, for the sentence.
+
     Raises:
-        InputError: the place cannot be written, or another run is writing it.
+        InputError: `out` is something else, the place cannot be written, or another run is writing it.
     """
+    _refuse_foreign(out, mark, command)
     target = out.resolve()
     building = target.with_name(f".{target.name}.building")
     retired = target.with_name(f".{target.name}.retired")
@@ -50,6 +56,19 @@ def replacing(out: Path) -> Iterator[Path]:
         for parent in made:
             with suppress(OSError):  # not empty: the output is in it
                 parent.rmdir()
+
+
+def _refuse_foreign(out: Path, mark: str, command: str) -> None:
+    if out.exists() and not (out.is_dir() and ((out / mark).exists() or not any(out.iterdir()))):
+        raise InputError(
+            f"'{out}' exists and is no output of `{command}`; it is not overwritten.",
+            hint="Name another directory with --out.",
+        )
+    if out.resolve() == Path.cwd():
+        raise InputError(
+            f"'{out}' is the working directory, which cannot be replaced as a whole.",
+            hint="Name a directory in it with --out.",
+        )
 
 
 def _missing_parents(target: Path) -> list[Path]:
