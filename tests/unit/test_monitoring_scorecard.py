@@ -45,7 +45,21 @@ def test_a_goal_out_of_reach_says_why_with_the_names_of_the_catalogue() -> None:
         "card or device known yet. With labels at once, 1.0% would be missed.",
     )  # fmt: skip
     lost = replace(missed, loss_minor_per_month=90_000_000)
-    assert row(card(lost), "Customers' loss")[0] is False
+    assert row(card(lost), "Customers' loss")[::2] == (False, "The same frauds that are missed above.")
+
+
+def test_a_loss_out_of_reach_says_why_also_where_few_frauds_are_missed() -> None:
+    lost = replace(MET, loss_minor_per_month=90_000_000, recall_at_least_delay=("6 hours", 0.995))
+    assert row(card(lost), "Frauds missed")[0] is True
+    assert row(card(lost), "Customers' loss")[::2] == (
+        False,
+        "With labels after 6 hours, 0.5% would be missed.",
+    )
+
+
+def test_a_goal_reached_to_the_fraud_is_not_missed_by_a_rounding_error() -> None:
+    assert 1 - 49 / 50 > 0.02
+    assert row(card(replace(MET, recall=49 / 50)), "Frauds missed")[0] is True
 
 
 @pytest.mark.parametrize("share", [None, 0.01])
@@ -55,12 +69,20 @@ def test_no_evidence_is_no_reason_where_it_was_not_measured_or_is_too_rare(share
 
 
 def test_too_many_good_transactions_stopped_is_said() -> None:
-    assert row(card(replace(MET, false_positive_rate=0.0501)), "Good transactions")[0] is False
+    assert row(card(replace(MET, false_positive_rate=0.0501)), "Good transactions") == (False, "5.01%", "")
+    judged = replace(MET, false_positive_rate=0.0501, false_positive_rate_before=0.0449)
+    met, _, why = row(card(judged), "Good transactions")
+    assert (met, why) == (
+        False,
+        "On the validation period, by which thresholds are judged, it was 4.49%; these days are later ones.",
+    )
 
 
 @pytest.mark.parametrize(("most", "met"), [(None, None), (39, False), (40, True), (0, False)])
 def test_the_analysts_day_is_a_goal_where_their_capacity_is_set(most: int | None, met: bool | None) -> None:
-    assert row(card(MET, Goals(reviews_per_day_max=most)), "Reviews")[0] is met
+    found = card(replace(MET, reviews_per_day_before=35.4), Goals(reviews_per_day_max=most))
+    assert row(found, "Reviews")[0] is met
+    assert ("it was 35;" in row(found, "Reviews")[2]) is (met is False)
 
 
 def test_a_fraud_is_unseeable_without_a_known_one_and_with_an_ordinary_amount() -> None:

@@ -213,6 +213,8 @@ def _scorecard(
             loss_minor_per_month=found.money.lost,
             reviews_per_day=trained.reviews_per_day,
             unseeable_share=trained.unseeable_share, entities=context.catalogue.entities,
+            false_positive_rate_before=trained.thresholds.false_positive_rate,
+            reviews_per_day_before=trained.thresholds.reviews_per_day,
             recall_at_least_delay=(least, by_delay[least]["recall_at_review"]) if least else None,
             transactions_per_second=decided.decisions_per_second or None,
         ),
