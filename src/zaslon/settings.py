@@ -169,7 +169,7 @@ def load_settings(**given: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ').removesuffix('.')}"
             for e in error.errors()
         )
         raise ZaslonError(

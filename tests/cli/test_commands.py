@@ -211,3 +211,11 @@ def test_what_to_try_next_can_be_typed_as_it_stands(tmp_path: Path, monkeypatch:
     assert as_called("reports/report.html") == "reports/report.html"
     monkeypatch.setattr("sys.argv", ["/opt/bin/zaslon"])
     assert as_called("zaslon replay 5") == "/opt/bin/zaslon replay 5"
+
+
+def test_the_report_of_a_run_names_every_version_and_setting_once(small_run: SmallRun) -> None:
+    text = Path(small_run.answer["paths"]["report"]).read_text("utf-8")
+    _, _, origin = text.partition("Data and versions")
+    named = re.findall(r"<tr><td>(.*?)</td>", origin)
+    assert {"model", "policy", "catalogue", "Zaslon", "trained on"} <= set(named)
+    assert len(named) == len(set(named))

@@ -26,6 +26,7 @@ def assert_helps(answer: Answer, code: int, *said: str) -> None:
     error = answer.json["error"]
     assert error["exit_code"] == code
     assert error["message"].endswith((".", "^", "?")) or "\n" in error["message"], error
+    assert not error["message"].endswith(".."), error
     whole = f"{error['message']} {error['hint']}"
     for part in said:
         assert part in whole, whole

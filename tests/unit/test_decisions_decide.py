@@ -69,7 +69,7 @@ def test_a_shadow_rule_counts_and_never_acts() -> None:
             columns = _columns(rows, **{f"{action}_rule": 1.0})
             decided = decide(policy, np.full(rows, 0.6), columns)
             assert decided.action.tolist() == [Action.REVIEW] * rows
-            assert decided.times_fired() == {f"{action}_it": rows}
+            assert decided.fired.tolist() == [1] * rows
             assert decided.rule_names(0) == ()
             assert decided.rule_names(0, shadow=True) == (f"{action}_it",)
             assert decided.rule_reasons(0, columns) == ()
@@ -96,7 +96,7 @@ def test_the_models_own_action_is_kept_beside_the_final_one() -> None:
 def test_no_transactions_give_no_decisions() -> None:
     decided = decide(_policy("block"), np.zeros(0), _columns(0))
     assert len(decided) == 0
-    assert decided.times_fired() == {"block_it": 0}
+    assert decided.fired.tolist() == []
 
 
 def test_a_threshold_of_inf_is_never_reached() -> None:

@@ -154,7 +154,7 @@ def test_a_limit_out_of_reach_is_named_with_what_it_would_take() -> None:
         "0.0 % of good transactions are stopped; at most 5.0 % is allowed.",
         "50.0 % of frauds are missed; at most 2.0 % is wanted, 48.0 percentage points less;"
         " it would take stopping 100.0 % of good transactions.",
-        "9000.00 is lost in 30 days; at most 10.00 is wanted, 8990.00 less;"
+        "9,000 is lost in 30 days; at most 10 is wanted, 8,990 less;"
         " it would take stopping 100.0 % of good transactions.",
     ]
 

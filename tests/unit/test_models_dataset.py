@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from zaslon.domain.errors import DataError
 from zaslon.domain.time import SECONDS_PER_DAY, parse_day
-from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, check_names, sample_good
+from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, check_names
 
 
 def make_sample(rows: int = 1000, seed: int = 0) -> Sample:
@@ -28,47 +28,6 @@ def make_sample(rows: int = 1000, seed: int = 0) -> Sample:
         customer_key=random.integers(0, 50, rows),
         scenario=np.full(rows, -1, np.int8),
     )
-
-
-def test_sampling_keeps_all_frauds_and_undoes_itself_in_the_weights() -> None:
-    sample = make_sample(50_000)
-    kept = sample_good(sample, 0.1, seed=3)
-    assert kept.frauds == sample.frauds
-    good = kept.take(kept.is_fraud == 0)
-    assert np.allclose(good.weight, 10)
-    assert good.weight.sum() == pytest.approx(len(sample) - sample.frauds, rel=0.05)
-    assert (kept.weight[kept.is_fraud == 1] == 1).all()
-
-
-@given(st.integers(0, 2**31), st.integers(1, 200), st.floats(0.01, 1))
-def test_sampling_depends_on_the_id_alone_not_on_order_or_batches(seed: int, cut: int, share: float) -> None:
-    sample = make_sample(200)
-    whole = set(sample_good(sample, share, seed).transaction_id)
-    shuffled = sample.take(np.random.default_rng(seed).permutation(200))
-    parts = [
-        sample_good(part, share, seed)
-        for part in (shuffled.take(slice(cut)), shuffled.take(slice(cut, None)))
-    ]
-    assert {int(i) for part in parts for i in part.transaction_id} == whole
-
-
-def test_another_seed_keeps_other_good_transactions() -> None:
-    sample = make_sample(1000)
-    first, second = (set(sample_good(sample, 0.5, seed).transaction_id) for seed in (1, 2))
-    assert 0.2 < len(first ^ second) / 1000 < 0.7
-
-
-@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(DataError, match="Choose 0 < share <= 1"):
-        sample_good(make_sample(10), share, seed=0)
-
-
-def test_negative_transaction_ids_are_sampled_like_others() -> None:
-    sample = make_sample(10_000)
-    negative = replace(sample, transaction_id=-1 - sample.transaction_id)
-    kept = sample_good(negative, 0.5, seed=0)
-    assert (kept.is_fraud == 0).sum() == pytest.approx(4_500, rel=0.1)
 
 
 def test_samples_are_taken_and_put_together_again() -> None:

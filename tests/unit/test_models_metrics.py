@@ -124,10 +124,20 @@ def test_money_is_what_missed_and_stopped_frauds_amount_to_in_thirty_days() -> N
     money = evaluate(**data, review=0.3, replicates=10).money
     fraud, stopped = data["is_fraud"] == 1, data["score"] >= 0.3
     amount = data["amount_minor"]
-    assert money.lost == pytest.approx(3 * amount[fraud & ~stopped].sum())
-    assert money.saved == pytest.approx(3 * amount[fraud & stopped].sum())
+    assert money.lost.value == pytest.approx(3 * amount[fraud & ~stopped].sum())
+    assert money.saved.value == pytest.approx(3 * amount[fraud & stopped].sum())
     assert money.good_stopped == pytest.approx(3 * amount[~fraud & stopped].sum())
-    assert money.fraud == pytest.approx(money.lost + money.saved)
+    assert money.fraud == pytest.approx(money.lost.value + money.saved.value)
+
+
+def test_money_has_the_interval_of_its_shares_of_all_frauds_money() -> None:
+    whole = evaluate(**drawn(), review=0.3)
+    for estimate in (whole.money.lost, whole.money.saved):
+        assert estimate.low < estimate.value < estimate.high
+    tenfold: dict[str, Any] = {name: np.repeat(values, 10) for name, values in drawn().items()}
+    sure = evaluate(**tenfold, review=0.3).money
+    widths = [(m.high - m.low) / m.value for m in (sure.lost, whole.money.lost)]
+    assert widths[0] * 2 < widths[1], "ten times the data: about a third of the uncertainty"
 
 
 def test_scenarios_add_up_to_all_frauds() -> None:
@@ -141,7 +151,7 @@ def test_scenarios_add_up_to_all_frauds() -> None:
     assert sum(s.frauds * s.recall_at_fpr_5pct for s in result.by_scenario) == pytest.approx(
         result["recall_at_fpr_5pct"] * result.frauds
     )
-    assert sum(s.lost_minor_per_month for s in result.by_scenario) == pytest.approx(result.money.lost)
+    assert sum(s.lost_minor_per_month for s in result.by_scenario) == pytest.approx(result.money.lost.value)
 
 
 def test_unknown_scenarios_are_left_out() -> None:
@@ -216,7 +226,7 @@ def test_a_threshold_of_never_stops_nothing() -> None:
     assert result["recall_at_review"] == 0
     assert result["false_positive_rate_at_review"] == 0
     assert math.isnan(result["precision_at_review"])
-    assert result.money.saved == 0
+    assert result.money.saved.value == 0
 
 
 def test_the_report_is_plain_json_and_the_flat_form_has_only_numbers() -> None:

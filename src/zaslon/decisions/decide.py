@@ -75,13 +75,6 @@ class Decided:
             for rule in demanding
         )
 
-    def times_fired(self) -> dict[str, int]:
-        """How many transactions each rule held for, by name, shadow rules too."""
-        return {
-            rule.name: int(np.count_nonzero(self.fired >> np.uint64(bit) & np.uint64(1)))
-            for bit, rule in enumerate(self.policy.rules)
-        }
-
 
 def decide(policy: Policy, score: NDArray[np.float64], columns: Mapping[str, NDArray[Any]]) -> Decided:
     """Decide n transactions.

@@ -26,7 +26,7 @@ from zaslon.decisions.policy import Costs, Thresholds
 from zaslon.decisions.wording import percent_text
 from zaslon.domain.compiled import compiled
 from zaslon.domain.errors import DataError
-from zaslon.domain.money import amount_text
+from zaslon.domain.money import whole_text
 from zaslon.domain.time import SECONDS_PER_DAY
 
 DAYS_PER_MONTH = 30  # as in the business limits: thirty days, so that months compare
@@ -275,7 +275,7 @@ def _limits_reached(
     stopped = float(good_share[review])
 
     def money(minor: float) -> str:
-        return amount_text(round(minor), minor_digits)
+        return whole_text(minor, minor_digits)
 
     def sought(name: str, values: Float64, most: float, said: str, excess: str) -> LimitReached:
         """A limit that needs enough stopped: what else it would take, where it is not kept."""

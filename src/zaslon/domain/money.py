@@ -14,3 +14,8 @@ def amount_text(amount_minor: int, minor_digits: int = 2) -> str:
     sign = "-" if amount_minor < 0 else ""
     whole, part = divmod(abs(amount_minor), 10**minor_digits)
     return f"{sign}{whole}.{part:0{minor_digits}d}"
+
+
+def whole_text(amount_minor: float, minor_digits: int = 2) -> str:
+    """`1,234,567`, rounded to the major unit: nobody reads coins in a sum of a month."""
+    return f"{round(amount_minor / 10**minor_digits):,}"

@@ -31,11 +31,6 @@ def parse_duration_seconds(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def day_number(event_time_seconds: int) -> int:
-    """Days since 1970-01-01 of an event time."""
-    return event_time_seconds // SECONDS_PER_DAY
-
-
 @lru_cache(maxsize=4096)
 def day_text(day: int) -> str:
     """`YYYY-MM-DD` of a day number."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,6 @@ from zaslon.features.remembered import (
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
 _LAYOUT = 3  # of a snapshot; raise it with any change of what `save` gives
-
-
-class MergedOrder(NamedTuple):
-    """Log order of a batch: `is_label[k]` says whether its k-th event is the next label."""
-
-    is_label: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,7 @@ def _content(
         scorecard=[(r.goal, r.target, r.reached, r.met, r.comment) for r in scorecard.rows],
         by_delay=_delay_rows(by_delay),
         notes=_notes(context, trained, cleaned, decided),
-        versions={
-            "Zaslon": __version__, "model": trained.model.artefact_id,
-            "policy": trained.policy.hash, "catalogue": context.catalogue.label,
-        },
+        versions={"Zaslon": __version__, "policy": trained.policy.hash},
         currency=context.catalogue.currency,
         minor_digits=context.catalogue.minor_digits,
     )  # fmt: skip

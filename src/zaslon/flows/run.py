@@ -210,7 +210,7 @@ def _scorecard(
         Reached(
             recall=found["recall_at_review"], precision=found["precision_at_review"],
             false_positive_rate=found["false_positive_rate_at_review"], roc_auc=found["roc_auc"],
-            loss_minor_per_month=found.money.lost,
+            loss_minor_per_month=found.money.lost.value,
             reviews_per_day=trained.reviews_per_day,
             unseeable_share=trained.unseeable_share, entities=context.catalogue.entities,
             false_positive_rate_before=trained.thresholds.false_positive_rate,

@@ -138,6 +138,20 @@ class Shares:
         good_kept = min(good, rows_max - frauds_kept)
         return Shares(frauds_kept / frauds if frauds else 1.0, good_kept / good if good else 1.0)
 
+    def keep(
+        self, transaction_id: NDArray[np.int64], is_fraud: NDArray[np.int8], seed: int
+    ) -> NDArray[np.bool_]:
+        """bool[n]: which transactions are in the sample; never one whose answer is not known."""
+        kept = np.zeros(len(is_fraud), np.bool_)
+        for answer, share in ((1, self.fraud), (0, self.good)):
+            of_answer = is_fraud == answer
+            kept |= of_answer & keep_by_id(transaction_id, share, seed) if share < 1 else of_answer
+        return kept
+
+    def weight(self, is_fraud: NDArray[np.int8]) -> NDArray[np.float32]:
+        """float32[n]: how many transactions each one in the sample stands for."""
+        return np.where(is_fraud == 1, 1.0 / self.fraud, 1.0 / self.good).astype(np.float32)
+
 
 def _shares(context: Context, days: Sequence[Day], split: TimeSplit) -> dict[str, Shares]:
     """What keeps each period's sample within its maximum."""
@@ -172,19 +186,14 @@ def rows_of_day(path: Path) -> int:
 
 def _sampled(part: FeaturisedPart, plan: FeaturePlan, shares: Shares, seed: int) -> Sample:
     transactions = part.transactions
-    kept = np.zeros(len(transactions), np.bool_)
-    for answer, share in ((1, shares.fraud), (0, shares.good)):
-        rows_of_answer = transactions.is_fraud == answer
-        if share < 1:
-            rows_of_answer &= keep_by_id(transactions.transaction_id, share, seed)
-        kept |= rows_of_answer
+    kept = shares.keep(transactions.transaction_id, transactions.is_fraud, seed)
     rows = transactions.take(kept)
     columns = list(plan.model_columns)
     return Sample(
         names=tuple(plan.names[c] for c in columns),
         x=np.ascontiguousarray(part.matrix[kept][:, columns]),
         is_fraud=rows.is_fraud,
-        weight=np.where(rows.is_fraud == 1, 1.0 / shares.fraud, 1.0 / shares.good).astype(np.float32),
+        weight=shares.weight(rows.is_fraud),
         event_time_seconds=rows.event_time_seconds,
         amount_minor=rows.amount_minor,
         transaction_id=rows.transaction_id,
@@ -321,12 +330,13 @@ _METRIC_NAMES = {
 
 def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation by the names that every command uses."""
-    headline = {_METRIC_NAMES.get(n, n): e for n, e in evaluation.headline.items()}
+    told = {_METRIC_NAMES.get(n, n): e for n, e in evaluation.headline.items()}
+    told |= {
+        "loss_minor_per_month": evaluation.money.lost, "saved_minor_per_month": evaluation.money.saved,
+    }  # fmt: skip
     return {
-        **{name: estimate.value for name, estimate in headline.items()},
-        "intervals": {name: [e.low, e.high] for name, e in headline.items()},
-        "loss_minor_per_month": evaluation.money.lost,
-        "saved_minor_per_month": evaluation.money.saved,
+        **{name: estimate.value for name, estimate in told.items()},
+        "intervals": {name: [e.low, e.high] for name, e in told.items()},
         "calibration_error": evaluation.calibration_error,
         "by_scenario": {
             str(r.scenario): {"frauds": r.frauds, "recall": r.recall} for r in evaluation.by_scenario

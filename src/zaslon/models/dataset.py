@@ -83,10 +83,6 @@ class Sample:
         """The same transactions without their features."""
         return replace(self, names=(), x=np.empty((len(self), 0), np.float32))
 
-    def in_days(self, days: Days) -> Sample:
-        """The rows whose event time lies in `days`."""
-        return self.take(days.contain(self.event_time_seconds))
-
     @staticmethod
     def concatenate(parts: Sequence[Sample]) -> Sample:
         """All rows of `parts`, in order.
@@ -160,31 +156,11 @@ def check_names(given: Sequence[str], expected: Sequence[str]) -> None:
             )
 
 
-def sample_good(sample: Sample, share: float, seed: int) -> Sample:
-    """All frauds and a `share` of the good transactions, whose weights undo the sampling.
-
-    Whether a transaction is kept depends on its id and the seed alone: not on the order, the
-    batch or the machine. The same share and seed keep the same transactions of any part.
-
-    Args:
-        sample: what to draw from; it may have been sampled before with another seed.
-        share: over 0, at most 1.
-        seed: any integer.
-
-    Raises:
-        DataError: `share` is out of range.
-    """
-    if not 0 < share <= 1:
-        raise DataError(f"The share of good transactions to keep is {share}.", hint="Choose 0 < share <= 1.")
-    if share == 1:
-        return sample
-    kept = sample.take((sample.is_fraud == 1) | keep_by_id(sample.transaction_id, share, seed))
-    weight = np.where(kept.is_fraud == 1, kept.weight, kept.weight / np.float32(share))
-    return replace(kept, weight=weight.astype(np.float32))
-
-
 def keep_by_id(transaction_id: Int64, share: float, seed: int) -> NDArray[np.bool_]:
-    """bool[n]: whether each transaction is among the `share` that a seed keeps."""
+    """bool[n]: whether each transaction is among the `share` that a seed keeps.
+
+    It depends on id and seed alone: not on the order, the batch or the machine.
+    """
     return _mixed(transaction_id, seed) < np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
 
 

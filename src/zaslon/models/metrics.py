@@ -62,14 +62,14 @@ class Money:
 
     Attributes:
         fraud: amounts of all frauds.
-        lost: of those that were let through.
-        saved: of those that were stopped.
+        lost: of those that were let through, with its interval.
+        saved: of those that were stopped, with its interval.
         good_stopped: amounts of good transactions that were stopped.
     """
 
     fraud: float
-    lost: float
-    saved: float
+    lost: Estimate
+    saved: Estimate
     good_stopped: float
 
 
@@ -126,7 +126,12 @@ class Evaluation:
         numbers = {name: estimate.value for name, estimate in self.headline.items()}
         numbers |= {f"{name}_low": e.low for name, e in self.headline.items()}
         numbers |= {f"{name}_high": e.high for name, e in self.headline.items()}
-        numbers |= {f"money_{k}_minor_per_month": v for k, v in asdict(self.money).items()}
+        money = self.money
+        for name, minor in (
+            ("fraud", money.fraud), ("lost", money.lost.value), ("saved", money.saved.value),
+            ("good_stopped", money.good_stopped),
+        ):  # fmt: skip
+            numbers[f"money_{name}_minor_per_month"] = minor
         for name in ("rows", "frauds", "fraud_rate", "days", "calibration_error", "brier"):
             numbers[name] = float(getattr(self, name))
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
@@ -182,6 +187,8 @@ def evaluate(
     headline["pr_auc"] = _with_value(
         headline["pr_auc"], metrics.average_precision_score(is_fraud, score, sample_weight=w)
     )
+    good_stopped = float((amount_minor * w)[(score >= review) & (is_fraud == 0)].sum())
+    money = _money(headline, thresholds, good_stopped, days)
     by_day = _card_precision(score, is_fraud, w, event_time_seconds, customer_key)
     headline["card_precision_100"] = _mean_over_days(by_day, seed, replicates)
     bins = calibration_bins(score, is_fraud, w)
@@ -195,7 +202,7 @@ def evaluate(
         block=block,
         headline=headline,
         card_precision_by_day=tuple(by_day.tolist()),
-        money=_money(score, is_fraud, amount_minor * w, review, days),
+        money=money,
         by_scenario=_by_scenario(ranking, score, is_fraud, amount_minor, w, scenario, review, days),
         calibration=bins,
         calibration_error=_calibration_error(bins),
@@ -274,12 +281,21 @@ def _mean_over_days(by_day: Float64, seed: int, replicates: int) -> Estimate:
     return _estimate(float(by_day.mean()), by_day[drawn].mean(axis=1))
 
 
-def _money(score: Float64, is_fraud: Int8, minor: Float64, review: float, days: int) -> Money:
-    stopped, fraud = score >= review, is_fraud == 1
+def _money(
+    headline: dict[str, Estimate], thresholds: dict[str, float], good_minor: float, days: int
+) -> Money:
+    """Takes the sums of money out of the headline: they are told by month."""
     month = DAYS_PER_MONTH / days
-    saved, total = float(minor[stopped & fraud].sum()), float(minor[fraud].sum())
-    good_stopped = float(minor[stopped & ~fraud].sum())
-    return Money(total * month, (total - saved) * month, saved * month, good_stopped * month)
+    by_threshold = {
+        name: [_scaled(headline.pop(f"{kind}_minor_at_{name}"), month) for kind in ("lost", "saved")]
+        for name in thresholds
+    }
+    lost, saved = by_threshold["review"]
+    return Money(lost.value + saved.value, lost, saved, good_minor * month)
+
+
+def _scaled(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(*(factor * value for value in (estimate.value, estimate.low, estimate.high)))
 
 
 def _by_scenario(

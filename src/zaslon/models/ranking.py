@@ -123,7 +123,8 @@ def ranking_metrics(counts: Counts, score: Float64, thresholds: Mapping[str, flo
     `roc_auc`, `pr_auc` (average precision), `recall_at_fpr_<rate>` and
     `recall_by_amount_at_fpr_<rate>` (the most that a threshold of at most this false-positive
     rate reaches), and for each named threshold `recall_at_<name>`, `recall_by_amount_at_<name>`,
-    `precision_at_<name>`, `false_positive_rate_at_<name>`.
+    `precision_at_<name>`, `false_positive_rate_at_<name>`, `saved_minor_at_<name>`,
+    `lost_minor_at_<name>`.
     """
     caught, caught_minor = np.cumsum(counts.fraud), np.cumsum(counts.fraud_minor)
     stopped_good = np.cumsum(counts.tied + counts.between)
@@ -152,4 +153,6 @@ def ranking_metrics(counts: Counts, score: Float64, thresholds: Mapping[str, flo
                 wrongly = stopped_good[cells - 1] if cells else 0.0
                 metrics[f"precision_at_{name}"] = float(np.divide(count, count + wrongly))
                 metrics[f"false_positive_rate_at_{name}"] = float(np.divide(wrongly, good))
+                metrics[f"saved_minor_at_{name}"] = float(minor)
+                metrics[f"lost_minor_at_{name}"] = float(frauds_minor - minor)
     return metrics

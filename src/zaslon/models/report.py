@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from zaslon.domain.money import amount_text
+from zaslon.domain.money import whole_text
 from zaslon.models.metrics import Estimate, Evaluation
 from zaslon.models.model import Model
 from zaslon.models.report_style import PICTURES, STYLE
@@ -79,7 +79,7 @@ def render_report(content: ReportContent) -> str:
     sections = [
         _headline(content),
         _scorecard(content),
-        _numbers(content.evaluation),
+        _numbers(content),
         _picture_section("How well it ranks", ("precision_recall", "roc"), content),
         _picture_section("What a threshold is worth", ("money", "score_by_class"), content),
         _scenarios(content),
@@ -104,8 +104,8 @@ def _headline(content: ReportContent) -> str:
         f"with {_percent(result['recall_by_amount_at_review'])} of their money.",
         f"It stops {_percent(rate)} of good transactions"
         + (f", 1 in {round(1 / rate):,}." if 0 < rate < 1 else "."),
-        f"In 30 days that saves {_money(content, money.saved)} of {_money(content, money.fraud)} of fraud "
-        f"and lets {_money(content, money.lost)} through.",
+        f"In 30 days that saves {_money(content, money.saved.value)} of {_money(content, money.fraud)} of fraud "
+        f"and lets {_money(content, money.lost.value)} through.",
         f"Measured on {result.transactions:,.0f} transactions of {result.days} days with "
         f"{result.frauds:,} frauds among those scored, none of which the model has learned from.",
     ]
@@ -126,11 +126,19 @@ def _scorecard(content: ReportContent) -> str:
     return "<h2>Business goals</h2>" + _table(headings, rows, "goals")
 
 
-def _numbers(result: Evaluation) -> str:
+def _numbers(content: ReportContent) -> str:
+    result = content.evaluation
     rows = [
         _row(label, _value(result.headline[name]), _interval(result.headline[name]), meaning)
         for name, (label, meaning) in _MEANING.items()
         if name in result.headline and math.isfinite(result[name])
+    ]
+    rows += [
+        _row(label, _money(content, estimate.value), _money_interval(content, estimate), meaning)
+        for label, estimate, meaning in (
+            ("Saved in 30 days", result.money.saved, "Amounts of the frauds that are stopped."),
+            ("Lost in 30 days", result.money.lost, "Amounts of the frauds that are let through."),
+        )
     ]
     explained = (
         f"<p>The interval holds the true value in 95 of 100 cases by chance of the sample alone "
@@ -236,6 +244,12 @@ def _interval(estimate: Estimate) -> str:
     return f"{estimate.low:.4f} … {estimate.high:.4f}" if math.isfinite(estimate.low) else "–"
 
 
+def _money_interval(content: ReportContent, estimate: Estimate) -> str:
+    if not math.isfinite(estimate.low):
+        return "–"
+    return f"{whole_text(estimate.low, content.minor_digits)} … {_money(content, estimate.high)}"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %" if math.isfinite(share) else "–"
 
@@ -245,6 +259,4 @@ def _per_hundred(share: float) -> str:
 
 
 def _money(content: ReportContent, minor: float) -> str:
-    """`1,234,567 RUB`, without the minor unit: nobody reads coins in a sum of a month."""
-    whole, _, _ = amount_text(round(minor), content.minor_digits).partition(".")
-    return f"{int(whole):,} {content.currency}".strip()
+    return f"{whole_text(minor, content.minor_digits)} {content.currency}".strip()

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.money import whole_text
+
 _ROUNDING = 1e-9  # of sums of weights: 49 frauds of 50 are 98 %
 
 
@@ -100,8 +102,8 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
         ),
         ScorecardRow(
             "Customers' loss in 30 days",
-            f"≤ {_money(goals.loss_minor_per_month_max, minor_digits)} {currency}",
-            f"{_money(loss, minor_digits)} {currency}", loss_met,
+            f"≤ {whole_text(goals.loss_minor_per_month_max, minor_digits)} {currency}",
+            f"{whole_text(loss, minor_digits)} {currency}", loss_met,
             "" if loss_met else reason if missed_met else "The same frauds that are missed above.",
         ),
         _reviews(goals, reached),
@@ -119,11 +121,6 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
             )
         )
     return Scorecard(tuple(rows))
-
-
-def _money(minor: int, minor_digits: int) -> str:
-    """`1,234,567`, without the minor unit: nobody reads coins in a sum of a month."""
-    return f"{round(minor / 10**minor_digits):,}"
 
 
 def _reviews(goals: Goals, reached: Reached) -> ScorecardRow:
