@@ -75,7 +75,7 @@ bench: $(BENCH_INSTALLED) ## our speed beside PySpark, DuckDB, Polars and pandas
 .PHONY: lock
 lock: ## write the lock files anew (needs uv; UPGRADE=--upgrade takes newer versions)
 	@test -n "$(UV_OR_OURS)" || { echo "make lock needs uv on the PATH (python3 -m pip install uv)."; exit 1; }
-	$(COMPILE) pyproject.toml --extra dev --extra kafka --extra mlflow --extra tune --extra api --extra client -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --extra kafka --extra mlflow --extra tune --extra api --extra client --extra s3 -o requirements/dev.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 	$(COMPILE) pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt

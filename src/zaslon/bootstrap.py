@@ -20,7 +20,7 @@ from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.context import KEY, LOCK, STREAM, Adapters, Context, Options
 from zaslon.flows.saver import WatchSaves
 from zaslon.flows.serve import Desk, GroupDone, ServeLimits
-from zaslon.ports import Clock, Decider, Journal, RunTracker, Sender, Stream, Topics
+from zaslon.ports import Clock, Decider, Journal, RunTracker, Sender, SnapshotStore, Stream, Topics
 from zaslon.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,12 +51,14 @@ def build_context(settings: Settings) -> Context:
         adapters=Adapters(
             open_journal=lambda log: _journal(settings, log, read_only=False),
             open_journal_for_reading=lambda log: _journal(settings, log, read_only=True),
-            open_snapshots=lambda log, journal: FileSnapshots(
-                log / "snapshots" / ("" if log.name == STREAM else journal.identity)
+            open_snapshots=lambda log, journal: (
+                _stream_snapshots(settings, log.parent)
+                if log.name == STREAM
+                else FileSnapshots(log / "snapshots" / journal.identity)
             ),
             open_run_tracker=_run_tracker,
             alone_in=lambda home: alone_in(home / LOCK),
-            open_stream_snapshots=lambda home: FileSnapshots(home / STREAM / "snapshots"),
+            open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
             open_topics=lambda: open_topics(settings),
             open_stream=lambda say: _stream(settings, say),
             open_sender=lambda topic, say: _sender(settings, topic, say),
@@ -154,6 +156,18 @@ def _journal(settings: Settings, log: Path, *, read_only: bool) -> Journal:
     from zaslon.adapters.cluster.kafka.journal import KafkaJournal  # noqa: PLC0415  an extra
 
     return KafkaJournal(connection, _topic_names(settings), settings.kafka_group)
+
+
+def _stream_snapshots(settings: Settings, home: Path) -> SnapshotStore:
+    """The states of the stream, which the scorers of several machines may share."""
+    place = settings.stream_snapshots
+    if place is None or "://" not in place:
+        return FileSnapshots(home / STREAM / "snapshots" if place is None else Path(place))
+    if find_spec("s3fs") is None:
+        raise ZaslonError("S3's client is not installed.", hint="Install it with: pip install 'zaslon[s3]'.")
+    from zaslon.adapters.cluster.s3 import S3Snapshots  # noqa: PLC0415  an extra
+
+    return S3Snapshots(place)
 
 
 def _topic_names(settings: Settings) -> TopicNames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,7 +28,14 @@ def _checked_duration(text: str) -> str:
     return text
 
 
+def _checked_place(text: str) -> str:
+    if "://" in text and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{2,62}(/[^?#]*)?", text):
+        raise ValueError(f"'{text}' is neither a directory nor s3://bucket/prefix")
+    return text
+
+
 Duration = Annotated[str, AfterValidator(_checked_duration)]
+SnapshotPlace = Annotated[str, AfterValidator(_checked_place)]
 
 
 class Settings(BaseSettings):
@@ -137,6 +145,10 @@ class Settings(BaseSettings):
     )
     stream_batch_ms: int = Field(
         2, ge=0, le=10_000, description="how long a micro-batch that is not full waits for more"
+    )
+    stream_snapshots: SnapshotPlace | None = Field(
+        None,
+        description="where the stream's states are kept: a directory, or `s3://bucket/prefix`; in the home if not set",
     )
     stream_report_seconds: float = Field(
         10.0, ge=0, description="between two points in a run of the tracker (MLflow); 0 writes none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from tests.contract.conftest import OpenSnapshots
 
@@ -54,6 +55,27 @@ def test_a_state_saved_again_at_its_position_replaces_the_first(open_snapshots: 
     found = store.newest()
     assert found is not None
     assert_same(found[1], state(2))
+
+
+def test_a_state_that_cannot_be_written_to_its_end_leaves_the_older_ones_and_no_half_one(
+    open_snapshots: OpenSnapshots,
+) -> None:
+    class Broken:
+        def __array__(self, *_: Any, **__: Any) -> NDArray[Any]:
+            raise RuntimeError("the state went away")
+
+    store = open_snapshots()
+    store.save(10, state(1))
+    halves: dict[str, Any] = {"large": np.zeros(3_000_000), "broken": Broken()}
+    for position in (10, 20):
+        with pytest.raises(RuntimeError, match="went away"):
+            store.save(position, halves)
+    store.save(5, state(2))
+    for asked, expected in ((None, 10), (5, 5)):
+        found = open_snapshots().newest(asked)
+        assert found is not None
+        assert (found[0], found[2]) == (expected, [])
+        assert_same(found[1], state(1 if expected == 10 else 2))
 
 
 def test_the_first_state_and_the_newest_are_always_kept(open_snapshots: OpenSnapshots) -> None:

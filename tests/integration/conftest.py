@@ -1,4 +1,4 @@
-"""A broker for the tests that need one: started once, in a place of its own."""
+"""Servers for the tests that need them: each started once, in a place of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from deploy.kafka.broker import LocalBroker
+from tests.integration.s3_server import LocalS3
 
 from zaslon.testing import SmallWorld
 
@@ -23,6 +24,17 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     broker.start()
     yield broker
     broker.kill()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    missing = LocalS3.missing_tool()
+    if missing and os.environ.get("ZASLON_SERVERS_REQUIRED") != "1":
+        pytest.skip(f"no S3 server can be had here: {missing}")
+    server = LocalS3(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

@@ -1,0 +1,98 @@
+"""A real S3 server on loopback, without containers: S3Proxy over a directory, with signed requests only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LIBS = HERE.parents[1] / ".s3" / "libs"
+READY_SECONDS_MAX = 60
+
+
+class LocalS3:
+    """One server with its objects below `directory/buckets/BUCKET`; a bucket is a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.key_id, self.secret = "scorer", secrets.token_urlsafe(24)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def missing_tool() -> str | None:
+        """Why no server can be had on this machine, or None if one can."""
+        for tool in ("java", "mvn"):
+            if shutil.which(tool) is None:
+                return f"an S3 server needs `{tool}`, which is not on the PATH"
+        return None
+
+    def bucket(self, name: str) -> Path:
+        """Make a bucket; where its objects are."""
+        path = self.directory / "buckets" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With which a client reaches it."""
+        nowhere = str(self.directory / "no-such-file")
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_REGION": "local",
+            "AWS_ACCESS_KEY_ID": self.key_id, "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_SHARED_CREDENTIALS_FILE": nowhere, "AWS_CONFIG_FILE": nowhere,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }  # fmt: skip
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        _fetch()
+        self.bucket("any")
+        settings = self.directory / "s3.properties"
+        settings.touch(mode=0o600)
+        settings.write_text(
+            f"s3proxy.endpoint=http://127.0.0.1:{self.port}\n"
+            f"s3proxy.authorization=aws-v4\ns3proxy.identity={self.key_id}\ns3proxy.credential={self.secret}\n"
+            "jclouds.provider=filesystem-nio2\njclouds.identity=none\njclouds.credential=none\n"
+            f"jclouds.filesystem.basedir={self.directory / 'buckets'}\n"
+        )
+        with (self.directory / "s3.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBS}/*",
+                 "org.gaul.s3proxy.Main", "--properties", str(settings)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        end = time.monotonic() + READY_SECONDS_MAX
+        while not self._listens():
+            said = (self.directory / "s3.log").read_text()[-800:]
+            assert self._process.poll() is None and time.monotonic() < end, said
+            time.sleep(0.05)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+
+
+def _fetch() -> None:
+    if (LIBS / "complete").exists():
+        return
+    done = subprocess.run(
+        ["mvn", "-q", "-B", "-f", str(HERE / "s3_pom.xml"), "dependency:copy-dependencies",
+         "-DincludeScope=runtime", f"-DoutputDirectory={LIBS}"],
+        capture_output=True, text=True, check=False, env=os.environ,
+    )  # fmt: skip
+    assert done.returncode == 0, f"Maven could not fetch the S3 server: {(done.stdout + done.stderr)[-800:]}"
+    (LIBS / "complete").touch()
