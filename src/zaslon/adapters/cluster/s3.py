@@ -23,7 +23,8 @@ from zaslon.domain.errors import ServerError
 _FAILURES = (OSError, BotoCoreError, ClientError, HttpError)
 # A state is sent and read in parts of this size; S3 takes 5 MiB or more, and 10,000 of them.
 _PART_BYTES = 8 * 1024 * 1024
-_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 60
+# A server that is silent holds up a stop, or a start, for as long as all attempts take.
+_CONNECT_SECONDS, _ANSWER_SECONDS, _ATTEMPTS = 10, 30, 3
 
 
 class S3Snapshots(ArchiveSnapshots):
@@ -39,12 +40,13 @@ class S3Snapshots(ArchiveSnapshots):
             use_listings_cache=False, skip_instance_cache=True,
             config_kwargs={
                 "connect_timeout": _CONNECT_SECONDS, "read_timeout": _ANSWER_SECONDS,
-                "retries": {"mode": "standard", "total_max_attempts": 3},
+                "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
                 # Not everyone knows the checksums that newer clients add; the archive has its own.
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             },
         )  # fmt: skip
+        self._files.retries = 1  # the attempts of the client below are enough
 
     def _names(self) -> Iterable[str]:
         with self._asking():
