@@ -21,6 +21,7 @@ from tests.integration.s3_server import LocalS3
 from zaslon.adapters.cluster.s3 import S3Snapshots
 from zaslon.domain.errors import ArtefactError, ServerError
 from zaslon.domain.events import Kind
+from zaslon.flows.replay import replay
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
@@ -199,6 +200,12 @@ def test_a_scorer_with_an_empty_disk_takes_over_from_the_snapshots_of_a_dead_one
     published = cluster.published()
     assert len(published) == 1_500
     assert published == cluster.embedded(small_world.engine())
+    third = cluster.context(
+        "viewer", small_world.in_home(tmp_path / "c").context.home,
+        pseudonym_key=shared["ZASLON_PSEUDONYM_KEY"], stream_snapshots=shared["ZASLON_STREAM_SNAPSHOTS"],
+    )  # fmt: skip
+    for position in (0, 400, 1_400):
+        assert replay(third.with_log("stream"), position).identical
 
 
 def _wait_until(is_so: Callable[[], bool]) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zaslon.domain.errors import DataError
-from zaslon.flows.context import Context
+from zaslon.flows.context import STREAM, Context
 
 _BUILDING, _READY = ".log-building", ".log-ready"
 
@@ -62,8 +62,8 @@ def existing_log(context: Context) -> Context:
     Raises:
         DataError: there is no such log in the home; names those that are there.
     """
-    if (context.home / context.log).is_dir():
-        return context
+    if context.log == STREAM or (context.home / context.log).is_dir():
+        return context  # what the broker keeps needs nothing in the home
     found = sorted(path.name for path in context.home.glob("log*") if path.is_dir())
     raise DataError(
         f"There is no log '{context.log}' in '{context.home}'.",
