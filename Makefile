@@ -80,6 +80,7 @@ lock: ## write the lock files anew (needs uv; UPGRADE=--upgrade takes newer vers
 	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 	$(COMPILE) pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt
 	$(COMPILE) requirements/quix.in -o requirements/quix.txt
+	$(COMPILE) requirements/bento.in -o requirements/bento.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's data

@@ -1,12 +1,18 @@
 """One decision over HTTP: ours, durable and explained, beside MLflow, BentoML and a bare route.
 
-    python benchmarks/serve.py [--json] [--seconds 10] [--peers PYTHON]
+    python benchmarks/serve.py [--json] [--seconds 10] [--only CONTENDER]…
 
 Open loop: requests are sent at fixed times whatever becomes of those before, and latency counts
 from the intended time, so a server that stalls cannot hide it (no coordinated omission).
 Saturation: as many as come back over 1, 16 and 64 connections. CPU is that of the server and its
-children. Ours does features, a durable record, the decision and its reasons; theirs the model only.
-BentoML pins libraries that our lock has newer: `--peers` names a Python that has it.
+children. Every contender is warmed up for half that time, after its first call was measured.
+
+    zaslon        the embedded service: features, a durable record, the decision and its reasons
+    zaslon_kafka  the same with Kafka behind it: a broker of its own (TLS, SCRAM), `zaslon stream` and the
+                  service in front of it; CPU is of all three, also told one by one
+    fastapi       a bare route around the same trees: the model only
+    mlflow        `mlflow models serve`, as it starts by itself: the model only
+    bentoml       `bentoml serve`, in an environment of its own: the model only
 """
 
 from __future__ import annotations
@@ -23,17 +29,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zaslon.flows.keys import create_key
-from zaslon.testing import make_small_world
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from benchmarks.environments import own_python  # noqa: E402  from the repository's root
+from deploy.kafka.broker import LocalBroker  # noqa: E402
+from tests.integration.kafka_world import Cluster  # noqa: E402
+
+from zaslon.flows.keys import create_key  # noqa: E402
+from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
+
+CONTENDERS = ("zaslon", "zaslon_kafka", "fastapi", "mlflow", "bentoml")
 RATES, CONNECTIONS = (50, 400), (1, 16, 64)
 OPEN_CONNECTIONS = 64
 READY_SECONDS_MAX = 120.0
@@ -51,6 +64,8 @@ class Contender:
     body: Callable[[], bytes]
     headers: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    # What runs behind it meanwhile: process ids by name.
+    behind: AbstractContextManager[dict[str, int]] = field(default_factory=lambda: nullcontext({}))
 
     def request(self) -> bytes:
         """The bytes of one request."""
@@ -183,21 +198,28 @@ async def is_ready(contender: Contender) -> bool:
 
 def measure(contender: Contender, seconds: float) -> dict[str, Any]:
     """All figures of one contender, and its first call as it was."""
-    with running(contender) as (pid, ready_seconds):
+    with contender.behind as behind, running(contender) as (pid, ready_seconds):
+        pids = {"service": pid, **behind}
         begin = time.perf_counter()
         asyncio.run(saturation(contender, 1, 1e-9))
         first_ms = (time.perf_counter() - begin) * 1000
         result: dict[str, Any] = {"open_loop": {}, "saturation": {}, "ready_seconds": round(ready_seconds, 2)}
         result["first_call_ms"] = round(first_ms, 2)
+        asyncio.run(open_loop(contender, RATES[-1], seconds / 2))
         for rate in RATES:
-            before = cpu_seconds(pid)
+            before = {name: cpu_seconds(one) for name, one in pids.items()}
             latencies = np.array(asyncio.run(open_loop(contender, rate, seconds))) * 1000
-            spent = cpu_seconds(pid) - before
+            spent = {
+                name: round((cpu_seconds(one) - before[name]) / len(latencies) * 1e6)
+                for name, one in pids.items()
+            }
             p50, p99, p99_9 = np.percentile(latencies, [50, 99, 99.9]).round(2).tolist()
             result["open_loop"][str(rate)] = {
                 "p50_ms": p50, "p99_ms": p99, "p99_9_ms": p99_9,
-                "cpu_us_per_request": round(spent / len(latencies) * 1e6),
+                "cpu_us_per_request": sum(spent.values()),
             }  # fmt: skip
+            if behind:
+                result["open_loop"][str(rate)]["cpu_us_by_process"] = spent
         for connections in CONNECTIONS:
             found = asyncio.run(saturation(contender, connections, seconds / 2))
             result["saturation"][str(connections)] = round(found, 1)
@@ -212,9 +234,10 @@ def free_port() -> int:
         return port
 
 
-def contenders(home: Path, peers_python: str | None) -> Iterator[Contender]:
+def contenders(home: Path) -> Iterator[Contender]:
     """Ours and the peers, with the same trees."""
     world = make_small_world(home)
+    behind_kafka = world.in_home(home.with_name("behind-kafka"))
     engine = world.engine()
     assert engine.model is not None
     trees = home / "trees.txt"
@@ -222,7 +245,8 @@ def contenders(home: Path, peers_python: str | None) -> Iterator[Contender]:
     names = list(engine.model.names)
     chance = random.Random(1)
     environment = {"PEER_TREES": str(trees), "PYTHONPATH": str(HERE)}
-    yield ours(home)
+    yield ours("zaslon", home)
+    yield with_kafka(behind_kafka, home.with_name("kafka"))
     port = free_port()
     uvicorn = [sys.executable, "-m", "uvicorn", "--factory", "serve_peers:fastapi_app", "--port", str(port)]
     row = [chance.random() * 100 for _ in names]
@@ -244,16 +268,42 @@ def contenders(home: Path, peers_python: str | None) -> Iterator[Contender]:
         lambda: json.dumps({"dataframe_split": {"columns": names, "data": [row]}}).encode(),
         environment={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # for its uvicorn
     )  # fmt: skip
-    if peers_python is not None:
-        port = free_port()
-        yield Contender(
-            "bentoml", [peers_python, "-m", "bentoml", "serve", "serve_peers:Service", "-p", str(port)],
-            port, "/predict", "/readyz", lambda: json.dumps({"row": row}).encode(),
-            environment={**environment, "PEER": "bentoml"},
-        )  # fmt: skip
+    port = free_port()
+    yield Contender(
+        "bentoml",
+        [str(own_python("bento")), "-m", "bentoml", "serve", "serve_peers:Service", "-p", str(port)],
+        port, "/predict", "/readyz", lambda: json.dumps({"row": row}).encode(),
+        environment={**environment, "PEER": "bentoml"},
+    )  # fmt: skip
 
 
-def ours(home: Path) -> Contender:
+def with_kafka(world: SmallWorld, directory: Path) -> Contender:
+    """The service in front of the stream."""
+    broker = LocalBroker(directory, libs=HERE.parent / ".kafka" / "libs", fast_start=False)
+    environment: dict[str, str] = {}
+
+    @contextmanager
+    def behind() -> Iterator[dict[str, int]]:
+        broker.start()
+        cluster = Cluster.new(broker)
+        environment.update(cluster.environment("door"))
+        try:
+            with cluster.scorer(world.context.home, ZASLON_STREAM_BATCH_RECORDS="5000") as scorer:
+                assert scorer.says("Deciding from position"), scorer.said
+                assert broker.pid is not None
+                yield {"scorer": scorer.process.pid, "broker": broker.pid}
+        finally:
+            broker.kill()
+
+    made = ours("zaslon_kafka", world.context.home, behind())
+    made.environment["ZASLON_API_DECIDER"] = "kafka"
+    environment.update(made.environment)
+    return replace(made, environment=environment)
+
+
+def ours(
+    name: str, home: Path, behind: AbstractContextManager[dict[str, int]] | None = None
+) -> Contender:  # fmt: skip
     """The whole path with everything durable; every transaction is a new one."""
     key = create_key(home, "scorer", "benchmark", None, time.time()).secret
     chance, port, number = random.Random(2), free_port(), iter(range(10_000_000, 1 << 40))
@@ -271,10 +321,11 @@ def ours(home: Path) -> Contender:
         ).encode()  # fmt: skip
 
     return Contender(
-        "zaslon", [sys.executable, "-m", "zaslon.entrypoints.cli", "serve", "--home", str(home),
-                   "--port", str(port)],
+        name, [sys.executable, "-m", "zaslon.entrypoints.cli", "serve", "--home", str(home),
+               "--port", str(port)],
         port, "/v1/transactions", "/readyz", body, {"Authorization": f"Bearer {key}"},
         {"ZASLON_API_RATE_PER_SECOND": "1000000", "ZASLON_API_RATE_BURST": "1000000"},
+        behind or nullcontext({}),
     )  # fmt: skip
 
 
@@ -283,13 +334,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each open-loop run")
-    parser.add_argument("--peers", help="a Python that has BentoML; left out if not given")
-    parser.add_argument("--only", help="one contender's name")
+    parser.add_argument("--only", action="append", choices=CONTENDERS, default=[])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         results = {}
-        for contender in contenders(Path(directory), given.peers):
-            if given.only in (None, contender.name):
+        for contender in contenders(Path(directory) / "home"):
+            if contender.name in (given.only or CONTENDERS):
                 results[contender.name] = measure(contender, given.seconds)
                 print(contender.name, results[contender.name], file=sys.stderr)
     print(json.dumps(results) if given.json else json.dumps(results, indent=2))

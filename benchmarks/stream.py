@@ -29,8 +29,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.environments import own_python  # noqa: E402  from the repository's root
 from confluent_kafka import TopicPartition  # noqa: E402
-from deploy.kafka.broker import LocalBroker  # noqa: E402  from the repository's root
+from deploy.kafka.broker import LocalBroker  # noqa: E402
 from tests.integration.kafka_world import Cluster, Scorer, begin_from_clean_days  # noqa: E402
 
 from zaslon.adapters.cluster.kafka.connection import Watch  # noqa: E402
@@ -212,20 +213,6 @@ def peer(
     return found
 
 
-def quix_python() -> Path:
-    """An environment for Quix Streams, which pins older libraries than ours; made once."""
-    place = ROOT / ".kafka" / "quix"
-    python = place / "bin" / "python"
-    if not (place / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "-q", "--require-hashes", "-r",
-             str(ROOT / "requirements" / "quix.txt")], check=True, stdout=sys.stderr,
-        )  # fmt: skip
-        (place / "complete").touch()
-    return python
-
-
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -262,7 +249,7 @@ def measure(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         if "mission_way" in asked:
             report["mission_way"] = peer("mission_way", Path(sys.executable), broker, lines[:60_000], scratch)
         if "quix_streams" in asked:
-            report["quix_streams"] = peer("quix_streams", quix_python(), broker, lines[:60_000], scratch)
+            report["quix_streams"] = peer("quix_streams", own_python("quix"), broker, lines[:60_000], scratch)
     finally:
         broker.kill()
     return report

@@ -5,7 +5,7 @@
 
 `start` fetches the jars by Maven (once, into DIRECTORY/libs), makes an authority with a certificate,
 passwords and free ports (once, kept in DIRECTORY), starts the broker, waits until it serves, sets up
-users and ACLs, and writes DIRECTORY/admin.env, producer.env, scorer.env and viewer.env: the settings
+users and ACLs, and writes DIRECTORY/admin.env, producer.env, scorer.env, door.env and viewer.env: the settings
 with which Zaslon reaches it as that user. Needed: Java 17 and Maven. DIRECTORY is `.kafka` if not named.
 """
 
@@ -26,7 +26,7 @@ import uuid
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-USERS = ("admin", "producer", "scorer", "viewer")
+USERS = ("admin", "producer", "scorer", "door", "viewer")
 READY, READY_SECONDS_MAX, STOP_SECONDS_MAX = "Kafka Server started", 60, 30
 # Loading classes is most of a short life; compiling them well is what a benchmark wants.
 _JVM = ("-Xms128m", "-Xmx768m", "-XX:+UseSerialGC", "-Xshare:auto")

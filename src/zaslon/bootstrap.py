@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zaslon.adapters.embedded.clock import SystemClock
+from zaslon.adapters.embedded.decisions import SqliteDecisions
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.adapters.embedded.lock import alone_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
+from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.time import parse_duration_seconds
-from zaslon.flows.context import KEY, LOCK, STREAM, Adapters, Context, Options
+from zaslon.flows.context import DOOR, KEY, LOCK, STREAM, Adapters, Context, Options
 from zaslon.flows.saver import WatchSaves
 from zaslon.flows.serve import Desk, GroupDone, ServeLimits
-from zaslon.ports import Clock, Decider, Journal, RunTracker, Sender, SnapshotStore, Stream, Topics
+from zaslon.intake import clean_batch
+from zaslon.ports import (
+    Clock,
+    Decider,
+    Journal,
+    Passage,
+    RunTracker,
+    Sender,
+    SnapshotStore,
+    Stream,
+    Topics,
+)
 from zaslon.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,11 +80,44 @@ def build_context(settings: Settings) -> Context:
 
 
 def build_decider(
-    settings: Settings, context: Context, watch: Callable[[GroupDone], None], watch_saves: WatchSaves
-) -> Decider:
-    """What decides behind the service's door: engine and journal of this process."""
+    settings: Settings, context: Context, *, grouped: Callable[[GroupDone], None],
+    saved: WatchSaves,
+    passed: Callable[[Sequence[Passage], int], None], say: Callable[[str], None],
+) -> Decider:  # fmt: skip
+    """Who decides for the service: engine and journal of this process, or the stream.
+
+    Args:
+        grouped: told of every group that this process decided.
+        saved: told of every snapshot.
+        passed: told of records that passed through the stream, and of its next log position.
+        say: told in sentences what people should know of the stream.
+    """
+    if settings.api_decider == "kafka":
+        return _door(settings, context, passed, say)
     limits = ServeLimits(settings.api_queue_records_max, settings.api_group_records_max)
-    return Desk(context, limits, SystemClock(), watch, watch_saves)
+    return Desk(context, limits, SystemClock(), grouped, saved)
+
+
+def _door(
+    settings: Settings, context: Context, passed: Callable[[Sequence[Passage], int], None],
+    say: Callable[[str], None],
+) -> Decider:  # fmt: skip
+    connection = kafka_connection(settings)
+    from zaslon.adapters.cluster.kafka.door import DoorLimits, KafkaDoor  # noqa: PLC0415  an extra
+
+    clock, path, kept = SystemClock(), context.home / DOOR / "decisions.db", settings.api_kept_records
+
+    def identify(record: bytes) -> int | None:
+        batch = RecordBatch.of([record], [Kind.TRANSACTION_JSON], [int(clock.now_seconds())])
+        identifiers = clean_batch(batch, context.catalogue, context.key).transactions.transaction_id
+        return int(identifiers[0]) if len(identifiers) else None
+
+    return KafkaDoor(
+        connection, _topic_names(settings), DoorLimits(settings.api_queue_records_max, kept),
+        open_store=lambda: SqliteDecisions(path, kept),
+        open_outcomes=lambda: SqliteDecisions(path, kept, read_only=True),
+        identify=identify, watch=passed, say=say,
+    )  # fmt: skip
 
 
 def build_clock() -> Clock:

@@ -19,7 +19,20 @@ from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Outcome, Versions
 
 
-class Journal(Protocol):
+class Outcomes(Protocol):
+    """Recorded outcomes, for those who only look. Every thread opens its own."""
+
+    def find(self, transaction_id: int) -> list[tuple[int, bytes]]:
+        """(position, JSON) of every outcome that concerns a transaction, oldest first."""
+
+    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
+        """(position, JSON) of up to `count` outcomes before a position (None: the end), newest first."""
+
+    def close(self) -> None:
+        """Let go of what is open. Called once, last; everything recorded stays."""
+
+
+class Journal(Outcomes, Protocol):
     """The event log and the outcomes of its records, kept in step.
 
     After a crash the journal holds either both a batch and all its outcomes or neither.
@@ -54,14 +67,8 @@ class Journal(Protocol):
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome, or None where there is no such position."""
 
-    def find(self, transaction_id: int) -> list[tuple[int, bytes]]:
-        """(position, JSON) of every outcome that concerns a transaction, oldest first."""
-
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on, in order."""
-
-    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
-        """(position, JSON) of up to `count` outcomes before a position (None: the end), newest first."""
 
     def cursor(self, source: str) -> int:
         """How many records of a source are done; 0 for a new one."""
@@ -72,8 +79,25 @@ class Journal(Protocol):
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position."""
 
-    def close(self) -> None:
-        """Let go of what is open. Called once, last; everything recorded stays."""
+
+class DecisionStore(Outcomes, Protocol):
+    """Decisions copied from a log that is kept elsewhere, so that they can be looked up: derived.
+
+    What is lost of it is copied again. Older decisions make room for newer ones.
+    """
+
+    @property
+    def place(self) -> bytes:
+        """What was given with the newest decisions that are kept; empty for a new store."""
+
+    def keep(self, decisions: Sequence[tuple[int, int, bytes]], place: bytes) -> None:
+        """Keep (position, transaction id, JSON) of decisions and where the log is read next, together.
+
+        A decision given again changes nothing.
+        """
+
+    def clear(self) -> None:
+        """Forget all: another log begins."""
 
 
 class SnapshotStore(Protocol):
@@ -121,21 +145,48 @@ class Answer:
 Answered = Callable[[list[Answer] | ZaslonError], None]
 
 
+@dataclass(frozen=True)
+class Passage:
+    """A record's way through a log that is kept elsewhere.
+
+    `logged_seconds` until it stood in the log, `decided_seconds` from there to its outcome.
+    """
+
+    answer: Answer
+    logged_seconds: float
+    decided_seconds: float
+
+
 class Decider(Protocol):
-    """Decides records durably and gives their outcomes: what stands behind the service's door."""
+    """Gives durable outcomes of records: what stands behind the service's door."""
 
     @property
     def is_ready(self) -> bool:
         """Whether records are decided now, as fast as later ones."""
 
+    @property
+    def obstacle(self) -> str:
+        """A sentence for people: why it is not ready, when it is not."""
+
+    @property
+    def serving(self) -> Versions | None:
+        """What decided last; None where that is what this process was started with."""
+
+    def open_outcomes(self) -> Outcomes:
+        """What was decided, for a thread that only looks.
+
+        Raises:
+            ZaslonError: it cannot be read, or is not there yet.
+        """
+
     def submit(
         self, records: Sequence[bytes], kind: Kind, deadline_seconds: float, answered: Answered
-    ) -> None:
+    ) -> Callable[[], bool]:
         """Take the records of one call; never blocks.
 
         `answered` is called once, from another thread: with one answer per record, in order, after
-        all of them are durable; or with the error that kept them from being decided, and then none
-        was recorded. It must return at once.
+        all of them are durable; or with the error that kept one of them from being decided. It must
+        return at once.
 
         Args:
             records: original bytes, all of one kind.
@@ -143,8 +194,13 @@ class Decider(Protocol):
             deadline_seconds: on the monotonic clock; what cannot be had until then is left out.
             answered: told the outcomes.
 
+        Returns:
+            says, whenever it is called, whether all of them stand in the log already: then they will
+            be decided even if nobody waits any more.
+
         Raises:
             BusyError: the queue is full, or nothing is decided yet; nothing was taken.
+            TooLargeError: a record is larger than the log takes; nothing was taken.
         """
 
     @property

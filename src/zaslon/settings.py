@@ -81,6 +81,13 @@ class Settings(BaseSettings):
     reviews_per_day_max: int | None = Field(
         None, ge=0, description="what analysts can look at on an average day; no limit if not set"
     )
+    api_decider: Literal["embedded", "kafka"] = Field(
+        "embedded",
+        description="who decides for the service: `embedded`, an engine in it; `kafka`, the stream",
+    )
+    api_kept_records: int = Field(
+        1_000_000, ge=1, description="newest records of the stream whose decisions the service can look up"
+    )
     api_host: str = Field("127.0.0.1", description="address on which the service listens")
     api_port: int = Field(8080, ge=0, le=65_535, description="its port; 0 takes a free one")
     api_tls_certificate: Path | None = Field(None, description="certificate chain, PEM")

@@ -46,7 +46,7 @@ class Cluster:
 
     @staticmethod
     def new(broker: LocalBroker) -> Cluster:
-        """New topics with access for the three users."""
+        """New topics with access for its users."""
         cluster = Cluster(broker, next(_NUMBERS))
         settings = cluster.settings("admin", Path("unused"))
         admin = kafka_connection(settings).admin()  # kept: its answers die with it

@@ -60,6 +60,10 @@ class BusyError(ZaslonError):
     exit_code = 9
 
 
+class TooLargeError(ZaslonError):
+    """A record that is larger than what must take it."""
+
+
 class SystemRefusedError(ZaslonError):
     """What the machine would not do: no space, no permission, a place that is no directory."""
 

@@ -17,6 +17,8 @@ from zaslon.ports import Journal, RunTracker, Sender, SnapshotStore, Stream, Top
 LOCK, KEY = ".lock", "pseudonym.key"
 # The home's log that a broker keeps; its directory holds only the snapshots.
 STREAM = "stream"
+# What a service in front of the stream keeps of it.
+DOOR = "door"
 
 
 class Progress(Protocol):

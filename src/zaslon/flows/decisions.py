@@ -8,7 +8,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from zaslon.ports import Journal
+from zaslon.ports import Outcomes
 
 _CHUNK = 500
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$"
@@ -54,7 +54,7 @@ class DecisionsPage:
 
 
 def decisions_page(
-    journal: Journal, wanted: DecisionFilter, *, limit_max: int, scan_max: int
+    outcomes: Outcomes, wanted: DecisionFilter, *, limit_max: int, scan_max: int
 ) -> DecisionsPage:
     """The newest decisions before `wanted.before` that are wanted.
 
@@ -64,7 +64,7 @@ def decisions_page(
     found: list[bytes] = []
     before, seen = wanted.before, 0
     while seen < scan_max:
-        chunk = journal.page(before, min(_CHUNK, scan_max - seen))
+        chunk = outcomes.page(before, min(_CHUNK, scan_max - seen))
         for position, outcome in chunk:
             before = position
             content = orjson.loads(outcome)

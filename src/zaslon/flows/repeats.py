@@ -14,7 +14,7 @@ import numpy as np
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
 from zaslon.intake import Cleaned
-from zaslon.ports import Journal
+from zaslon.ports import Journal, Outcomes
 
 _DECISION = b'{"outcome":"decision"'
 
@@ -60,9 +60,9 @@ def find_repeats(engine: Engine, journal: Journal, cleaned: Cleaned) -> Repeats:
     return repeats
 
 
-def recorded_decision(journal: Journal, transaction_id: int) -> tuple[int, bytes] | None:
+def recorded_decision(outcomes: Outcomes, transaction_id: int) -> tuple[int, bytes] | None:
     """(position, JSON) of the decision about a transaction, or None."""
-    return next((found for found in journal.find(transaction_id) if found[1].startswith(_DECISION)), None)
+    return next((found for found in outcomes.find(transaction_id) if found[1].startswith(_DECISION)), None)
 
 
 def _newest(cleaned: Cleaned, moment: int) -> int:

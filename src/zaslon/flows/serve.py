@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from zaslon.domain.errors import BusyError, ZaslonError
 from zaslon.domain.events import Kind, LeftOut, RecordBatch, terms
-from zaslon.domain.outcomes import Outcome
+from zaslon.domain.outcomes import Outcome, Versions
 from zaslon.engine import Engine
 from zaslon.flows.context import Context
 from zaslon.flows.home import recover_engine
@@ -30,7 +30,7 @@ from zaslon.flows.pace import Pace
 from zaslon.flows.repeats import find_repeats, without_repeats
 from zaslon.flows.saver import Saver, WatchSaves
 from zaslon.flows.warm import warm_up
-from zaslon.ports import Answer, Answered, Clock, Journal
+from zaslon.ports import Answer, Answered, Clock, Journal, Outcomes
 
 _LOOK_SECONDS = 1.0  # between two attempts to recover while no call comes
 
@@ -108,6 +108,20 @@ class Desk:
         return self._ready.is_set()
 
     @property
+    def obstacle(self) -> str:
+        """Why nothing is decided now."""
+        return "The service is starting, recovering or stopping."
+
+    @property
+    def serving(self) -> Versions | None:
+        """What this process was started with."""
+        return None
+
+    def open_outcomes(self) -> Outcomes:
+        """The journal, for a thread that only looks."""
+        return self._context.open_journal_for_reading()
+
+    @property
     def is_alive(self) -> bool:
         """Whether the desk's thread runs; when it does not, only a new process helps."""
         return self._thread.is_alive()
@@ -119,8 +133,8 @@ class Desk:
 
     def submit(
         self, records: Sequence[bytes], kind: Kind, deadline_seconds: float, answered: Answered
-    ) -> None:
-        """Take the records of one call (see the port)."""
+    ) -> Callable[[], bool]:
+        """Take the records of one call (see the port); they stand in the log when they are answered."""
         call = _Call(records, kind, deadline_seconds, answered, self._clock.monotonic_seconds())
         with self._lock:
             if not self._is_open or not self._ready.is_set():
@@ -129,6 +143,7 @@ class Desk:
                 raise BusyError("The service's queue is full.", hint="Try again in a moment.")
             self._waiting_records += len(records)
             self._calls.put(call)
+        return _never
 
     def close(self) -> None:
         """Decide what was taken, save the state, stop."""
@@ -207,6 +222,10 @@ class Desk:
             begin += len(call.records)
         self._watch(done)
         return work
+
+
+def _never() -> bool:
+    return False
 
 
 class _Work:

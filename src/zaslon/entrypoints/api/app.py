@@ -65,7 +65,7 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """503 while starting, recovering or stopping."""
     if not service_of(request).decider.is_ready:
-        raise Problem("busy", "The service is starting, recovering or stopping.")
+        raise Problem("busy", service_of(request).decider.obstacle)
     return JSONResponse({"status": "ready"})
 
 

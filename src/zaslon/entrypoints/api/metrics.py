@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from zaslon.domain.outcomes import Decision, LabelAccepted
 from zaslon.flows.saver import Saved
 from zaslon.flows.serve import GroupDone
+from zaslon.ports import Passage
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
@@ -45,6 +49,15 @@ class Metrics:
         self.commit_seconds = Histogram(
             "zaslon_commit_seconds", "making a group durable", buckets=_SECONDS, registry=registry
         )
+        self.logged_seconds = Histogram(
+            "zaslon_logged_seconds",
+            "until the stream's log had a record",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.decided_seconds = Histogram(
+            "zaslon_decided_seconds", "from there to its outcome", buckets=_SECONDS, registry=registry
+        )
         self.waiting_records = Gauge("zaslon_waiting_records", "records in the queue", registry=registry)
         self.snapshots = Counter("zaslon_snapshots", "snapshots of the state", ("result",), registry=registry)
         self.snapshot_position = Gauge(
@@ -77,6 +90,23 @@ class Metrics:
         self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
         if saved.is_kept:
             self.snapshot_position.set(saved.position)
+
+    def passed(self, passages: Sequence[Passage], next_position: int) -> None:
+        """Count records that passed through the stream; called from the door's thread."""
+        for passage in passages:
+            self.logged_seconds.observe(passage.logged_seconds)
+            self.decided_seconds.observe(passage.decided_seconds)
+            if passage.answer.repeated:
+                self.repeated.inc()
+                continue
+            outcome = orjson.loads(passage.answer.outcome)
+            if outcome["outcome"] == "decision":
+                self.outcomes.labels("decision", outcome["action"]).inc()
+            elif outcome["outcome"] == "label":
+                self.outcomes.labels("label", "fraud" if outcome["is_fraud"] else "good").inc()
+            else:
+                self.outcomes.labels("rejection", outcome["reason"].partition(":")[0]).inc()
+        self.log_position.set(next_position)
 
     def text(self) -> bytes:
         """All of them in Prometheus' text form."""

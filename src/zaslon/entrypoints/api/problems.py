@@ -54,6 +54,9 @@ class ProblemDetails(BaseModel):
     reason: str | None = Field(default=None, description="of a rejection, as recorded in the log")
     position: int | None = Field(default=None, description="of the rejection in the log")
     fallback_action: str | None = Field(default=None, description="what the policy says without a decision")
+    in_log: bool | None = Field(
+        default=None, description="of what was not decided in time: whether it will be decided all the same"
+    )
 
 
 class Problem(Exception):  # noqa: N818  the name in RFC 9457

@@ -151,15 +151,17 @@ async def decision(request: Request, key: Scorer, transaction_id: int) -> Respon
     service = service_of(request)
     check_rate(service, key, 1)
     if not -(2**63) <= transaction_id < 2**63:
-        raise _no_decision(transaction_id)
-    found = await service.reading.ask(lambda journal: recorded_decision(journal, transaction_id))
+        raise _no_decision(transaction_id, service)
+    found = await service.reading.ask(lambda outcomes: recorded_decision(outcomes, transaction_id))
     if found is None:
-        raise _no_decision(transaction_id)
+        raise _no_decision(transaction_id, service)
     return Response(found[1], media_type=_JSON)
 
 
-def _no_decision(transaction_id: int) -> Problem:
-    return Problem("not_found", f"Nothing was decided about transaction {str(transaction_id)[:30]}.")
+def _no_decision(transaction_id: int, service: Service) -> Problem:
+    kept = service.settings.api_kept_records
+    where = f" in the newest {kept} records" if service.settings.api_decider == "kafka" else ""
+    return Problem("not_found", f"Nothing was decided about transaction {str(transaction_id)[:30]}{where}.")
 
 
 @decisions_router.get(
@@ -172,8 +174,8 @@ async def decisions(request: Request, key: Analyst, wanted: Annotated[DecisionFi
     check_rate(service, key, 1)
     settings = service.settings
     page = await service.reading.ask(
-        lambda journal: decisions_page(
-            journal, wanted, limit_max=settings.api_page_max, scan_max=settings.api_scan_records_max
+        lambda outcomes: decisions_page(
+            outcomes, wanted, limit_max=settings.api_page_max, scan_max=settings.api_scan_records_max
         )
     )
     following = b"null" if page.following is None else b"%d" % page.following
@@ -186,14 +188,15 @@ serving_router = APIRouter(tags=["serving"])
 
 @serving_router.get(
     "/v1/model", summary="The model that serves", operation_id="model",
-    response_model=schemas.ModelShown, responses=schemas.problem_responses(),
+    response_model=schemas.ModelShown, responses=schemas.problem_responses(404),
 )  # fmt: skip
 async def model(request: Request, _key: Analyst) -> Response:
     """Its version, what it was trained on and how it did."""
     service = service_of(request)
-    described = orjson.loads(service.model.described())
+    served, _ = await service.serving()
+    described = orjson.loads(served.described())
     content = {
-        "model": service.model.artefact_id, "catalogue": service.context.catalogue.hash,
+        "model": served.artefact_id, "catalogue": service.context.catalogue.hash,
         "features": described["names"], "facts": described["facts"],
     }  # fmt: skip
     return Response(orjson.dumps(content), media_type=_JSON)
@@ -201,10 +204,10 @@ async def model(request: Request, _key: Analyst) -> Response:
 
 @serving_router.get(
     "/v1/policy", summary="The policy that serves", operation_id="policy",
-    response_model=schemas.PolicyShown, responses=schemas.problem_responses(),
+    response_model=schemas.PolicyShown, responses=schemas.problem_responses(404),
 )  # fmt: skip
 async def policy(request: Request, _key: Analyst) -> Response:
     """Its version, thresholds, limits and rules."""
-    served = service_of(request).policy
+    _, served = await service_of(request).serving()
     content = {"policy": served.hash, "content": served.text.model_dump(mode="python")}
     return Response(orjson.dumps(content), media_type=_JSON)

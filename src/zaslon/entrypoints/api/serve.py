@@ -33,7 +33,13 @@ def build_service(settings: Settings, context: Context) -> Service:
     """All parts; the decider is recovering and warming up when this returns."""
     clock, metrics = build_clock(), Metrics()
     model, policy = load_champion(context, plan_features(context.catalogue))
-    decider = build_decider(settings, context, metrics.group, metrics.snapshot)
+
+    def say(sentence: str) -> None:
+        write_log(clock.now_seconds(), "warning", {"message": sentence})
+
+    decider = build_decider(
+        settings, context, grouped=metrics.group, saved=metrics.snapshot, passed=metrics.passed, say=say
+    )  # fmt: skip
     keys = KeyRing(context.home, clock.now_seconds)
     return Service(settings, context, decider, keys, clock, metrics, model, policy)
 

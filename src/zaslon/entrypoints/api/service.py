@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zaslon.decisions.policy import Policy
-from zaslon.domain.errors import BusyError, ZaslonError
+from zaslon.domain.errors import ArtefactError, BusyError, TooLargeError, ZaslonError
 from zaslon.domain.events import Kind
 from zaslon.entrypoints.api.metrics import Metrics
 from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.rates import Rates
+from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context
+from zaslon.flows.home import load_versions
 from zaslon.flows.keys import KeyRing
 from zaslon.models.model import Model
-from zaslon.ports import Answer, Answered, Clock, Decider, Journal
+from zaslon.ports import Answer, Answered, Clock, Decider, Outcomes
 from zaslon.settings import Settings
 
 T = TypeVar("T")
@@ -58,29 +60,29 @@ class Bridge:
 
 
 class Reading:
-    """The journal for those who only look: a few threads, each with its own connection."""
+    """What was decided, for those who only look: a few threads, each with its own connection."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reading")
         self._own = threading.local()
 
-    async def ask(self, question: Callable[[Journal], T]) -> T:
-        """The answer of a function over the journal, found beside the event loop.
+    async def ask(self, question: Callable[[Outcomes], T]) -> T:
+        """The answer of a function over recorded outcomes, found beside the event loop.
 
         Raises:
-            Problem: the journal cannot be read, or is not there yet.
+            Problem: they cannot be read, or are not there yet.
         """
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
         except ZaslonError as error:
             raise Problem("busy", "The log cannot be read.", headers={"Retry-After": "1"}) from error
 
-    def _ask(self, question: Callable[[Journal], T]) -> T:
-        if not hasattr(self._own, "journal"):
-            self._own.journal = self._context.open_journal_for_reading()
-        journal: Journal = self._own.journal
-        return question(journal)
+    def _ask(self, question: Callable[[Outcomes], T]) -> T:
+        if not hasattr(self._own, "outcomes"):
+            self._own.outcomes = self._decider.open_outcomes()
+        outcomes: Outcomes = self._own.outcomes
+        return question(outcomes)
 
     def close(self) -> None:
         """Let the threads end; their connections close with them."""
@@ -106,7 +108,7 @@ class Service:
     def __post_init__(self) -> None:
         """The parts that only serve this one."""
         self.rates = Rates(self.settings.api_rate_per_second, self.settings.api_rate_burst)
-        self.reading = Reading(self.context)
+        self.reading = Reading(self.decider)
 
     async def decide(self, records: Sequence[bytes], kind: Kind, begin_seconds: float) -> list[Answer]:
         """Outcomes of records, durable, within the time budget from `begin_seconds` on.
@@ -119,21 +121,51 @@ class Service:
             self._bridge = Bridge(loop)
         future: asyncio.Future[list[Answer]] = loop.create_future()
         deadline = begin_seconds + self.settings.api_budget_ms / 1000
+        stands_in_log: Callable[[], bool] | None = None
         try:
-            self.decider.submit(records, kind, deadline, self._bridge.answered(future))
+            stands_in_log = self.decider.submit(records, kind, deadline, self._bridge.answered(future))
             remaining = deadline - self.clock.monotonic_seconds()
             return await asyncio.wait_for(future, remaining)
         except TimeoutError:
-            raise self._not_in_time() from None
+            raise self._not_in_time(in_log=stands_in_log is not None and stands_in_log()) from None
         except BusyError as error:
             raise Problem("busy", str(error), headers={"Retry-After": "1"}) from error
+        except TooLargeError as error:
+            raise Problem("too_large", str(error)) from error
         except ZaslonError as error:  # says where the log is, which is nobody's business outside
             raise Problem("busy", "The log cannot be written.", headers={"Retry-After": "1"}) from error
 
-    def _not_in_time(self) -> Problem:
+    async def serving(self) -> tuple[Model, Policy]:
+        """The model and the policy that decide now.
+
+        Raises:
+            Problem: the stream is decided by others than this home has.
+        """
+        versions = self.decider.serving
+        if versions is None or (versions.model, versions.policy) == (
+            self.model.artefact_id, self.policy.hash,
+        ):  # fmt: skip
+            return self.model, self.policy
+        plan = plan_features(self.context.catalogue)
+        try:
+            return await asyncio.to_thread(load_versions, self.context, plan, versions.model, versions.policy)
+        except ArtefactError as error:
+            raise Problem(
+                "not_found",
+                f"Model {versions.model} and policy {versions.policy} decide the stream; this service's "
+                "home does not have both.",
+            ) from error
+
+    def _not_in_time(self, *, in_log: bool) -> Problem:
+        budget = f"within {self.settings.api_budget_ms} ms"
+        detail = (
+            f"It stands in the log, but was not decided {budget}. Act on the fallback; it will be decided "
+            "once, and GET /v1/decisions/{transaction_id} or the same request again gives the decision."
+            if in_log
+            else f"Nothing was durable {budget}. Act on the fallback; the same request again gives the "
+            "decision that is recorded."
+        )
         return Problem(
-            "not_in_time",
-            f"Nothing was durable within {self.settings.api_budget_ms} ms. Act on the fallback; the same "
-            "request again gives the decision that is recorded.",
-            headers={"Retry-After": "1"}, fallback_action=self.policy.fallback.code,
+            "not_in_time", detail, headers={"Retry-After": "1"},
+            fallback_action=self.policy.fallback.code, in_log=in_log,
         )  # fmt: skip

@@ -25,12 +25,23 @@ _BLANKS = np.frombuffer(b" \t\r\n", np.uint8)
 
 @dataclass(frozen=True)
 class Range:
-    """Consecutive messages of one partition: offsets [begin, end). Some may be no records."""
+    """Messages of one partition: offsets [begin, end), but for the `gaps`, which hold no record.
+
+    A gap is (offset, length): marks of transactions, and what was sent in one that was aborted.
+    """
 
     topic: str
     partition: int
     begin: int
     end: int
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    def place_of(self, offset: int) -> int | None:
+        """Which record of the range has an offset, counted from 0; None if none has."""
+        before = [(first, length) for first, length in self.gaps if first <= offset]
+        if not self.begin <= offset < self.end or (before and offset < sum(before[-1])):
+            return None
+        return offset - self.begin - sum(length for _, length in before)
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,16 @@ class Order:
         """Records of each range."""
         return [int(n) for n in np.bincount(self.source, minlength=len(self.ranges))]
 
+    def position_of(self, topic: str, partition: int, offset: int) -> int | None:
+        """Log position of the record at an offset; None if it is not one of this micro-batch."""
+        for index, r in enumerate(self.ranges):
+            if (r.topic, r.partition) == (topic, partition):
+                place = r.place_of(offset)
+                found = np.flatnonzero(self.source == index)
+                tells_all = r.end - r.begin - sum(length for _, length in r.gaps) == len(found)
+                return self.position + int(found[place]) if tells_all and place is not None else None
+        return None
+
     def to_json(self) -> bytes:
         """Runs of the same source, and of the same second, as pairs of value and length."""
         more: dict[str, object] = {} if self.kinds is None else {"kinds": _as_runs(self.kinds)}
@@ -74,7 +95,10 @@ class Order:
             {
                 "position": self.position,
                 "count": len(self),
-                "ranges": [[r.topic, r.partition, r.begin, r.end] for r in self.ranges],
+                "ranges": [
+                    [r.topic, r.partition, r.begin, r.end, *(n for gap in r.gaps for n in gap)]
+                    for r in self.ranges
+                ],
                 "sources": _as_runs(self.source),
                 "arrivals": _as_runs(self.arrival_time_seconds),
                 "model": self.versions.model,
@@ -96,7 +120,10 @@ class Order:
             found = orjson.loads(content or b"")
             order = Order(
                 int(found["position"]),
-                tuple(Range(str(t), int(p), int(b), int(e)) for t, p, b, e in found["ranges"]),
+                tuple(
+                    Range(str(t), int(p), int(b), int(e), tuple(zip(gaps[::2], gaps[1::2], strict=True)))
+                    for t, p, b, e, *gaps in found["ranges"]
+                ),
                 _from_runs(found["sources"]),
                 _from_runs(found["arrivals"]),
                 Versions(str(found["model"]), str(found["policy"]), str(found["catalogue"])),

@@ -61,6 +61,18 @@ class Pending:
             return float("inf")
         return self.stamps[-1] if self.stamps else float("-inf")
 
+    def range_of(self, count: int) -> Range:
+        """The offsets of the first messages, with the gaps between them."""
+        end = _offset(self.messages[count - 1]) + 1 if count else self.next_offset
+        gaps: list[tuple[int, int]] = []
+        if end - self.next_offset != count:
+            expected = self.next_offset
+            for offset in map(_offset, self.messages[:count]):
+                if offset != expected:
+                    gaps.append((expected, offset - expected))
+                expected = offset + 1
+        return Range(self.topic, self.partition, self.next_offset, end, tuple(gaps))
+
     def drop(self, count: int) -> list[bytes]:
         """Take the first messages: their contents, an empty one for a tombstone."""
         if count == 0:
@@ -226,10 +238,7 @@ class Partitions:
 
     def ranges_of(self, counts: Sequence[int]) -> tuple[Range, ...]:
         """The offsets of the first messages, so many of each partition."""
-        return tuple(
-            Range(p.topic, p.partition, p.next_offset, _offset(p.messages[n - 1]) + 1 if n else p.next_offset)
-            for p, n in zip(self.pending, counts, strict=True)
-        )
+        return tuple(p.range_of(n) for p, n in zip(self.pending, counts, strict=True))
 
     def drop(self, counts: Sequence[int]) -> list[list[bytes]]:
         """Take the first messages, so many of each partition."""

@@ -1,0 +1,70 @@
+"""The store of copied decisions: what is kept can be looked up, what is old makes room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zaslon.adapters.embedded.decisions import SqliteDecisions
+from zaslon.domain.errors import SystemRefusedError
+
+
+def some(*positions: int) -> list[tuple[int, int, bytes]]:
+    return [(position, position * 10, b"decision %d" % position) for position in positions]
+
+
+def test_what_is_kept_is_found_by_id_and_by_pages_also_after_a_restart(tmp_path: Path) -> None:
+    store = SqliteDecisions(tmp_path / "d.db", 100)
+    assert store.place == b""
+    store.keep(some(0, 1, 3), b"place 1")
+    store.keep(some(3, 4), b"place 2")  # the third again
+    store.close()
+    again = SqliteDecisions(tmp_path / "d.db", 100)
+    assert again.place == b"place 2"
+    assert again.find(30) == [(3, b"decision 3")]
+    assert again.find(2**70) == again.find(5) == []
+    assert [position for position, _ in again.page(None, 3)] == [4, 3, 1]
+    assert [position for position, _ in again.page(3, 3)] == [1, 0]
+    again.close()
+
+
+def test_older_decisions_make_room_also_after_a_restart(tmp_path: Path) -> None:
+    store = SqliteDecisions(tmp_path / "d.db", 3)
+    store.keep(some(*range(10)), b"")
+    assert [position for position, _ in store.page(None, 10)] == [9, 8, 7]
+    store.close()
+    again = SqliteDecisions(tmp_path / "d.db", 3)
+    again.keep([], b"")
+    assert [position for position, _ in again.page(None, 10)] == [9, 8, 7]
+    again.clear()
+    assert (again.page(None, 10), again.place) == ([], b"")
+    again.keep(some(0), b"")
+    assert again.find(0) == [(0, b"decision 0")]
+    again.close()
+
+
+def test_a_reader_in_another_thread_sees_what_is_kept(tmp_path: Path) -> None:
+    store = SqliteDecisions(tmp_path / "d.db", 100)
+    reader = SqliteDecisions(tmp_path / "d.db", 100, read_only=True)
+    store.keep(some(7), b"")
+    assert reader.find(70) == [(7, b"decision 7")]
+    with pytest.raises(SystemRefusedError, match="readonly"):
+        reader.keep(some(8), b"")
+    reader.close()
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"no database" * 400, b""])
+def test_a_file_that_is_no_store_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "d.db").write_bytes(content)
+    store = SqliteDecisions(tmp_path / "d.db", 100)
+    assert store.place == b""
+    store.keep(some(1), b"place")
+    assert store.find(10) == [(1, b"decision 1")]
+    store.close()
+
+
+def test_a_reader_of_what_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SystemRefusedError, match=r"nothing\.db"):
+        SqliteDecisions(tmp_path / "nothing.db", 100, read_only=True)
