@@ -196,6 +196,11 @@ def test_its_features_rules_and_labels_speak_of_its_entities(
     (home / "labels.csv").write_text(f"transaction_id,is_fraud\n{len(shop.rows) + 1},yes\n")
     assert zaslon("label", home / "labels.csv", *given, "--json").json["labels"] == 1
     assert zaslon("doctor", *given, "--json").json["healthy"]
+    (home / "pseudonym.key").write_text("another")
+    for command in (["score", home / "next.jsonl"], ["label", home / "labels.csv"], ["replay", 0]):
+        said = zaslon(*command, *given, "--json")
+        assert said.code == 6
+        assert "pseudonym.key" in said.json["error"]["hint"]
 
 
 def test_its_records_are_not_taken_for_the_missions(zaslon: Zaslon, shop: Shop, tmp_path: Path) -> None:

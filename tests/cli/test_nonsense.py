@@ -94,6 +94,16 @@ def test_nothing_is_lost_where_a_run_fails(zaslon: Zaslon, small_run: SmallRun, 
     assert zaslon("score", small_run.tomorrow, "--home", home, "--json").code == 0
 
 
+def test_a_row_with_a_wrong_year_is_named_as_what_empties_a_period(zaslon: Zaslon, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    names = "transaction_id,tx_datetime,customer_id,terminal_id,tx_amount,tx_fraud"
+    file.write_text(f"{names}\n1,2019-08-22 10:00:00,5,5,10,0\n2,2035-01-01 10:00:00,5,5,10,1\n")
+    said = zaslon("run", file, "--home", tmp_path / "home", "--json")
+    assert_helps(
+        said, 7, "validation period", "'tx_fraud'", "2 days from 2019-08-22 to 2035-01-01", "wrong year"
+    )
+
+
 @pytest.mark.parametrize("command", [["train"], ["evaluate"], ["features"]], ids=lambda c: c[0])
 def test_a_home_without_clean_days_or_model_says_what_to_do(
     zaslon: Zaslon, tmp_path: Path, command: list[str]

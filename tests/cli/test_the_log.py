@@ -53,6 +53,19 @@ def test_the_same_content_is_decided_once_whatever_its_file_is_called(
         assert again["next_position"] == first["next_position"]
 
 
+def test_the_log_is_one_whole_file_whenever_a_command_has_ended(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    beside = "journal.db-wal"  # what is in there would be missing from a copy of the journal
+    assert not (home / "log" / beside).exists(), "after the run"
+    for command in (["score", small_run.tomorrow], ["label", home / "labels.csv"]):
+        (home / "labels.csv").write_text("transaction_id,is_fraud\n1,1\n")
+        assert zaslon(*command, "--home", home, "--json").code == 0
+        assert not (home / "log" / beside).exists(), command[0]
+    assert zaslon("replay", 3, "--home", home, "--json").json["identical"]
+    assert not (home / "log" / beside).exists() or (home / "log" / beside).stat().st_size == 0
+
+
 def test_ids_that_the_log_knows_are_rejected_as_repeats(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:

@@ -25,6 +25,7 @@ from zaslon.engine.outcomes import BatchOutcomes
 from zaslon.features.history import Folded, History
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.intake import Cleaned, clean_batch
+from zaslon.intake.pseudonyms import key_mark
 from zaslon.models.model import Model
 from zaslon.ports import SnapshotStore
 
@@ -140,6 +141,7 @@ class Engine:
         """What a snapshot holds; the arrays are the engine's own, so copy what must outlive a batch."""
         content: dict[str, NDArray[Any]] = dict(self.history.save())
         content["catalogue"] = np.frombuffer(self.catalogue.hash.encode(), np.uint8)
+        content["key"] = np.frombuffer(_mark(self.catalogue, self.key), np.uint8)
         return content | {name: np.frombuffer(value, np.uint8) for name, value in beside.items()}
 
 
@@ -155,7 +157,7 @@ def restore_engine(
     """An engine in the state of a snapshot, whose arrays are taken out of `content`.
 
     Raises:
-        ArtefactError: the snapshot was made with another catalogue.
+        ArtefactError: the snapshot was made with another catalogue or another key.
     """
     made_with = content["catalogue"].tobytes().decode() if "catalogue" in content else "nothing"
     if made_with != catalogue.hash:
@@ -164,12 +166,23 @@ def restore_engine(
             f"not with {catalogue.label}.",
             hint="Start from history again, or use the catalogue it was made with.",
         )
+    if "key" not in content or content["key"].tobytes() != _mark(catalogue, key):
+        raise ArtefactError(
+            f"The snapshot at position {position} was made with another key for text identifiers: with this"
+            " one every entity would lose its history.",
+            hint="Restore the home's pseudonym.key from a backup, or set ZASLON_PSEUDONYM_KEY as it was.",
+        )
     plan = plan_features(catalogue)
     history = History.restore(plan, content)
     return Engine(
         catalogue, key=key, model=model, policy=policy,
         history=history, position=position, plan=plan,
     )  # fmt: skip
+
+
+def _mark(catalogue: Catalogue, key: bytes) -> bytes:
+    """What a snapshot is known by to be of this key; nothing where no text is pseudonymised."""
+    return key_mark(key) if any(field.type == "text" for field in catalogue.fields) else b""
 
 
 def _columns_for(model: Model | None, plan: FeaturePlan) -> list[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,8 @@ def _empty(home: Path) -> None:
 
 def _a_stopped_one(context: Context) -> int:
     """The position of the first decision that was not to allow, or of the first outcome."""
-    outcomes = context.open_journal().outcomes()
-    return next((p for p, outcome in outcomes if b'"action":"block"' in outcome), 0)
+    with closing(context.open_journal_for_reading()) as journal:
+        return next((p for p, outcome in journal.outcomes() if b'"action":"block"' in outcome), 0)
 
 
 def _next_steps(context: Context, report: RunReport) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context
 from zaslon.flows.home import engine_at, load_versions
 from zaslon.flows.logs import existing_log
+from zaslon.ports import Journal
 
 _DECISION_ID = re.compile(r"(?P<position>[0-9]{1,19})|tx:(?P<transaction>-?[0-9]{1,19})")
 
@@ -51,7 +53,11 @@ def replay(context: Context, position: int) -> Replayed:
         DataError: nothing was decided at that position.
         ArtefactError: the model, policy or catalogue of that day is no longer there.
     """
-    journal = existing_log(context).open_journal()
+    with closing(existing_log(context).open_journal_for_reading()) as journal:
+        return _replayed(context, journal, position)
+
+
+def _replayed(context: Context, journal: Journal, position: int) -> Replayed:
     recorded = journal.outcome(position)
     versions = journal.serving(position)
     if recorded is None or versions is None:
@@ -93,7 +99,9 @@ def find_position(context: Context, decision: str) -> int:
     if found["position"]:
         return int(found["position"])
     transaction_id = int(found["transaction"])
-    for position, outcome in reversed(existing_log(context).open_journal().find(transaction_id)):
+    with closing(existing_log(context).open_journal_for_reading()) as journal:
+        outcomes = journal.find(transaction_id)
+    for position, outcome in reversed(outcomes):
         if orjson.loads(outcome)["outcome"] == "decision":
             return position
     raise DataError(

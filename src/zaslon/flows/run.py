@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,9 +117,8 @@ def _first_decided_day(context: Context, days: Sequence[Day], test: Days) -> int
 
 def _collect(context: Context, days: Sequence[Day], delay: int, decide_from: int) -> Samples:
     """Samples of all periods; the state before the first decided day becomes the log's beginning."""
-    journal = context.open_journal()
-    snapshots = context.open_snapshots(journal)
-    journal.close()
+    with closing(context.open_journal()) as journal:
+        snapshots = context.open_snapshots(journal)
 
     def keep_state(day: int, engine: Engine) -> None:
         if day == decide_from:
@@ -134,20 +134,20 @@ def decide_days(
     """Decide the days from `first_day` on through the engine, into log and store."""
     last = [day for day in days if day[0] >= first_day]
     before = [day for day in days if day[0] < first_day]
-    journal = context.open_journal()
-    snapshots = context.open_snapshots(journal)
-    past = engine_at(context, journal, snapshots, 0)
-    engine = Engine(
-        context.catalogue, key=context.key, model=trained.model, policy=trained.policy,
-        history=past.history,
-    )  # fmt: skip
     feedback = _labels_under_way(context, before, delay)
-    context.progress.start("decide", None)
-    return decide_records(
-        engine, journal, snapshots, records_of_days(context, last, feedback),
-        f"clean:{day_text(first_day)}",
-        snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
-    )  # fmt: skip
+    with closing(context.open_journal()) as journal:
+        snapshots = context.open_snapshots(journal)
+        past = engine_at(context, journal, snapshots, 0)
+        engine = Engine(
+            context.catalogue, key=context.key, model=trained.model, policy=trained.policy,
+            history=past.history,
+        )  # fmt: skip
+        context.progress.start("decide", None)
+        return decide_records(
+            engine, journal, snapshots, records_of_days(context, last, feedback),
+            f"clean:{day_text(first_day)}",
+            snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
+        )  # fmt: skip
 
 
 def _labels_under_way(context: Context, before: Sequence[Day], delay: int) -> DelayedLabels:

@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,20 +66,20 @@ def score(context: Context, sources: Sequence[str], *, learn: bool) -> ScoreRepo
     load_champion(context, plan_features(context.catalogue))  # without one, cleaning would be in vain
     cleaned, content = _cleaned(context, sources)
     days = clean_days(cleaned.out, context.catalogue)
-    journal = context.open_journal()
-    snapshots = context.open_snapshots(journal)
-    engine = recover_engine(context, journal, snapshots)
     options = context.options
     feedback = DelayedLabels(options.label_delay_seconds) if learn else None
     # With labels among them, or others, the records of the same rows are numbered otherwise.
     source = f"file:{content}" + (f":learn:{options.label_delay_seconds}" if learn else "")
-    context.progress.start("decide", None)
-    decided = decide_records(
-        engine, journal, snapshots, records_of_days(context, days, feedback), source,
-        snapshot_every_records=options.snapshot_every_records, progress=context.progress,
-    )  # fmt: skip
-    to_come = 0 if feedback is None else len(feedback.due(EVENT_TIME_SECONDS_MAX * 2))
-    return ScoreReport(cleaned, decided, journal.next_position, to_come)
+    with closing(context.open_journal()) as journal:
+        snapshots = context.open_snapshots(journal)
+        engine = recover_engine(context, journal, snapshots)
+        context.progress.start("decide", None)
+        decided = decide_records(
+            engine, journal, snapshots, records_of_days(context, days, feedback), source,
+            snapshot_every_records=options.snapshot_every_records, progress=context.progress,
+        )  # fmt: skip
+        to_come = 0 if feedback is None else len(feedback.due(EVENT_TIME_SECONDS_MAX * 2))
+        return ScoreReport(cleaned, decided, journal.next_position, to_come)
 
 
 def _cleaned(context: Context, sources: Sequence[str]) -> tuple[Cleaned, str]:
@@ -117,22 +118,24 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
         InputError: the file cannot be read or lacks a column.
     """
     rows = list(_label_records(source, context.catalogue))
-    journal = context.open_journal()
-    snapshots = context.open_snapshots(journal)
-    engine = recover_engine(context, journal, snapshots)
-    arrival = engine.history.watermark_seconds if arrival_time_seconds is None else arrival_time_seconds
-    context.progress.start("labels", len(rows))
-    size = context.options.batch_records
-    return decide_records(
-        engine, journal, snapshots,
-        (
-            RecordBatch.of(part, [Kind.LABEL_JSON] * len(part), [arrival] * len(part), begin)
-            for begin in range(0, len(rows), size)
-            if (part := rows[begin : begin + size])
-        ),
-        None,
-        snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
-    )  # fmt: skip
+    with closing(context.open_journal()) as journal:
+        snapshots = context.open_snapshots(journal)
+        engine = recover_engine(context, journal, snapshots)
+        newest = engine.history.watermark_seconds
+        context.progress.start("labels", len(rows))
+        return decide_records(
+            engine, journal, snapshots,
+            _label_batches(rows, newest if arrival_time_seconds is None else arrival_time_seconds,
+                           context.options.batch_records),
+            None,
+            snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
+        )  # fmt: skip
+
+
+def _label_batches(rows: list[bytes], arrival: int, size: int) -> Iterator[RecordBatch]:
+    for begin in range(0, len(rows), size):
+        part = rows[begin : begin + size]
+        yield RecordBatch.of(part, [Kind.LABEL_JSON] * len(part), [arrival] * len(part), begin)
 
 
 def _label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zaslon.decisions.policy import Policy
 from zaslon.decisions.thresholds import ChosenThresholds, Limits, choose_thresholds
 from zaslon.domain.errors import DataError
-from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
+from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_duration_seconds
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.flows.context import Context
@@ -113,7 +113,7 @@ def collect_samples(
                     kept[period].add(_sampled(part, engine.plan, shares[period], context.options.seed))
                 context.progress.advance(len(part.transactions))
         del engine  # its history may be gigabytes
-        return Samples(split, *(_joined(name, kept[name]) for name in _PERIODS))
+        return Samples(split, *(_joined(context, days, split, name, kept[name]) for name in _PERIODS))
 
 
 def _period(split: TimeSplit, day: int) -> str | None:
@@ -202,12 +202,18 @@ def _sampled(part: FeaturisedPart, plan: FeaturePlan, shares: Shares, seed: int)
     )
 
 
-def _joined(period: str, parts: SampleFiles) -> Sample:
+def _joined(
+    context: Context, days: Sequence[Day], split: TimeSplit, period: str, parts: SampleFiles
+) -> Sample:
     sample = parts.joined()
     if sample is None:
+        field = context.catalogue.field_of("is_fraud")
+        answers = f"in '{field.name}'" if field else "in a field with the role is_fraud"
         raise DataError(
-            f"The {period} period has no transactions with a known answer.",
-            hint="The source must carry fraud answers (`tx_fraud`) to train on.",
+            f"The {period} period, {getattr(split, period)}, has no transactions with a known answer.",
+            hint=f"The source must carry fraud answers ({answers}), and rows on these days: it has "
+            f"{len(days)} days from {day_text(days[0][0])} to {day_text(days[-1][0])}. One row with a wrong "
+            "year is enough to pull the periods apart.",
         )
     return sample
 

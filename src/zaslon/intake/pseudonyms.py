@@ -12,7 +12,8 @@ import hmac
 
 _PREFIX = b"key:"
 _KEY_BYTES_MAX = 64  # what BLAKE2b takes
-_OF_PROOFS = b"zaslon proof"  # sets proofs apart from pseudonyms, which are made with the same key
+# These set proofs and the key's mark apart from pseudonyms, which are made with the same key.
+_OF_PROOFS, _OF_MARKS = b"zaslon proof", b"zaslon mark"
 
 
 def pseudonym(word: bytes, key: bytes) -> int | None:
@@ -35,6 +36,11 @@ def pseudonym_text(value: int, key: bytes) -> str:
     digits = value.to_bytes(8, "big", signed=True)
     proof = hashlib.blake2b(digits, digest_size=8, key=key[:_KEY_BYTES_MAX], person=_OF_PROOFS)
     return f"{_PREFIX.decode()}{digits.hex()}:{proof.hexdigest()}"
+
+
+def key_mark(key: bytes) -> bytes:
+    """Eight bytes by which a key is known again, and that tell nothing of it."""
+    return hashlib.blake2b(digest_size=8, key=key[:_KEY_BYTES_MAX], person=_OF_MARKS).digest()
 
 
 def _signed(digits: bytes) -> int:
