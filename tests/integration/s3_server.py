@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, without containers: S3Proxy over a directory, with signed requests only."""
+"""A real S3 server on loopback, without containers: S3Proxy over a directory, TLS and signed requests only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LIBS = HERE.parents[1] / ".s3" / "libs"
+ROOT = HERE.parents[1]
+LIBS = ROOT / ".s3" / "libs"
 READY_SECONDS_MAX = 60
 
 
@@ -29,7 +30,7 @@ class LocalS3:
     @staticmethod
     def missing_tool() -> str | None:
         """Why no server can be had on this machine, or None if one can."""
-        for tool in ("java", "mvn"):
+        for tool in ("java", "mvn", "openssl"):
             if shutil.which(tool) is None:
                 return f"an S3 server needs `{tool}`, which is not on the PATH"
         return None
@@ -42,23 +43,25 @@ class LocalS3:
 
     @property
     def environment(self) -> dict[str, str]:
-        """With which a client reaches it."""
-        nowhere = str(self.directory / "no-such-file")
+        """With which a client reaches it; the keys stay in their file."""
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_REGION": "local",
-            "AWS_ACCESS_KEY_ID": self.key_id, "AWS_SECRET_ACCESS_KEY": self.secret,
-            "AWS_SHARED_CREDENTIALS_FILE": nowhere, "AWS_CONFIG_FILE": nowhere,
-            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": f"https://127.0.0.1:{self.port}", "AWS_REGION": "local",
+            "AWS_CA_BUNDLE": str(self.directory / "tls" / "ca.crt"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.directory / "keys"),
+            "AWS_CONFIG_FILE": str(self.directory / "no-such-file"), "AWS_EC2_METADATA_DISABLED": "true",
         }  # fmt: skip
 
     def start(self) -> None:
         """Start, and wait until it listens."""
         _fetch()
-        self.bucket("any")
+        if not (self.directory / "tls").exists():
+            self._prepare()
         settings = self.directory / "s3.properties"
         settings.touch(mode=0o600)
         settings.write_text(
-            f"s3proxy.endpoint=http://127.0.0.1:{self.port}\n"
+            f"s3proxy.secure-endpoint=https://127.0.0.1:{self.port}\n"
+            f"s3proxy.keystore-path={self.directory / 'tls' / 'server.p12'}\n"
+            f"s3proxy.keystore-password={self.secret}\n"
             f"s3proxy.authorization=aws-v4\ns3proxy.identity={self.key_id}\ns3proxy.credential={self.secret}\n"
             "jclouds.provider=filesystem-nio2\njclouds.identity=none\njclouds.credential=none\n"
             f"jclouds.filesystem.basedir={self.directory / 'buckets'}\n"
@@ -74,6 +77,22 @@ class LocalS3:
             said = (self.directory / "s3.log").read_text()[-800:]
             assert self._process.poll() is None and time.monotonic() < end, said
             time.sleep(0.05)
+
+    def _prepare(self) -> None:
+        """A bucket, the keys, an authority and a certificate."""
+        self.bucket("any")
+        keys = self.directory / "keys"
+        keys.touch(mode=0o600)
+        keys.write_text(
+            f"[default]\naws_access_key_id = {self.key_id}\naws_secret_access_key = {self.secret}\n"
+        )
+        tls = self.directory / "tls"
+        subprocess.run(["sh", str(ROOT / "deploy" / "kafka" / "certificates.sh"), str(tls)], check=True)
+        subprocess.run(
+            ["openssl", "pkcs12", "-export", "-in", str(tls / "broker.crt"), "-inkey", str(tls / "broker.key"),
+             "-out", str(tls / "server.p12"), "-passout", "env:STORE_PASSWORD"],
+            env={**os.environ, "STORE_PASSWORD": self.secret}, check=True,
+        )  # fmt: skip
 
     def _listens(self) -> bool:
         with socket.socket() as probe:

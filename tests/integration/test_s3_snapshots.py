@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import certifi
 import numpy as np
 import pytest
 from deploy.kafka.broker import LocalBroker
@@ -97,18 +99,21 @@ def test_nobody_reads_a_snapshot_without_a_key(s3: LocalS3, bucket: Path) -> Non
     assert [(grant["Permission"], grant["Grantee"]["Type"]) for grant in grants] == [
         ("FULL_CONTROL", "CanonicalUser")
     ]
+    address, authority = s3.environment["AWS_ENDPOINT_URL"], s3.environment["AWS_CA_BUNDLE"]
+    trusting = ssl.create_default_context(cafile=authority)
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"http://127.0.0.1:{s3.port}/{bucket.name}/{key}", timeout=10)
+        urllib.request.urlopen(f"{address}/{bucket.name}/{key}", timeout=10, context=trusting)
     assert refused.value.code == 403
 
 
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        ({"AWS_SECRET_ACCESS_KEY": "not the secret"}, "Check the keys"),
-        ({"AWS_ACCESS_KEY_ID": "nobody"}, "Check the keys"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "Check AWS_ENDPOINT_URL"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "Check AWS_ENDPOINT_URL"),
+        ({"AWS_ACCESS_KEY_ID": "scorer", "AWS_SECRET_ACCESS_KEY": "not the secret"}, "Check the keys"),
+        ({"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "not the secret"}, "Check the keys"),
+        ({"AWS_SHARED_CREDENTIALS_FILE": "nowhere"}, "Unable to locate credentials.* Check AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "https://127.0.0.1:1"}, "Could not connect.* Check AWS_ENDPOINT_URL"),
+        ({"AWS_CA_BUNDLE": certifi.where()}, "CERTIFICATE_VERIFY_FAILED.* Check AWS_ENDPOINT_URL"),
     ],
 )
 def test_a_refusal_is_one_sentence_without_the_secret(
@@ -140,8 +145,8 @@ def test_a_server_that_dies_is_no_damage_and_leaves_no_half_object(
 ) -> None:
     own = LocalS3(tmp_path)
     own.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", own.environment["AWS_ENDPOINT_URL"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", own.secret)
+    for name, value in own.environment.items():
+        monkeypatch.setenv(name, value)
     own.bucket(bucket.name)
     store = S3Snapshots(f"s3://{bucket.name}/x")
     store.save(0, state(7))
