@@ -90,6 +90,8 @@ DAMAGES: dict[str, tuple[Callable[[Saved], None], str]] = {
     "a list outside": (_changed("entity/card/0/directory", _with((0, 0), 10**6)), "do not fit"),
     "a list before": (_changed("entity/card/0/directory", _with((0, 0), -5)), "do not fit"),
     "a list too long": (_changed("entity/card/0/directory", _with((0, 2), 10**6)), "do not fit"),
+    "a length of no list": (_changed("entity/card/0/directory", _with((0, 3), 5)), "do not fit"),
+    "a freed place that is not": (_changed("entity/card/0/free", _with(0, 0)), "do not fit"),
     "a pool too short": (_changed("entity/card/0/time", lambda a: a[:-1]), "incomplete"),
     "amounts too few": (_changed("entity/card/0/total", lambda a: a[:-1]), "amounts"),
     "shops as text": (_changed("entity/card/0/other", lambda a: a.astype("S8")), "another kind"),

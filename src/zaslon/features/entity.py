@@ -8,21 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import DataError
-from zaslon.features.kernel import NEWEST, SEEN, Scratch, StepArrays, fold
+from zaslon.features.kernel import NEWEST, SEEN, RowArrays, Scratch, fold
 from zaslon.features.keys import Keys
 from zaslon.features.lists import (
     BLOCK,
     CAPACITY,
-    FIRST,
     GARBAGE,
-    SIZE,
+    LADDER,
     START,
     STEPS,
     USED,
     ListArrays,
     compact,
+    free_segments,
 )
 from zaslon.features.plan import EntityPlan, FeaturePlan
+from zaslon.features.remembered import Steps
 
 POOL_ENTRIES_MIN = 1 << 14
 _SEEN_PLACES_MIN = 1 << 12
@@ -30,6 +31,7 @@ _GARBAGE_SHIFT = 5  # a 32nd of a pool may be garbage
 _GROWTH_SHIFT = 6  # then it grows by a 64th
 _POOL_ENTRIES_MAX = 2**31 - 1  # places in a pool are int32
 _PER_LIST, _PER_ENTRY = ("directory", "base"), ("time", "total", "other")  # arrays of a snapshot
+_SAVED = ("used", "free", *_PER_LIST, *_PER_ENTRY)
 
 
 class EntityHistory:
@@ -64,26 +66,26 @@ class EntityHistory:
         if int(lists.used[GARBAGE]) << _GARBAGE_SHIFT > int(lists.used[USED]):
             compact(
                 lists.directory, lists.base, lists.time, lists.total, lists.other, lists.blocks, lists.free,
-                lists.used,
-                np.argsort(lists.directory[:, START], kind="stable"),
-                watermark - int(self.plan.arrays.keep_seconds[pool]),
+                lists.used, watermark - int(self.plan.arrays.keep_seconds[pool]),
             )  # fmt: skip
         else:
             more = max(len(lists.time) >> _GROWTH_SHIFT, self.pool_entries_min)
             _resize_pool(lists, len(lists.time) + more)
 
-    def fold(self, steps: StepArrays, scratch: Scratch, matrix: NDArray[np.float32]) -> Scratch:
+    def fold(self, rows: RowArrays, steps: Steps, scratch: Scratch, matrix: NDArray[np.float32]) -> Scratch:
         """Run the kernel over all steps, making room whenever a pool or the scratch is full."""
         done = 0
-        while done < len(steps.kind):
+        while done < len(steps):
             events, marks, frauds = self.pools
-            done = fold(self.plan.arrays, events, marks, frauds, self.hints, steps, done, scratch, matrix)
-            if done < len(steps.kind):
+            done = fold(
+                self.plan.arrays, events, marks, frauds, self.hints, rows, steps, done, scratch, matrix
+            )
+            if done < len(steps):
                 full = int(scratch.full[0])
                 if full == SEEN:
                     scratch = _with_larger_set(scratch)
                 else:
-                    self.make_room(full, int(steps.watermark[done]))
+                    self.make_room(full, int(steps[done]["watermark"]))
         return scratch
 
     def bytes_used(self) -> int:
@@ -96,7 +98,7 @@ class EntityHistory:
         saved: dict[str, NDArray[Any]] = dict(self.keys.save())
         for pool, lists in enumerate(self.pools):
             used = int(lists.used[USED])
-            saved[f"{pool}/used"] = lists.used
+            saved[f"{pool}/used"], saved[f"{pool}/free"] = lists.used, lists.free
             for name in _PER_LIST:
                 saved[f"{pool}/{name}"] = getattr(lists, name)[: self._lists_of(pool)]
             for name in _PER_ENTRY:
@@ -110,11 +112,9 @@ class EntityHistory:
             KeyError, ValueError: the arrays are not of this plan, or contradict each other.
         """
         self.keys = Keys.restore({"key": saved["key"]})
-        if len(self.keys) != len(saved["key"]):
-            raise ValueError(f"a key of entity '{self.plan.entity}' stands twice")
         self.add_slots()
         for pool, lists in enumerate(self.pools):
-            content = {name: saved.pop(f"{pool}/{name}") for name in ("used", *_PER_LIST, *_PER_ENTRY)}
+            content = {name: saved.pop(f"{pool}/{name}") for name in _SAVED}
             _check_lists(self.plan.entity, lists, content, self._lists_of(pool))
             _resize_pool(lists, max(len(content["time"]), self.pool_entries_min))
             for name, array in content.items():
@@ -136,12 +136,27 @@ def _check_lists(entity: str, lists: ListArrays, content: dict[str, NDArray[Any]
         raise ValueError(f"the lists of entity '{entity}' are incomplete")
     if (len(content["total"]), len(content["base"])) != with_values:
         raise ValueError(f"the amounts of entity '{entity}' are incomplete")
-    start, first, size, capacity = (directory[:, column] for column in (START, FIRST, SIZE, CAPACITY))
-    is_within = (
-        (start >= 0) & (first >= 0) & (first <= size) & (size <= capacity) & (start <= used - capacity)
-    )
-    if not is_within.all() or content["used"].tolist() != [used, used - int(capacity.sum(dtype=np.int64))]:
+    _, first, size, capacity = directory.T
+    if not ((first >= 0) & (first <= size) & (size <= capacity)).all() or not _is_tiled(content, used):
         raise ValueError(f"the lists of entity '{entity}' do not fit their pool")
+
+
+def _is_tiled(content: dict[str, NDArray[Any]], used: int) -> bool:
+    """Whether the segments, those of lists and those that were freed, fill the pool without a gap."""
+    capacity = content["directory"][:, CAPACITY].astype(np.int64)
+    garbage = used - int(capacity.sum())
+    if content["free"].shape != (STEPS,) or content["used"].tolist() != [used, garbage] or garbage < 0:
+        return False
+    start, length = np.empty(garbage // 2, np.int64), np.empty(garbage // 2, np.int64)
+    freed = int(free_segments(content["time"], content["free"], start, length))
+    owned = capacity > 0
+    if freed < 0 or not np.isin(capacity[owned], LADDER).all():
+        return False
+    starts = np.concatenate([content["directory"][owned, START], start[:freed]])
+    lengths = np.concatenate([capacity[owned], length[:freed]])
+    order = np.argsort(starts)
+    ends = np.cumsum(lengths[order])
+    return np.array_equal(starts[order], ends - lengths[order]) and int(lengths.sum()) == used
 
 
 def _empty_lists(entries: int, values: bool, other_columns: int, blocks: bool) -> ListArrays:

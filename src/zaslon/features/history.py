@@ -10,27 +10,17 @@ from numpy.typing import NDArray
 
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Labels, Transactions
+from zaslon.domain.expressions import Expression
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_duration_seconds
 from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
-from zaslon.features.kernel import LABEL, TRANSACTION, StepArrays
+from zaslon.features.kernel import RowArrays
 from zaslon.features.plan import FeaturePlan
-from zaslon.features.remembered import (
-    BASE,
-    CONDITION_SHIFT,
-    FRAUD,
-    GOOD,
-    LABEL_APPLIED,
-    LabelMarks,
-    Limits,
-    Remembered,
-    TransactionMarks,
-    identify,
-)
+from zaslon.features.remembered import STEP, Limits, Remembered, Steps, identify, note_condition
 
 # Bigger batches are folded in parts of this many events: the working set stays in cache.
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
-_LAYOUT = 3  # of a snapshot; raise it with any change of what `save` gives
+_LAYOUT = 4  # of a snapshot; raise it with any change of what `save` gives
 
 
 @dataclass(frozen=True)
@@ -123,29 +113,18 @@ class History:
 
     def _fold_part(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
         self.remembered.make_room(len(is_label))
-        marks, label_marks = self._identify(transactions, labels, is_label)
-        batch = _Batch(self, transactions, labels, is_label, marks, label_marks)
-        return Folded(marks.status, label_marks.status, batch.run())
-
-    def _identify(
-        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]
-    ) -> tuple[TransactionMarks, LabelMarks]:
-        n, m = len(transactions), len(labels)
-        marks = TransactionMarks(
-            np.zeros(n, np.uint8), np.zeros(n, np.int64), np.zeros(n, np.uint8),
-            np.zeros(n, np.int64), np.zeros(n, np.int64),
-        )  # fmt: skip
-        label_marks = LabelMarks(
-            np.zeros(m, np.uint8), np.zeros(m, np.int64), np.zeros(m, np.uint8),
-            np.zeros(m, np.int64), np.zeros(m, np.int64),
-        )  # fmt: skip
-        identify(
+        status, label_status = np.empty(len(transactions), np.uint8), np.empty(len(labels), np.uint8)
+        steps = np.empty(len(is_label) + 1, STEP)  # one is written before it is known to count
+        done, accepted = identify(
             self.remembered.arrays, self._limits, is_label,
-            transactions.transaction_id, transactions.event_time_seconds,
+            transactions.transaction_id, transactions.event_time_seconds, transactions.amount_minor,
             transactions.fingerprint, labels.transaction_id, labels.arrival_time_seconds,
-            labels.is_fraud, marks, label_marks,
+            labels.is_fraud, status, label_status, steps,
         )  # fmt: skip
-        return marks, label_marks
+        if accepted < len(transactions):
+            transactions = transactions.take(status == 0)
+        batch = _Batch(self, transactions, steps[:done])
+        return Folded(status, label_status, batch.run())
 
     def save(self) -> dict[str, NDArray[Any]]:
         """The whole state as flat arrays by name, for a snapshot.
@@ -205,132 +184,54 @@ def _told(error: Exception) -> str:
 
 
 class _Batch:
-    """The columns of one batch while it is folded through the entities."""
+    """The accepted transactions of one batch while they and its labels are folded through the entities."""
 
-    def __init__(
-        self, history: History, transactions: Transactions, labels: Labels,
-        is_label: NDArray[np.bool_], marks: TransactionMarks, label_marks: LabelMarks,
-    ) -> None:  # fmt: skip
+    def __init__(self, history: History, transactions: Transactions, steps: Steps) -> None:
         self.history, self.plan = history, history.plan
-        accepted = marks.status == 0
-        applied = label_marks.status == LABEL_APPLIED
-        effective = np.empty(len(is_label), np.bool_)
-        effective[~is_label] = accepted
-        effective[is_label] = applied
-        self.is_label = is_label[effective]
-        self.at_transactions = np.flatnonzero(~self.is_label)
-        self.at_labels = np.flatnonzero(self.is_label)
-        all_accepted = bool(accepted.all())
-        self.transactions = transactions if all_accepted else transactions.take(accepted)
-        self.marks = marks if all_accepted else TransactionMarks(*(a[accepted] for a in marks))
-        self.label_marks = LabelMarks(*(a[applied] for a in label_marks))
-        self.label_time = labels.arrival_time_seconds[applied]
-        self.label_verdict = np.where(labels.is_fraud[applied], FRAUD, GOOD).astype(np.uint8)
+        self.transactions, self.steps = transactions, steps
         table = history.remembered.arrays
-        base = int(table.counters[BASE])
-        self.places = self.marks.row - base
-        self.label_places = self.label_marks.row - base
-        self.bits = np.zeros(len(self.transactions), np.uint8)
-        self.matrix = np.empty((len(self.transactions), len(self.plan.names)), np.float32)
-        self.columns = transaction_columns(self.plan, self.transactions)
+        self.rows = RowArrays(table.time, table.note, table.slots)
+        self.matrix = np.empty((len(transactions), len(self.plan.names)), np.float32)
+        self.columns = _Columns(self.plan, self.matrix, transactions)
 
     def run(self) -> NDArray[np.float32]:
-        for i, name in enumerate(self.columns):
-            self.matrix[:, i] = self.columns[name]
-        slots = self._slots()
-        common = self._common_steps()
-        for number, entity in enumerate(self.history.entities):
-            self._meet_conditions(number)
-            self._fold_entity(number, entity, slots, common)
-        self._meet_conditions(len(self.history.entities))
-        self._derive()
-        return self.matrix
-
-    def _slots(self) -> NDArray[np.uint32]:
-        """Slots of every transaction's keys, uint32[n, entities], kept for later labels."""
-        table = self.history.remembered.arrays
-        slots = np.empty((len(self.transactions), len(self.history.entities)), np.uint32)
-        for number, entity in enumerate(self.history.entities):
-            slots[:, number] = entity.keys.slots(self.transactions.entity_keys[entity.plan.entity])
+        keys, history = self.transactions.entity_keys, self.history
+        for number, entity in enumerate(history.entities):
+            entity.keys.find(keys[entity.plan.entity], self.steps, number, self.rows.slots)
             entity.add_slots()
-        table.slots[self.places] = slots
-        return slots
-
-    def _common_steps(self) -> StepArrays:
-        """Steps with all columns that are the same for every entity."""
-        n, m = len(self.transactions), len(self.at_labels)
-        none, no_label = np.zeros(n, np.int64), np.zeros(m, np.int64)
-        event_time = self.history.remembered.arrays.time[self.label_places].astype(np.int64)
-        return StepArrays(
-            kind=np.where(self.is_label, LABEL, TRANSACTION).astype(np.uint8),
-            slot=np.empty(0, np.uint32),
-            time=self._merged(self.transactions.event_time_seconds, self.label_time),
-            watermark=self._merged(self.marks.watermark, self.label_marks.watermark),
-            amount_minor=self._merged(self.transactions.amount_minor, no_label),
-            others=np.empty((0, 0), np.uint32),
-            bits=np.empty(0, np.uint8),
-            verdict=self._merged(self.marks.waiting, self.label_verdict),
-            verdict_time=self._merged(self.marks.waiting_time, no_label),
-            event_time=self._merged(none, event_time),
-            previous=self._merged(none.astype(np.uint8), self.label_marks.previous),
-            previous_time=self._merged(none, self.label_marks.previous_time),
-            row=self._merged(np.arange(n), no_label),
-        )
-
-    def _fold_entity(
-        self, number: int, entity: EntityHistory, slots: NDArray[np.uint32], common: StepArrays
-    ) -> None:
-        table = self.history.remembered.arrays
-        names = [e.plan.entity for e in self.history.entities]
-        columns = [names.index(c) for c in entity.plan.counterparties]
-        others = np.zeros((len(self.is_label), len(columns)), np.uint32)
-        if columns:
-            others[self.at_transactions] = slots[:, columns]
-        label_bits = table.note[self.label_places] >> CONDITION_SHIFT
-        steps = common._replace(
-            slot=self._merged(slots[:, number], table.slots[self.label_places, number]),
-            others=others,
-            bits=self._merged(self.bits, label_bits),
-        )
-        self.history._scratch = entity.fold(steps, self.history._scratch, self.matrix)
+        for number, entity in enumerate(history.entities):
+            self._meet_conditions(number)
+            history._scratch = entity.fold(self.rows, self.steps, history._scratch, self.matrix)
+        self._meet_conditions(len(history.entities))
+        with np.errstate(all="ignore"):  # beyond float32 is infinite, and that is no accident
+            for name, expression in self.plan.derived:
+                self.matrix[:, self.plan.column_of[name]] = self.columns.evaluate(expression)
+        return self.matrix
 
     def _meet_conditions(self, number: int) -> None:
         """Evaluate the conditions first needed by entity `number` and note them in the table."""
-        due = [c for c in self.plan.conditions if self.plan.condition_before[c[0]] == number]
-        if not due:
-            return
-        columns = _Columns(self)
-        for name, expression in due:
-            bit = list(self.plan.catalogue.conditions).index(name)
-            self.bits |= expression.evaluate(columns).astype(np.uint8) << np.uint8(bit)
-        table = self.history.remembered.arrays
-        table.note[self.places] = (table.note[self.places] & 3) | (self.bits << CONDITION_SHIFT)
-
-    def _derive(self) -> None:
-        columns = _Columns(self)
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, and that is no accident
-            for name, expression in self.plan.derived:
-                self.matrix[:, self.plan.column_of[name]] = expression.evaluate(columns)
-
-    def _merged(self, of_transactions: NDArray[Any], of_labels: NDArray[Any]) -> NDArray[Any]:
-        """One column in log order from the transactions' and the labels' values."""
-        if not len(self.at_labels):
-            return np.ascontiguousarray(of_transactions)
-        merged = np.empty(len(self.is_label), of_transactions.dtype)
-        merged[self.at_transactions] = of_transactions
-        merged[self.at_labels] = of_labels
-        return merged
+        for bit, (name, expression) in enumerate(self.plan.conditions):
+            if self.plan.condition_before[name] == number and len(self.transactions):
+                met = self.columns.evaluate(expression)
+                note_condition(self.steps, met, bit, self.rows.note)
 
 
 class _Columns(dict[str, NDArray[Any]]):
-    """Columns by name for expressions: the exact transaction columns, then the matrix."""
+    """Columns by name for expressions, float64: the transactions' own, then the matrix; each read once."""
 
-    def __init__(self, batch: _Batch) -> None:
-        super().__init__(batch.columns)
-        self._batch = batch
+    def __init__(self, plan: FeaturePlan, matrix: NDArray[np.float32], transactions: Transactions) -> None:
+        own = transaction_columns(plan, transactions)
+        super().__init__(own)
+        self._column_of, self._matrix = plan.column_of, matrix
+        for column, values in enumerate(own.values()):
+            matrix[:, column] = values
 
     def __missing__(self, name: str) -> NDArray[Any]:
-        return self._batch.matrix[:, self._batch.plan.column_of[name]]
+        column = self[name] = self._matrix[:, self._column_of[name]].astype(np.float64)
+        return column
+
+    def evaluate(self, expression: Expression) -> NDArray[Any]:
+        return expression.evaluate(self)
 
 
 def transaction_columns(plan: FeaturePlan, transactions: Transactions) -> dict[str, NDArray[Any]]:

@@ -35,11 +35,11 @@ from zaslon.features.lists import (
     upper_bound,
     window_sum,
 )
-from zaslon.features.remembered import FRAUD
+from zaslon.features.prefetch import prefetch
+from zaslon.features.remembered import CONDITION_SHIFT, FRAUD, Steps
 
 EVENTS, MARKS, FRAUDS = 0, 1, 2  # pools
 SEEN = 3  # what else may be too small: the hash set that counts different counterparties
-TRANSACTION, LABEL = 0, 1  # kinds of steps
 
 
 class Compute(IntEnum):
@@ -62,6 +62,8 @@ class Compute(IntEnum):
     RECENT_RISK = 14  # share of frauds among the newest known labels
 
 
+_FAR, _NEAR = 12, 6  # steps ahead for which memory is asked
+
 # Columns of PlanArrays.ranges and PlanArrays.columns.
 POOL, LIST, WINDOW = 0, 1, 2
 COMPUTE, RANGE, SECOND, NEWEST, OTHER, TARGET = 0, 1, 2, 3, 4, 5
@@ -78,6 +80,7 @@ class PlanArrays(NamedTuple):
             column of the feature matrix.
         percents: int64[columns], quantile of a column, 1 … 99.
         lists: int64[3], lists per key in each pool.
+        entity, counterparties: int and int64[…], columns of `RowArrays.slots`.
         mark_bits, fraud_bits: int64[…], condition bit of each list; -1 takes all.
         known_list: int, list of known labels among the marks, or -1.
         keep_seconds: int64[3], how long each pool's entries are needed.
@@ -90,6 +93,8 @@ class PlanArrays(NamedTuple):
     columns: NDArray[np.int64]
     percents: NDArray[np.int64]
     lists: NDArray[np.int64]
+    entity: int
+    counterparties: NDArray[np.int64]
     mark_bits: NDArray[np.int64]
     fraud_bits: NDArray[np.int64]
     known_list: int
@@ -99,38 +104,18 @@ class PlanArrays(NamedTuple):
     prior_strength: float
 
 
-class StepArrays(NamedTuple):
-    """The batch as one entity sees it, n steps in log order.
+class RowArrays(NamedTuple):
+    """What the table of remembered transactions tells of those that steps concern, by row.
 
     Attributes:
-        kind: uint8[n], TRANSACTION or LABEL.
-        slot: uint32[n], the key's slot.
-        time: int64[n], event time, or arrival of a label.
-        watermark: int64[n].
-        amount_minor: int64[n], of a transaction.
-        others: uint32[n, counterparties], slots of the counterparties of a transaction.
-        bits: uint8[n], conditions met by the transaction (of a label: by its transaction).
-        verdict: uint8[n], of a label; of a transaction the label that waited for it, or 0.
-        verdict_time: int64[n], arrival of the label that waited.
-        event_time: int64[n], of a label: its transaction's event time.
-        previous: uint8[n], of a label: the verdict that it replaces, or 0.
-        previous_time: int64[n], arrival of the replaced label.
-        row: int64[n], row of the feature matrix of a transaction.
+        time: uint32[rows], event time.
+        note: uint8[rows], conditions met, from bit CONDITION_SHIFT on.
+        slots: uint32[rows, entities], the keys' slots.
     """
 
-    kind: NDArray[np.uint8]
-    slot: NDArray[np.uint32]
-    time: NDArray[np.int64]
-    watermark: NDArray[np.int64]
-    amount_minor: NDArray[np.int64]
-    others: NDArray[np.uint32]
-    bits: NDArray[np.uint8]
-    verdict: NDArray[np.uint8]
-    verdict_time: NDArray[np.int64]
-    event_time: NDArray[np.int64]
-    previous: NDArray[np.uint8]
-    previous_time: NDArray[np.int64]
-    row: NDArray[np.int64]
+    time: NDArray[np.uint32]
+    note: NDArray[np.uint8]
+    slots: NDArray[np.uint32]
 
 
 class Scratch(NamedTuple):
@@ -164,6 +149,23 @@ def _find_windows(
         bottom = upper_bound(time, begin, top, moment - ranges[r, WINDOW], start + hints[slot, r])
         hints[slot, r] = bottom - start
         low[r], high[r] = bottom, top
+
+
+@inlined
+def _expect_windows(
+    range_begin: NDArray[np.int64], lists: NDArray[np.int64], directory: Directory, time: Times,
+    total: Totals, other: Others, slot: Integer, hints: NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Fetch the ends of the events' windows of a key that soon comes."""
+    item = slot * lists[EVENTS]
+    start = np.int64(directory[item, START])
+    end = start + directory[item, SIZE]
+    prefetch(time, end)
+    prefetch(total, end)
+    prefetch(other, end * other.shape[1])
+    for r in range(range_begin[EVENTS], range_begin[EVENTS + 1]):
+        prefetch(time, start + hints[slot, r])
+        prefetch(total, start + hints[slot, r])
 
 
 @inlined
@@ -276,7 +278,8 @@ def fold(
     marks: ListArrays,
     frauds: ListArrays,
     hints: NDArray[np.int32],
-    steps: StepArrays,
+    rows: RowArrays,
+    steps: Steps,
     first_step: Integer,
     scratch: Scratch,
     matrix: NDArray[np.float32],
@@ -305,28 +308,36 @@ def fold(
     f_blocks, f_free, f_used = frauds.blocks, frauds.free, frauds.used
     low, high, amounts = scratch.low, scratch.high, scratch.amounts
     seen, seen_stamp, full = scratch.seen, scratch.seen_stamp, scratch.full
-    kinds, slots, times, watermarks = steps.kind, steps.slot, steps.time, steps.watermark
-    amounts_minor, others, all_bits = steps.amount_minor, steps.others, steps.bits
-    verdicts, verdict_times, event_times = steps.verdict, steps.verdict_time, steps.event_time
-    previous, previous_times, rows = steps.previous, steps.previous_time, steps.row
+    entity, counterparties = plan.entity, plan.counterparties
+    times, notes, slots = rows.time, rows.note, rows.slots
 
-    for step in range(first_step, kinds.size):
-        slot, moment = np.int64(slots[step]), times[step]
-        bits, verdict = np.int64(all_bits[step]), verdicts[step]
-        is_transaction = kinds[step] == TRANSACTION
-        is_fraud = verdict == FRAUD
-        if not (is_transaction or is_fraud or known_list >= 0 or previous[step] == FRAUD):
+    for number in range(first_step, steps.size):
+        step = steps[number]
+        row, transaction = np.int64(step["row"]), np.int64(step["transaction"])
+        verdict, verdict_time, previous = step["verdict"], np.int64(step["verdict_time"]), step["previous"]
+        is_transaction, is_fraud = transaction >= 0, verdict == FRAUD
+        if not (is_transaction or is_fraud or known_list >= 0 or previous == FRAUD):
             continue  # a label that no list of this entity takes
-        watermark = watermarks[step]
+        slot, moment = np.int64(slots[row, entity]), np.int64(times[row])
+        bits, watermark = np.int64(notes[row]) >> CONDITION_SHIFT, np.int64(step["watermark"])
 
-        # 2. Room for one more entry in every list that may take one, or nothing at all.
+        # 2. Ask memory for what the next steps need, in two stages: where their lists are, then the lists.
+        if lists[EVENTS] and number + _FAR < steps.size:
+            later = np.int64(slots[steps[number + _FAR]["row"], entity])
+            prefetch(e_directory, later * lists[EVENTS] * e_directory.shape[1])
+            prefetch(hints, later * hints.shape[1])
+        if lists[EVENTS] and number + _NEAR < steps.size:
+            later = np.int64(slots[steps[number + _NEAR]["row"], entity])
+            _expect_windows(range_begin, lists, e_directory, e_time, e_total, e_other, later, hints)
+
+        # 3. Room for one more entry in every list that may take one, or nothing at all.
         for item in range(slot * lists[EVENTS], (slot + is_transaction) * lists[EVENTS]):
             if e_directory[item, SIZE] == e_directory[item, CAPACITY] and not reserve(
                 e_directory, e_base, e_time, e_total, e_other, e_blocks, e_free, e_used,
                 item, watermark - keep_seconds[EVENTS],
             ):  # fmt: skip
                 full[0] = EVENTS
-                return step
+                return number
         is_marked = (verdict > 0 and known_list >= 0) or (is_transaction and mark_bits.size > 0)
         for item in range(slot * lists[MARKS], (slot + is_marked) * lists[MARKS]):
             if m_directory[item, SIZE] == m_directory[item, CAPACITY] and not reserve(
@@ -334,17 +345,17 @@ def fold(
                 item, watermark - keep_seconds[MARKS],
             ):  # fmt: skip
                 full[0] = MARKS
-                return step
+                return number
         for item in range(slot * lists[FRAUDS], (slot + is_fraud) * lists[FRAUDS]):
             if f_directory[item, SIZE] == f_directory[item, CAPACITY] and not reserve(
                 f_directory, f_base, f_time, f_total, f_other, f_blocks, f_free, f_used,
                 item, watermark - keep_seconds[FRAUDS],
             ):  # fmt: skip
                 full[0] = FRAUDS
-                return step
+                return number
 
         if is_transaction:
-            # 3. Read every window as it stands before this transaction.
+            # 4. Read every window as it stands before this transaction.
             _find_windows(
                 range_begin, ranges, lists, EVENTS, e_directory, e_time, slot, moment, hints, low, high
             )
@@ -380,14 +391,14 @@ def fold(
                 elif compute == Compute.DISTINCT:
                     if (top - bottom) * 2 > seen.size:
                         full[0] = SEEN
-                        return step
+                        return number
                     full[1] += 1
                     value = np.float64(
                         _distinct(e_other, columns[c, OTHER], bottom, top, seen, seen_stamp, full[1])
                     )
                 elif compute == Compute.SAME:
                     other = columns[c, OTHER]
-                    value = np.float64(_same(e_other, other, bottom, top, others[step, other]))
+                    value = np.float64(_same(e_other, other, bottom, top, slots[row, counterparties[other]]))
                 elif compute == Compute.SINCE_LAST:
                     if top > bottom and ranges[r, POOL] == EVENTS:
                         value = np.float64(moment - np.int64(e_time[top - 1]))
@@ -399,47 +410,53 @@ def fold(
                         compute, moment, columns[c, NEWEST], bottom, top, low[second], high[second],
                         m_time, f_time, f_other, plan.prior_rate, plan.prior_strength,
                     )  # fmt: skip
-                matrix[rows[step], columns[c, TARGET]] = value
+                matrix[transaction, columns[c, TARGET]] = value
 
-            # 4. Remember this transaction.
+            # 5. Remember this transaction.
             if lists[EVENTS]:
                 place = insert(
-                    e_directory, e_base, e_time, e_total, e_other, e_blocks, slot, moment, amounts_minor[step]
+                    e_directory,
+                    e_base,
+                    e_time,
+                    e_total,
+                    e_other,
+                    e_blocks,
+                    slot,
+                    moment,
+                    step["amount_minor"],
                 )
                 for column in range(e_other.shape[1]):
-                    e_other[place, column] = others[step, column]
+                    e_other[place, column] = slots[row, counterparties[column]]
             for i in range(mark_bits.size):
                 if (bits >> mark_bits[i]) & 1:
                     item = slot * lists[MARKS] + i
                     insert(m_directory, m_base, m_time, m_total, m_other, m_blocks, item, moment, 0)
 
-        # 5. A corrected label first takes back what it replaces.
-        elif previous[step]:
+        # 6. A corrected label first takes back what it replaces.
+        elif previous:
             if known_list >= 0:
                 item = slot * lists[MARKS] + known_list
-                remove(m_directory, m_time, m_total, m_other, item, previous_times[step], 0)
-            if previous[step] == FRAUD:
+                remove(m_directory, m_time, m_total, m_other, item, np.int64(step["previous_time"]), 0)
+            if previous == FRAUD:
                 for i in range(fraud_bits.size):
                     if fraud_bits[i] < 0 or (bits >> fraud_bits[i]) & 1:
                         item = slot * lists[FRAUDS] + i
                         remove(
                             f_directory, f_time, f_total, f_other,
-                            item, previous_times[step], event_times[step],
+                            item, np.int64(step["previous_time"]), moment,
                         )  # fmt: skip
 
-        # 6. Remember the label: a label event, or the one that waited for this transaction.
+        # 7. Remember the label: a label event, or the one that waited for this transaction.
         if verdict:
-            arrival = verdict_times[step] if is_transaction else moment
-            event_time = moment if is_transaction else event_times[step]
             if known_list >= 0:
                 item = slot * lists[MARKS] + known_list
-                insert(m_directory, m_base, m_time, m_total, m_other, m_blocks, item, arrival, 0)
+                insert(m_directory, m_base, m_time, m_total, m_other, m_blocks, item, verdict_time, 0)
             if verdict == FRAUD:
                 for i in range(fraud_bits.size):
                     if fraud_bits[i] < 0 or (bits >> fraud_bits[i]) & 1:
                         item = slot * lists[FRAUDS] + i
                         place = insert(
-                            f_directory, f_base, f_time, f_total, f_other, f_blocks, item, arrival, 0
+                            f_directory, f_base, f_time, f_total, f_other, f_blocks, item, verdict_time, 0
                         )
-                        f_other[place, 0] = event_time
-    return kinds.size
+                        f_other[place, 0] = moment
+    return steps.size

@@ -43,10 +43,14 @@ def place_of(bits: np.uint64, size: Integer) -> Integer:
 
 
 @compiled
-def _find_or_add(keys: KeyArrays, wanted: NDArray[np.int64], slots: NDArray[np.uint32]) -> None:
+def _find_or_add(
+    keys: KeyArrays, wanted: NDArray[np.int64], steps: NDArray[np.void], entity: Integer, slots: NDArray[np.uint32]
+) -> None:  # fmt: skip
     size = keys.places.size
-    for i in range(wanted.size):
-        key = wanted[i]
+    for step in steps:
+        if step["transaction"] < 0:
+            continue
+        key = wanted[step["transaction"]]
         place = place_of(mixed(key), size)
         while keys.places[place] != EMPTY and keys.key[keys.places[place]] != key:
             place = place + 1 if place + 1 < size else 0
@@ -55,17 +59,21 @@ def _find_or_add(keys: KeyArrays, wanted: NDArray[np.int64], slots: NDArray[np.u
             keys.key[slot] = key
             keys.places[place] = slot
             keys.counters[0] = slot + 1
-        slots[i] = keys.places[place]
+        slots[step["row"], entity] = keys.places[place]
 
 
 @compiled
-def _fill_index(key: NDArray[np.int64], count: Integer, index: NDArray[np.uint32]) -> None:
-    size = index.size
-    for slot in range(count):
-        place = place_of(mixed(key[slot]), size)
-        while index[place] != EMPTY:
+def _fill_index(keys: KeyArrays) -> bool:
+    """Name every slot in the empty index. False: a key stands twice."""
+    size = keys.places.size
+    for slot in range(keys.counters[0]):
+        place = place_of(mixed(keys.key[slot]), size)
+        while keys.places[place] != EMPTY:
+            if keys.key[keys.places[place]] == keys.key[slot]:
+                return False
             place = place + 1 if place + 1 < size else 0
-        index[place] = slot
+        keys.places[place] = slot
+    return True
 
 
 class Keys:
@@ -74,19 +82,25 @@ class Keys:
     def __init__(self, capacity: int = 16) -> None:
         self.arrays = KeyArrays(
             np.zeros(capacity, np.int64),
-            np.full(int(capacity / _LOAD_MAX) + 1, EMPTY, np.uint32),
+            _empty_index(capacity),
             np.zeros(1, np.int64),
         )
 
     def __len__(self) -> int:
         return int(self.arrays.counters[0])
 
-    def slots(self, wanted: NDArray[np.int64]) -> NDArray[np.uint32]:
-        """uint32[n] slots of int64[n] keys; unseen keys get new slots."""
+    def find(
+        self, wanted: NDArray[np.int64], steps: NDArray[np.void], entity: int, slots: NDArray[np.uint32]
+    ) -> None:
+        """Write the slot of every accepted transaction's key into its row of `slots`; new keys get new ones.
+
+        Args:
+            wanted: int64[accepted], keys of the accepted transactions.
+            steps: what `identify` gave.
+            entity: column of `slots`, uint32[rows, entities].
+        """
         self._make_room(len(wanted))
-        found = np.empty(len(wanted), np.uint32)
-        _find_or_add(self.arrays, wanted, found)
-        return found
+        _find_or_add(self.arrays, wanted, steps, entity, slots)
 
     def _make_room(self, more: int) -> None:
         needed = len(self) + more
@@ -94,9 +108,8 @@ class Keys:
             return
         capacity = max(needed, len(self.arrays.key) * 5 // 4, 16)
         self.arrays.key.resize(capacity, refcheck=False)
-        index = np.full(int(capacity / _LOAD_MAX) + 1, EMPTY, np.uint32)
-        _fill_index(self.arrays.key, len(self), index)
-        self.arrays = self.arrays._replace(places=index)
+        self.arrays = self.arrays._replace(places=_empty_index(capacity))
+        _fill_index(self.arrays)
 
     def save(self) -> dict[str, NDArray[np.int64]]:
         """The keys in slot order: all that is needed to restore."""
@@ -104,7 +117,18 @@ class Keys:
 
     @staticmethod
     def restore(saved: dict[str, NDArray[np.int64]]) -> Keys:
-        """The inverse of `save`."""
+        """The inverse of `save`.
+
+        Raises:
+            ValueError: a key stands twice.
+        """
         keys = Keys(len(saved["key"]))
-        keys.slots(np.ascontiguousarray(saved["key"], np.int64))
+        keys.arrays.key[:] = saved["key"]
+        keys.arrays.counters[0] = len(saved["key"])
+        if not _fill_index(keys.arrays):
+            raise ValueError("a key stands twice")
         return keys
+
+
+def _empty_index(capacity: int) -> NDArray[np.uint32]:
+    return np.full(int(capacity / _LOAD_MAX) + 1, EMPTY, np.uint32)

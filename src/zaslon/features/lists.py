@@ -26,6 +26,7 @@ from zaslon.domain.compiled import Integer, Number, compiled, inlined
 
 BLOCK = 128
 _SPARE_SHIFT = 4  # a list that moves takes room for a 16th more
+_FREED = 1 << 31  # while a pool is compacted: the segment is free, else it is a list's
 USED, GARBAGE = 0, 1  # positions in ListArrays.used
 START, FIRST, SIZE, CAPACITY = 0, 1, 2, 3  # columns of ListArrays.directory
 OK, SMALLEST, LARGEST = 0, 1, 2  # columns of ListArrays.blocks
@@ -50,8 +51,8 @@ def _ladder() -> NDArray[np.int64]:
     return np.array(steps, np.int64)
 
 
-_LADDER = _ladder()
-STEPS = len(_LADDER)
+LADDER = _ladder()
+STEPS = len(LADDER)
 
 
 class ListArrays(NamedTuple):
@@ -152,10 +153,10 @@ def _forget(
 @inlined
 def _step_for(count: Integer) -> Integer:
     """Step of the ladder that holds `count` entries."""
-    low, high = 0, _LADDER.size - 1
+    low, high = 0, LADDER.size - 1
     while low < high:
         middle = (low + high) >> 1
-        if _LADDER[middle] < count:
+        if LADDER[middle] < count:
             low = middle + 1
         else:
             high = middle
@@ -165,7 +166,7 @@ def _step_for(count: Integer) -> Integer:
 @inlined
 def _allocate(time: Times, free: Free, used: NDArray[np.int64], step: Integer) -> Integer:
     """Start of a segment of this step: one that was given back, else a new one; -1: none is left."""
-    start, capacity = np.int64(free[step]), _LADDER[step]
+    start, capacity = np.int64(free[step]), LADDER[step]
     if start >= 0:
         free[step] = np.int32(time[start])
         used[GARBAGE] -= capacity
@@ -200,11 +201,11 @@ def reserve(
     start, first = np.int64(directory[item, START]), np.int64(directory[item, FIRST])
     step = _step_for(size - first + 1 + ((size - first) >> _SPARE_SHIFT))
     target = start
-    if first == 0 or first < capacity >> _SPARE_SHIFT or _LADDER[step] < capacity - (capacity >> 2):
+    if first == 0 or first < capacity >> _SPARE_SHIFT or LADDER[step] < capacity - (capacity >> 2):
         target = _allocate(time, free, used, step)
         if target < 0:
             return False
-        directory[item, CAPACITY] = _LADDER[step]
+        directory[item, CAPACITY] = LADDER[step]
     _move(time, total, other, start + first, target, size - first)
     if target != start:
         _give_back(time, free, used, start, capacity)
@@ -268,18 +269,56 @@ def remove(
         place -= 1
 
 
+@inlined
+def _mark_segments(directory: Directory, time: Times, free: Free) -> None:
+    """Let every segment's first time say what it is; the directory keeps what stood there."""
+    for step in range(free.size):
+        start = np.int64(free[step])
+        while start >= 0:
+            following = np.int64(np.int32(time[start]))
+            time[start] = np.uint32(_FREED | step)
+            start = following
+        free[step] = -1
+    for item in range(directory.shape[0]):
+        if directory[item, CAPACITY]:
+            start = np.int64(directory[item, START])
+            directory[item, START] = np.int32(time[start])
+            time[start] = np.uint32(item)
+
+
+@compiled
+def free_segments(time: Times, free: Free, start: NDArray[np.int64], length: NDArray[np.int64]) -> Integer:
+    """Fill START and length of every freed segment; returns how many, or -1: the links are damaged."""
+    count = 0
+    for step in range(free.size):
+        following = np.int64(free[step])
+        while following != -1:
+            if count == start.size or not 0 <= following < time.size:
+                return -1
+            start[count], length[count] = following, LADDER[step]
+            following = np.int64(np.int32(time[following]))
+            count += 1
+    return count
+
+
 @compiled
 def compact(
     directory: Directory, base: Bases, time: Times, total: Totals, other: Others, blocks: Blocks,
-    free: Free, used: NDArray[np.int64], order: NDArray[np.int64], horizon: Integer,
+    free: Free, used: NDArray[np.int64], horizon: Integer,
 ) -> None:  # fmt: skip
-    """Forget up to `horizon`, then slide the segments, in order of their start, to the pool's front."""
-    end = 0
-    for item in order:
-        if directory[item, CAPACITY] == 0:
+    """Forget up to `horizon`, then slide the segments, as they stand, to the pool's front."""
+    _mark_segments(directory, time, free)
+    start, end = np.int64(0), np.int64(0)
+    while start < used[USED]:
+        item = np.int64(time[start])
+        if item & _FREED:
+            start += LADDER[item ^ _FREED]
             continue
+        capacity = np.int64(directory[item, CAPACITY])
+        time[start] = np.uint32(directory[item, START])
+        directory[item, START] = start
         _forget(directory, base, time, total, item, horizon)
-        start, first = np.int64(directory[item, START]), np.int64(directory[item, FIRST])
+        first = np.int64(directory[item, FIRST])
         size = directory[item, SIZE] - first
         if start + first != end:
             _move(time, total, other, start + first, end, size)
@@ -287,13 +326,13 @@ def compact(
         directory[item, FIRST] = 0
         directory[item, SIZE] = size
         # Room for one more stays: a list that `reserve` has just served must not come back.
-        fitting = _LADDER[_step_for(size + 1 + (size >> _SPARE_SHIFT))] if size or not first else 0
-        directory[item, CAPACITY] = min(np.int64(directory[item, CAPACITY]), fitting)
+        fitting = LADDER[_step_for(size + 1 + (size >> _SPARE_SHIFT))] if size or not first else 0
+        directory[item, CAPACITY] = min(capacity, fitting)
         end += directory[item, CAPACITY]
+        start += capacity
     _touch(blocks, 0, used[USED])
     used[USED] = end
     used[GARBAGE] = 0
-    free[:] = -1
 
 
 @inlined

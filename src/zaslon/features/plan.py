@@ -179,7 +179,7 @@ def _entity_plan(
     catalogue: Catalogue, entity: str, columns: tuple[Column, ...], first_column: int
 ) -> EntityPlan:
     counterparties = tuple(dict.fromkeys(c.counterparty for c in columns if c.counterparty))
-    builder = _ArraysBuilder(catalogue, columns, counterparties)
+    builder = _ArraysBuilder(catalogue, entity, columns, counterparties)
     return EntityPlan(entity, columns, counterparties, builder.build(first_column))
 
 
@@ -187,9 +187,10 @@ class _ArraysBuilder:
     """Lays out one entity's lists and ranges."""
 
     def __init__(
-        self, catalogue: Catalogue, columns: tuple[Column, ...], counterparties: tuple[str, ...]
+        self, catalogue: Catalogue, entity: str, columns: tuple[Column, ...], counterparties: tuple[str, ...]
     ) -> None:
-        self.catalogue, self.columns, self.counterparties = catalogue, columns, counterparties
+        self.catalogue, self.entity = catalogue, entity
+        self.columns, self.counterparties = columns, counterparties
         bits = {name: bit for bit, name in enumerate(catalogue.conditions)}
         labels = [c for c in columns if c.info.compute in _OVER_LABELS]
         events = [c for c in columns if c.info.compute not in _OVER_LABELS]
@@ -245,6 +246,10 @@ class _ArraysBuilder:
             ranges=keys,
             columns=np.array(columns, np.int64).reshape(-1, 6),
             percents=np.array([c.percent for c in self.columns], np.int64),
+            entity=list(self.catalogue.entities).index(self.entity),
+            counterparties=np.array(
+                [list(self.catalogue.entities).index(c) for c in self.counterparties], np.int64
+            ),
             lists=np.array([self.event_lists, marks, len(self.fraud_bits)], np.int64),
             mark_bits=np.array(self.mark_bits, np.int64),
             fraud_bits=np.array(self.fraud_bits, np.int64),

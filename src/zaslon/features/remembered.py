@@ -8,7 +8,7 @@ batches. A label that comes before its transaction waits in a row of its own.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from zaslon.domain.compiled import Integer, compiled, inlined
 from zaslon.domain.errors import DataError
 from zaslon.domain.rejections import Reason
 from zaslon.features.keys import EMPTY, mixed, place_of
+from zaslon.features.prefetch import prefetch
 
 # The two low bits of `note`; the six above hold the conditions that the transaction met.
 UNLABELLED, GOOD, FRAUD, WAITING_GOOD = 0, 1, 2, 3
@@ -25,7 +26,12 @@ STATE_MASK = 3
 CONDITION_SHIFT = 2
 
 HEAD, TAIL, WAITING, WATERMARK, BASE, ROW_BITS = 0, 1, 2, 3, 4, 5  # positions in counters
-_INDEX_LOAD_MAX = 0.85
+_EMPTY = int(EMPTY)
+_BUCKET_SHIFT = 4
+BUCKET = 1 << _BUCKET_SHIFT
+_PASSED_MAX = 255
+_INDEX_LOAD_MAX = 0.875
+_AHEAD = 12  # events between asking memory for a bucket and looking into it
 _ROWS_SHIFT = 6  # rows that are given up or not yet used are at most a 64th of all, and one batch
 
 LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS = 0, 1, 2  # outcomes of a label; else a Reason
@@ -47,9 +53,12 @@ class RememberedArrays(NamedTuple):
         label_time: uint32[rows], arrival of the newest label.
         note: uint8[rows], label state and conditions.
         slots: uint32[rows, entities].
-        places: uint32[size], at hashed places, EMPTY where free: in the ROW_BITS low bits a row number
+        places: uint32[BUCKET * buckets], EMPTY where free: in the ROW_BITS low bits a row number
             modulo their power of two, above them bits of the id's hash, so that a search seldom looks
-            at the ids of others.
+            at the ids of others. An id's place is in the bucket that its hash names, one line of the
+            cache, or where that is full in one of the next; free places stand last.
+        passed: uint8[buckets], how many ids stand beyond this bucket because it was full when they
+            came: where none does, a search ends. It stays at _PASSED_MAX once it is there.
         counters: int64[6], HEAD and TAIL row, WAITING labels, WATERMARK, BASE row, ROW_BITS.
     """
 
@@ -60,6 +69,7 @@ class RememberedArrays(NamedTuple):
     note: NDArray[np.uint8]
     slots: NDArray[np.uint32]
     places: NDArray[np.uint32]
+    passed: NDArray[np.uint8]
     counters: NDArray[np.int64]
 
 
@@ -71,28 +81,21 @@ class Limits(NamedTuple):
     waiting_labels_max: int
 
 
-class TransactionMarks(NamedTuple):
-    """What `identify` says of each transaction, arrays of length n.
-
-    `status` 0 or a Reason; `row` in the table; `waiting` 0, GOOD or FRAUD: a label that had been
-    waiting, with `waiting_time` its arrival; `watermark` as this event saw it.
-    """
-
-    status: NDArray[np.uint8]
-    row: NDArray[np.int64]
-    waiting: NDArray[np.uint8]
-    waiting_time: NDArray[np.int64]
-    watermark: NDArray[np.int64]
-
-
-class LabelMarks(NamedTuple):
-    """What `identify` says of each label: `status`, its transaction's `row`, what it replaces."""
-
-    status: NDArray[np.uint8]
-    row: NDArray[np.int64]
-    previous: NDArray[np.uint8]
-    previous_time: NDArray[np.int64]
-    watermark: NDArray[np.int64]
+# What an event does to the history, in log order; an array of these is what `identify` gives.
+STEP = np.dtype(
+    [
+        ("amount_minor", np.int64),  # of a transaction
+        ("transaction", np.int32),  # number among the accepted ones of the batch; -1: a label
+        ("row", np.uint32),  # where the transaction, or the label's, stands in the table's columns
+        ("watermark", np.uint32),  # as this event saw it
+        ("verdict_time", np.uint32),  # arrival of the label
+        ("previous_time", np.uint32),  # arrival of the label that it replaces
+        ("verdict", np.uint8),  # 0, GOOD or FRAUD; of a transaction: the label that waited for it
+        ("previous", np.uint8),  # the verdict that it replaces, or 0
+    ],
+    align=True,
+)
+Steps = NDArray[np.void]
 
 
 @inlined
@@ -103,20 +106,6 @@ def _tag_of(bits: np.uint64, row_bits: Integer) -> Integer:
 
 
 @inlined
-def _place(table: RememberedArrays, key: Integer) -> Integer:
-    """Place in the index where `key` stands, or the free place where it would."""
-    size, row_bits = table.places.size, table.counters[ROW_BITS]
-    bits = mixed(key)
-    tag = _tag_of(bits, row_bits)
-    place = place_of(bits, size)
-    while table.places[place] != EMPTY:
-        if np.int64(table.places[place]) >> row_bits == tag and table.id[_offset(table, place)] == key:
-            return place
-        place = place + 1 if place + 1 < size else 0
-    return place
-
-
-@inlined
 def _offset(table: RememberedArrays, place: Integer) -> Integer:
     """Where the row that an index place names stands in the columns."""
     mask = (1 << table.counters[ROW_BITS]) - 1
@@ -124,68 +113,122 @@ def _offset(table: RememberedArrays, place: Integer) -> Integer:
 
 
 @inlined
-def _name_row(table: RememberedArrays, place: Integer, key: Integer, row: Integer) -> None:
-    """Let an index place name a row, with as many bits of the key as there is room for."""
-    row_bits = table.counters[ROW_BITS]
-    tag = _tag_of(mixed(key), row_bits)
-    table.places[place] = np.uint32((tag << row_bits) | (row & ((1 << row_bits) - 1)))
+def _find(table: RememberedArrays, key: Integer, bits: np.uint64) -> Integer:
+    """Index place where `key` stands; else -1 - p, p the free place where it may."""
+    row_bits, buckets = table.counters[ROW_BITS], table.passed.size
+    tag = _tag_of(bits, row_bits)
+    bucket = home = place_of(bits, buckets)
+    free = -1
+    while True:
+        for place in range(bucket * BUCKET, (bucket + 1) * BUCKET):
+            entry = np.int64(table.places[place])
+            if entry == _EMPTY:
+                free = place if free < 0 else free
+                break
+            if entry >> row_bits == tag and table.id[_offset(table, place)] == key:
+                return place
+        is_last = table.passed[bucket] == 0
+        bucket = bucket + 1 if bucket + 1 < buckets else 0
+        if free >= 0 and (is_last or bucket == home):
+            return -1 - free
 
 
 @inlined
-def _append(table: RememberedArrays, place: Integer, key: Integer, moment: Integer, note: Integer) -> Integer:
-    """A new row for `key`, named by index `place`; returns its offset."""
+def _pass(table: RememberedArrays, bits: np.uint64, place: Integer, more: Integer) -> None:
+    """Count a key more, or less, beyond the buckets between the one that its hash names and `place`."""
+    buckets = table.passed.size
+    bucket = place_of(bits, buckets)
+    while bucket != place >> _BUCKET_SHIFT:
+        if table.passed[bucket] < _PASSED_MAX:
+            table.passed[bucket] += more
+        bucket = bucket + 1 if bucket + 1 < buckets else 0
+
+
+@inlined
+def _name_row(table: RememberedArrays, place: Integer, bits: np.uint64, row: Integer) -> None:
+    """Let the index place that `_find` gave name a row and tell of its key."""
+    row_bits = table.counters[ROW_BITS]
+    if place < 0:
+        place = -1 - place
+        _pass(table, bits, place, 1)
+    table.places[place] = np.uint32((_tag_of(bits, row_bits) << row_bits) | (row & ((1 << row_bits) - 1)))
+
+
+@inlined
+def _free(table: RememberedArrays, place: Integer, bits: np.uint64) -> None:
+    """Free an index place: the last one of its bucket fills it."""
+    _pass(table, bits, place, -1)
+    last = place | (BUCKET - 1)
+    while table.places[last] == EMPTY:
+        last -= 1
+    table.places[place] = table.places[last]
+    table.places[last] = EMPTY
+
+
+@inlined
+def _expect(table: RememberedArrays, key: Integer) -> None:
+    """Fetch the bucket where `key` will soon be looked for."""
+    prefetch(table.places, place_of(mixed(key), table.passed.size) * BUCKET)
+
+
+@inlined
+def _append(
+    table: RememberedArrays, place: Integer, key: Integer, bits: np.uint64, moment: Integer, note: Integer
+) -> Integer:
+    """A new row for `key`, named by the place that `_find` gave; returns its offset."""
     row = table.counters[TAIL]
     offset = row - table.counters[BASE]
     table.id[offset] = key
     table.time[offset] = moment
     table.note[offset] = note
-    _name_row(table, place, key, row)
+    _name_row(table, place, bits, row)
     table.counters[TAIL] = row + 1
     return offset
 
 
 @inlined
 def _identify_transaction(
-    table: RememberedArrays, limits: Limits, key: Integer, moment: Integer, fingerprint: Integer,
-    i: Integer, out: TransactionMarks,
-) -> None:  # fmt: skip
+    table: RememberedArrays, limits: Limits, key: Integer, moment: Integer, fingerprint: Integer, step: Any
+) -> Integer:
+    """Status of a transaction; fills `step` if it is accepted."""
     watermark = max(table.counters[WATERMARK], moment)
-    out.watermark[i] = watermark
     if moment + limits.late_within_seconds <= watermark:
-        out.status[i] = _TOO_LATE
-        return
-    place = _place(table, key)
-    if table.places[place] != EMPTY:
+        return _TOO_LATE
+    bits = mixed(key)
+    place = _find(table, key, bits)
+    waiting, waiting_time = 0, np.int64(0)
+    if place >= 0:
         offset = _offset(table, place)
         state = table.note[offset] & STATE_MASK
         known = np.int64(table.time[offset]) + limits.remember_seconds > watermark
         if known and state != WAITING_GOOD:
             same = table.fingerprint[offset] == fingerprint and table.time[offset] == moment
-            out.status[i] = _DUPLICATE if same else _CONFLICTING
-            return
+            return _DUPLICATE if same else _CONFLICTING
         if state == WAITING_GOOD:
             table.counters[WAITING] -= 1
             if known:
-                out.waiting[i] = FRAUD if table.note[offset] == _WAITING_FRAUD else GOOD
-                out.waiting_time[i] = table.time[offset]
+                waiting = FRAUD if table.note[offset] == _WAITING_FRAUD else GOOD
+                waiting_time = np.int64(table.time[offset])
             table.note[offset] = 0
     table.counters[WATERMARK] = watermark  # only what is accepted moves the clock
-    offset = _append(table, place, key, moment, out.waiting[i])
+    offset = _append(table, place, key, bits, moment, waiting)
     table.fingerprint[offset] = fingerprint
-    table.label_time[offset] = out.waiting_time[i]
-    out.row[i] = offset + table.counters[BASE]
+    table.label_time[offset] = waiting_time
+    step["row"], step["watermark"] = offset, watermark
+    step["verdict"], step["verdict_time"], step["previous"] = waiting, waiting_time, 0
+    return _ACCEPTED
 
 
 @inlined
 def _identify_label(
-    table: RememberedArrays, limits: Limits, key: Integer, arrival: Integer, is_fraud: bool,
-    i: Integer, out: LabelMarks,
-) -> None:  # fmt: skip
+    table: RememberedArrays, limits: Limits, key: Integer, arrival: Integer, is_fraud: bool, step: Any
+) -> Integer:
+    """Status of a label; fills `step` if it is applied."""
     watermark = table.counters[WATERMARK]
-    out.watermark[i] = watermark
-    place = _place(table, key)
+    bits = mixed(key)
+    place = _find(table, key, bits)
     offset = -1
-    if table.places[place] != EMPTY:
+    if place >= 0:
         offset = _offset(table, place)
         if np.int64(table.time[offset]) + limits.remember_seconds <= watermark:
             if table.note[offset] & STATE_MASK == WAITING_GOOD:
@@ -195,57 +238,37 @@ def _identify_label(
     if offset < 0 or table.note[offset] & STATE_MASK == WAITING_GOOD:
         if offset < 0:
             if table.counters[WAITING] >= limits.waiting_labels_max:
-                out.status[i] = _UNKNOWN
-                return
-            offset = _append(table, place, key, arrival, 0)
+                return _UNKNOWN
+            offset = _append(table, place, key, bits, arrival, 0)
             table.fingerprint[offset] = 0
             table.counters[WAITING] += 1
         verdict_note = _WAITING_FRAUD if is_fraud else WAITING_GOOD
         if table.note[offset] != verdict_note:
             table.time[offset] = arrival
             table.note[offset] = verdict_note
-        out.status[i] = LABEL_WAITS
-        return
+        return LABEL_WAITS
     state = table.note[offset] & STATE_MASK
     verdict = FRAUD if is_fraud else GOOD
-    out.row[i] = offset + table.counters[BASE]
     if state == verdict:
-        out.status[i] = LABEL_REPEATED
-        return
-    out.previous[i] = state
-    out.previous_time[i] = table.label_time[offset]
+        return LABEL_REPEATED
+    step["transaction"], step["row"], step["watermark"] = -1, offset, watermark
+    step["verdict"], step["verdict_time"] = verdict, arrival
+    step["previous"], step["previous_time"] = state, table.label_time[offset]
     table.label_time[offset] = arrival
     table.note[offset] = (table.note[offset] & ~STATE_MASK) | verdict
-    out.status[i] = LABEL_APPLIED
-
-
-@inlined
-def _delete(table: RememberedArrays, hole: Integer) -> None:
-    """Free an index place and close the gap, so that searches never cross a hole."""
-    size = table.places.size
-    place = hole
-    while True:
-        place = place + 1 if place + 1 < size else 0
-        if table.places[place] == EMPTY:
-            break
-        home = place_of(mixed(table.id[_offset(table, place)]), size)
-        # `place` may move into the hole unless its home lies between the hole and itself.
-        between = hole < home <= place if hole <= place else (home > hole or home <= place)
-        if not between:
-            table.places[hole] = table.places[place]
-            hole = place
-    table.places[hole] = EMPTY
+    return LABEL_APPLIED
 
 
 @inlined
 def _give_up_row(table: RememberedArrays, head: Integer) -> None:
     """Take the row at the head out of the index, if no newer row of its id stands there."""
     offset = head - table.counters[BASE]
-    place = _place(table, table.id[offset])
-    if table.places[place] != EMPTY and _offset(table, place) == offset:
+    bits = mixed(table.id[offset])
+    place = _find(table, table.id[offset], bits)
+    if place >= 0 and _offset(table, place) == offset:
         if table.note[offset] & STATE_MASK == WAITING_GOOD:
             table.counters[WAITING] -= 1
-        _delete(table, place)
+        _free(table, place, bits)
 
 
 @inlined
@@ -254,6 +277,7 @@ def _forget(table: RememberedArrays, remember_seconds: Integer) -> None:
     watermark, base = table.counters[WATERMARK], table.counters[BASE]
     head, tail = table.counters[HEAD], table.counters[TAIL]
     while head < tail and np.int64(table.time[head - base]) + remember_seconds <= watermark:
+        _expect(table, table.id[min(head - base + _AHEAD, table.id.size - 1)])
         _give_up_row(table, head)
         head += 1
     table.counters[HEAD] = head
@@ -262,8 +286,8 @@ def _forget(table: RememberedArrays, remember_seconds: Integer) -> None:
 @compiled
 def find(table: RememberedArrays, key: Integer) -> Integer:
     """Offset of the row of `key`, or -1."""
-    place = _place(table, key)
-    return _offset(table, place) if table.places[place] != EMPTY else -1
+    place = _find(table, key, mixed(key))
+    return _offset(table, place) if place >= 0 else -1
 
 
 @compiled
@@ -273,28 +297,52 @@ def identify(
     is_label: NDArray[np.bool_],
     transaction_id: NDArray[np.int64],
     event_time: NDArray[np.int64],
+    amount_minor: NDArray[np.int64],
     fingerprint: NDArray[np.uint32],
     label_id: NDArray[np.int64],
     label_time: NDArray[np.int64],
     label_is_fraud: NDArray[np.bool_],
-    transactions: TransactionMarks,
-    labels: LabelMarks,
-) -> None:
-    """Run through one batch in log order (`is_label` tells which comes next) and mark each event."""
-    next_transaction = 0
-    next_label = 0
+    status: NDArray[np.uint8],
+    label_status: NDArray[np.uint8],
+    steps: Steps,
+) -> tuple[Integer, Integer]:
+    """Run through one batch in log order (`is_label` tells which comes next).
+
+    Fills the status of each transaction and label, and `steps` from its front with what they do to
+    the history; returns the number of steps and of accepted transactions.
+    """
+    i, j, accepted, done = 0, 0, 0, 0
     for label_next in is_label:
         _forget(table, limits.remember_seconds)
+        step = steps[done]
         if label_next:
-            i = next_label
-            _identify_label(table, limits, label_id[i], label_time[i], label_is_fraud[i], i, labels)
-            next_label += 1
-        else:
-            i = next_transaction
-            _identify_transaction(
-                table, limits, transaction_id[i], event_time[i], fingerprint[i], i, transactions
+            if j + _AHEAD < label_id.size:
+                _expect(table, label_id[j + _AHEAD])
+            label_status[j] = _identify_label(
+                table, limits, label_id[j], label_time[j], label_is_fraud[j], step
             )
-            next_transaction += 1
+            done += label_status[j] == LABEL_APPLIED
+            j += 1
+        else:
+            if i + _AHEAD < transaction_id.size:
+                _expect(table, transaction_id[i + _AHEAD])
+            status[i] = _identify_transaction(
+                table, limits, transaction_id[i], event_time[i], fingerprint[i], step
+            )
+            if status[i] == _ACCEPTED:
+                step["transaction"], step["amount_minor"] = accepted, amount_minor[i]
+                accepted += 1
+                done += 1
+            i += 1
+    return done, accepted
+
+
+@compiled
+def note_condition(steps: Steps, met: NDArray[np.bool_], bit: Integer, note: NDArray[np.uint8]) -> None:
+    """Note in the table which of the accepted transactions meet condition `bit`."""
+    for step in steps:
+        if step["transaction"] >= 0 and met[step["transaction"]]:
+            note[step["row"]] |= np.uint8(1 << (CONDITION_SHIFT + bit))
 
 
 @compiled
@@ -316,9 +364,12 @@ def _slide(table: RememberedArrays) -> None:
 @compiled
 def _fill_index(table: RememberedArrays) -> None:
     for row in range(table.counters[HEAD], table.counters[TAIL]):
+        offset = row - table.counters[BASE]
+        _expect(table, table.id[min(offset + _AHEAD, table.id.size - 1)])
+        key = table.id[offset]
+        bits = mixed(key)
         # A later row of the same id replaces an earlier, expired one.
-        key = table.id[row - table.counters[BASE]]
-        _name_row(table, _place(table, key), key, row)
+        _name_row(table, _find(table, key, bits), bits, row)
 
 
 class Remembered:
@@ -333,7 +384,7 @@ class Remembered:
             np.zeros(rows, np.uint32),
             np.zeros(rows, np.uint8),
             np.zeros((rows, entities), np.uint32),
-            np.full(_places(rows), EMPTY, np.uint32),
+            *_empty_index(rows),
             np.zeros(6, np.int64),
         )
         self.arrays.counters[ROW_BITS] = _row_bits(rows)
@@ -364,7 +415,7 @@ class Remembered:
         if needed > rows:
             self._resize_rows(max(needed, rows + (rows >> _ROWS_SHIFT)))
         if len(self) + more > _INDEX_LOAD_MAX * len(self.arrays.places):
-            self._rebuild_index((len(self) + more) * 9 // 8)
+            self._rebuild_index((len(self) + more) * 5 // 4)
 
     def _resize_rows(self, rows: int) -> None:
         columns = self.arrays
@@ -377,7 +428,8 @@ class Remembered:
 
     def _rebuild_index(self, entries: int) -> None:
         self.arrays = self.arrays._replace(places=np.empty(0, np.uint32))  # the old one first goes
-        self.arrays = self.arrays._replace(places=np.full(_places(entries), EMPTY, np.uint32))
+        places, passed = _empty_index(entries)
+        self.arrays = self.arrays._replace(places=places, passed=passed)
         _fill_index(self.arrays)
 
     def bytes_used(self) -> int:
@@ -419,8 +471,11 @@ class Remembered:
         return table
 
 
-def _places(entries: int) -> int:
-    return int(entries / _INDEX_LOAD_MAX) + 16
+def _empty_index(entries: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    buckets = int(entries / (_INDEX_LOAD_MAX * BUCKET)) + 1
+    places = np.full((buckets + 1) * BUCKET, EMPTY, np.uint32)
+    at_line = -places.ctypes.data % 64 // places.itemsize  # a bucket is one line of the cache
+    return places[at_line:][: buckets * BUCKET], np.zeros(buckets, np.uint8)
 
 
 def _row_bits(rows: int) -> int:
