@@ -33,17 +33,19 @@ LENIENT = {"ZASLON_API_BUDGET_MS": "30000", "ZASLON_API_RATE_BURST": "100000"}
 class Server:
     """`zaslon serve` in its own process."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **environment: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "zaslon.entrypoints.cli", "serve", "--home", str(home), "--port", "0"],
-            stderr=subprocess.PIPE, env={**os.environ, **LENIENT, "ZASLON_API_LOG_REQUESTS": "false"},
+            stderr=subprocess.PIPE,
+            env={**os.environ, **LENIENT, "ZASLON_API_LOG_REQUESTS": "false", **environment},
         )  # fmt: skip
         assert self.process.stderr is not None
         self.told = b""
         while b'"ready"' not in self.told:
             self.told = self.process.stderr.readline()
             assert self.told, "the server has gone"
-        self.address = f"http://{json.loads(self.told)['addresses'][0]}"
+        self.place: str = json.loads(self.told)["addresses"][0]
+        self.address = f"http://{self.place}"
 
     def end(self, by: signal.Signals) -> None:
         self.process.send_signal(by)
@@ -53,8 +55,8 @@ class Server:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Server]:
-    server = Server(home)
+def running(home: Path, **environment: str) -> Iterator[Server]:
+    server = Server(home, **environment)
     try:
         yield server
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import schemathesis
@@ -15,7 +16,9 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from tests.api.serving import Caller
+from tests.api.serving import Caller, serving
+
+from zaslon.testing import SmallWorld
 
 EXAMPLES = 25
 CHECKS = [
@@ -47,3 +50,17 @@ def test_no_call_of_any_operation_is_a_server_error_or_leaves_the_schema(
 
         every_answer_fits()
     assert tried > 5 * EXAMPLES
+
+
+def test_the_description_states_the_most_records_of_a_call_as_set(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    with serving(small_world, tmp_path / "home", api_batch_records_max=7) as callers:
+        paths = callers(None).get("/openapi.json").json()["paths"]
+
+    def taken(path: str) -> dict[str, Any]:
+        schema: dict[str, Any] = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        return schema
+
+    assert taken("/v1/transactions/batch")["maxItems"] == 7
+    assert taken("/v1/labels")["oneOf"][1]["maxItems"] == 7

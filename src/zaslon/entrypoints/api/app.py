@@ -41,8 +41,10 @@ def build_app(service: Service) -> FastAPI:
         docs_url=None, redoc_url=None,  # they would load scripts from other hosts
     )  # fmt: skip
     app.state.service = service
+    records_max = service.settings.api_batch_records_max
     for router in (
-        transactions_router(service.context.catalogue), decisions_router, labels_router,
+        transactions_router(service.context.catalogue, records_max), decisions_router,
+        labels_router(records_max),
         serving_router, probes_router,
     ):  # fmt: skip
         app.include_router(router)

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.service import Service
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -52,10 +53,22 @@ class Surroundings:
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
+        answer = self._app if self._has_room(scope) else self._refusal(request_id)
         try:
-            await self._app(scope, receive, send_with_headers)
+            await answer(scope, receive, send_with_headers)
         finally:
             self._note(scope, status, clock.monotonic_seconds() - begin)
+
+    def _has_room(self, scope: Scope) -> bool:
+        """Whether so many connections may be open; who probes is answered also when there are too many."""
+        most = self._service.settings.api_connections_max
+        return self._service.open_connections() <= most or scope["path"] in _PROBES
+
+    def _refusal(self, request_id: str) -> ASGIApp:
+        most = self._service.settings.api_connections_max
+        headers = {"Retry-After": "1", "Connection": "close"}
+        detail = f"More than {most} connections are open."
+        return Problem("busy", detail, headers=headers).response(request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Count the request and write its line."""

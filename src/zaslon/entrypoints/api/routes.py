@@ -44,8 +44,8 @@ def _with_repeated(answer: Answer) -> bytes:
     return answer.outcome[:-1] + (b',"repeated":true}' if answer.repeated else b',"repeated":false}')
 
 
-def transactions_router(catalogue: Catalogue) -> APIRouter:
-    """Routes that decide, described by the catalogue's fields."""
+def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
+    """Routes that decide, described by the catalogue's fields and the most records of a call."""
     router = APIRouter(tags=["transactions"])
     schema = schemas.transaction_schema(catalogue)
 
@@ -73,8 +73,7 @@ def transactions_router(catalogue: Catalogue) -> APIRouter:
         "/v1/transactions/batch", summary="Decide many transactions", operation_id="decide_batch",
         response_model=schemas.BatchAnswer, responses=schemas.problem_responses(400, 413, 415),
         openapi_extra=_body(
-            {"type": "array", "items": schema, "minItems": 1, "maxItems": 1_000,
-             "example": [schema["example"]]}
+            {**_array(schema, records_max), "example": [schema["example"]]}
         ),
     )  # fmt: skip
     async def decide_batch(request: Request, key: Scorer) -> Response:
@@ -93,25 +92,33 @@ def _body(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {_JSON: {"schema": schema}}}}
 
 
+def _array(item: dict[str, Any], records_max: int) -> dict[str, Any]:
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": records_max}
+
+
 def _outcomes(outcomes: list[bytes], service: Service, request: Request) -> Response:
     used = b'],"time_used_ms":%.3f}' % _time_used_ms(service, request)
     return Response(b'{"outcomes":[' + b",".join(outcomes) + used, media_type=_JSON)
 
 
-labels_router = APIRouter(tags=["labels"])
 _LABEL_SCHEMA = schemas.Label.model_json_schema()
 _LABEL_EXAMPLE = {"transaction_id": 1, "verdict": "chargeback"}
 
 
-@labels_router.post(
-    "/v1/labels", summary="Tell what transactions turned out to be", operation_id="label",
-    response_model=schemas.LabelsAnswer, responses=schemas.problem_responses(400, 413, 415),
-    openapi_extra=_body(
-        {"oneOf": [_LABEL_SCHEMA,
-                   {"type": "array", "items": _LABEL_SCHEMA, "minItems": 1, "maxItems": 1_000}],
-         "example": _LABEL_EXAMPLE}
-    ),
-)  # fmt: skip
+def labels_router(records_max: int) -> APIRouter:
+    """The route that takes verdicts, at most so many in one call."""
+    router = APIRouter(tags=["labels"])
+    router.add_api_route(
+        "/v1/labels", label, methods=["POST"], summary="Tell what transactions turned out to be",
+        operation_id="label", response_model=schemas.LabelsAnswer,
+        responses=schemas.problem_responses(400, 413, 415),
+        openapi_extra=_body(
+            {"oneOf": [_LABEL_SCHEMA, _array(_LABEL_SCHEMA, records_max)], "example": _LABEL_EXAMPLE}
+        ),
+    )  # fmt: skip
+    return router
+
+
 async def label(request: Request, key: Analyst) -> Response:
     """One label, or an array of them; each counts from the next transaction on."""
     service = service_of(request)

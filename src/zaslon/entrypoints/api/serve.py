@@ -33,12 +33,9 @@ def build_service(settings: Settings, context: Context) -> Service:
     """All parts; the decider is recovering and warming up when this returns."""
     clock, metrics = build_clock(), Metrics()
     model, policy = load_champion(context, plan_features(context.catalogue))
-
-    def say(sentence: str) -> None:
-        write_log(clock.now_seconds(), "warning", {"message": sentence})
-
     decider = build_decider(
-        settings, context, grouped=metrics.group, saved=metrics.snapshot, passed=metrics.passed, say=say
+        settings, context, grouped=metrics.group, saved=metrics.snapshot, passed=metrics.passed,
+        say=context.progress.warn,
     )  # fmt: skip
     keys = KeyRing(context.home, clock.now_seconds)
     return Service(settings, context, decider, keys, clock, metrics, model, policy)
@@ -74,7 +71,7 @@ def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(service), host=settings.api_host, port=settings.api_port, log_config=None,
         access_log=False, server_header=False, date_header=False, lifespan="on",
-        limit_concurrency=settings.api_connections_max, timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=10,
         ssl_certfile=settings.api_tls_certificate, ssl_keyfile=settings.api_tls_key,
     )  # fmt: skip
 
@@ -86,6 +83,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self.failure: ZaslonError | None = None
+        service.open_connections = lambda: len(self.server_state.connections)
 
     async def startup(self, sockets: Any = None) -> None:
         """Listen, and beside it wait for the decider."""

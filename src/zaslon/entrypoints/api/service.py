@@ -101,6 +101,7 @@ class Service:
     metrics: Metrics
     model: Model
     policy: Policy
+    open_connections: Callable[[], int] = lambda: 0
     rates: Rates = field(init=False)
     reading: Reading = field(init=False)
     _bridge: Bridge | None = None
