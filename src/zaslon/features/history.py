@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.compiled import Integer, Number, compiled
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Labels, Transactions
 from zaslon.domain.expressions import Expression
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_duration_seconds
 from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
 from zaslon.features.kernel import RowArrays
-from zaslon.features.plan import FeaturePlan
+from zaslon.features.plan import TRANSACTION_FEATURES, FeaturePlan
 from zaslon.features.remembered import STEP, Limits, Remembered, Steps, identify, note_condition
 
 # Bigger batches are folded in parts of this many events: the working set stays in cache.
@@ -192,62 +194,92 @@ class _Batch:
         table = history.remembered.arrays
         self.rows = RowArrays(table.time, table.note, table.slots)
         self.matrix = np.empty((len(transactions), len(self.plan.names)), np.float32)
-        self.columns = _Columns(self.plan, self.matrix, transactions)
 
     def run(self) -> NDArray[np.float32]:
-        keys, history = self.transactions.entity_keys, self.history
-        for number, entity in enumerate(history.entities):
+        if not len(self.transactions):  # labels alone meet no condition and have no features
+            self._fold_entities(lambda number: None)
+            return self.matrix
+        values = _Values(self.plan, self.transactions, self.matrix)
+        keys = self.transactions.entity_keys
+        for number, entity in enumerate(self.history.entities):
             entity.keys.find(keys[entity.plan.entity], self.steps, number, self.rows.slots)
             entity.add_slots()
-        for number, entity in enumerate(history.entities):
-            self._meet_conditions(number)
-            history._scratch = entity.fold(self.rows, self.steps, history._scratch, self.matrix)
-        self._meet_conditions(len(history.entities))
         with np.errstate(all="ignore"):  # beyond float32 is infinite, and that is no accident
+            self._fold_entities(lambda number: self._meet_conditions(number, values))
             for name, expression in self.plan.derived:
-                self.matrix[:, self.plan.column_of[name]] = self.columns.evaluate(expression)
+                self.matrix[:, self.plan.column_of[name]] = values.of(expression)
         return self.matrix
 
-    def _meet_conditions(self, number: int) -> None:
+    def _fold_entities(self, before: Callable[[int], None]) -> None:
+        history = self.history
+        for number, entity in enumerate(history.entities):
+            before(number)
+            history._scratch = entity.fold(self.rows, self.steps, history._scratch, self.matrix)
+        before(len(history.entities))
+
+    def _meet_conditions(self, number: int, values: _Values) -> None:
         """Evaluate the conditions first needed by entity `number` and note them in the table."""
         for bit, (name, expression) in enumerate(self.plan.conditions):
-            if self.plan.condition_before[name] == number and len(self.transactions):
-                met = self.columns.evaluate(expression)
-                note_condition(self.steps, met, bit, self.rows.note)
+            if self.plan.condition_before[name] == number:
+                note_condition(self.steps, np.atleast_1d(values.of(expression)), bit, self.rows.note)
 
 
-class _Columns(dict[str, NDArray[Any]]):
-    """Columns by name for expressions, float64: the transactions' own, then the matrix; each read once."""
+class _Values(dict[str, Any]):
+    """What expressions see, by name: the transactions' own columns, exact, then those of the matrix.
 
-    def __init__(self, plan: FeaturePlan, matrix: NDArray[np.float32], transactions: Transactions) -> None:
-        own = transaction_columns(plan, transactions)
-        super().__init__(own)
-        self._column_of, self._matrix = plan.column_of, matrix
-        for column, values in enumerate(own.values()):
-            matrix[:, column] = values
+    Columns are float64 and made once, when first asked for. Of a single transaction they are plain
+    numbers: NumPy takes longer to be called than to compute one.
+    """
 
-    def __missing__(self, name: str) -> NDArray[Any]:
-        column = self[name] = self._matrix[:, self._column_of[name]].astype(np.float64)
-        return column
+    def __init__(self, plan: FeaturePlan, transactions: Transactions, matrix: NDArray[np.float32]) -> None:
+        own = _own_columns(plan, transactions)
+        matrix[:, : len(own)] = own.T
+        self._matrix, self._column_of, self._is_single = matrix, plan.column_of, len(matrix) == 1
+        super().__init__(zip(plan.names, own[:, 0].tolist() if self._is_single else own, strict=False))
 
-    def evaluate(self, expression: Expression) -> NDArray[Any]:
-        return expression.evaluate(self)
+    def __missing__(self, name: str) -> Any:
+        column = self._matrix[:, self._column_of[name]]
+        value = self[name] = float(column[0]) if self._is_single else column.astype(np.float64)
+        return value
+
+    def of(self, expression: Expression) -> Any:
+        """The expression's value for every transaction, or for the single one."""
+        return expression.evaluate_row(self) if self._is_single else expression.evaluate(self)
 
 
 def transaction_columns(plan: FeaturePlan, transactions: Transactions) -> dict[str, NDArray[Any]]:
     """float64[n] by name: the features of the transaction itself, and its flags as 0 or 1."""
-    moment = transactions.event_time_seconds
-    columns: dict[str, NDArray[Any]] = {
-        "amount": transactions.amount_minor / 10.0**plan.catalogue.minor_digits,
-        "hour": (moment % SECONDS_PER_DAY // 3600).astype(np.float64),
-        "weekday": ((moment // SECONDS_PER_DAY + 3) % 7).astype(np.float64),  # 1970-01-01: Thursday
-        "second_of_day": (moment % SECONDS_PER_DAY).astype(np.float64),
-    }
-    for name in plan.catalogue.number_fields:
-        columns[name] = transactions.numbers[name]
-    for bit, name in enumerate(plan.catalogue.flag_names):
-        columns[f"flag_{name}"] = ((transactions.flags >> np.uint32(bit)) & 1).astype(np.float64)
+    return dict(zip(plan.names, _own_columns(plan, transactions), strict=False))
+
+
+def _own_columns(plan: FeaturePlan, transactions: Transactions) -> NDArray[np.float64]:
+    """float64[columns, n], in the order in which the plan's names begin."""
+    first_number, numbers = len(TRANSACTION_FEATURES), plan.catalogue.number_fields
+    first_flag = first_number + len(numbers)
+    columns = np.empty((first_flag + len(plan.catalogue.flag_names), len(transactions)))
+    _describe(
+        transactions.event_time_seconds, transactions.amount_minor, transactions.flags,
+        10.0**plan.catalogue.minor_digits, first_flag, columns,
+    )  # fmt: skip
+    for number, name in enumerate(numbers, start=first_number):
+        columns[number] = transactions.numbers[name]
     return columns
+
+
+@compiled
+def _describe(
+    time: NDArray[np.int64], amount_minor: NDArray[np.int64], flags: NDArray[np.uint32],
+    scale: Number, first_flag: Integer, columns: NDArray[np.float64],
+) -> None:  # fmt: skip
+    """Fill the columns of TRANSACTION_FEATURES, and those of the flags from `first_flag` on."""
+    for i in range(time.size):
+        second = time[i] % SECONDS_PER_DAY
+        columns[0, i] = amount_minor[i] / scale
+        columns[1, i] = second // 3600
+        columns[2, i] = (time[i] // SECONDS_PER_DAY + 3) % 7  # 1970-01-01 was a Thursday
+        columns[3, i] = second
+        for bit in range(columns.shape[0] - first_flag):
+            columns[first_flag + bit, i] = (flags[i] >> np.uint32(bit)) & np.uint32(1)
 
 
 def merge_by_time(
