@@ -166,7 +166,8 @@ def restore_engine(
             f"not with {catalogue.label}.",
             hint="Start from history again, or use the catalogue it was made with.",
         )
-    if "key" not in content or content["key"].tobytes() != _mark(catalogue, key):
+    mark = content["key"].tobytes() if "key" in content else b""
+    if mark != _mark(catalogue, key):
         raise ArtefactError(
             f"The snapshot at position {position} was made with another key for text identifiers: with this"
             " one every entity would lose its history.",
