@@ -16,7 +16,7 @@ from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.adapters.embedded.lock import alone_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import Catalogue, load_catalogue
-from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
+from zaslon.domain.errors import ArtefactError, ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.context import DOOR, KEY, LOCK, STREAM, Adapters, Context, Options
@@ -135,7 +135,11 @@ def _catalogue(settings: Settings) -> Catalogue:
 
 
 def _pseudonym_key(settings: Settings) -> bytes:
-    """The key from the settings, or one made once and kept in the home for its owner only."""
+    """The key from the settings, or one made once and kept in the home for its owner only.
+
+    Raises:
+        ArtefactError: the home's key is empty: pseudonyms without a key could be guessed.
+    """
     if settings.pseudonym_key is not None:
         return settings.pseudonym_key.get_secret_value().encode()[:64]
     path = settings.home / KEY
@@ -143,7 +147,12 @@ def _pseudonym_key(settings: Settings) -> bytes:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
-    return path.read_text("ascii").strip().encode()
+    if not (key := path.read_text("ascii").strip().encode()):
+        raise ArtefactError(
+            f"The key of text identifiers, '{path}', is empty.",
+            hint="Restore it from a backup; in a home without a log it can be removed.",
+        )
+    return key
 
 
 def _run_tracker(home: Path) -> RunTracker | None:

@@ -18,6 +18,7 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import parse_duration_seconds
 
 MEBIBYTE = 1024 * 1024
+KEY_CHARACTERS_MIN = 16
 
 
 def _checked_duration(text: str) -> str:
@@ -34,7 +35,14 @@ def _checked_place(text: str) -> str:
     return text
 
 
+def _checked_key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < KEY_CHARACTERS_MIN:
+        raise ValueError(f"a key of fewer than {KEY_CHARACTERS_MIN} characters can be guessed")
+    return key
+
+
 Duration = Annotated[str, AfterValidator(_checked_duration)]
+PseudonymKey = Annotated[SecretStr, AfterValidator(_checked_key)]
 SnapshotPlace = Annotated[str, AfterValidator(_checked_place)]
 
 
@@ -47,11 +55,11 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("zaslon-data"), description="where models, log and reports are kept")
     catalogue: Path | None = Field(None, description="catalogue file; the built-in one if not set")
-    pseudonym_key: SecretStr | None = Field(
+    pseudonym_key: PseudonymKey | None = Field(
         None, description="secret for hashing text identifiers; made in the home if not set"
     )
     threads: int = Field(2, ge=1, le=256, description="threads for training")
-    seed: int = Field(42, ge=0, description="seed of everything random")
+    seed: int = Field(42, ge=0, lt=2**31, description="seed of everything random")
     label_delay: Duration = Field("7d", description="when answers in a file become known")
     chunk_bytes: int = Field(
         32 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE, description="bytes read at once while cleaning"
@@ -77,7 +85,7 @@ class Settings(BaseSettings):
         0.1, ge=0, lt=1, description="part of the false-positive limit kept free when choosing thresholds"
     )
     missed_frauds_max: float = Field(0.02, gt=0, lt=1, description="frauds missed")
-    loss_per_month_max: float = Field(500_000, gt=0, description="customers' loss, major units")
+    loss_per_month_max: float = Field(500_000, gt=0, le=1e15, description="customers' loss, major units")
     reviews_per_day_max: int | None = Field(
         None, ge=0, description="what analysts can look at on an average day; no limit if not set"
     )

@@ -379,13 +379,20 @@ def test_output_that_is_something_else_is_not_overwritten(
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [("ZASLON_SEED", "x", "seed"), ("ZASLON_TEST_DAYS", "-1", "test_days"), ("ZASLON_LABEL_DELAY", "7", "label_delay"),
-     ("ZASLON_FALSE_POSITIVE_RATE_MAX", "5", "false_positive_rate_max"), ("ZASLON_REVIEWS_PER_DAY_MAX", "-2", "reviews")],
+     ("ZASLON_FALSE_POSITIVE_RATE_MAX", "5", "false_positive_rate_max"), ("ZASLON_REVIEWS_PER_DAY_MAX", "-2", "reviews"),
+     ("ZASLON_SEED", str(2**31), "seed"), ("ZASLON_LOSS_PER_MONTH_MAX", "inf", "loss_per_month_max"),
+     ("ZASLON_PSEUDONYM_KEY", "", "pseudonym_key"), ("ZASLON_PSEUDONYM_KEY", "short", "pseudonym_key")],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_used_is_named(
     zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(name, value)
     assert_helps(zaslon("evaluate", "--home", tmp_path, "--json"), 2, said)
+
+
+def test_a_key_that_was_lost_halfway_is_not_taken_for_none(zaslon: Zaslon, tmp_path: Path) -> None:
+    (tmp_path / "pseudonym.key").touch()
+    assert_helps(zaslon("evaluate", "--home", tmp_path, "--json"), 6, "pseudonym.key", "backup")
 
 
 def test_brackets_in_names_are_no_markup(zaslon: Zaslon, tmp_path: Path) -> None:
