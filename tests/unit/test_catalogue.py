@@ -94,6 +94,7 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "nothing late": ('late_within = "1d"', 'late_within = "0s"', ("late_within", "no time")),
     "late for longer than known": ('"40d"', '"1h"', ("late_within = '1d'", "remember = '1h'")),
     "rate of a hundred": ("rate = 0.01", "rate = 100", ("prior.rate", "less than 1")),
+    "strength without end": ("rate = 0.01", "strength = inf", ("prior.strength", "less than")),
     "unknown condition": ('where = "small"', 'where = "smal"', ("'smal'", "Did you mean 'small'?")),
     "condition on a mean": (
         '["count", "mean"]', '["mean"]\nwhere = "small"', ("'mean' cannot have a condition", "frauds")

@@ -117,6 +117,8 @@ def test_a_reason_is_filled_with_numbers_and_keeps_its_braces() -> None:
 
 
 NONSENSE = [
+    (f"version = {10**30}", "version: Input should be less than"),
+    (f"[costs]\nreview_minor = {10**30}", "costs.review_minor: Input should be less than"),
     ("x = [", "is not valid TOML"),
     ('thresholds = "a"', "with its keys below [thresholds]"),
     ("rules = 5", "below [[rules]]"),

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from zaslon.decisions.wording import money_text, number_text
 from zaslon.domain.errors import PolicyError, did_you_mean
 from zaslon.domain.expressions import Expression, ExpressionError, parse_expression
+from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.outcomes import Action
 
 RULES_MAX = 64  # one bit each in the mask of rules that fired
@@ -74,8 +75,8 @@ class Costs(_Strict):
         blocked_good_minor: a good transaction that is blocked (lost fee, complaint, goodwill).
     """
 
-    review_minor: int = Field(default=200, ge=0)
-    blocked_good_minor: int = Field(default=1_000, ge=0)
+    review_minor: int = Field(default=200, ge=0, le=AMOUNT_MINOR_MAX)
+    blocked_good_minor: int = Field(default=1_000, ge=0, le=AMOUNT_MINOR_MAX)
 
 
 class RuleText(_Strict):
@@ -98,7 +99,7 @@ class PolicyText(_Strict):
     """
 
     name: Name = "default"
-    version: int = Field(default=1, ge=1)
+    version: int = Field(default=1, ge=1, lt=2**63)
     fallback: Literal["allow", "review", "block"] = "review"
     thresholds: Thresholds = Thresholds()
     costs: Costs = Costs()

@@ -151,7 +151,7 @@ class RiskPrior(_Strict):
     """Smoothing of fraud rates: as if `strength` labels at rate `rate` had been seen before."""
 
     rate: float = Field(default=0.01, gt=0, lt=1)
-    strength: float = Field(default=10.0, gt=0)
+    strength: float = Field(default=10.0, gt=0, le=1e12)
 
 
 class Catalogue(_Strict):
