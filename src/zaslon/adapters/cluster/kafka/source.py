@@ -99,6 +99,8 @@ class Partitions:
             watch, group_id=group, enable_partition_eof=True, auto_offset_reset="error",
             fetch_wait_max_ms=_FETCH_WAIT_MS, fetch_error_backoff_ms=100,
             queued_min_messages=_PENDING_RECORDS_MAX, queued_max_messages_kbytes=64 * 1024,
+            # A full queue is looked at again this soon; the default of a second starves the engine.
+            fetch_queue_backoff_ms=5,
         )  # fmt: skip
         self.pending: list[Pending] = []
         self._by_place: dict[tuple[str | None, int | None], Pending] = {}
