@@ -130,7 +130,7 @@ def latency(cluster: Cluster, lines: Sequence[bytes], rate: int, seconds: float)
 
     def read() -> None:
         consumer = cluster.connection("viewer").consumer(
-            Watch("broker"), group_id="viewer-latency", auto_offset_reset="error", fetch_wait_max_ms=100
+            Watch("broker"), group_id="viewer-latency", auto_offset_reset="error", fetch_wait_max_ms=10
         )
         place = TopicPartition(cluster.topic("predictions"), 0)
         place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]

@@ -28,9 +28,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 USERS = ("admin", "producer", "scorer", "door", "viewer")
 READY, READY_SECONDS_MAX, STOP_SECONDS_MAX = "Kafka Server started", 60, 30
-# Loading classes is most of a short life; compiling them well is what a benchmark wants.
-_JVM = ("-Xms128m", "-Xmx768m", "-XX:+UseSerialGC", "-Xshare:auto")
-_JVM_FAST_START = "-XX:TieredStopAtLevel=1"
+# A short life is mostly loading classes. A long one wants room that is there from the start, so that
+# the collector seldom stops the broker, and then for a few ms only.
+_JVM_FAST_START = ("-Xms128m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+_JVM = ("-Xms1g", "-Xmx1g", "-Xmn384m", "-XX:+UseG1GC", "-XX:+AlwaysPreTouch", "-Xshare:auto")
 
 
 class BrokerError(Exception):
@@ -49,7 +50,7 @@ class LocalBroker:
     def __init__(self, directory: Path, *, libs: Path | None = None, fast_start: bool = True) -> None:
         self.directory = directory.resolve()
         self.libs = libs or self.directory / "libs"
-        self._jvm = (*_JVM, _JVM_FAST_START) if fast_start else _JVM
+        self._jvm = _JVM_FAST_START if fast_start else _JVM
 
     @staticmethod
     def missing_tool() -> str | None:

@@ -1,7 +1,7 @@
 """Stream: decide what arrives in the live log, or stand by for the process that does.
 
 One life of a scorer:
-    1. restore the newest good snapshot, with its place in the log
+    1. restore the newest good snapshot, with its place in the log, and warm up
     2. follow: fold what was recorded after it, decide nothing; a standby stays here
     3. take over when the one that decided is gone; fold what it recorded to the last batch
     4. decide micro-batches as they arrive; the stream records each with its outcomes exactly once
@@ -30,6 +30,7 @@ from zaslon.flows.decide import DecideReport, decide_batches
 from zaslon.flows.home import engine_at, keep_policy, load_champion
 from zaslon.flows.pulse import Beat, Observe, Totals, reported
 from zaslon.flows.saver import Saver, WatchSaves, unwatched
+from zaslon.flows.warm import first_pass, keep_from_collector
 from zaslon.ports import SnapshotStore, Stream, SupersededError
 
 PLACE = "place"
@@ -111,6 +112,8 @@ class _Scorer:
         """One life, from a snapshot to a stop or to `SupersededError`."""
         self.close()
         engine, place = newest_state(self.context, self.snapshots, self.say)
+        first_pass(engine)
+        keep_from_collector()
         every = self.context.options.snapshot_every_records
         self.saver = saver = Saver(self.snapshots, every, engine.position, self.say, self.watch_saves)
         self.stream.open(place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import ipaddress
 import logging
 import sys
@@ -24,6 +23,7 @@ from zaslon.flows.context import Context, Silent
 from zaslon.flows.home import load_champion
 from zaslon.flows.keys import KeyRing
 from zaslon.flows.logs import alone
+from zaslon.flows.warm import keep_from_collector
 from zaslon.settings import Settings
 
 _SWITCH_SECONDS = 0.0005  # the event loop waits at most so long for the engine's thread
@@ -96,8 +96,7 @@ class _Server(uvicorn.Server):
         except ZaslonError as error:
             self.failure, self.should_exit = error, True
             return
-        gc.collect()
-        gc.freeze()  # what is here now stays: later collections need not look at it
+        keep_from_collector()
         listening = [s.getsockname() for server in self.servers for s in server.sockets]
         write_log(
             self._service.clock.now_seconds(), "info",

@@ -3,7 +3,7 @@
 For each micro-batch, in this order:
     1. take      records by time of arrival, as `order` will say           (source.py)
     2. decide    one outcome per record                                    (the engine)
-    3. begin     a transaction of our one transactional id
+    3. begin     a transaction, of our two transactional ids by turns
     4. order     which records were folded in which order, by what         → topic `order`
     5. outcomes  decisions and accepted labels                             → topic `predictions`
                  rejections with their original bytes                      → topic `rejections`
@@ -12,8 +12,12 @@ For each micro-batch, in this order:
     8. now and then a copy of the state, with its place in the log         (the flow)
 Steps 3 to 7 run on a thread of their own while 1 and 2 of the next micro-batch go on; 8 waits for
 both. A crash before 7 leaves nothing that a `read_committed` reader sees: the transaction is
-aborted by the next process to open the id, which also shuts out this one, should it still live.
+aborted by the next process to open the ids, which also shuts out this one, should it still live.
 A crash after 7 loses nothing: whoever goes on folds what topic `order` says.
+
+Two ids, because a broker that has made a commit durable goes on to mark it in every partition, and
+refuses the same id a new transaction until it has; the client then asks again only after 20 ms. The
+other id need not wait. Never more than one of the two is in a transaction, so the order stays.
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ class Committer:
     """Commits micro-batches one after the other on its own thread.
 
     Args:
+        transactional_id: what the names of the two ids begin with.
         committed: called with the order and the offset after its message, when it is durable.
         rejection_bytes_max: the largest message that topic `rejections` takes.
     """
@@ -71,15 +76,16 @@ class Committer:
         self._order_offset = -1
         self.seconds = 0.0  # that the newest commit took
         self._over_since: float | None = None
-        self._producer: Producer = connection.producer(
-            watch, transactional_id=transactional_id, transaction_timeout_ms=_TRANSACTION_MS,
-            compression_type="lz4", linger_ms=5, message_max_bytes=rejection_bytes_max,
-            queue_buffering_max_messages=1_000_000,
-            # Right after a commit the next begin is refused for a moment; the default asks again
-            # only after 100 ms.
-            retry_backoff_ms=2, retry_backoff_max_ms=20,
+        self._producer, self._next_producer = (
+            connection.producer(
+                watch, transactional_id=f"{transactional_id}-{turn}", transaction_timeout_ms=_TRANSACTION_MS,
+                compression_type="lz4", linger_ms=5, message_max_bytes=rejection_bytes_max,
+                queue_buffering_max_messages=1_000_000, retry_backoff_ms=2, retry_backoff_max_ms=20,
+            )
+            for turn in (1, 2)
         )  # fmt: skip
-        self._patiently(self._producer.init_transactions, _CALL_SECONDS)
+        for producer in (self._producer, self._next_producer):
+            self._patiently(producer.init_transactions, _CALL_SECONDS)
         self._queue: Queue[Work | None] = Queue(maxsize=1)
         self._failure: BaseException | None = None
         self._thread = Thread(target=self._run, name="zaslon-commit", daemon=True)
@@ -111,6 +117,7 @@ class Committer:
         self._queue.put(None)
         self._thread.join()
         self._producer.close()
+        self._next_producer.close()
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
@@ -133,6 +140,7 @@ class Committer:
                 self._abort(error.args[0])
             else:
                 self.seconds = time.perf_counter() - begin
+                self._producer, self._next_producer = self._next_producer, self._producer
                 self._committed(work.order, self._order_offset + 1)
                 return
             self._leadership.poll()

@@ -39,7 +39,7 @@ class KafkaStream:
     """`zaslon.ports.Stream`: topics `input` and `labels` folded in the order of topic `order`.
 
     Args:
-        group: of the scorers; also their transactional id.
+        group: of the scorers; their transactional ids begin with it.
         say: told in a sentence what people should know, for example that the broker is away.
     """
 
