@@ -35,6 +35,7 @@ class Fire:
     takeover_seconds: list[float] = field(default_factory=list)
     micro_batches: int = 0
     equal: bool = False
+    difference: str = ""
     seconds: float = 0.0
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -90,7 +91,8 @@ def burn(
     fire.micro_batches = len(batches)
     engine = world.engine()
     embedded = [o.to_json() for batch in batches for o in engine.process(batch).outcomes]
-    fire.equal = len(published) == len(world.records) and published == embedded
+    fire.difference = _first_difference(published, embedded, len(world.records))
+    fire.equal = not fire.difference
     fire.seconds = time.perf_counter() - begin
     return fire
 
@@ -138,6 +140,14 @@ def _feed(cluster: Cluster, world: SmallWorld, seconds: float) -> None:
         time.sleep(seconds / _SLICES)
     for name, sender in senders.items():
         assert sender.finish() == len(parts[name])
+
+
+def _first_difference(published: Sequence[bytes], embedded: Sequence[bytes], records: int) -> str:
+    """Where the outcomes of the stream and of the embedded engine part; empty where they do not."""
+    if not len(published) == len(embedded) == records:
+        return f"{records} records, {len(published)} outcomes published, {len(embedded)} recorded"
+    pairs = ((i, a, b) for i, (a, b) in enumerate(zip(published, embedded, strict=True)) if a != b)
+    return next((f"at {i}: {a!r} is not {b!r}" for i, a, b in pairs), "")
 
 
 def _tell(sentence: str) -> None:

@@ -26,7 +26,7 @@ def test_killed_scorers_and_a_killed_broker_leave_one_outcome_per_record_and_the
         Cluster.new(broker), small_world, tmp_path, seed=7, kills=3, feed_seconds=15, broker_kill=True
     )
     print(json.dumps(fire.to_json_dict()))
-    assert fire.equal
+    assert fire.equal, fire.difference
     assert (fire.kills, fire.broker_kills, fire.standbys_left) == (3, 1, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
 
@@ -64,11 +65,13 @@ def elapsed_text(seconds: float) -> str:
     return f"{number} {unit}" if number == "1" else f"{number} {unit}s"
 
 
+@cache
 def window_text(window: str) -> str:
     """`30 days` for `30d`: weeks are told in days."""
     return elapsed_text(parse_duration_seconds(window))
 
 
+@cache
 def window_adjective(window: str) -> str:
     """`30-day` for `30d`."""
     number, unit = window_text(window).split(" ")

@@ -2,8 +2,9 @@
 
 Compiled machine code is cached below the source (or in NUMBA_CACHE_DIR), so only the first start
 after an installation pays for it. Numba looks only at the file of the function that it compiles, but
-ours are inlined across files; so the cache's folder is named by all of them. Fast-math is off, because it would let results depend on how
-the compiler orders additions.
+ours are inlined across files; so the cache's folder is named by all of them. Fast-math is off, because it
+would let results depend on how the compiler orders additions. Compiled code leaves the interpreter to
+other threads while it runs: what it works on must belong to the thread that called it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if not config.CACHE_DIR:  # type: ignore[attr-defined]
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` with Numba in nopython mode, cached, keeping its type for the checker."""
-    return cast(Callable[P, R], njit(cache=True)(function))
+    return cast(Callable[P, R], njit(cache=True, nogil=True)(function))
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
