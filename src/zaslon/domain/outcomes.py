@@ -75,21 +75,22 @@ class Decision(NamedTuple):
 
     def to_json(self) -> bytes:
         """Canonical bytes: the same decision always gives the same bytes."""
+        versions = self.versions
         return orjson.dumps(
             {
                 "outcome": "decision",
                 "position": self.position,
                 "transaction_id": self.transaction_id,
                 "event_time": time_text(self.event_time_seconds),
-                "action": self.action.code,
+                "action": _ACTION_CODES[self.action],
                 "score": self.score,
                 "reasons": [{"code": r.code, "text": r.text, "weight": r.weight} for r in self.reasons],
-                "rules": list(self.rules),
-                "shadow_rules": list(self.shadow_rules),
-                "flags": list(self.flags),
-                "model": self.versions.model,
-                "policy": self.versions.policy,
-                "catalogue": self.versions.catalogue,
+                "rules": self.rules,
+                "shadow_rules": self.shadow_rules,
+                "flags": self.flags,
+                "model": versions.model,
+                "policy": versions.policy,
+                "catalogue": versions.catalogue,
                 "degraded": self.degraded,
             }
         )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from zaslon.domain.events import Kind, Labels, RecordBatch, Transactions
-from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Rejection
+from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, Rejection
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.features.history import merge_by_time
@@ -52,13 +52,19 @@ class DecideReport:
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Add a batch's outcomes."""
-        for outcome in outcomes:
-            if isinstance(outcome, Decision):
-                self.decisions += 1
-                self.actions[outcome.action.code] += 1
-                for rule in (*outcome.rules, *outcome.shadow_rules):
+        decisions = [outcome for outcome in outcomes if type(outcome) is Decision]
+        actions = [decision.action for decision in decisions]
+        self.decisions += len(decisions)
+        for action in Action:
+            self.actions[action.code] += actions.count(action)
+        for decision in decisions:
+            if decision.rules or decision.shadow_rules:
+                for rule in (*decision.rules, *decision.shadow_rules):
                     self.rules_fired[rule] = self.rules_fired.get(rule, 0) + 1
-            elif isinstance(outcome, LabelAccepted):
+        if len(decisions) == len(outcomes):
+            return
+        for outcome in outcomes:
+            if isinstance(outcome, LabelAccepted):
                 self.labels += 1
             elif isinstance(outcome, Rejection):
                 self.rejected[outcome.reason] = self.rejected.get(outcome.reason, 0) + 1

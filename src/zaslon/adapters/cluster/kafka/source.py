@@ -6,6 +6,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, chain, groupby, islice
 
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
@@ -46,12 +47,12 @@ class Pending:
         """As the client names it."""
         return TopicPartition(self.topic, self.partition)
 
-    def add(self, message: Message, now_ms: int) -> None:
-        """One more message."""
-        kind, stamp = message.timestamp()
-        stamp = stamp if kind else now_ms
-        self.stamps.append(max(stamp, self.stamps[-1]) if self.stamps else stamp)
-        self.messages.append(message)
+    def add(self, messages: Sequence[Message], now_ms: int) -> None:
+        """More messages, in the order of their offsets."""
+        stamps = [stamp if kind else now_ms for kind, stamp in map(Message.timestamp, messages)]
+        known = self.stamps[-1:]
+        self.stamps.extend(islice(accumulate(chain(known, stamps), max), len(known), None))
+        self.messages.extend(messages)
         self.is_complete = False
 
     @property
@@ -81,6 +82,10 @@ class Pending:
         self.next_offset = _offset(taken[-1]) + 1
         del self.messages[:count], self.stamps[:count]
         return [message.value() or b"" for message in taken]
+
+
+def _kind_and_place(message: Message) -> tuple[bool, str | None, int | None]:
+    return message.error() is None, message.topic(), message.partition()
 
 
 def _offset(message: Message) -> int:
@@ -160,17 +165,19 @@ class Partitions:
         if found:
             found += self._consumer.consume(records, 0)
         now_ms = time.time_ns() // 1_000_000
-        for message in found:
-            error = message.error()
-            if error is None:
-                self._by_place[message.topic(), message.partition()].add(message, now_ms)
+        for (is_message, topic, partition), run in groupby(found, _kind_and_place):
+            if is_message:
+                self._by_place[topic, partition].add(list(run), now_ms)
             else:
-                self._not_a_message(message, error)
+                for message in run:
+                    self._not_a_message(message)
         if found:
             self._note_ends()
         self._watch.raise_if_hopeless()
 
-    def _not_a_message(self, message: Message, error: KafkaError) -> None:
+    def _not_a_message(self, message: Message) -> None:
+        error = message.error()
+        assert error is not None
         if error.code() == KafkaError._PARTITION_EOF:
             pending = self._by_place[message.topic(), message.partition()]
             pending.is_complete = True
