@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -283,6 +284,16 @@ def test_thresholds_in_the_policy_file_hold_and_training_reports_what_they_do(
     assert said["recall"] == said["false_positive_rate"] == 1.0
     scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
     assert scored["actions"] == {"allow": 0, "review": scored["decisions"], "block": 0}
+
+
+def test_where_nothing_is_stopped_people_read_no_nan(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    (home / "policy.toml").write_text("[thresholds]\nreview = inf\nblock = inf\n")
+    said = zaslon("run", small_run.raw, "--home", home)
+    assert said.code == 0
+    report = re.sub(r"base64,[^\"]*", "", (home / "reports" / "report.html").read_text("utf-8"))
+    assert "nothing was stopped" in report
+    for text in (said.out, report):
+        assert not re.search(r"\bnan\b|nan%", text)
 
 
 def test_the_analysts_capacity_turns_reviews_into_blocks(

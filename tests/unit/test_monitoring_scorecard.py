@@ -68,6 +68,10 @@ def test_no_evidence_is_no_reason_where_it_was_not_measured_or_is_too_rare(share
     assert said == "See the report for which frauds are missed."
 
 
+def test_where_nothing_was_stopped_there_is_no_precision() -> None:
+    assert row(card(replace(MET, precision=float("nan"))), "Precision") == (None, "nothing was stopped", "")
+
+
 def test_too_many_good_transactions_stopped_is_said() -> None:
     assert row(card(replace(MET, false_positive_rate=0.0501)), "Good transactions") == (False, "5.01%", "")
     judged = replace(MET, false_positive_rate=0.0501, false_positive_rate_before=0.0449)

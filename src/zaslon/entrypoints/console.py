@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -102,7 +103,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "[green]yes[/]" if value else "[red]no[/]"
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return "–" if math.isnan(value) else f"{value:,.4g}"
     if isinstance(value, int):
         return f"{value:,}"
     return "–" if value is None else escape(str(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ def _metrics(values: dict[str, Any]) -> None:
     intervals = values.get("intervals") or {}
     rows = []
     for name, key in _METRICS:
-        if values.get(key) is None:
+        if not math.isfinite(values.get(key, math.nan)):
             continue
         low_high = intervals.get(key)
         interval = f"{low_high[0]:.4f} … {low_high[1]:.4f}" if low_high else None

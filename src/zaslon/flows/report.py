@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,13 @@ def _delay_rows(by_delay: Mapping[str, Evaluation]) -> list[dict[str, str]]:
     for delay, evaluation in by_delay.items():
         values = evaluation_values(evaluation)
         row = {"labels after": delay}
-        row |= {heading: f"{values[name]:.3f}" for name, heading in _DELAY_COLUMNS.items()}
+        row |= {heading: _figure(values[name]) for name, heading in _DELAY_COLUMNS.items()}
         rows.append(row)
     return rows
+
+
+def _figure(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _notes(context: Context, trained: Trained, cleaned: CleanReport, decided: DecideReport) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -107,7 +108,7 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
             "" if loss_met else reason if missed_met else "The same frauds that are missed above.",
         ),
         _reviews(goals, reached),
-        ScorecardRow("Precision of what is stopped", "–", f"{reached.precision:.1%}", None),
+        _precision(reached.precision),
         ScorecardRow("ROC-AUC", "–", f"{reached.roc_auc:.3f}", None),
     ]  # fmt: skip
     if reached.transactions_per_second is not None:
@@ -121,6 +122,11 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
             )
         )
     return Scorecard(tuple(rows))
+
+
+def _precision(precision: float) -> ScorecardRow:
+    told = "nothing was stopped" if math.isnan(precision) else f"{precision:.1%}"
+    return ScorecardRow("Precision of what is stopped", "–", told, None)
 
 
 def _reviews(goals: Goals, reached: Reached) -> ScorecardRow:
