@@ -1,11 +1,12 @@
 """The stream end to end on one machine, broker included, beside the mission's way and Quix Streams.
 
-    python benchmarks/stream.py [--transactions 300000] [--seconds 15] [--only zaslon]… [--json]
+    python benchmarks/stream.py [--transactions 600000] [--seconds 15] [--only zaslon]… [--json]
 
 Starts a broker of its own (TLS, SCRAM), trains a model of 300 trees on simulated transactions, and
     throughput  drains a backlog with `zaslon stream`, exactly once; CPU of broker and scorer by stage
     latency     sends 50, 400 and 5,000 transactions a second at fixed times whatever comes back (open
-                loop) and waits for each at a `read_committed` consumer
+                loop) and waits for each at a `read_committed` consumer; before that 400 a second for
+                some time, in which the broker's Java compiles what a drained backlog has not used
     mission     the same backlog, consumed as the mission does: stream_peers.py says how
     quix        the same backlog through a stateful Quix Streams application, in its own environment
 """
@@ -44,6 +45,7 @@ from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
 RATES = (50, 400, 5_000)
 BATCH = 5_000
 TREES = 300
+WARM_UP_RATE, WARM_UP_SECONDS = 400, 30.0
 CONTENDERS = ("zaslon", "mission_way", "quix_streams")
 
 
@@ -72,7 +74,7 @@ def throughput(
     def done() -> int:
         return max(0, consumer.committed(place, 20)[0].offset)
 
-    while done() < transactions // 6:
+    while done() < transactions // 3:
         assert scorer.process.poll() is None, scorer.said
         time.sleep(0.02)
     first, begin = done(), time.perf_counter()
@@ -95,7 +97,7 @@ def stages(world: SmallWorld, lines: Sequence[bytes]) -> dict[str, float]:
         part = lines[begin : begin + BATCH]
         batch = RecordBatch.of(part, [Kind.TRANSACTION_LINE] * len(part), [2_000_000_000] * len(part), begin)
         marks = _one_batch(engine, batch)
-        if begin >= len(lines) // 6:  # the first batches pay for what happens once
+        if begin >= len(lines) // 3:  # the first batches pay for what happens once
             counted += len(part)
             for name, cpu in zip(used, np.diff(marks), strict=True):
                 used[name] += float(cpu)
@@ -176,14 +178,15 @@ def _send_at_rate(producer: Any, topic: str, lines: Sequence[bytes], rate: int) 
 def zaslon(world: SmallWorld, broker: LocalBroker, lines: list[bytes], seconds: float) -> dict[str, Any]:
     """Throughput, CPU by stage, latency."""
     cluster = Cluster.new(broker)
-    reserved = sum(int(rate * seconds) for rate in RATES) + 2_000
+    warm_up = int(WARM_UP_RATE * WARM_UP_SECONDS)
+    reserved = sum(int(rate * seconds) for rate in RATES) + warm_up
     backlog, later = lines[:-reserved], lines[-reserved:]
     by_stage = stages(world, backlog)
     send_all(cluster, backlog)
     with cluster.scorer(world.context.home, ZASLON_STREAM_BATCH_RECORDS=str(BATCH)) as scorer:
         rate, scorer_us, broker_us = throughput(cluster, scorer, len(backlog), broker)
-        latency(cluster, later[:2_000], 400, 5)
-        later = later[2_000:]
+        latency(cluster, later[:warm_up], WARM_UP_RATE, WARM_UP_SECONDS)
+        later = later[warm_up:]
         latencies = {}
         for each in RATES:
             count = int(each * seconds)
@@ -216,7 +219,7 @@ def peer(
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--transactions", type=int, default=300_000)
+    parser.add_argument("--transactions", type=int, default=600_000)
     parser.add_argument("--seconds", type=float, default=15, help="of each rate of the latency test")
     parser.add_argument("--only", action="append", choices=CONTENDERS, default=[])
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -224,7 +227,7 @@ def main() -> None:
     missing = LocalBroker.missing_tool()
     if missing:
         parser.error(missing)
-    least = int(sum(RATES) * given.seconds) + 50_000
+    least = int(sum(RATES) * given.seconds + WARM_UP_RATE * WARM_UP_SECONDS) + 50_000
     if given.transactions < least:
         parser.error(f"--transactions must be at least {least}: the latency test takes them from the end.")
     with tempfile.TemporaryDirectory(prefix="zaslon-stream-") as scratch:

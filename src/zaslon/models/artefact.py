@@ -46,13 +46,12 @@ def save_model(model: Model, directory: str | Path) -> str:
     return model.artefact_id
 
 
-def load_model(directory: str | Path, catalogue_hash: str | None = None, *, threads: int = 1) -> Model:
+def load_model(directory: str | Path, catalogue_hash: str | None = None) -> Model:
     """Read a model and check that it is whole and belongs to the catalogue.
 
     Args:
         directory: as given to `save_model`.
         catalogue_hash: of the catalogue that is to be served; None to accept any.
-        threads: for scoring many rows.
 
     Raises:
         ArtefactError: a file is missing or changed, the model is of another catalogue, or it was
@@ -69,7 +68,7 @@ def load_model(directory: str | Path, catalogue_hash: str | None = None, *, thre
                 f"The model in '{directory}' is damaged: {name} has changed since it was written.",
                 hint="Take the model from where it was made, or train again.",
             )
-    model = _model(directory, _json(directory, FACTS, contents[FACTS]), contents[TREES], threads)
+    model = _model(directory, _json(directory, FACTS, contents[FACTS]), contents[TREES])
     if checksums.get("id") != model.artefact_id:
         raise ArtefactError(f"The model in '{directory}' is damaged: its id does not fit its content.")
     if catalogue_hash is not None and model.facts.catalogue_hash != catalogue_hash:
@@ -141,7 +140,7 @@ def _json(directory: Path, name: str, content: bytes) -> dict[str, Any]:
     return values
 
 
-def _model(directory: Path, values: dict[str, Any], trees: bytes, threads: int) -> Model:
+def _model(directory: Path, values: dict[str, Any], trees: bytes) -> Model:
     if values.get("format") != FORMAT:
         raise ArtefactError(
             f"The model in '{directory}' has format {values.get('format')}; "
@@ -158,7 +157,7 @@ def _model(directory: Path, values: dict[str, Any], trees: bytes, threads: int) 
         told = values["facts"]
         thresholds = {name: math.inf if t is None else t for name, t in told["thresholds"].items()}
         facts = ModelFacts(**(told | {"thresholds": thresholds}))  # JSON has no infinity
-        return Model(tuple(values["names"]), trees.decode(), calibration, facts, threads)
+        return Model(tuple(values["names"]), trees.decode(), calibration, facts)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(
             f"The model in '{directory}' is damaged: {FACTS} lacks or misstates {error}."

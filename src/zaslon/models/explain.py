@@ -19,7 +19,7 @@ until `TABLE_VALUES_MAX` is used up (that is all leaves of usual models); a row 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.compiled import Integer, compiled, inlined
-from zaslon.domain.errors import ArtefactError
+from zaslon.models.trees import Tree
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
@@ -38,12 +38,9 @@ TABLE_VALUES_MAX = 1 << 22
 
 _BLOCK_ROWS = 128  # their features and contributions fit into the processor's second cache
 
-_DEFAULT_LEFT, _MISSING_SHIFT = 2, 2  # of LightGBM's `decision_type`
-_MISSING_NONE, _MISSING_NAN = 0, 2
-
 
 class LeafPaths(NamedTuple):
-    """All leaves of all trees with what their paths ask, flat; `read_leaf_paths` makes it.
+    """All leaves of all trees with what their paths ask, flat; `leaf_paths` makes it.
 
     Attributes:
         value: float64[leaves], log-odds.
@@ -92,13 +89,9 @@ def contributions(paths: LeafPaths, x: NDArray[np.float32]) -> Float64:
     return result
 
 
-def read_leaf_paths(trees: str) -> LeafPaths:
-    """The leaves of trees in LightGBM's text form.
-
-    Raises:
-        ArtefactError: the trees have splits of a kind that training here never makes.
-    """
-    leaves = [leaf for tree in trees.split("\nTree=")[1:] for leaf in _leaves(_fields(tree))]
+def leaf_paths(trees: Sequence[Tree]) -> LeafPaths:
+    """The leaves of all trees with what their paths ask."""
+    leaves = [leaf for tree in trees for leaf in _leaves(tree)]
     asked = [(feature, a) for _, path in leaves for feature, a in path.items()]
     nodes, weights = _quadrature(max((len(path) for _, path in leaves), default=0))
     start = np.cumsum([0, *(len(path) for _, path in leaves)])
@@ -133,52 +126,30 @@ def _room_for_answers(asked: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floa
     return answers, np.zeros(int(ends[fits][-1]) if fits.any() else 0)
 
 
-def _fields(tree: str) -> dict[str, list[float]]:
-    lines = (line.partition("=") for line in tree.split("\n\n", maxsplit=1)[0].splitlines()[1:])
-    return {name: [float(v) for v in values.split()] for name, _, values in lines if values}
-
-
-def _leaves(tree: dict[str, list[float]]) -> Iterator[tuple[float, dict[int, _Asked]]]:
+def _leaves(tree: Tree) -> Iterator[tuple[float, dict[int, _Asked]]]:
     """(value, what is asked by feature) of every leaf of one tree."""
-    if tree["num_leaves"][0] == 1:
-        yield tree["leaf_value"][0], {}
-        return
-    waiting: list[tuple[int, dict[int, _Asked]]] = [(0, {})]
+    waiting: list[tuple[int, dict[int, _Asked]]] = [(0 if len(tree.feature) else -1, {})]
     while waiting:
         node, path = waiting.pop()
         if node < 0:
-            yield tree["leaf_value"][~node], path
+            yield float(tree.value[~node]), path
             continue
-        for child, is_left in (
-            (int(tree["left_child"][node]), True),
-            (int(tree["right_child"][node]), False),
-        ):
+        for child, is_left in ((int(tree.left[node]), True), (int(tree.right[node]), False)):
             waiting.append((child, _extended(path, tree, node, child, is_left)))
 
 
-def _extended(
-    path: dict[int, _Asked], tree: dict[str, list[float]], node: int, child: int, is_left: bool
-) -> dict[int, _Asked]:
+def _extended(path: dict[int, _Asked], tree: Tree, node: int, child: int, is_left: bool) -> dict[int, _Asked]:
     """The path with what one more split asks."""
-    feature, threshold = int(tree["split_feature"][node]), tree["threshold"][node]
+    feature, threshold = int(tree.feature[node]), float(tree.threshold[node])
     before = path.get(feature, _Asked())
-    count = tree["leaf_count"][~child] if child < 0 else tree["internal_count"][child]
+    rows = tree.leaf_rows[~child] if child < 0 else tree.rows[child]
     after = _Asked(
         before.low if is_left else max(before.low, threshold),
         min(before.high, threshold) if is_left else before.high,
-        before.takes_missing and is_left == _missing_goes_left(int(tree["decision_type"][node]), threshold),
-        before.share * count / tree["internal_count"][node],
+        before.takes_missing and is_left == bool(tree.missing_left[node]),
+        before.share * float(rows) / float(tree.rows[node]),
     )
     return path | {feature: after}
-
-
-def _missing_goes_left(decision_type: int, threshold: float) -> bool:
-    missing = decision_type >> _MISSING_SHIFT & 3
-    if decision_type & 1 or missing not in (_MISSING_NONE, _MISSING_NAN):
-        raise ArtefactError("The model's trees have splits of a kind that cannot be explained.")
-    if missing == _MISSING_NONE:
-        return threshold >= 0  # LightGBM takes NaN for 0 where training saw no NaN
-    return bool(decision_type & _DEFAULT_LEFT)
 
 
 def _quadrature(deepest: int) -> tuple[Float64, Float64]:

@@ -122,7 +122,7 @@ def train(
     if validation is not None:
         raw = model.raw_score(validation.x)
         calibration = calibrate(raw, validation.is_fraud, validation.weight, settings.seed)
-        model = Model(model.names, model.trees, calibration, model.facts, model.threads)
+        model = Model(model.names, model.trees, calibration, model.facts)
     return TrainedModel(model, rounds, "validation" if curve else "settings", tuple(curve))
 
 
@@ -212,12 +212,11 @@ def _parameters(names: tuple[str, ...], settings: TrainSettings) -> dict[str, An
 
 def _assemble(trees: str, sample: Sample, settings: TrainSettings, facts: ModelFacts | None) -> Model:
     noted = Model(sample.names, _without_parameters(trees), no_calibration(), facts or ModelFacts())
-    noted = noted.with_facts(
+    return noted.with_facts(
         train_rows=len(sample),
         train_frauds=sample.frauds,
         settings=settings.model_dump(mode="json", exclude={"threads"}),
     )
-    return Model(noted.names, noted.trees, noted.calibration, noted.facts, settings.threads)
 
 
 def _without_parameters(trees: str) -> str:
