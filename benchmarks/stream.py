@@ -7,8 +7,8 @@ Starts a broker of its own (TLS, SCRAM), trains a model of 300 trees on simulate
     latency     sends 50, 400 and 5,000 transactions a second at fixed times whatever comes back (open
                 loop) and waits for each at a `read_committed` consumer; before that 400 a second for
                 some time, in which the broker's Java compiles what a drained backlog has not used
-    mission     the same backlog, consumed as the mission does: stream_peers.py says how
-    quix        the same backlog through a stateful Quix Streams application, in its own environment
+    mission     the same lines, consumed as the mission does, and tuned: stream_peers.py says how
+    quix        the same lines through a stateful Quix Streams application, in its own environment
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ RATES = (50, 400, 5_000)
 BATCH = 5_000
 TREES = 300
 WARM_UP_RATE, WARM_UP_SECONDS = 400, 30.0
-CONTENDERS = ("zaslon", "mission_way", "quix_streams")
+CONTENDERS = ("zaslon", "mission_way", "mission_way_tuned", "quix_streams")
+# Enough lines for some ten seconds, so that Quix Streams also commits several times in what is counted.
+PEER_LINES = {"mission_way": 60_000, "mission_way_tuned": 240_000, "quix_streams": 400_000}
 
 
 def cpu_seconds(pid: int) -> float:
@@ -227,6 +230,9 @@ def main() -> None:
     missing = LocalBroker.missing_tool()
     if missing:
         parser.error(missing)
+    is_spark_asked = any(name.startswith("mission_way") for name in given.only or CONTENDERS)
+    if is_spark_asked and find_spec("pyspark") is None:
+        parser.error("The mission's way needs PySpark, an extra: `make bench` installs it.")
     least = int(sum(RATES) * given.seconds + WARM_UP_RATE * WARM_UP_SECONDS) + 50_000
     if given.transactions < least:
         parser.error(f"--transactions must be at least {least}: the latency test takes them from the end.")
@@ -246,13 +252,15 @@ def measure(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     broker = LocalBroker(scratch / "kafka", libs=ROOT / ".kafka" / "libs", fast_start=False)
     broker.start()
     report: dict[str, Any] = {"transactions": len(lines), "trees": TREES}
+    if "quix_streams" in asked:
+        own_python("quix")
     try:
         if "zaslon" in asked:
             report["zaslon"] = zaslon(world, broker, lines, given.seconds)
-        if "mission_way" in asked:
-            report["mission_way"] = peer("mission_way", Path(sys.executable), broker, lines[:60_000], scratch)
-        if "quix_streams" in asked:
-            report["quix_streams"] = peer("quix_streams", own_python("quix"), broker, lines[:60_000], scratch)
+        for name, count in PEER_LINES.items():
+            if name in asked:
+                python = own_python("quix") if name == "quix_streams" else Path(sys.executable)
+                report[name] = peer(name, python, broker, lines[:count], scratch)
     finally:
         broker.kill()
     return report
