@@ -415,7 +415,7 @@ class Remembered:
         if needed > rows:
             self._resize_rows(max(needed, rows + (rows >> _ROWS_SHIFT)))
         if len(self) + more > _INDEX_LOAD_MAX * len(self.arrays.places):
-            self._rebuild_index((len(self) + more) * 5 // 4)
+            self._rebuild_index((len(self) + more) * 9 // 8)
 
     def _resize_rows(self, rows: int) -> None:
         columns = self.arrays
@@ -459,16 +459,25 @@ class Remembered:
         waiting = np.count_nonzero(saved["note"] & STATE_MASK == WAITING_GOOD)  # type: ignore[operator]
         if counters.shape != (4,) or counters[TAIL] - counters[HEAD] != rows or counters[WAITING] != waiting:
             raise ValueError("rows and counters of the remembered transactions disagree")
-        table = Remembered(entities, limits, rows)
+        table = Remembered(entities, limits, rows=1)
+        columns = {}
         for name in ("id", "fingerprint", "time", "label_time", "note", "slots"):
-            column, content = getattr(table.arrays, name), saved.pop(name)
-            if content.dtype != column.dtype or len(content) != rows:
+            content = saved.pop(name)
+            if content.dtype != getattr(table.arrays, name).dtype or len(content) != rows:
                 raise ValueError(f"'{name}' of the remembered transactions is damaged")
-            column[:rows] = content
+            columns[name] = own(content)
+        places, passed = _empty_index(rows)
+        table.arrays = table.arrays._replace(**columns, places=places, passed=passed)
+        table.arrays.counters[ROW_BITS] = _row_bits(rows)
         table.arrays.counters[:BASE] = counters
         table.arrays.counters[BASE] = table.arrays.counters[HEAD]
         _fill_index(table.arrays)
         return table
+
+
+def own(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself where its memory is its own, so that it can be resized; else a copy."""
+    return array if array.flags.owndata and array.flags.writeable else array.copy()
 
 
 def _empty_index(entries: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
