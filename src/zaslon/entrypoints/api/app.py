@@ -66,8 +66,9 @@ async def healthz(request: Request) -> Response:
                    responses={503: schemas.problem_responses()[503]})  # fmt: skip
 async def readyz(request: Request) -> Response:
     """503 while starting, recovering or stopping."""
-    if not service_of(request).decider.is_ready:
-        raise Problem("busy", service_of(request).decider.obstacle)
+    service = service_of(request)
+    if not service.decider.is_ready or not service.is_settled:
+        raise Problem("busy", service.decider.obstacle)
     return JSONResponse({"status": "ready"})
 
 

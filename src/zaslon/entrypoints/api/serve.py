@@ -83,6 +83,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self.failure: ZaslonError | None = None
+        service.is_settled = False
         service.open_connections = lambda: len(self.server_state.connections)
 
     async def startup(self, sockets: Any = None) -> None:
@@ -97,6 +98,7 @@ class _Server(uvicorn.Server):
             self.failure, self.should_exit = error, True
             return
         keep_from_collector()
+        self._service.is_settled = True
         listening = [s.getsockname() for server in self.servers for s in server.sockets]
         write_log(
             self._service.clock.now_seconds(), "info",

@@ -102,6 +102,7 @@ class Service:
     model: Model
     policy: Policy
     open_connections: Callable[[], int] = lambda: 0
+    is_settled: bool = True  # False while the process still does what would slow the first calls
     rates: Rates = field(init=False)
     reading: Reading = field(init=False)
     _bridge: Bridge | None = None

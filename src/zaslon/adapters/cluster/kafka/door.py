@@ -290,7 +290,9 @@ class KafkaDoor:
     def _delivered(self, record: _Sent, error: KafkaError | None, message: Message) -> None:
         offset, partition, topic = message.offset(), message.partition(), message.topic()
         if error is None and topic is not None and partition is not None and offset is not None:
-            record.logged_seconds = time.monotonic()
+            # We hear of it when we next look; the client knows when it was.
+            taken = message.latency()
+            record.logged_seconds = time.monotonic() if taken is None else record.sent_seconds + taken
             self._matching.acknowledged(record.number, record, topic, partition, offset)
         else:
             assert error is not None
