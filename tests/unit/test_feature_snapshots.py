@@ -32,17 +32,12 @@ def log_of(events: int, first: int = 0) -> list[Event]:
 def saved_state() -> Saved:
     history = History(PLAN)
     by_kernel(history, log_of(60))
-    return copied(history.save())
-
-
-def copied(saved: Saved) -> Saved:
-    """For a restore, which keeps the arrays that it is given."""
-    return {name: array.copy() for name, array in saved.items()}
+    return {name: array.copy() for name, array in history.save().items()}
 
 
 def test_a_restored_history_is_saved_as_the_same_bytes() -> None:
     saved = saved_state()
-    again = History.restore(PLAN, copied(saved)).save()
+    again = History.restore(PLAN, dict(saved)).save()
     assert list(again) == list(saved)
     assert [name for name in saved if not np.array_equal(saved[name], again[name])] == []
 

@@ -23,7 +23,7 @@ from zaslon.features.lists import (
     free_segments,
 )
 from zaslon.features.plan import EntityPlan, FeaturePlan
-from zaslon.features.remembered import Steps, own
+from zaslon.features.remembered import Steps, with_room
 
 POOL_ENTRIES_MIN = 1 << 14
 _SEEN_PLACES_MIN = 1 << 12
@@ -116,12 +116,16 @@ class EntityHistory:
         for pool, lists in enumerate(self.pools):
             content = {name: saved.pop(f"{pool}/{name}") for name in _SAVED}
             _check_lists(self.plan.entity, lists, content, self._lists_of(pool))
-            entries = {name: content.pop(name) for name in _PER_ENTRY}
-            for name, array in content.items():
-                getattr(lists, name)[: len(array)] = array
-            if len(entries["time"]):  # taken over and not copied: they are most of the memory
-                self.pools[pool] = lists._replace(**{name: own(array) for name, array in entries.items()})
-            _resize_pool(self.pools[pool], max(len(entries["time"]), self.pool_entries_min))
+            entries: dict[str, NDArray[Any]] = {}
+            for name in _SAVED:
+                array = content.pop(name)
+                if name in _PER_ENTRY and len(array):
+                    entries[name] = with_room(array)
+                else:
+                    getattr(lists, name)[: len(array)] = array
+                del array
+            self.pools[pool] = lists._replace(**entries)
+            _resize_pool(self.pools[pool], max(len(self.pools[pool].time), self.pool_entries_min))
 
     def _lists_of(self, pool: int) -> int:
         return len(self.keys) * int(self.plan.arrays.lists[pool])

@@ -32,6 +32,7 @@ BUCKET = 1 << _BUCKET_SHIFT
 _PASSED_MAX = 255
 _INDEX_LOAD_MAX = 0.875
 _AHEAD = 12  # events between asking memory for a bucket and looking into it
+_ROOM_SHIFT = 4  # a restored array can grow by a 16th where it stands
 _ROWS_SHIFT = 6  # rows that are given up or not yet used are at most a 64th of all, and one batch
 
 LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS = 0, 1, 2  # outcomes of a label; else a Reason
@@ -465,19 +466,28 @@ class Remembered:
             content = saved.pop(name)
             if content.dtype != getattr(table.arrays, name).dtype or len(content) != rows:
                 raise ValueError(f"'{name}' of the remembered transactions is damaged")
-            columns[name] = own(content)
+            columns[name] = with_room(content)
+            del content
         places, passed = _empty_index(rows)
         table.arrays = table.arrays._replace(**columns, places=places, passed=passed)
-        table.arrays.counters[ROW_BITS] = _row_bits(rows)
+        table.arrays.counters[ROW_BITS] = _row_bits(len(table.arrays.id))
         table.arrays.counters[:BASE] = counters
         table.arrays.counters[BASE] = table.arrays.counters[HEAD]
         _fill_index(table.arrays)
         return table
 
 
-def own(array: NDArray[Any]) -> NDArray[Any]:
-    """The array itself where its memory is its own, so that it can be resized; else a copy."""
-    return array if array.flags.owndata and array.flags.writeable else array.copy()
+def with_room(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy with room to grow for a while: growing a large array may need it twice for a moment.
+
+    The room takes no memory until it is used, but in arrays of several columns, where zeros are
+    counted on.
+    """
+    rows = len(array)
+    new = np.empty if array.ndim == 1 else np.zeros
+    roomy = new((rows + (rows >> _ROOM_SHIFT) + 1, *array.shape[1:]), array.dtype)
+    roomy[:rows] = array
+    return roomy
 
 
 def _empty_index(entries: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:

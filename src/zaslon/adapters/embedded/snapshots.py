@@ -130,20 +130,10 @@ class FileSnapshots(ArchiveSnapshots):
         (self._directory / name).unlink(missing_ok=True)
 
 
-def _flat_made_whole(array: NDArray[Any]) -> NDArray[Any]:
-    """The same content in an array that owns its memory: NumPy reads into a flat one and shows it."""
-    flat, shape = array.base, array.shape
-    if not isinstance(flat, np.ndarray) or not flat.flags.owndata or flat.nbytes != array.nbytes:
-        return array
-    del array
-    flat.resize(shape, refcheck=False)
-    return flat
-
-
 def _unpacked(file: IO[bytes]) -> dict[str, NDArray[Any]]:
     """The arrays of an archive; raises whatever NumPy and zipfile make of damaged bytes."""
     with np.load(file, allow_pickle=False) as archive:
-        content = {name: _flat_made_whole(archive[name]) for name in archive.files}
+        content = {name: archive[name] for name in archive.files}
     listed = content.pop(_CONTENTS, None)
     if listed is None or listed.tobytes() != _listed(content).tobytes():
         raise ValueError("it lacks arrays")
