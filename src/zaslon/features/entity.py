@@ -23,7 +23,8 @@ from zaslon.features.lists import (
     free_segments,
 )
 from zaslon.features.plan import EntityPlan, FeaturePlan
-from zaslon.features.remembered import Steps, with_room
+from zaslon.features.remembered import Steps
+from zaslon.features.room import with_room
 
 POOL_ENTRIES_MIN = 1 << 14
 _SEEN_PLACES_MIN = 1 << 12

@@ -18,6 +18,7 @@ from zaslon.domain.errors import DataError
 from zaslon.domain.rejections import Reason
 from zaslon.features.keys import EMPTY, mixed, place_of
 from zaslon.features.prefetch import prefetch
+from zaslon.features.room import with_room
 
 # The two low bits of `note`; the six above hold the conditions that the transaction met.
 UNLABELLED, GOOD, FRAUD, WAITING_GOOD = 0, 1, 2, 3
@@ -32,7 +33,6 @@ BUCKET = 1 << _BUCKET_SHIFT
 _PASSED_MAX = 255
 _INDEX_LOAD_MAX = 0.875
 _AHEAD = 12  # events between asking memory for a bucket and looking into it
-_ROOM_SHIFT = 4  # a restored array can grow by a 16th where it stands
 _ROWS_SHIFT = 6  # rows that are given up or not yet used are at most a 64th of all, and one batch
 
 LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS = 0, 1, 2  # outcomes of a label; else a Reason
@@ -475,19 +475,6 @@ class Remembered:
         table.arrays.counters[BASE] = table.arrays.counters[HEAD]
         _fill_index(table.arrays)
         return table
-
-
-def with_room(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy with room to grow for a while: growing a large array may need it twice for a moment.
-
-    The room takes no memory until it is used, but in arrays of several columns, where zeros are
-    counted on.
-    """
-    rows = len(array)
-    new = np.empty if array.ndim == 1 else np.zeros
-    roomy = new((rows + (rows >> _ROOM_SHIFT) + 1, *array.shape[1:]), array.dtype)
-    roomy[:rows] = array
-    return roomy
 
 
 def _empty_index(entries: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
