@@ -42,6 +42,20 @@ def test_a_restored_history_is_saved_as_the_same_bytes() -> None:
     assert [name for name in saved if not np.array_equal(saved[name], again[name])] == []
 
 
+def test_a_label_that_waits_keeps_nothing_of_the_rows_that_stood_there_before() -> None:
+    payments = [Payment(i, START + i, 100, {"card": 1 + i % 7, "shop": 1 + i % 3}) for i in range(9_000)]
+    waiting = [Verdict(1_000_000 + i, True, START + 9_000) for i in range(200)]
+    in_parts = History(PLAN)
+    for begin in range(0, 9_000, 500):  # rows are given up and their places used again
+        by_kernel(in_parts, payments[begin : begin + 500])
+    by_kernel(in_parts, waiting)
+    at_once = History(PLAN)
+    by_kernel(at_once, [*payments, *waiting])
+    for name in ("time", "note", "fingerprint", "label_time", "slots"):
+        one, other = (h.save()[f"remembered/{name}"][-200:] for h in (in_parts, at_once))
+        assert np.array_equal(one, other), name
+
+
 def test_a_snapshot_of_another_catalogue_is_refused() -> None:
     for text in (
         SHORT.replace("shop", "till"),

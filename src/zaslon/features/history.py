@@ -147,9 +147,9 @@ class History:
         waiting_labels_max: int = 100_000,
         pool_entries_min: int = POOL_ENTRIES_MIN,
     ) -> History:
-        """The inverse of `save`; takes the arrays out of `saved` and keeps them.
+        """The inverse of `save`.
 
-        So no two copies are held: nobody else may hold one that owns its memory.
+        Takes the arrays out of `saved` one by one, so that no two copies are held of all.
 
         Raises:
             ArtefactError: the arrays belong to another catalogue or version, or are damaged.

@@ -415,16 +415,8 @@ def fold(
             # 5. Remember this transaction.
             if lists[EVENTS]:
                 place = insert(
-                    e_directory,
-                    e_base,
-                    e_time,
-                    e_total,
-                    e_other,
-                    e_blocks,
-                    slot,
-                    moment,
-                    step["amount_minor"],
-                )
+                    e_directory, e_base, e_time, e_total, e_other, e_blocks, slot, moment, step["amount_minor"]
+                )  # fmt: skip
                 for column in range(e_other.shape[1]):
                     e_other[place, column] = slots[row, counterparties[column]]
             for i in range(mark_bits.size):

@@ -241,7 +241,10 @@ def _identify_label(
             if table.counters[WAITING] >= limits.waiting_labels_max:
                 return _UNKNOWN
             offset = _append(table, place, key, bits, arrival, 0)
-            table.fingerprint[offset] = 0
+            # Nothing may stand here from a row that was given up: equal logs have equal snapshots.
+            table.fingerprint[offset], table.label_time[offset] = 0, 0
+            for entity in range(table.slots.shape[1]):
+                table.slots[offset, entity] = 0
             table.counters[WAITING] += 1
         verdict_note = _WAITING_FRAUD if is_fraud else WAITING_GOOD
         if table.note[offset] != verdict_note:

@@ -13,11 +13,9 @@ _ROOM_SHIFT = 4  # a 16th
 def with_room(array: NDArray[Any]) -> NDArray[Any]:
     """A copy with room to grow for a while: growing a large array may need it twice for a moment.
 
-    The room takes no memory until it is used, but in arrays of several columns, where zeros are
-    counted on.
+    The room takes no memory until it is used, and is zero: equal logs have equal snapshots.
     """
     rows = len(array)
-    new = np.empty if array.ndim == 1 else np.zeros
-    roomy = new((rows + (rows >> _ROOM_SHIFT) + 1, *array.shape[1:]), array.dtype)
+    roomy = np.zeros((rows + (rows >> _ROOM_SHIFT) + 1, *array.shape[1:]), array.dtype)
     roomy[:rows] = array
     return roomy

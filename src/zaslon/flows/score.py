@@ -111,8 +111,9 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
     """Put the labels of a file into the log; each is effective for the next transaction.
 
     CSV with the columns transaction_id and is_fraud, under these names or the catalogue's, or JSON
-    lines with these keys. Labels arrive at `arrival_time_seconds`, or for None at the newest event time that the engine knows. A label
-    given again changes nothing, and the last one counts: so a file is always taken as a whole.
+    lines with these keys. Labels arrive at `arrival_time_seconds`, or for None at the newest event time
+    that the engine knows. A label given again changes nothing, and the last one counts: so a file is
+    always taken as a whole.
 
     Raises:
         InputError: the file cannot be read or lacks a column.
