@@ -72,6 +72,18 @@ def test_what_was_recorded_is_read_back_byte_for_byte_also_after_opening_again(
     assert again.cursor("file") == 6
 
 
+def test_whoever_still_reads_when_the_journal_is_closed_is_at_the_end(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    for position in range(4):
+        journal.record(
+            batch(position, RECORDS[position:][:1]), outcomes(position, RECORDS[position:][:1]), None
+        )
+    records, results = journal.read(0), journal.outcomes()
+    assert len(next(records)) == len(next(results)[1:]) == 1
+    journal.close()
+    assert next(records, None) is next(results, None) is None
+
+
 def test_pages_are_read_from_the_newest_on(open_journal: OpenJournal) -> None:
     journal = open_journal()
     journal.record(batch(0, RECORDS), outcomes(0, RECORDS), None)
@@ -127,7 +139,7 @@ def test_which_versions_served_is_known_for_every_position(open_journal: OpenJou
     journal.serve(VERSIONS)
     journal.record(batch(0, RECORDS[:3]), outcomes(0, RECORDS[:3]), None)
     journal.serve(VERSIONS)
-    later = VERSIONS._replace(model="model-2") if hasattr(VERSIONS, "_replace") else Versions("m2", "p", "c")
+    later = Versions("model-2", "policy-1", "catalogue-1")
     journal.serve(later)
     journal.record(batch(3, RECORDS[3:]), outcomes(3, RECORDS[3:]), None)
     journal.close()

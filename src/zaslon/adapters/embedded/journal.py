@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -60,6 +61,7 @@ class SqliteJournal:
             SystemRefusedError: the machine will not let it be opened or written.
         """
         self._path = path
+        self._reads: WeakSet[Generator[Any, None, None]] = WeakSet()
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             mode = "ro" if read_only else "rwc"
@@ -174,7 +176,7 @@ class SqliteJournal:
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""
         query = "SELECT position, outcome FROM outcomes WHERE position >= ? ORDER BY position"
-        yield from self._rows(query, (from_position,))
+        return self._rows(query, (from_position,))
 
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of up to `count` outcomes before a position, newest first."""
@@ -208,10 +210,17 @@ class SqliteJournal:
         return Versions(*row) if row else None
 
     def close(self) -> None:
-        """Close the file; the journal cannot be used afterwards."""
+        """Close the file; the journal cannot be used afterwards, and who still reads in it is at its end."""
+        for rows in tuple(self._reads):  # one left open would keep SQLite's files open beside it
+            rows.close()
         self._connection.close()
 
     def _rows(self, query: str, values: Sequence[object]) -> Iterator[Any]:
+        rows = self._fetched(query, values)
+        self._reads.add(rows)
+        return rows
+
+    def _fetched(self, query: str, values: Sequence[object]) -> Generator[Any, None, None]:
         with self._explained():
             yield from self._connection.execute(query, values)
 
