@@ -81,7 +81,7 @@ def test_whoever_still_reads_when_the_journal_is_closed_is_at_the_end(open_journ
     records, results = journal.read(0), journal.outcomes()
     assert len(next(records)) == len(next(results)[1:]) == 1
     journal.close()
-    assert next(records, None) is next(results, None) is None
+    assert (next(records, None), next(results, None)) == (None, None)
 
 
 def test_pages_are_read_from_the_newest_on(open_journal: OpenJournal) -> None:

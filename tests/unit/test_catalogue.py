@@ -111,6 +111,9 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         + "[retention]",
         ("33 flags", "32 are the most"),
     ),
+    "an id that may lack": ('role = "transaction_id"', 'role = "transaction_id"\nrequired = false', ("'id'", "is required")),
+    "a time that may lack": ('role = "event_time"', 'role = "event_time"\nrequired = false', ("'at'", "is required")),
+    "an amount that may lack": ('role = "amount"', 'role = "amount"\nrequired = false', ("'paid'", "is required")),
     "usual time": ('role = "event_time"', 'role = "event_time"\nusual_maximum = 5', ("'at'", "usual_maximum")),
     "usual beyond 64 bits": (
         'name = "paid"', f'name = "paid"\nusual_maximum = {10**400}', ("fields.4.usual_maximum", "less than")

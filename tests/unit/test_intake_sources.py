@@ -290,6 +290,9 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "a column missing": (_csv(ALL[:4], ","), "no column 'tx_amount'"),
     "a column twice": (_csv([*ALL, 2], ","), "two columns for 'customer_id'"),
     "a field more": ((GOOD + ",1\n").encode(), "9 fields separated by ','"),
+    "JSON with other names": (b'{"a": 1, "b": {"tx_amount": 2}}\n' * 200, "have none of the fields"),
+    "JSON with none but what may lack": (b'{"tx_fraud": 1}\n', "but 'tx_fraud'"),
+    "JSON with other names and broken lines": (b'{"a": 1\n{"a": 1}\n7\n', "but 'a'"),
     "a JSON list": (b"[" + b"{},\n" * 3 + b"]", "begins with a JSON list"),
     "cut gzip": (gzip.compress(TEXT)[:-9], "damaged"),
     "gzip with a wrong checksum": (gzip.compress(TEXT)[:-8] + b"\0" * 8, "damaged"),
@@ -310,6 +313,25 @@ def test_a_wrong_file_gets_one_clear_error_and_leaves_all_as_it_was(case: str, t
     (tmp_path / "bad").write_bytes(content)
     run([tmp_path / "good.txt"], tmp_path / "old")
     _expect_error([tmp_path / "good.txt", tmp_path / "bad"], tmp_path, sentence)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1024, 1 << 20])
+def test_a_json_file_is_ours_as_soon_as_one_of_its_first_hundred_records_is(
+    tmp_path: Path, chunk_bytes: int
+) -> None:
+    other, ours = b'{"a": 1}\n', FORMS["JSON lines"].partition(b"\n")[0] + b"\n"
+    (tmp_path / "in").write_bytes(other * 99 + ours + other)
+    report = run([tmp_path / "in"], tmp_path / "out", chunk_bytes=chunk_bytes)
+    assert (report.rows_clean, report.rows_rejected) == (1, {"missing_field:transaction_id": 100})
+    (tmp_path / "late").write_bytes(other * 100 + ours)
+    with pytest.raises(InputError, match="none of the fields"):
+        run([tmp_path / "late"], tmp_path / "out", chunk_bytes=chunk_bytes)
+
+
+def test_json_lines_that_cannot_be_read_are_rejections_and_no_wrong_file(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b'{"tx_amount": 5\n{}\n')
+    report = run([tmp_path / "in"], tmp_path / "out")
+    assert report.rows_rejected == {"missing_field:transaction_id": 1, "not_json": 1}
 
 
 def _expect_error(sources: list[Any], tmp_path: Path, sentence: str) -> None:

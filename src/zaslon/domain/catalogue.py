@@ -100,6 +100,10 @@ class SourceField(_Strict):
             raise ValueError(f"field '{self.name}': an entity is named if and only if role = 'entity'")
         if self.type == "text" and self.role != "entity":
             raise ValueError(f"field '{self.name}': only the key of an entity can have type = 'text'")
+        if self.role in ("transaction_id", "event_time", "amount") and not self.required:
+            raise ValueError(
+                f"field '{self.name}': no transaction is without its {self.role}, so it is required"
+            )
         has_size = self.role in ("transaction_id", "entity", "amount", "number") and self.type == "integer"
         if self.usual_maximum is not None and not has_size:
             raise ValueError(f"field '{self.name}': usual_maximum is for numbers: ids, amounts and numbers")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import orjson
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError, did_you_mean
 
 _SEPARATORS = (",", ";", "\t", "|")
-_NAME_CHARACTERS_MAX = 80
+_NAME_CHARACTERS_MAX, _SHOWN_CHARACTERS_MAX = 80, 200
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,43 @@ def _columns_of_data(address: str, values: tuple[str, ...], catalogue: Catalogue
     columns = catalogue.record.columns
     if len(values) == len(columns) and any(v.lstrip("+-")[:1] in tuple("0123456789") for v in values):
         return columns
-    shown = ", ".join(value[:_NAME_CHARACTERS_MAX] for value in values[: len(columns) + 1])
     raise InputError(
         f"'{address}' is not what the catalogue describes: its first line is neither a header with "
         f"known columns nor a record of {len(columns)} fields separated by "
-        f"'{catalogue.record.separator}', but '{shown[:200]}'.",
-        hint=f"Expected columns: {', '.join(columns or [f.name for f in catalogue.fields])}.",
+        f"'{catalogue.record.separator}', but '{_shown(values[: len(columns) + 1])}'.",
+        hint=_expected(columns, catalogue),
+    )
+
+
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(name[:_NAME_CHARACTERS_MAX] for name in names)[:_SHOWN_CHARACTERS_MAX]
+
+
+def _expected(columns: tuple[str, ...], catalogue: Catalogue) -> str:
+    return f"Expected columns: {', '.join(columns or [f.name for f in catalogue.fields])}."
+
+
+def names_of(record: bytes) -> Iterable[str]:
+    """The names in a JSON object; none where the record is no object."""
+    try:
+        content = orjson.loads(record)
+    except orjson.JSONDecodeError:
+        return ()
+    return content if isinstance(content, dict) else ()
+
+
+def has_needed(names: Iterable[str], catalogue: Catalogue) -> bool:
+    """Whether one of the names is that of a field that no record may lack."""
+    fields = map(catalogue.find_field, names)
+    return any(field is not None and field.required for field in fields)
+
+
+def other_objects(address: str, names: Iterable[str], catalogue: Catalogue) -> InputError:
+    """The error about JSON objects with these names, of which none is needed."""
+    return InputError(
+        f"'{address}' is not what the catalogue describes: its first JSON objects have none of the "
+        f"fields that a record needs, but '{_shown(names)}'.",
+        hint=_expected((), catalogue),
     )
 
 

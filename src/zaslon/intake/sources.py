@@ -22,13 +22,15 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.intake.columnar import parquet_lines
 from zaslon.intake.fields import Fields, fields_of_json, fields_of_lines
-from zaslon.intake.layouts import Layout, find_layout
+from zaslon.intake.layouts import Layout, find_layout, has_needed, names_of, other_objects
 from zaslon.intake.opening import opened, unpacked
 
 _PARQUET = b"PAR1"
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 # A header may be longer than a record: it names columns that are not ours too.
 _FIRST_LINE_BYTES_MAX = 64 * 1024
+# JSON has no header: so many records tell whether a file is ours.
+_FIRST_RECORDS = 100
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def read_source(address: str, catalogue: Catalogue, chunk_bytes: int) -> Iterato
             if start == _PARQUET:
                 yield from _parquet_chunks(address, file, catalogue)
             else:
-                yield from _text_chunks(address, unpacked(file), catalogue, chunk_bytes)
+                chunks = _text_chunks(address, unpacked(file), catalogue, chunk_bytes)
+                yield from _of_this_kind(address, chunks, catalogue)
     except InputError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
@@ -116,6 +119,24 @@ def _text_chunks(address: str, file: IO[bytes], catalogue: Catalogue, chunk_byte
         record += len(starts)
     if record == 1:
         raise InputError(f"'{address}' has a header and nothing else.", hint="Expected transactions.")
+
+
+def _of_this_kind(address: str, chunks: Iterator[Chunk], catalogue: Catalogue) -> Iterator[Chunk]:
+    """The chunks, held back until one of the first JSON objects has a field that a record needs."""
+    held: list[Chunk] = []
+    names: dict[str, None] = {}
+    for chunk in chunks:
+        held.append(chunk)
+        if not chunk.layout.is_json:
+            break
+        for i in range(min(len(chunk), _FIRST_RECORDS + 1 - chunk.first_record)):
+            names.update(dict.fromkeys(names_of(chunk.raw(i))))
+        if has_needed(names, catalogue) or chunk.first_record + len(chunk) > _FIRST_RECORDS:
+            break
+    if names and not has_needed(names, catalogue):
+        raise other_objects(address, names, catalogue)
+    yield from held
+    yield from chunks
 
 
 def _first_line(address: str, file: IO[bytes]) -> bytes:
