@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import ZaslonError
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, RecordBatch, TransactionId
 from zaslon.domain.outcomes import Outcome, Versions
 
 
 class Outcomes(Protocol):
     """Recorded outcomes, for those who only look. Every thread opens its own."""
 
-    def find(self, transaction_id: int) -> list[tuple[int, bytes]]:
+    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
         """(position, JSON) of every outcome that concerns a transaction, oldest first."""
 
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
@@ -90,7 +90,7 @@ class DecisionStore(Outcomes, Protocol):
     def place(self) -> bytes:
         """What was given with the newest decisions that are kept; empty for a new store."""
 
-    def keep(self, decisions: Sequence[tuple[int, int, bytes]], place: bytes) -> None:
+    def keep(self, decisions: Sequence[tuple[int, TransactionId, bytes]], place: bytes) -> None:
         """Keep (position, transaction id, JSON) of decisions and where the log is read next, together.
 
         A decision given again changes nothing.

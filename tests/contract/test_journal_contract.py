@@ -101,6 +101,23 @@ def test_all_outcomes_of_a_transaction_are_found_oldest_first(open_journal: Open
     assert journal.find(2**63) == journal.find(-(2**70)) == []
 
 
+def test_outcomes_of_transactions_named_by_a_text_are_found_by_that_text_and_no_other(
+    open_journal: OpenJournal,
+) -> None:
+    journal = open_journal()
+    names = ["5", "0d9f7a3e-52c1-4e0b-9a55-6f0e4f1f7c11", 'платёж "7", ещё/раз', "5"]
+    named: list[Outcome] = [
+        Decision(i, name, 5, Action.ALLOW, 0.25, (), (), (), VERSIONS) for i, name in enumerate(names[:3])
+    ]
+    named.append(LabelAccepted(3, names[3], is_fraud=True))
+    journal.record(batch(0, RECORDS[:4]), named, None)
+    journal.close()
+    again = open_journal()
+    assert [[p for p, _ in again.find(name)] for name in names[:3]] == [[0, 3], [1], [2]]
+    assert [o for _, o in again.find("5")] == [named[0].to_json(), named[3].to_json()]
+    assert again.find(5) == again.find("6") == again.find("") == []
+
+
 def test_a_batch_and_its_cursor_are_recorded_together_or_not_at_all(open_journal: OpenJournal) -> None:
     class Broken(Rejection):
         def to_json(self) -> bytes:

@@ -6,8 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from zaslon.adapters.embedded import identifiers
 from zaslon.adapters.embedded.decisions import SqliteDecisions
 from zaslon.domain.errors import SystemRefusedError
+
+
+class SameDigest:
+    """A digest that takes all texts for one."""
+
+    @staticmethod
+    def blake2b(_: bytes, digest_size: int) -> SameDigest:
+        assert digest_size == 8
+        return SameDigest()
+
+    def digest(self) -> bytes:
+        return bytes(8)
 
 
 def some(*positions: int) -> list[tuple[int, int, bytes]]:
@@ -27,6 +40,16 @@ def test_what_is_kept_is_found_by_id_and_by_pages_also_after_a_restart(tmp_path:
     assert [position for position, _ in again.page(None, 3)] == [4, 3, 1]
     assert [position for position, _ in again.page(3, 3)] == [1, 0]
     again.close()
+
+
+def test_two_texts_with_one_digest_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identifiers, "hashlib", SameDigest)
+    store = SqliteDecisions(tmp_path / "d.db", 100)
+    store.keep([(1, "a", b'{"transaction_id":"a"}'), (2, "b", b'{"transaction_id":"b"}')], b"")
+    assert store.find("a") == [(1, b'{"transaction_id":"a"}')]
+    assert store.find("b") == [(2, b'{"transaction_id":"b"}')]
+    assert store.find("c") == []
+    store.close()
 
 
 def test_older_decisions_make_room_also_after_a_restart(tmp_path: Path) -> None:

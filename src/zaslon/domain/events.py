@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
+# As people know a transaction: a number or a text, whichever the catalogue's field holds.
+TransactionId = int | str
 
 
 class Kind(IntEnum):

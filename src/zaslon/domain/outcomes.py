@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from zaslon.domain.events import TransactionId
 from zaslon.domain.time import time_text
 
 
@@ -62,7 +63,7 @@ class Decision(NamedTuple):
     """
 
     position: int
-    transaction_id: int
+    transaction_id: TransactionId
     event_time_seconds: int
     action: Action
     score: float
@@ -123,7 +124,7 @@ class LabelAccepted:
     """The outcome of a label. `waiting`: its transaction has not come yet; it takes effect then."""
 
     position: int
-    transaction_id: int
+    transaction_id: TransactionId
     is_fraud: bool
     waiting: bool = False
 

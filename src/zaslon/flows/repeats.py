@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, RecordBatch, TransactionId
 from zaslon.engine import Engine
 from zaslon.intake import Cleaned
 from zaslon.ports import Journal, Outcomes
@@ -60,7 +60,7 @@ def find_repeats(engine: Engine, journal: Journal, cleaned: Cleaned) -> Repeats:
     return repeats
 
 
-def recorded_decision(outcomes: Outcomes, transaction_id: int) -> tuple[int, bytes] | None:
+def recorded_decision(outcomes: Outcomes, transaction_id: TransactionId) -> tuple[int, bytes] | None:
     """(position, JSON) of the decision about a transaction, or None."""
     return next((found for found in outcomes.find(transaction_id) if found[1].startswith(_DECISION)), None)
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from zaslon.adapters.embedded.identifiers import column_value, only_of
 from zaslon.domain.errors import SystemRefusedError
+from zaslon.domain.events import TransactionId
 
 _FORMAT = 1
 _SCHEMA = """
@@ -71,12 +73,15 @@ class SqliteDecisions:
             row = self._connection.execute("SELECT content FROM place").fetchone()
         return bytes(row[0]) if row else b""
 
-    def keep(self, decisions: Sequence[tuple[int, int, bytes]], place: bytes) -> None:
+    def keep(self, decisions: Sequence[tuple[int, TransactionId, bytes]], place: bytes) -> None:
         """Keep decisions and place in one transaction (see the port)."""
         newest = max([self._newest, *(position for position, _, _ in decisions)])
         with self._explained(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT OR IGNORE INTO decisions VALUES (?, ?, ?)", decisions)
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?)",
+                ((position, column_value(named), outcome) for position, named, outcome in decisions),
+            )
             self._connection.execute("INSERT OR REPLACE INTO place VALUES (0, ?)", (place,))
             self._connection.execute(
                 "DELETE FROM decisions WHERE position <= ?", (newest - self._records_max,)
@@ -91,13 +96,12 @@ class SqliteDecisions:
             self._connection.execute("DELETE FROM place")
         self._newest = -1
 
-    def find(self, transaction_id: int) -> list[tuple[int, bytes]]:
+    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
         """(position, JSON) of the decisions about a transaction, oldest first."""
-        if abs(transaction_id) > _INTEGER_MAX:
-            return []
         query = "SELECT position, outcome FROM decisions WHERE transaction_id = ? ORDER BY position"
         with self._explained():
-            return self._connection.execute(query, (transaction_id,)).fetchall()
+            found = self._connection.execute(query, (column_value(transaction_id),)).fetchall()
+        return only_of(transaction_id, found)
 
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of up to `count` decisions before a position, newest first."""

@@ -13,8 +13,9 @@ from weakref import WeakSet
 
 import numpy as np
 
+from zaslon.adapters.embedded.identifiers import column_value, only_of
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
-from zaslon.domain.events import RecordBatch
+from zaslon.domain.events import RecordBatch, TransactionId
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Versions
 
 _SCHEMA = """
@@ -133,7 +134,7 @@ class SqliteJournal:
                 self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", _as_row(batch))
                 self._connection.executemany(
                     "INSERT INTO outcomes VALUES (?, ?, ?)",
-                    ((o.position, _transaction_id(o), o.to_json()) for o in outcomes),
+                    ((o.position, _column_value(o), o.to_json()) for o in outcomes),
                 )
             if cursor is not None:
                 self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
@@ -166,12 +167,11 @@ class SqliteJournal:
         row = self._one("SELECT outcome FROM outcomes WHERE position = ?", (position,))
         return row[0] if row else None
 
-    def find(self, transaction_id: int) -> list[tuple[int, bytes]]:
+    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
         """(position, JSON) of every outcome of a transaction, oldest first."""
-        if abs(transaction_id) > _INTEGER_MAX:
-            return []
         query = "SELECT position, outcome FROM outcomes WHERE transaction_id = ? ORDER BY position"
-        return list(self._rows(query, (transaction_id,)))
+        found = list(self._rows(query, (column_value(transaction_id),)))
+        return only_of(transaction_id, found)
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""
@@ -229,8 +229,8 @@ class SqliteJournal:
         return next(self._rows(query, values), None)
 
 
-def _transaction_id(outcome: Outcome) -> int | None:
-    return outcome.transaction_id if isinstance(outcome, Decision | LabelAccepted) else None
+def _column_value(outcome: Outcome) -> int | None:
+    return column_value(outcome.transaction_id) if isinstance(outcome, Decision | LabelAccepted) else None
 
 
 def _as_row(batch: RecordBatch) -> tuple[object, ...]:

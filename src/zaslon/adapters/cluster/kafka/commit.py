@@ -213,7 +213,7 @@ def send_outcomes(
 ) -> None:  # fmt: skip
     """Step 5: each outcome as one message of `predictions` or `rejections`."""
     accepted = [
-        {"key": b"%d" % outcome.transaction_id, "value": outcome.to_json()}
+        {"key": str(outcome.transaction_id).encode(), "value": outcome.to_json()}
         for outcome in outcomes
         if not isinstance(outcome, Rejection)
     ]

@@ -13,6 +13,7 @@ from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.order import Order
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
+from zaslon.domain.events import TransactionId
 from zaslon.ports import DecisionStore
 
 GROUP = "door"  # a name only: partitions are not dealt out and no offsets committed
@@ -20,6 +21,7 @@ _FETCH_RECORDS = 2_000
 # Short, for the sake of latency; what longer ones cost was not told apart from the noise of a cold broker.
 _FETCH_WAIT_MS = 5
 _DECISION, _POSITION = b'{"outcome":"decision"', b'"position":'
+_TEXT_ID = b'"transaction_id":"'
 _PASSING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT)
 
 
@@ -29,7 +31,7 @@ class Arrived:
 
     orders: list[Order] = field(default_factory=list)
     outcomes: list[tuple[int, bytes]] = field(default_factory=list)
-    decisions: list[tuple[int, int, bytes]] = field(default_factory=list)
+    decisions: list[tuple[int, TransactionId, bytes]] = field(default_factory=list)
 
 
 class Following:
@@ -137,7 +139,7 @@ class Following:
             position = int(value.split(_POSITION, 1)[1].split(b",", 1)[0])
             arrived.outcomes.append((position, value))
             if value.startswith(_DECISION):
-                arrived.decisions.append((position, int(message.key() or 0), value))
+                arrived.decisions.append((position, _named(message.key() or b"", value), value))
 
     def _not_a_message(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -152,3 +154,9 @@ class Following:
     def close(self) -> None:
         """Stop reading."""
         self._consumer.close()
+
+
+def _named(key: bytes, decision: bytes) -> TransactionId:
+    """The transaction that a message is about: its key, a number unless the decision has a text there."""
+    is_text = decision.partition(_POSITION)[2].partition(b",")[2].startswith(_TEXT_ID)
+    return key.decode() if is_text else int(key or 0)

@@ -22,7 +22,7 @@ from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.order import Order, Range, batch_in_order
 from zaslon.adapters.cluster.kafka.topics import REJECTION_BYTES_MAX, TopicNames, require
 from zaslon.domain.errors import ArtefactError, DataError
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, RecordBatch, TransactionId
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
 
 _CALL_SECONDS = 20.0
@@ -151,9 +151,9 @@ class KafkaJournal:
         found = next(self.outcomes(position), None) if 0 <= position < self._next_position else None
         return found[1] if found is not None and found[0] == position else None
 
-    def find(self, transaction_id: int) -> list[tuple[int, bytes]]:
+    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
         """(position, JSON) of every outcome of a transaction, oldest first; reads all of `predictions`."""
-        key = b"%d" % transaction_id
+        key = str(transaction_id).encode()
         topic = self._names.predictions
         return sorted(
             _positioned(message)

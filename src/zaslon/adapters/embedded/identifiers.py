@@ -1,0 +1,29 @@
+"""Transaction ids in a column of integers: a number stands for itself, a text by its digest.
+
+The column only finds candidates; two texts with one digest are told apart by what their outcomes say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import orjson
+
+from zaslon.domain.events import TransactionId
+
+_INTEGER_MAX = 2**63 - 1  # SQLite's
+
+
+def column_value(transaction_id: TransactionId) -> int | None:
+    """What the column holds for an id; None, which nothing is equal to, for a number beyond it."""
+    if isinstance(transaction_id, str):
+        digest = hashlib.blake2b(transaction_id.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big", signed=True)
+    return transaction_id if -_INTEGER_MAX <= transaction_id <= _INTEGER_MAX else None
+
+
+def only_of(transaction_id: TransactionId, found: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Of the (position, JSON) that the column found, those that name the id."""
+    if isinstance(transaction_id, int):
+        return found
+    return [row for row in found if orjson.loads(row[1])["transaction_id"] == transaction_id]
