@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvloop
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -81,38 +82,51 @@ class Contender:
         return f"POST {self.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
-class Connection:
-    """One kept connection; a request at a time."""
+class Connection(asyncio.Protocol):
+    """One kept connection; a request at a time. Written bare, so that the client takes little of the machine."""
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[bytes] | None = None
+        self._arrived = b""
 
     async def ask(self, request: bytes) -> bytes:
         """Send and read one answer.
 
         Raises:
             RuntimeError: the answer is no success.
+            ConnectionError: the server closed the connection.
         """
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = self._streams
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(
-            int(line.split(b":")[1])
-            for line in head.lower().split(b"\r\n")
-            if line.startswith(b"content-length:")
-        )
-        answer = await reader.readexactly(length)
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"{head.split(b' ', 2)[1].decode()}: {answer[:200]!r}")
+        loop = asyncio.get_running_loop()
+        if self._transport is None:
+            self._transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self._port)
+        self._answer, self._arrived = loop.create_future(), b""
+        self._transport.write(request)
+        answer = await self._answer
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(answer[:400].decode(errors="replace"))
         return answer
+
+    def data_received(self, data: bytes) -> None:
+        """Give the answer to who asked when it is whole."""
+        self._arrived += data
+        head, found, body = self._arrived.partition(b"\r\n\r\n")
+        if not found or self._answer is None or self._answer.done():
+            return
+        _, _, length = head.lower().partition(b"content-length:")
+        if len(body) >= int(length.partition(b"\r\n")[0]):
+            self._answer.set_result(self._arrived)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell who waits."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionError("the server closed the connection"))
 
     def close(self) -> None:
         """End it."""
-        if self._streams is not None:
-            self._streams[1].close()
+        if self._transport is not None:
+            self._transport.close()
 
 
 async def open_loop(contender: Contender, rate: int, seconds: float) -> list[float]:
@@ -186,7 +200,7 @@ def running(contender: Contender) -> Iterator[tuple[int, float]]:
             env={**os.environ, **contender.environment},
         )  # fmt: skip
         try:
-            while not asyncio.run(is_ready(contender)):
+            while not uvloop.run(is_ready(contender)):
                 if server.poll() is not None or time.perf_counter() - begin > READY_SECONDS_MAX:
                     said.seek(0)
                     raise RuntimeError(f"{contender.name} does not start: {said.read()[-2000:].decode()}")
@@ -214,14 +228,14 @@ def measure(contender: Contender, seconds: float) -> dict[str, Any]:
     """All figures of one contender, and its first call as it was."""
     with contender.behind as behind, running(contender) as (pid, ready_seconds):
         pids = {"service": pid, **behind}
-        first_ms, *later_ms = asyncio.run(first_calls(contender, 21))
+        first_ms, *later_ms = uvloop.run(first_calls(contender, 21))
         result: dict[str, Any] = {"open_loop": {}, "saturation": {}, "ready_seconds": round(ready_seconds, 2)}
         result["first_call_ms"] = round(first_ms, 2)
         result["next_calls_ms"] = round(float(np.median(later_ms)), 2)
-        asyncio.run(open_loop(contender, RATES[-1], contender.warm_seconds))
+        uvloop.run(open_loop(contender, RATES[-1], contender.warm_seconds))
         for rate in RATES:
             before = {name: cpu_seconds(one) for name, one in pids.items()}
-            latencies = np.array(asyncio.run(open_loop(contender, rate, seconds))) * 1000
+            latencies = np.array(uvloop.run(open_loop(contender, rate, seconds))) * 1000
             spent = {
                 name: round((cpu_seconds(one) - before[name]) / len(latencies) * 1e6)
                 for name, one in pids.items()
@@ -234,7 +248,7 @@ def measure(contender: Contender, seconds: float) -> dict[str, Any]:
             if behind:
                 result["open_loop"][str(rate)]["cpu_us_by_process"] = spent
         for connections in CONNECTIONS:
-            found = asyncio.run(saturation(contender, connections, seconds / 2))
+            found = uvloop.run(saturation(contender, connections, seconds / 2))
             result["saturation"][str(connections)] = round(found, 1)
     return result
 

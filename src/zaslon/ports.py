@@ -67,6 +67,9 @@ class Journal(Outcomes, Protocol):
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome, or None where there is no such position."""
 
+    def perhaps_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
+        """Which of these transactions `find` must be asked about; about the others there is nothing."""
+
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on, in order."""
 

@@ -156,16 +156,22 @@ def test_nonsense_is_told_in_words(
     assert words in answer.json()["detail"]
 
 
-def test_a_mistake_of_ours_tells_nothing_of_the_inside(
-    small_world: SmallWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_of_ours_tells_nothing_of_the_inside(small_world: SmallWorld, tmp_path: Path) -> None:
     with serving(small_world, tmp_path / "home") as callers:
         admin = callers("admin")
         del admin.service.rates  # as if we had forgotten it
-        answer = admin.post("/v1/transactions", transaction())
-    assert answer.status_code == 500
-    assert "rates" not in answer.text
-    assert answer.json()["title"] == "Something went wrong here"
+        answers = [admin.post("/v1/transactions", transaction()), admin.get("/v1/decisions/1")]
+    for answer in answers:
+        assert answer.status_code == 500
+        assert "rates" not in answer.text
+        assert answer.json()["title"] == "Something went wrong here"
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_requests_without_an_id_are_given_ids_of_their_own(admin: Caller) -> None:
+    given = [admin.get("/healthz").headers["x-request-id"] for _ in range(3)]
+    assert len(set(given)) == 3
+    assert {len(identifier) for identifier in given} == {16}
 
 
 def test_answers_carry_safe_headers_and_the_callers_request_id(admin: Caller) -> None:

@@ -118,6 +118,29 @@ def test_outcomes_of_transactions_named_by_a_text_are_found_by_that_text_and_no_
     assert again.find(5) == again.find("6") == again.find("") == []
 
 
+def test_only_transactions_that_find_may_have_something_about_are_perhaps_known(
+    open_journal: OpenJournal,
+) -> None:
+    journal = open_journal()
+    assert journal.perhaps_known([1, 5]) == set()
+    records = [b"4,5,6,7", b"{}", b"1,2,3,4,5"]
+    journal.record(batch(0, records), outcomes(0, records), None)
+    known = {len(record) for record, made in zip(records, outcomes(0, records), strict=True)
+             if not isinstance(made, Rejection)}  # fmt: skip
+    asked = [*range(12), -1, 2**63 - 1, -(2**63)]
+    assert {identifier for identifier in asked if journal.find(identifier)} == known
+    assert journal.perhaps_known(asked) == known
+    assert journal.perhaps_known([]) == set()
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 129, 300])
+def test_a_batch_of_any_size_is_recorded_whole(open_journal: OpenJournal, count: int) -> None:
+    journal = open_journal()
+    records = [b"%d,2,3" % i for i in range(count)]
+    journal.record(batch(0, records), outcomes(0, records), None)
+    assert [o for _, o in journal.outcomes()] == [o.to_json() for o in outcomes(0, records)]
+
+
 def test_a_batch_and_its_cursor_are_recorded_together_or_not_at_all(open_journal: OpenJournal) -> None:
     class Broken(Rejection):
         def to_json(self) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,24 +65,26 @@ class ReasonWriter:
                 f"x {x.shape}, contributions {contributions.shape}, amounts {amount_minor.shape}, top {top}"
                 f" do not belong together with {len(self.names)} features"
             )
-        return [self._reasons(x[i], contributions[i], int(amount_minor[i]), top) for i in range(len(x))]
+        columns = np.argsort(-contributions, axis=1, kind="stable")  # the strongest first
+        weights = np.take_along_axis(contributions, columns, axis=1)
+        rows = zip(x.tolist(), columns.tolist(), weights.tolist(), amount_minor.tolist(), strict=True)
+        return [self._reasons(*row, top) for row in rows]
 
     def _reasons(
-        self, x: NDArray[np.float32], contributions: NDArray[np.float64], amount_minor: int, top: int
+        self, x: list[float], columns: list[int], weights: list[float], amount_minor: int, top: int
     ) -> list[ReasonGiven]:
-        facts = Facts(partial(_value, dict(zip(self.names, x, strict=True))), amount_minor, self.minor_digits)
+        facts = Facts(lambda name: x[self._column_of[name]], amount_minor, self.minor_digits)
         given: dict[str, ReasonGiven] = {}
-        for column in np.argsort(-contributions, kind="stable"):
-            weight = float(contributions[column])
+        for column, weight in zip(columns, weights, strict=True):
             if len(given) == top or not weight > 0:
                 break
-            text = self.sentences[column](float(x[column]), facts)
+            text = self.sentences[column](x[column], facts)
             given.setdefault(text, ReasonGiven(f"feature:{self.names[column]}", text, weight))
         return list(given.values()) or [NO_SINGLE_FEATURE]
 
-
-def _value(row: dict[str, np.float32], name: str) -> float:
-    return float(row[name])
+    @cached_property
+    def _column_of(self) -> dict[str, int]:
+        return {name: column for column, name in enumerate(self.names)}
 
 
 def explain(

@@ -43,6 +43,7 @@ def find_repeats(engine: Engine, journal: Journal, cleaned: Cleaned) -> Repeats:
     transactions = cleaned.transactions
     columns = (transactions.transaction_id, transactions.event_time_seconds, transactions.fingerprint)
     contents = list(zip(*(column.tolist() for column in columns), strict=True))
+    in_log = journal.perhaps_known([identifier for identifier, _, _ in contents])
     first: dict[int, int] = {}
     for row, index in enumerate(cleaned.transaction_index.tolist()):
         identifier, moment, _ = contents[row]
@@ -50,7 +51,7 @@ def find_repeats(engine: Engine, journal: Journal, cleaned: Cleaned) -> Repeats:
             if contents[first[identifier]] == contents[row]:
                 repeats.earlier[index] = int(cleaned.transaction_index[first[identifier]])
             continue
-        known = recorded_decision(journal, identifier)
+        known = recorded_decision(journal, identifier) if identifier in in_log else None
         if known is None:
             first[identifier] = row
         elif _content_at(engine, journal, known[0]) == contents[row]:

@@ -242,6 +242,7 @@ class _Work:
         )  # fmt: skip
         self._pace: Pace = warm_up(self._engine, clock)
         self._journal.serve(self._engine.versions)
+        self._journal.perhaps_known([0])
         self._journal.find(0)
         self._journal.page(None, 1)
 

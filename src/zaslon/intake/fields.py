@@ -179,6 +179,9 @@ def _float_text(value: float, field: SourceField, minor_digits: int) -> str:
         value = _without_noise(value, minor_digits)
     is_exact = abs(value) < EXACT_INTEGER_LIMIT or abs(value) >= 2.0**63  # those are out of range
     trim = "0" if field.role in _WHOLE_ROLES and not is_exact else "-"
+    text = repr(value)
+    if trim == "-" and text[-1].isdecimal() and "e" not in text:
+        return text.removesuffix(".0")
     # Without an exponent, as a person would write it: 1e-7 has too many digits, not no form.
     return np.format_float_positional(value, trim=trim)  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 import numpy as np
+import orjson
 
 from zaslon.adapters.embedded.identifiers import column_value, only_of
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
@@ -46,6 +47,8 @@ CREATE TABLE IF NOT EXISTS serving (
 """
 _FORMAT = 2
 _INTEGER_MAX = 2**63 - 1  # SQLite's
+_INSERTED_MAX = 128  # outcomes with one statement
+_PREPARED = 2 * _INSERTED_MAX  # statements: one for every number of outcomes, and the others
 
 
 class SqliteJournal:
@@ -67,7 +70,9 @@ class SqliteJournal:
             path.parent.mkdir(parents=True, exist_ok=True)
             mode = "ro" if read_only else "rwc"
             address = f"{path.absolute().as_uri()}?mode={mode}"
-            self._connection = sqlite3.connect(address, uri=True, isolation_level=None)
+            self._connection = sqlite3.connect(
+                address, uri=True, isolation_level=None, cached_statements=_PREPARED
+            )
             self._connection.execute("PRAGMA busy_timeout = 5000")
             if not read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
@@ -132,13 +137,19 @@ class SqliteJournal:
             self._connection.execute("BEGIN IMMEDIATE")
             if len(batch):
                 self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", _as_row(batch))
-                self._connection.executemany(
-                    "INSERT INTO outcomes VALUES (?, ?, ?)",
-                    ((o.position, _column_value(o), o.to_json()) for o in outcomes),
-                )
+                self._insert([(o.position, _column_value(o), o.to_json()) for o in outcomes])
             if cursor is not None:
                 self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
         self._next_position += len(batch)
+
+    def _insert(self, rows: Sequence[tuple[int, int | None, bytes]]) -> None:
+        """Insert outcomes, many with each statement: at every statement another thread may go first."""
+        for begin in range(0, len(rows), _INSERTED_MAX):
+            part = rows[begin : begin + _INSERTED_MAX]
+            values = [value for row in part for value in row]
+            places = ",".join(["(?,?,?)"] * len(part))
+            statement = f"INSERT INTO outcomes VALUES {places}"  # noqa: S608  places only
+            self._connection.execute(statement, values)
 
     def read(self, from_position: int, to_position: int | None = None) -> Iterator[RecordBatch]:
         """The records of [from_position, to_position), in order.
@@ -172,6 +183,17 @@ class SqliteJournal:
         query = "SELECT position, outcome FROM outcomes WHERE transaction_id = ? ORDER BY position"
         found = list(self._rows(query, (column_value(transaction_id),)))
         return only_of(transaction_id, found)
+
+    def perhaps_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
+        """Which of these transactions may have outcomes."""
+        values = {identifier: column_value(identifier) for identifier in transaction_ids}
+        query = (
+            "SELECT DISTINCT transaction_id FROM outcomes"
+            " WHERE transaction_id IN (SELECT value FROM json_each(?))"
+        )
+        asked = orjson.dumps([value for value in values.values() if value is not None]).decode()
+        found = {row[0] for row in self._rows(query, (asked,))}
+        return {identifier for identifier, value in values.items() if value in found}
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.security import HTTPAuthorizationCredentials
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from zaslon import __version__
 from zaslon.entrypoints.api import schemas
-from zaslon.entrypoints.api.door import caller, service_of
+from zaslon.entrypoints.api.door import authorised, service_of
 from zaslon.entrypoints.api.middleware import Surroundings
 from zaslon.entrypoints.api.problems import Problem, answer_with_problems
 from zaslon.entrypoints.api.routes import (
@@ -21,13 +21,14 @@ from zaslon.entrypoints.api.routes import (
     transactions_router,
 )
 from zaslon.entrypoints.api.service import Service
+from zaslon.entrypoints.api.short_way import ShortWay
 from zaslon.flows.keys import Role
 
 _SUMMARY = "One transaction in, one decision out: durable, explained, answered in milliseconds."
 probes_router = APIRouter(tags=["probes"])
 
 
-def build_app(service: Service) -> FastAPI:
+def build_app(service: Service) -> ASGIApp:
     """The service as an ASGI application; its end closes the decider."""
 
     @asynccontextmanager
@@ -40,17 +41,14 @@ def build_app(service: Service) -> FastAPI:
         title="Zaslon", version=__version__, summary=_SUMMARY, lifespan=life,
         docs_url=None, redoc_url=None,  # they would load scripts from other hosts
     )  # fmt: skip
-    app.state.service = service
     records_max = service.settings.api_batch_records_max
+    transactions = transactions_router(service.context.catalogue, records_max)
     for router in (
-        transactions_router(service.context.catalogue, records_max), decisions_router,
-        labels_router(records_max),
-        serving_router, probes_router,
+        transactions, decisions_router, labels_router(records_max), serving_router, probes_router,
     ):  # fmt: skip
         app.include_router(router)
     answer_with_problems(app)
-    app.add_middleware(Surroundings, service=service)
-    return app
+    return Surroundings(ShortWay(app, transactions), service)
 
 
 @probes_router.get("/healthz", summary="Whether the process lives", response_model=schemas.Health,
@@ -78,8 +76,7 @@ async def metrics(request: Request) -> Response:
     """With any key, unless the setting `api_open_metrics` says that none is needed."""
     service = service_of(request)
     if not service.settings.api_open_metrics:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        await caller(Role.SCORER)(request, HTTPAuthorizationCredentials(scheme=scheme, credentials=given))
+        authorised(request, Role.SCORER)
     service.metrics.waiting_records.set(service.decider.waiting_records)
     service.metrics.ready.set(service.decider.is_ready)
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import orjson
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 
 from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.service import Service
 from zaslon.flows.keys import Key, Role
 
+# Only says in the OpenAPI what `authorised` reads.
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key made by `zaslon keys create`.")
-_Shown = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _LARGE_BODY_BYTES = 1 << 15  # from here on a body is taken apart beside the event loop
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)  # values are not wanted, only where they end
@@ -26,30 +25,39 @@ _JSON_SPACE = re.compile(r"[ \t\n\r]*")
 
 def service_of(request: Request) -> Service:
     """The service that this request came to."""
-    service: Service = request.app.state.service
+    service: Service = request.scope["zaslon.service"]
     return service
 
 
-def caller(role: Role) -> Callable[[Request, _Shown], Awaitable[Key]]:
-    """A dependency: the caller's key, which must include a role."""
+def authorised(request: Request, role: Role) -> Key:
+    """The caller's key, which must include a role.
 
-    async def check(request: Request, shown: _Shown) -> Key:
-        key = service_of(request).keys.find(shown.credentials) if shown is not None else None
-        if key is None:
-            raise Problem(
-                "key_missing", "Send a valid key: 'Authorization: Bearer zaslon_…'.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
-        request.scope["zaslon.key"] = key.id
-        if not key.role.may_act_as(role):
-            raise Problem("role_missing", f"The key's role is {key.role}; {role} is needed.")
-        return key
+    Raises:
+        Problem: there is no valid key, or it may not do this.
+    """
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    key = service_of(request).keys.find(shown.strip()) if scheme.lower() == "bearer" else None
+    if key is None:
+        raise Problem(
+            "key_missing", "Send a valid key: 'Authorization: Bearer zaslon_…'.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )  # fmt: skip
+    request.scope["zaslon.key"] = key.id
+    if not key.role.may_act_as(role):
+        raise Problem("role_missing", f"The key's role is {key.role}; {role} is needed.")
+    return key
 
-    return check
+
+async def _scorer(request: Request, _: Annotated[object, Depends(_bearer)]) -> Key:
+    return authorised(request, Role.SCORER)
 
 
-Scorer = Annotated[Key, Depends(caller(Role.SCORER))]
-Analyst = Annotated[Key, Depends(caller(Role.ANALYST))]
+async def _analyst(request: Request, _: Annotated[object, Depends(_bearer)]) -> Key:
+    return authorised(request, Role.ANALYST)
+
+
+Scorer = Annotated[Key, Depends(_scorer)]
+Analyst = Annotated[Key, Depends(_analyst)]
 
 
 def check_rate(service: Service, key: Key, records: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import secrets
 import sys
@@ -27,12 +28,13 @@ _PROBES = ("/healthz", "/readyz", "/metrics")
 
 
 class Surroundings:
-    """ASGI middleware; the innermost work is the application's."""
+    """ASGI middleware around everything else."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
         has_tls = service.settings.api_tls_certificate is not None
         self._headers = [*_HEADERS, *([_TLS_HEADER] if has_tls else [])]
+        self._own_ids = itertools.count(secrets.randbits(63))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -41,8 +43,9 @@ class Surroundings:
             return
         clock = self._service.clock
         begin = clock.monotonic_seconds()
-        request_id = _request_id(scope)
+        request_id = _given_id(scope) or f"{next(self._own_ids):016x}"
         scope["zaslon.request_id"], scope["zaslon.begin_seconds"] = request_id, begin
+        scope["zaslon.service"] = self._service
         status = 500
 
         async def send_with_headers(message: Message) -> None:
@@ -89,13 +92,13 @@ class Surroundings:
         write_log(self._service.clock.now_seconds(), "info", line)
 
 
-def _request_id(scope: Scope) -> str:
-    """The caller's id where it is one, else our own."""
+def _given_id(scope: Scope) -> str | None:
+    """The caller's id where there is one that can be written in a log."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _GIVEN_ID.fullmatch(value):
             given: str = value.decode()
             return given
-    return secrets.token_hex(8)
+    return None
 
 
 def pseudonym(identifier: object, key: bytes) -> str:

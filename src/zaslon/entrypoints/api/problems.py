@@ -123,14 +123,18 @@ def answer_with_problems(app: FastAPI) -> None:
 
     async def of_mistake(request: Request, error: Exception) -> Response:
         del error  # it goes to the log, where it is told by the request's id
-        return Problem("internal", "The mistake is ours. The log has it under this request's id.").response(
-            request_id(request)
-        )
+        return our_mistake(request)
 
     app.add_exception_handler(Problem, of_problem)
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_http)
     app.add_exception_handler(Exception, of_mistake)
+
+
+def our_mistake(request: Request) -> Response:
+    """The answer when something was raised that nobody expects."""
+    problem = Problem("internal", "The mistake is ours. The log has it under this request's id.")
+    return problem.response(request_id(request))
 
 
 def _of_status(error: HTTPException, request: Request) -> Problem:

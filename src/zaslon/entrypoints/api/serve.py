@@ -17,6 +17,7 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.metrics import Metrics
 from zaslon.entrypoints.api.middleware import write_log
+from zaslon.entrypoints.api.protocol import OneWrite
 from zaslon.entrypoints.api.service import Service
 from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context, Silent
@@ -70,8 +71,8 @@ def _serve(settings: Settings, service: Service) -> None:
 def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(service), host=settings.api_host, port=settings.api_port, log_config=None,
-        access_log=False, server_header=False, date_header=False, lifespan="on",
-        timeout_graceful_shutdown=10,
+        access_log=False, proxy_headers=False, server_header=False, date_header=False, lifespan="on",
+        http=OneWrite, timeout_graceful_shutdown=10,
         ssl_certfile=settings.api_tls_certificate, ssl_keyfile=settings.api_tls_key,
     )  # fmt: skip
 

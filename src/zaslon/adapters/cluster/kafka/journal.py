@@ -162,6 +162,17 @@ class KafkaJournal:
             if message.key() == key
         )
 
+    def perhaps_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
+        """Which of these transactions have outcomes; reads all of `predictions`."""
+        wanted = {str(identifier).encode(): identifier for identifier in transaction_ids}
+        topic = self._names.predictions
+        return {
+            wanted[key]
+            for partition in self._partitions(topic)
+            for message in self._messages(topic, partition, 0)
+            if (key := message.key()) in wanted
+        }
+
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""
         if from_position >= self._next_position:
