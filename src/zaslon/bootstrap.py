@@ -17,7 +17,7 @@ from zaslon.adapters.embedded.lock import alone_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ArtefactError, ServerError, SystemRefusedError, ZaslonError
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, RecordBatch, TransactionId, shown_ids
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.context import DOOR, KEY, LOCK, STREAM, Adapters, Context, Options
 from zaslon.flows.saver import WatchSaves
@@ -107,10 +107,10 @@ def _door(
 
     clock, path, kept = SystemClock(), context.home / DOOR / "decisions.db", settings.api_kept_records
 
-    def identify(record: bytes) -> int | None:
+    def identify(record: bytes) -> TransactionId | None:
         batch = RecordBatch.of([record], [Kind.TRANSACTION_JSON], [int(clock.now_seconds())])
-        identifiers = clean_batch(batch, context.catalogue, context.key).transactions.transaction_id
-        return int(identifiers[0]) if len(identifiers) else None
+        shown = shown_ids(clean_batch(batch, context.catalogue, context.key).transactions)
+        return shown[0] if shown else None
 
     return KafkaDoor(
         connection, _topic_names(settings), DoorLimits(settings.api_queue_records_max, kept),

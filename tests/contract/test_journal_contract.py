@@ -115,6 +115,7 @@ def test_outcomes_of_transactions_named_by_a_text_are_found_by_that_text_and_no_
     again = open_journal()
     assert [[p for p, _ in again.find(name)] for name in names[:3]] == [[0, 3], [1], [2]]
     assert [o for _, o in again.find("5")] == [named[0].to_json(), named[3].to_json()]
+    assert again.perhaps_known([*names, "6", 7]) == set(names)
     assert again.find(5) == again.find("6") == again.find("") == []
 
 

@@ -24,7 +24,7 @@ class Decision:
     """
 
     position: int
-    transaction_id: int
+    transaction_id: int | str
     event_time: str
     action: str
     score: float | None
@@ -53,7 +53,7 @@ class LabelAccepted:
     """A label as recorded; `waiting`: its transaction has not come yet."""
 
     position: int
-    transaction_id: int
+    transaction_id: int | str
     is_fraud: bool
     waiting: bool
 

@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import orjson
@@ -25,6 +26,7 @@ from zaslon.client.answers import (
 )
 from zaslon.client.errors import RefusedError, UnavailableError
 
+Id = TypeVar("Id", int, str)
 Verdict = Literal["confirmed_fraud", "confirmed_good", "chargeback"]
 _AGAIN = (429, 503)
 _WAIT_SECONDS_MAX = 5.0
@@ -59,7 +61,11 @@ def _decide_many(transactions: Sequence[Mapping[str, Any]]) -> _Call:
     return _Call("POST", "/v1/transactions/batch", [dict(given) for given in transactions])
 
 
-def _label(verdicts: Mapping[int, Verdict]) -> _Call:
+def _decision(transaction_id: int | str) -> _Call:
+    return _Call("GET", f"/v1/decisions/{quote(str(transaction_id), safe='')}")
+
+
+def _label(verdicts: Mapping[Id, Verdict]) -> _Call:
     content = [{"transaction_id": i, "verdict": verdict} for i, verdict in verdicts.items()]
     return _Call("POST", "/v1/labels", content)
 
@@ -154,10 +160,10 @@ class Client:
         """One outcome per transaction, in order; at most as many as the service takes in one call."""
         return [read_outcome(content) for content in self._ask(_decide_many(transactions))["outcomes"]]
 
-    def decision(self, transaction_id: int) -> Decision | None:
+    def decision(self, transaction_id: int | str) -> Decision | None:
         """The recorded decision about a transaction, or None."""
         try:
-            return read_decision(self._ask(_Call("GET", f"/v1/decisions/{transaction_id}")))
+            return read_decision(self._ask(_decision(transaction_id)))
         except RefusedError as error:
             if error.code == "not_found":
                 return None
@@ -173,7 +179,7 @@ class Client:
             if before is None:
                 return
 
-    def label(self, verdicts: Mapping[int, Verdict]) -> list[LabelAccepted | Rejection]:
+    def label(self, verdicts: Mapping[Id, Verdict]) -> list[LabelAccepted | Rejection]:
         """Tell what transactions turned out to be, by id; each counts from the next transaction on."""
         return [read_label(content) for content in self._ask(_label(verdicts))["outcomes"]]
 
@@ -227,10 +233,10 @@ class AsyncClient:
         answer = await self._ask(_decide_many(transactions))
         return [read_outcome(content) for content in answer["outcomes"]]
 
-    async def decision(self, transaction_id: int) -> Decision | None:
+    async def decision(self, transaction_id: int | str) -> Decision | None:
         """The recorded decision about a transaction, or None."""
         try:
-            return read_decision(await self._ask(_Call("GET", f"/v1/decisions/{transaction_id}")))
+            return read_decision(await self._ask(_decision(transaction_id)))
         except RefusedError as error:
             if error.code == "not_found":
                 return None
@@ -247,7 +253,7 @@ class AsyncClient:
             if before is None:
                 return
 
-    async def label(self, verdicts: Mapping[int, Verdict]) -> list[LabelAccepted | Rejection]:
+    async def label(self, verdicts: Mapping[Id, Verdict]) -> list[LabelAccepted | Rejection]:
         """Tell what transactions turned out to be, by id."""
         return [read_label(content) for content in (await self._ask(_label(verdicts)))["outcomes"]]
 

@@ -98,8 +98,13 @@ class SourceField(_Strict):
     def _consistent(self) -> SourceField:
         if (self.role == "entity") != (self.entity is not None):
             raise ValueError(f"field '{self.name}': an entity is named if and only if role = 'entity'")
-        if self.type == "text" and self.role != "entity":
-            raise ValueError(f"field '{self.name}': only the key of an entity can have type = 'text'")
+        if self.type == "text" and self.role not in ("entity", "transaction_id"):
+            raise ValueError(
+                f"field '{self.name}': only the id of a transaction and the key of an entity can have"
+                " type = 'text'"
+            )
+        if self.type == "text" and not (self.minimum is None and self.maximum is None):
+            raise ValueError(f"field '{self.name}': minimum and maximum are for numbers, and this is text")
         if self.role in ("transaction_id", "event_time", "amount") and not self.required:
             raise ValueError(
                 f"field '{self.name}': no transaction is without its {self.role}, so it is required"
@@ -118,6 +123,11 @@ class SourceField(_Strict):
             except ZaslonError as error:
                 raise ValueError(f"field '{self.name}', counts_from: {error}") from error
         return self
+
+    @property
+    def is_text_id(self) -> bool:
+        """Whether it holds the transaction's id as text."""
+        return self.role == "transaction_id" and self.type == "text"
 
 
 class Aggregates(_Strict):
@@ -231,6 +241,11 @@ class Catalogue(_Strict):
     def field_of(self, role: Role) -> SourceField | None:
         """The one field with this role, or None."""
         return next((f for f in self.fields if f.role == role), None)
+
+    @cached_property
+    def has_text_ids(self) -> bool:
+        """Whether transactions are known by texts, not by numbers."""
+        return any(f.is_text_id for f in self.fields)
 
     @cached_property
     def _fields_by_name(self) -> dict[str, SourceField]:

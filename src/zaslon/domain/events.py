@@ -17,6 +17,9 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 # As people know a transaction: a number or a text, whichever the catalogue's field holds.
 TransactionId = int | str
+ID_BYTES_MAX = 64  # of an id that is a text, in UTF-8
+ID_TEXT = np.dtype(f"S{ID_BYTES_MAX}")
+IdText = NDArray[np.bytes_]
 
 
 class Kind(IntEnum):
@@ -122,6 +125,8 @@ class Transactions:
         fingerprint: uint32[n], hash of the whole content; equal content has an equal fingerprint.
         is_fraud: int8[n], the answer where the source carries one, -1 where not.
         scenario: int8[n], the simulator's fraud scenario where the source carries one, else -1.
+        id_text: ID_TEXT[n], the ids as UTF-8, where the catalogue's are texts: `transaction_id` then
+            holds keyed hashes of them. None where they are numbers.
     """
 
     transaction_id: Int64
@@ -133,6 +138,7 @@ class Transactions:
     fingerprint: NDArray[np.uint32]
     is_fraud: NDArray[np.int8]
     scenario: NDArray[np.int8]
+    id_text: IdText | None = None
 
     def __len__(self) -> int:
         return len(self.transaction_id)
@@ -149,6 +155,7 @@ class Transactions:
             self.fingerprint[chosen],
             self.is_fraud[chosen],
             self.scenario[chosen],
+            None if self.id_text is None else self.id_text[chosen],
         )
 
     @staticmethod
@@ -165,23 +172,46 @@ class Transactions:
             np.concatenate([p.fingerprint for p in parts]),
             np.concatenate([p.is_fraud for p in parts]),
             np.concatenate([p.scenario for p in parts]),
+            joined_id_text(parts),
         )
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Verdicts on transactions, n of them: int64[n], bool[n], and when they became known."""
+    """Verdicts on transactions, n of them: int64[n], bool[n], and when they became known.
+
+    `id_text` as in `Transactions`.
+    """
 
     transaction_id: Int64
     is_fraud: NDArray[np.bool_]
     arrival_time_seconds: Int64
+    id_text: IdText | None = None
 
     def __len__(self) -> int:
         return len(self.transaction_id)
 
     def take(self, chosen: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Labels:
         """The chosen labels, in the order given."""
-        return Labels(self.transaction_id[chosen], self.is_fraud[chosen], self.arrival_time_seconds[chosen])
+        return Labels(
+            self.transaction_id[chosen],
+            self.is_fraud[chosen],
+            self.arrival_time_seconds[chosen],
+            None if self.id_text is None else self.id_text[chosen],
+        )
+
+
+def joined_id_text(parts: Sequence[Transactions | Labels]) -> IdText | None:
+    """The texts of all parts (at least one) in order; None where ids are numbers."""
+    texts = [part.id_text for part in parts if part.id_text is not None]
+    return np.concatenate(texts) if texts else None
+
+
+def shown_ids(part: Transactions | Labels) -> list[TransactionId]:
+    """The ids as people know them."""
+    if part.id_text is None:
+        return list(part.transaction_id.tolist())
+    return [word.decode() for word in part.id_text.tolist()]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.decisions.decide import decide, fall_back
-from zaslon.domain.events import LeftOut, RecordBatch
+from zaslon.domain.events import LeftOut, RecordBatch, TransactionId, shown_ids
 from zaslon.domain.outcomes import (
     Action,
     Decision,
@@ -70,19 +70,21 @@ class BatchOutcomes:
         rejected = self.cleaned.rejected
         for i, index in enumerate(rejected.index.tolist()):
             self._reject(index, reason_text(int(rejected.reason[i]), rejected.field[i]), rejected.detail[i])
+        shown = shown_ids(self.cleaned.transactions) if len(self.refused) else []
         for row in self.refused.tolist():
             reason = Reason(int(self.folded.status[row]))
-            detail = self._detail(reason, int(self.cleaned.transactions.transaction_id[row]))
+            detail = self._detail(reason, shown[row])
             self._reject(int(self.cleaned.transaction_index[row]), reason.code, detail)
 
-    def _detail(self, reason: Reason, transaction_id: int) -> str:
+    def _detail(self, reason: Reason, transaction_id: TransactionId) -> str:
         late = self.engine.catalogue.retention.late_within
         return f"Transaction {transaction_id} {_DETAILS[reason].format(late=late)}"
 
     def _labels(self) -> None:
         labels = self.cleaned.labels
+        shown = shown_ids(labels)
         for i, index in enumerate(self.cleaned.label_index.tolist()):
-            status, transaction_id = int(self.folded.label_status[i]), int(labels.transaction_id[i])
+            status, transaction_id = int(self.folded.label_status[i]), shown[i]
             if status == Reason.UNKNOWN_TRANSACTION:
                 reason = Reason.UNKNOWN_TRANSACTION
                 self._reject(index, reason.code, self._detail(reason, transaction_id))
@@ -108,7 +110,7 @@ class BatchOutcomes:
         flags = _flag_names(engine.catalogue.flag_names, transactions.flags)
         versions, first_position = engine.versions, self.batch.first_position
         actions = [_ACTIONS[a] for a in decided.action.tolist()]
-        ids, times = transactions.transaction_id.tolist(), transactions.event_time_seconds.tolist()
+        ids, times = shown_ids(transactions), transactions.event_time_seconds.tolist()
         scores = self.scores.tolist()
         degraded = [LeftOut(left).code if left else None for left in self.left_out.tolist()]
         for row, index in enumerate(self.cleaned.transaction_index[self.accepted].tolist()):

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from zaslon.domain.events import shown_ids
 from zaslon.domain.time import day_text
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan
@@ -85,8 +86,10 @@ def _frame(part: FeaturisedPart, plan: FeaturePlan) -> pl.DataFrame:
 
 
 def _columns(part: FeaturisedPart, plan: FeaturePlan) -> Iterator[tuple[str, Any]]:
-    yield "transaction_id", part.transactions.transaction_id
-    yield "event_time_seconds", part.transactions.event_time_seconds
-    yield "is_fraud", part.transactions.is_fraud
+    transactions = part.transactions
+    are_texts = transactions.id_text is not None
+    yield "transaction_id", shown_ids(transactions) if are_texts else transactions.transaction_id
+    yield "event_time_seconds", transactions.event_time_seconds
+    yield "is_fraud", transactions.is_fraud
     for column, name in enumerate(plan.names):
         yield name, part.matrix[:, column]

@@ -9,7 +9,9 @@ from typing import Any
 
 import orjson
 
+from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
+from zaslon.domain.events import TransactionId
 from zaslon.flows.context import Context
 from zaslon.flows.logs import existing_log
 from zaslon.ports import Journal
@@ -33,9 +35,9 @@ class Reconciled:
     rejections: dict[str, int] = field(default_factory=dict)
     degraded: dict[str, int] = field(default_factory=dict)
     without_outcome: list[int] = field(default_factory=list)
-    decided_twice: list[int] = field(default_factory=list)
+    decided_twice: list[TransactionId] = field(default_factory=list)
     sent: int = 0
-    unanswered: list[int] = field(default_factory=list)
+    unanswered: list[TransactionId] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -67,7 +69,7 @@ def reconcile(context: Context, sent: Path | None = None) -> Reconciled:
     try:
         _go_through(journal, found)
         if sent is not None:
-            ids = _ids(sent)
+            ids = _ids(sent, context.catalogue)
             found.sent = len(ids)
             found.unanswered = [i for i in ids if not journal.find(i)]
             if found.unanswered:
@@ -82,7 +84,7 @@ def _go_through(journal: Journal, found: Reconciled) -> None:
     """Count outcomes beside the positions of records."""
     rejections: Counter[str] = Counter()
     degraded: Counter[str] = Counter()
-    decided: Counter[int] = Counter()
+    decided: Counter[TransactionId] = Counter()
     outcomes = journal.outcomes()
     next_outcome = next(outcomes, None)
     for batch in journal.read(0):
@@ -106,11 +108,11 @@ def _go_through(journal: Journal, found: Reconciled) -> None:
     found.degraded = {what: count for what, count in sorted(degraded.items()) if what}
 
 
-def _rejected_ids(journal: Journal, context: Context) -> set[int]:
+def _rejected_ids(journal: Journal, context: Context) -> set[TransactionId]:
     """Ids that stand in rejected JSON records, as far as they can be read."""
     field_of_id = context.catalogue.field_of("transaction_id")
     assert field_of_id is not None
-    ids = set()
+    ids: set[TransactionId] = set()
     for _, outcome in journal.outcomes():
         content = orjson.loads(outcome)
         if content["outcome"] != "rejection" or "raw" not in content:
@@ -121,13 +123,19 @@ def _rejected_ids(journal: Journal, context: Context) -> set[int]:
             continue
         if isinstance(record, dict):
             named = (v for k, v in record.items() if context.catalogue.find_field(k) == field_of_id)
-            ids |= {int(value) for value in named if str(value).lstrip("-").isdecimal()}
+            if context.catalogue.has_text_ids:
+                ids |= {value.strip(" \t") for value in named if isinstance(value, str)}
+            else:
+                ids |= {int(value) for value in named if str(value).lstrip("-").isdecimal()}
     return ids
 
 
-def _ids(path: Path) -> list[int]:
+def _ids(path: Path, catalogue: Catalogue) -> list[TransactionId]:
     try:
-        return [int(line) for line in path.read_text("utf-8").split()]
+        text = path.read_text("utf-8")
+        if catalogue.has_text_ids:
+            return [found for line in text.splitlines() if (found := line.strip(" \t"))]
+        return [int(line) for line in text.split()]
     except (OSError, ValueError) as error:
         raise InputError(
             f"'{path}' cannot be read: {error}.", hint="Expected one transaction id a line."

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zaslon.domain.events import Kind, RecordBatch, TransactionId
+from zaslon.domain.events import Kind, RecordBatch, TransactionId, shown_ids
 from zaslon.engine import Engine
 from zaslon.intake import Cleaned
 from zaslon.ports import Journal, Outcomes
@@ -43,7 +43,8 @@ def find_repeats(engine: Engine, journal: Journal, cleaned: Cleaned) -> Repeats:
     transactions = cleaned.transactions
     columns = (transactions.transaction_id, transactions.event_time_seconds, transactions.fingerprint)
     contents = list(zip(*(column.tolist() for column in columns), strict=True))
-    in_log = journal.perhaps_known([identifier for identifier, _, _ in contents])
+    shown = shown_ids(transactions)
+    in_log = journal.perhaps_known(shown)
     first: dict[int, int] = {}
     for row, index in enumerate(cleaned.transaction_index.tolist()):
         identifier, moment, _ = contents[row]
@@ -51,7 +52,7 @@ def find_repeats(engine: Engine, journal: Journal, cleaned: Cleaned) -> Repeats:
             if contents[first[identifier]] == contents[row]:
                 repeats.earlier[index] = int(cleaned.transaction_index[first[identifier]])
             continue
-        known = recorded_decision(journal, identifier) if identifier in in_log else None
+        known = recorded_decision(journal, shown[row]) if shown[row] in in_log else None
         if known is None:
             first[identifier] = row
         elif _content_at(engine, journal, known[0]) == contents[row]:

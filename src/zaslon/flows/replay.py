@@ -15,9 +15,10 @@ from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context
 from zaslon.flows.home import engine_at, load_versions
 from zaslon.flows.logs import existing_log
+from zaslon.intake.identifiers import named_by
 from zaslon.ports import Journal
 
-_DECISION_ID = re.compile(r"(?P<position>[0-9]{1,19})|tx:(?P<transaction>-?[0-9]{1,19})")
+_DECISION_ID = re.compile(r"(?P<position>[0-9]{1,19})|tx:(?P<transaction>.+)")
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,15 @@ def find_position(context: Context, decision: str) -> int:
         DataError: the text is neither, or nothing is known of the transaction.
     """
     found = _DECISION_ID.fullmatch(decision)
-    if found is None:
+    named = found["transaction"] if found is not None else None
+    transaction_id = None if named is None else named_by(named, context.catalogue)
+    if found is None or (named is not None and transaction_id is None):
         raise DataError(
             f"'{decision}' is no decision id.",
             hint="Give a log position such as 1234, or tx:TRANSACTION_ID.",
         )
-    if found["position"]:
+    if transaction_id is None:
         return int(found["position"])
-    transaction_id = int(found["transaction"])
     with closing(existing_log(context).open_journal_for_reading()) as journal:
         outcomes = journal.find(transaction_id)
     for position, outcome in reversed(outcomes):

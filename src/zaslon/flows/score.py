@@ -164,7 +164,10 @@ def _csv_records(source: Path, reader: csv.DictReader[str], catalogue: Catalogue
     verdict_column = _column_of("is_fraud", source, reader, catalogue)
     for row in reader:
         yield orjson.dumps(
-            {"transaction_id": _number(row[id_column]), "is_fraud": _verdict(row[verdict_column])}
+            {
+                "transaction_id": row[id_column] if catalogue.has_text_ids else _number(row[id_column]),
+                "is_fraud": _verdict(row[verdict_column]),
+            }
         )
 
 

@@ -12,7 +12,7 @@ import statistics
 import numpy as np
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.domain.events import Kind, LeftOut, RecordBatch, Transactions, terms
+from zaslon.domain.events import ID_TEXT, Kind, LeftOut, RecordBatch, Transactions, terms
 from zaslon.engine import Engine
 from zaslon.flows.pace import Cost, Pace
 from zaslon.intake.records import json_records
@@ -81,7 +81,8 @@ def _batch(engine: Engine, records: list[bytes], kind: int) -> RecordBatch:
 def _odd_records(engine: Engine) -> None:
     """A repeat, a conflict, labels, nonsense: what goes other ways than an ordinary transaction."""
     (first,) = json_records(_transactions(engine.catalogue, 1), engine.catalogue, engine.key)
-    label = b'{"transaction_id":1000000,"is_fraud":true}'
+    named = b'"1000000"' if engine.catalogue.has_text_ids else b"1000000"
+    label = b'{"transaction_id":%s,"is_fraud":true}' % named
     for kind, records in (
         (Kind.TRANSACTION_JSON, [first, first, b"{}", b"nonsense"]),
         (Kind.LABEL_JSON, [label, label, b"{}"]),
@@ -108,4 +109,5 @@ def _transactions(catalogue: Catalogue, count: int) -> Transactions:
         {name: np.full(count, 1.0) for name in catalogue.number_fields},
         np.zeros(count, np.uint32), np.zeros(count, np.uint32),
         np.full(count, -1, np.int8), np.full(count, -1, np.int8),
+        (number + 1_000_000).astype(ID_TEXT) if catalogue.has_text_ids else None,
     )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, Role, SourceField
-from zaslon.domain.events import Kind, Labels, RecordBatch, Rejected, Transactions
+from zaslon.domain.events import ID_TEXT, IdText, Kind, Labels, RecordBatch, Rejected, Transactions
 from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
@@ -28,6 +28,7 @@ from zaslon.intake.fields import (
     fields_of_lines,
     in_order,
 )
+from zaslon.intake.identifiers import is_identifier, numbers_of
 from zaslon.intake.labels import read_labels
 from zaslon.intake.pseudonyms import pseudonym
 
@@ -84,7 +85,7 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
     at_transactions = np.flatnonzero((kind != Kind.LABEL_JSON) & (kind != Kind.CONFLICT_JSON))
     fields = _fields(batch, kind, at_transactions, catalogue)
     found = clean_fields(fields, catalogue, key, batch.arrival_time_seconds[at_transactions])
-    labels, good, bad = read_labels(batch, at_labels)
+    labels, good, bad = read_labels(batch, at_labels, key, are_texts=catalogue.has_text_ids)
     conflicts = np.flatnonzero(kind == Kind.CONFLICT_JSON).tolist()
     bad += [(i, Reason.CONFLICTING_DUPLICATE, _CONFLICT) for i in conflicts]
     index = at_transactions[found.index]
@@ -141,6 +142,8 @@ class _Reading:
         self.has_fields = fields.reason == 0
         self.values: dict[str, Int64] = {}
         self.numbers: dict[str, NDArray[np.float64]] = {}
+        self.id_text: IdText | None = None
+        self.id_beside = np.zeros(0, np.int64)
         self.flags = np.zeros(self.n, np.uint32)
         self.elapsed_is_odd = np.zeros(self.n, np.bool_)
 
@@ -176,6 +179,8 @@ class _Reading:
             self._read_time(field, start, length, value, reason)
         elif field.role == "elapsed_seconds":
             self._read_elapsed(field, start, length, value, reason)
+        elif field.is_text_id:
+            self._read_identifier(start, length, value, reason)
         elif field.type == "text":
             self._read_text(start, length, value, reason)
         else:
@@ -236,6 +241,19 @@ class _Reading:
             else:
                 value[i] = found
 
+    def _read_identifier(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
+        """A transaction's id that is a text: kept as it is, and known inside by a keyed hash."""
+        reason[(length <= 0) & (reason == 0)] = Reason.MISSING_FIELD
+        self.id_text, self.id_beside = np.zeros(self.n, ID_TEXT), np.zeros(self.n, np.int64)
+        for i in np.flatnonzero(reason == 0).tolist():
+            begin = int(start[i])
+            word = self.fields.buffer[begin : begin + int(length[i])].tobytes().replace(b'""', b'"')
+            if is_identifier(word):
+                self.id_text[i] = word
+                value[i], self.id_beside[i] = numbers_of(word, self.key)
+            else:
+                reason[i] = Reason.OUT_OF_RANGE
+
     def _read_elapsed(
         self, field: SourceField, start: Int64, length: Int64, value: Int64, reason: text.UInt8
     ) -> None:
@@ -295,10 +313,12 @@ class _Reading:
             text.mix_into(digest, column.view(np.int64))
         for value in (identifier, moment, amount, *keys.values()):
             text.mix_into(digest, value)
+        if self.id_text is not None:  # two texts with one hash are a conflict, no duplicate
+            text.mix_into(digest, self.id_beside)
         return Transactions(
             identifier, moment, amount, keys, self.numbers, self.flags,
             (digest >> np.uint64(32)).astype(np.uint32), self._answers("is_fraud"),
-            self._answers("scenario"),
+            self._answers("scenario"), self.id_text,
         )  # fmt: skip
 
     def _answers(self, role: Role) -> NDArray[np.int8]:

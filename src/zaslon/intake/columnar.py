@@ -22,6 +22,7 @@ from zaslon.intake.opening import local_path
 
 _ROWS = 250_000
 _NOT_TEXT = "\0"  # a control byte: a value with it is rejected as not_text
+_TEXTS = (pl.String, pl.Binary, pl.Categorical, pl.Enum)
 _LINE_BREAK = "\v"  # stands for a line break inside a value; it is a control byte as well
 
 Lines = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
@@ -79,6 +80,11 @@ def _as_plain(address: str, name: str, kind: Any, field: SourceField, catalogue:
     if kind.is_nested() or kind == pl.Object:
         raise InputError(
             f"Column '{name}' of '{address}' holds {kind}.", hint="Expected a plain value in every row."
+        )
+    if field.is_text_id and not (kind.is_integer() or kind in _TEXTS):
+        raise InputError(
+            f"Column '{name}' of '{address}' holds {kind}, and ids are texts.",
+            hint="Store it as text; of other types nobody knows how it was written.",
         )
     if kind.is_float():
         return _float(column, kind, field, catalogue.minor_digits).alias(name)

@@ -6,7 +6,8 @@ import numpy as np
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.rejections import Reason
-from zaslon.intake.fields import Fields
+from zaslon.intake.fields import NO_STRING, Fields
+from zaslon.intake.identifiers import EXPECTED
 
 _VALUE_CHARACTERS_MAX = 60
 
@@ -24,6 +25,8 @@ def detail_of_field(reason: Reason, field: SourceField, value: bytes, catalogue:
     """One sentence about a record that is rejected for one of its fields."""
     if reason == Reason.MISSING_FIELD:
         return f"Field '{field.name}' is missing; expected a value."
+    if field.is_text_id and value.endswith(NO_STRING.encode()):
+        return f"Field '{field.name}' is {shown(value[:-1])} and no JSON string; expected {EXPECTED}."
     return f"Field '{field.name}' is {shown(value)}{_problem(reason, field, value, catalogue)}"
 
 
@@ -51,7 +54,7 @@ def _miscounted(fields: Fields) -> str:
 def _problem(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> str:
     """What follows the value in the sentence."""
     if reason == Reason.OUT_OF_RANGE:
-        return f"; expected {_range(field)}."
+        return f"; expected {EXPECTED if field.is_text_id else _range(field)}."
     if reason == Reason.UNKNOWN_ENTITY:
         return _unknown(field, value)
     if reason == Reason.NOT_A_TIME and field.format == "epoch_seconds":

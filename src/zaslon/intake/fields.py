@@ -26,6 +26,8 @@ BINARY_NOISE = 1e-13
 EXACT_INTEGER_LIMIT = 2.0**53
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # JSON may break lines
+# Stands behind a JSON value that is no string and should be one. No text ends with it, and no id has it.
+NO_STRING = "\t"
 _WHOLE_ROLES = ("transaction_id", "entity", "elapsed_seconds", "is_fraud", "scenario")
 
 
@@ -162,6 +164,8 @@ def _as_text(value: Any, field: SourceField, catalogue: Catalogue) -> str | None
     """A JSON value as a line would hold it; None for null."""
     if isinstance(value, str):
         return value.strip(" \t").replace('"', '""')
+    if field.is_text_id and value is not None:
+        return _no_string(value)
     if isinstance(value, float):
         return _float_text(value, field, catalogue.minor_digits)
     if isinstance(value, bool):
@@ -172,6 +176,13 @@ def _as_text(value: Any, field: SourceField, catalogue: Catalogue) -> str | None
         return None
     # A list or an object: never a number, and no text either (a control byte, so NOT_TEXT).
     return "\0" if field.type == "text" else ("[…]" if isinstance(value, list) else "{…}")
+
+
+def _no_string(value: Any) -> str:
+    """A number where an id is a text: digits get lost on the way, and 7 and "7" and 7.0 would be one."""
+    if isinstance(value, list | dict):
+        return ("[…]" if isinstance(value, list) else "{…}") + NO_STRING
+    return str(value).lower() + NO_STRING
 
 
 def _float_text(value: float, field: SourceField, minor_digits: int) -> str:

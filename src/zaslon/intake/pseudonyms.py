@@ -11,7 +11,7 @@ import hashlib
 import hmac
 
 _PREFIX = b"key:"
-_KEY_BYTES_MAX = 64  # what BLAKE2b takes
+KEY_BYTES_MAX = 64  # what BLAKE2b takes
 # These set proofs and the key's mark apart from pseudonyms, which are made with the same key.
 _OF_PROOFS, _OF_MARKS = b"zaslon proof", b"zaslon mark"
 
@@ -23,7 +23,7 @@ def pseudonym(word: bytes, key: bytes) -> int | None:
     with the same beginning is nobody's: None.
     """
     if not word.startswith(_PREFIX):
-        return _signed(hashlib.blake2b(word, digest_size=8, key=key[:_KEY_BYTES_MAX]).digest())
+        return _signed(hashlib.blake2b(word, digest_size=8, key=key[:KEY_BYTES_MAX]).digest())
     try:
         found = _signed(bytes.fromhex(word[len(_PREFIX) : len(_PREFIX) + 16].decode()))
     except ValueError:
@@ -34,13 +34,13 @@ def pseudonym(word: bytes, key: bytes) -> int | None:
 def pseudonym_text(value: int, key: bytes) -> str:
     """`key:`, the pseudonym in sixteen hex digits, `:`, and its proof in sixteen more."""
     digits = value.to_bytes(8, "big", signed=True)
-    proof = hashlib.blake2b(digits, digest_size=8, key=key[:_KEY_BYTES_MAX], person=_OF_PROOFS)
+    proof = hashlib.blake2b(digits, digest_size=8, key=key[:KEY_BYTES_MAX], person=_OF_PROOFS)
     return f"{_PREFIX.decode()}{digits.hex()}:{proof.hexdigest()}"
 
 
 def key_mark(key: bytes) -> bytes:
     """Eight bytes by which a key is known again, and that tell nothing of it."""
-    return hashlib.blake2b(digest_size=8, key=key[:_KEY_BYTES_MAX], person=_OF_MARKS).digest()
+    return hashlib.blake2b(digest_size=8, key=key[:KEY_BYTES_MAX], person=_OF_MARKS).digest()
 
 
 def _signed(digits: bytes) -> int:

@@ -7,13 +7,15 @@ pseudonyms with a proof: the log of a file never holds the originals.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, SourceField
-from zaslon.domain.events import Kind, Labels, Transactions
+from zaslon.domain.events import Kind, Labels, Transactions, shown_ids
 from zaslon.domain.time import SECONDS_PER_DAY, parse_day
 from zaslon.intake.pseudonyms import pseudonym_text
 
@@ -28,14 +30,15 @@ def transaction_records(
     columns = [catalogue.find_field(name) for name in catalogue.record.columns]
     if texts.keys() <= {field.name for field in columns if field is not None}:
         empty = [""] * len(transactions)
+        texts = _with_written_ids(texts, catalogue, lambda text: _in_line(text, catalogue.record.separator))
         values = [empty if field is None else texts.get(field.name, empty) for field in columns]
         return _lines(values, catalogue), Kind.TRANSACTION_LINE
-    return _objects(texts), Kind.TRANSACTION_JSON
+    return _objects(texts, catalogue), Kind.TRANSACTION_JSON
 
 
 def json_records(transactions: Transactions, catalogue: Catalogue, key: bytes) -> list[bytes]:
     """One JSON object per transaction, all values as text."""
-    return _objects(_by_field(transactions, catalogue, key))
+    return _objects(_by_field(transactions, catalogue, key), catalogue)
 
 
 def _by_field(transactions: Transactions, catalogue: Catalogue, key: bytes) -> dict[str, list[Any]]:
@@ -52,10 +55,30 @@ def _lines(values: list[list[Any]], catalogue: Catalogue) -> list[bytes]:
     return [template.format(*row).encode() for row in zip(*values, strict=True)]
 
 
-def _objects(texts: dict[str, list[Any]]) -> list[bytes]:
+def _objects(texts: dict[str, list[Any]], catalogue: Catalogue) -> list[bytes]:
+    texts = _with_written_ids(texts, catalogue, _in_json)
     parts = [(f'"{name}":"', values) for name, values in texts.items()]
     template = "{{" + ",".join(name + '{}"' for name, _ in parts) + "}}"
     return [template.format(*row).encode() for row in zip(*(texts for _, texts in parts), strict=True)]
+
+
+def _with_written_ids(
+    texts: dict[str, list[Any]], catalogue: Catalogue, write: Callable[[str], str]
+) -> dict[str, list[Any]]:
+    """Ids that are texts may hold anything, so they are written with care."""
+    if not catalogue.has_text_ids:
+        return texts
+    field = catalogue.field_of("transaction_id")
+    assert field is not None
+    return {**texts, field.name: list(map(write, texts[field.name]))}
+
+
+def _in_line(text: str, separator: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if separator in text or '"' in text else text
+
+
+def _in_json(text: str) -> str:
+    return orjson.dumps(text).decode()[1:-1]
 
 
 def _texts(
@@ -63,7 +86,7 @@ def _texts(
 ) -> list[Any] | None:
     """The values of one field as plain text, or None where the field says nothing more."""
     if field.role == "transaction_id":
-        return list(transactions.transaction_id.tolist())
+        return list(shown_ids(transactions))
     if field.role == "amount":
         return _amounts(transactions, catalogue.minor_digits)
     if field.role == "event_time":
@@ -134,6 +157,6 @@ def _flag(transactions: Transactions, catalogue: Catalogue, name: str) -> NDArra
 def label_records(labels: Labels) -> list[bytes]:
     """One JSON object per label."""
     return [
-        b'{"transaction_id":%d,"is_fraud":%s}' % (i, b"true" if fraud else b"false")
-        for i, fraud in zip(labels.transaction_id.tolist(), labels.is_fraud.tolist(), strict=True)
+        b'{"transaction_id":%s,"is_fraud":%s}' % (orjson.dumps(i), b"true" if fraud else b"false")
+        for i, fraud in zip(shown_ids(labels), labels.is_fraud.tolist(), strict=True)
     ]

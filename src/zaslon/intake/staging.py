@@ -10,18 +10,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.domain.events import Transactions
+from zaslon.domain.events import ID_TEXT, Transactions, shown_ids
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 
 # Rows held in memory before they go to disk, and suspects looked up in one pass.
 _ROWS_HELD_MAX = 2_000_000
 _SUSPECTS_PER_PASS = 2_000_000
+# Ids that are texts stand beside their hashes, by which all else is done until the days are written.
+_TEXT = "transaction_text"
 
 
 def frame_of(transactions: Transactions) -> pl.DataFrame:
-    """Clean transactions as the columns of the clean Parquet."""
+    """Clean transactions as the columns of the staged rows."""
     columns = {
+        **({} if transactions.id_text is None else {_TEXT: shown_ids(transactions)}),
         "transaction_id": transactions.transaction_id,
         "event_time_seconds": transactions.event_time_seconds,
         "amount_minor": transactions.amount_minor,
@@ -36,13 +39,18 @@ def frame_of(transactions: Transactions) -> pl.DataFrame:
 
 
 def transactions_of(frame: pl.DataFrame, catalogue: Catalogue) -> Transactions:
-    """The inverse of `frame_of`."""
+    """The transactions in a day of the clean Parquet, where `transaction_id` is what people know them by."""
+    id_text = None
+    if catalogue.has_text_ids:
+        id_text = np.array(frame["transaction_id"].cast(pl.Binary).to_list(), ID_TEXT)
+        frame = frame.drop("transaction_id").rename({"transaction_key": "transaction_id"})
     column = {name: frame[name].to_numpy() for name in frame.columns}
     return Transactions(
         column["transaction_id"], column["event_time_seconds"], column["amount_minor"],
         {name: column[f"{name}_key"] for name in catalogue.entities},
         {name: column[name] for name in catalogue.number_fields},
         column["flags"], column["fingerprint"], column["is_fraud"], column["scenario"],
+        id_text,
     )  # fmt: skip
 
 
@@ -130,6 +138,8 @@ class Staging:
         rows = 0
         for day in sorted(self._parts):
             frame = pl.concat([_read(path) for path in self._parts[day]]).drop("order")
+            if _TEXT in frame.columns:
+                frame = frame.rename({"transaction_id": "transaction_key", _TEXT: "transaction_id"})
             frame = frame.sort("event_time_seconds", "transaction_id")
             directory = out / f"day={day_text(day)}"
             directory.mkdir()

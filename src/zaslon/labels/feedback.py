@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from zaslon.domain.events import Labels, Transactions
+from zaslon.domain.events import Labels, Transactions, joined_id_text
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 
 
@@ -31,6 +31,7 @@ class DelayedLabels:
                 np.minimum(
                     transactions.event_time_seconds[known] + self._delay_seconds, EVENT_TIME_SECONDS_MAX
                 ),
+                None if transactions.id_text is None else transactions.id_text[known],
             )
         )
 
@@ -52,5 +53,7 @@ def _in_order(parts: list[Labels]) -> Labels:
         return Labels(np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.int64))
     ids = np.concatenate([p.transaction_id for p in parts])
     arrivals = np.concatenate([p.arrival_time_seconds for p in parts])
-    order = np.lexsort((ids, arrivals))
-    return Labels(ids[order], np.concatenate([p.is_fraud for p in parts])[order], arrivals[order])
+    is_fraud, id_text = np.concatenate([p.is_fraud for p in parts]), joined_id_text(parts)
+    # As days are ordered: by what people know ids by, so that no key decides.
+    order = np.lexsort((ids if id_text is None else id_text, arrivals))
+    return Labels(ids, is_fraud, arrivals, id_text).take(order)

@@ -41,12 +41,16 @@ def build_app(service: Service) -> ASGIApp:
         title="Zaslon", version=__version__, summary=_SUMMARY, lifespan=life,
         docs_url=None, redoc_url=None,  # they would load scripts from other hosts
     )  # fmt: skip
-    records_max = service.settings.api_batch_records_max
-    transactions = transactions_router(service.context.catalogue, records_max)
+    catalogue, records_max = service.context.catalogue, service.settings.api_batch_records_max
+    transactions = transactions_router(catalogue, records_max)
     for router in (
-        transactions, decisions_router, labels_router(records_max), serving_router, probes_router,
+        transactions, decisions_router(catalogue), labels_router(catalogue, records_max), serving_router,
+        probes_router,
     ):  # fmt: skip
         app.include_router(router)
+    if catalogue.has_text_ids:
+        describe = app.openapi
+        app.openapi = lambda: schemas.describe_text_ids(describe())  # type: ignore[method-assign]
     answer_with_problems(app)
     return Surroundings(ShortWay(app, transactions), service)
 

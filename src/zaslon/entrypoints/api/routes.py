@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.domain.events import Kind
+from zaslon.domain.events import ID_BYTES_MAX, Kind, TransactionId
 from zaslon.entrypoints.api import schemas
 from zaslon.entrypoints.api.door import (
     Analyst,
@@ -23,12 +23,14 @@ from zaslon.entrypoints.api.door import (
 from zaslon.entrypoints.api.problems import Problem, invalid, rejected
 from zaslon.entrypoints.api.service import Service
 from zaslon.flows.decisions import DecisionFilter, decisions_page
+from zaslon.flows.keys import Key
 from zaslon.flows.repeats import recorded_decision
 from zaslon.ports import Answer
 
 _REJECTION = b'{"outcome":"rejection"'
 _JSON = "application/json"
 _labels = TypeAdapter(list[schemas.Label])
+_text_labels = TypeAdapter(list[schemas.TextLabel])
 
 
 def _begin(request: Request) -> float:
@@ -101,19 +103,16 @@ def _outcomes(outcomes: list[bytes], service: Service, request: Request) -> Resp
     return Response(b'{"outcomes":[' + b",".join(outcomes) + used, media_type=_JSON)
 
 
-_LABEL_SCHEMA = schemas.Label.model_json_schema()
-_LABEL_EXAMPLE = {"transaction_id": 1, "verdict": "chargeback"}
-
-
-def labels_router(records_max: int) -> APIRouter:
+def labels_router(catalogue: Catalogue, records_max: int) -> APIRouter:
     """The route that takes verdicts, at most so many in one call."""
     router = APIRouter(tags=["labels"])
+    schema = schemas.label_model(catalogue).model_json_schema()
     router.add_api_route(
         "/v1/labels", label, methods=["POST"], summary="Tell what transactions turned out to be",
         operation_id="label", response_model=schemas.LabelsAnswer,
         responses=schemas.problem_responses(400, 413, 415),
         openapi_extra=_body(
-            {"oneOf": [_LABEL_SCHEMA, _array(_LABEL_SCHEMA, records_max)], "example": _LABEL_EXAMPLE}
+            {"oneOf": [schema, _array(schema, records_max)], "example": schemas.label_example(catalogue)}
         ),
     )  # fmt: skip
     return router
@@ -129,7 +128,11 @@ async def label(request: Request, key: Analyst) -> Response:
         raise Problem("invalid", f"The array has {len(items)} elements; expected 1 to {most}.")
     check_rate(service, key, len(items))
     try:
-        labels = _labels.validate_python(items)
+        labels: list[schemas.Label] | list[schemas.TextLabel] = (
+            _text_labels.validate_python(items)
+            if service.context.catalogue.has_text_ids
+            else _labels.validate_python(items)
+        )
     except ValidationError as error:
         raise invalid(error.errors()) from None
     records = [
@@ -146,35 +149,51 @@ async def label(request: Request, key: Analyst) -> Response:
     return _outcomes([answer.outcome for answer in answers], service, request)
 
 
-decisions_router = APIRouter(tags=["decisions"])
+def decisions_router(catalogue: Catalogue) -> APIRouter:
+    """Routes that look up what was decided."""
+    router = APIRouter(tags=["decisions"])
+    # A text may have a slash in it, and a server knows it only decoded.
+    by_text = catalogue.has_text_ids
+    router.add_api_route(
+        "/v1/decisions/{transaction_id:path}" if by_text else "/v1/decisions/{transaction_id}",
+        decision_by_text if by_text else decision, methods=["GET"], summary="A decision as recorded",
+        operation_id="decision", response_model=schemas.Decision, responses=schemas.problem_responses(404),
+    )  # fmt: skip
+    router.add_api_route(
+        "/v1/decisions", decisions, methods=["GET"], summary="Decisions, newest first",
+        operation_id="decisions", response_model=schemas.DecisionsPage, responses=schemas.problem_responses(),
+    )  # fmt: skip
+    return router
 
 
-@decisions_router.get(
-    "/v1/decisions/{transaction_id}", summary="A decision as recorded", operation_id="decision",
-    response_model=schemas.Decision, responses=schemas.problem_responses(404),
-)  # fmt: skip
 async def decision(request: Request, key: Scorer, transaction_id: int) -> Response:
     """The bytes that stand in the log."""
+    return await _recorded(request, key, transaction_id)
+
+
+async def decision_by_text(
+    request: Request, key: Scorer, transaction_id: Annotated[str, Path(min_length=1)]
+) -> Response:
+    """The bytes that stand in the log; in the path, the id is percent-encoded."""
+    return await _recorded(request, key, transaction_id)
+
+
+async def _recorded(request: Request, key: Key, transaction_id: TransactionId) -> Response:
     service = service_of(request)
     check_rate(service, key, 1)
-    if not -(2**63) <= transaction_id < 2**63:
-        raise _no_decision(transaction_id, service)
     found = await service.reading.ask(lambda outcomes: recorded_decision(outcomes, transaction_id))
     if found is None:
         raise _no_decision(transaction_id, service)
     return Response(found[1], media_type=_JSON)
 
 
-def _no_decision(transaction_id: int, service: Service) -> Problem:
+def _no_decision(transaction_id: TransactionId, service: Service) -> Problem:
     kept = service.settings.api_kept_records
     where = f" in the newest {kept} records" if service.settings.api_decider == "kafka" else ""
-    return Problem("not_found", f"Nothing was decided about transaction {str(transaction_id)[:30]}{where}.")
+    shown = str(transaction_id)[: 30 if isinstance(transaction_id, int) else ID_BYTES_MAX]
+    return Problem("not_found", f"Nothing was decided about transaction {shown}{where}.")
 
 
-@decisions_router.get(
-    "/v1/decisions", summary="Decisions, newest first", operation_id="decisions",
-    response_model=schemas.DecisionsPage, responses=schemas.problem_responses(),
-)  # fmt: skip
 async def decisions(request: Request, key: Analyst, wanted: Annotated[DecisionFilter, Query()]) -> Response:
     """Pages by log position. A page may hold fewer than `limit`; go on while `next` is given."""
     service = service_of(request)

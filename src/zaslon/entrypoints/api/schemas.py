@@ -7,11 +7,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from zaslon.domain.catalogue import Catalogue, SourceField
-from zaslon.domain.events import LeftOut
+from zaslon.domain.events import ID_BYTES_MAX, LeftOut
 from zaslon.entrypoints.api.problems import ProblemDetails
 
 INT64_MAX = 2**63 - 1
 IdNumber = Field(ge=-(2**63), le=INT64_MAX, description="the transaction's id")
+EXAMPLE_TEXT = "0d9f7a3e-52c1-4e0b-9a55-6f0e4f1f7c11"
+IdText = Field(
+    min_length=1, max_length=ID_BYTES_MAX, examples=[EXAMPLE_TEXT],
+    description=f"the transaction's id: visible characters, at most {ID_BYTES_MAX} bytes in UTF-8",
+)  # fmt: skip
+Verdict = Literal["confirmed_fraud", "confirmed_good", "chargeback"]
 
 
 class GivenReason(BaseModel):
@@ -101,7 +107,16 @@ class Label(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     transaction_id: int = IdNumber
-    verdict: Literal["confirmed_fraud", "confirmed_good", "chargeback"]
+    verdict: Verdict
+
+
+class TextLabel(BaseModel):
+    """The same where ids are texts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, title="Label")
+
+    transaction_id: str = IdText
+    verdict: Verdict
 
 
 class DecisionsPage(BaseModel):
@@ -135,6 +150,25 @@ class Health(BaseModel):
     status: Literal["alive", "ready", "starting"]
 
 
+def label_model(catalogue: Catalogue) -> type[Label | TextLabel]:
+    """What a label is for this catalogue."""
+    return TextLabel if catalogue.has_text_ids else Label
+
+
+def label_example(catalogue: Catalogue) -> dict[str, Any]:
+    """A label that the service takes."""
+    return {"transaction_id": EXAMPLE_TEXT if catalogue.has_text_ids else 1, "verdict": "chargeback"}
+
+
+def describe_text_ids(description: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI description where ids are texts: answers name transactions by a text, too."""
+    as_text = TextLabel.model_json_schema()["properties"]["transaction_id"]
+    for schema in description["components"]["schemas"].values():
+        if "transaction_id" in schema.get("properties", {}):
+            schema["properties"]["transaction_id"] = as_text
+    return description
+
+
 def transaction_schema(catalogue: Catalogue) -> dict[str, Any]:
     """JSON schema of a transaction, from the catalogue's fields."""
     fields = [f for f in catalogue.fields if f.role not in ("is_fraud", "scenario", "ignored")]
@@ -148,7 +182,10 @@ def transaction_schema(catalogue: Catalogue) -> dict[str, Any]:
 
 def transaction_example(catalogue: Catalogue) -> dict[str, Any]:
     """A transaction that the catalogue accepts."""
-    by_role = {"transaction_id": 1, "amount": 49.9, "number": 1, "elapsed_seconds": 0}
+    by_role = {
+        "transaction_id": EXAMPLE_TEXT if catalogue.has_text_ids else 1,
+        "amount": 49.9, "number": 1, "elapsed_seconds": 0,
+    }  # fmt: skip
     return {
         f.name: "2019-08-22 10:15:00" if f.role == "event_time" and f.format == "datetime"
         else 1_566_468_900 if f.role == "event_time"
@@ -162,6 +199,8 @@ def transaction_example(catalogue: Catalogue) -> dict[str, Any]:
 def _field_schema(field: SourceField, catalogue: Catalogue) -> dict[str, Any]:
     if field.role == "event_time" and field.format == "datetime":
         return {"type": "string", "description": "YYYY-MM-DD HH:MM:SS", "examples": ["2019-08-22 10:15:00"]}
+    if field.is_text_id:
+        return dict(TextLabel.model_json_schema()["properties"]["transaction_id"])
     if field.role == "entity" and field.type == "text":
         return {"type": "string", "minLength": 1}
     is_number = field.role in ("amount", "number")

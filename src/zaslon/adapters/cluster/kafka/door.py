@@ -26,7 +26,7 @@ from zaslon.adapters.cluster.kafka.following import Arrived, Following
 from zaslon.adapters.cluster.kafka.matching import Matching
 from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, TopicNames
 from zaslon.domain.errors import BusyError, ServerError, TooLargeError, ZaslonError
-from zaslon.domain.events import Kind
+from zaslon.domain.events import Kind, TransactionId
 from zaslon.domain.outcomes import Versions
 from zaslon.ports import Answer, Answered, DecisionStore, Outcomes, Passage
 
@@ -113,7 +113,7 @@ class KafkaDoor:
     def __init__(
         self, connection: Connection, names: TopicNames, limits: DoorLimits, *,
         open_store: Callable[[], DecisionStore], open_outcomes: Callable[[], Outcomes],
-        identify: Callable[[bytes], int | None],
+        identify: Callable[[bytes], TransactionId | None],
         watch: Callable[[Sequence[Passage], int], None], say: Say,
     ) -> None:  # fmt: skip
         self._connection, self._names, self._limits = connection, names, limits
@@ -124,7 +124,7 @@ class KafkaDoor:
         self._lock = threading.Lock()
         self._waiting_records = 0
         self._under_way: dict[bytes, _Sent] = {}  # transactions by content
-        self._repeated: dict[int, list[_Repeated]] = {}
+        self._repeated: dict[TransactionId, list[_Repeated]] = {}
         self._passages: list[Passage] = []
         self._serving: Versions | None = None
         self._is_open, self._is_caught_up = True, False

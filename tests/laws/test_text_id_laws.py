@@ -1,0 +1,86 @@
+"""Laws of ids that are texts: renaming changes nothing but names, and a text comes back as it was."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.text_ids import TEXT_MISSION, renamed
+from tests.unit.intake_cases import KEY, MISSION, clean, line
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.events import Kind, RecordBatch, shown_ids
+from zaslon.engine import Engine
+from zaslon.intake import clean_batch
+from zaslon.intake.identifiers import is_identifier
+from zaslon.intake.records import json_records, transaction_records
+
+Record = tuple[bytes, Kind]
+
+
+@st.composite
+def _records(draw: st.DrawFn) -> Record:
+    number = draw(st.integers(0, 6))
+    if draw(st.booleans()) and draw(st.booleans()):
+        return json.dumps(
+            {"transaction_id": number, "is_fraud": draw(st.booleans())}
+        ).encode(), Kind.LABEL_JSON
+    hour, customer = draw(st.integers(0, 23)), draw(st.integers(1, 3))
+    amount = draw(st.sampled_from(["10", "20.5"]))
+    text = line(transaction_id=number, tx_datetime=f"2019-08-22 {hour:02}:00:00", customer_id=customer,
+                tx_amount=amount)  # fmt: skip
+    return text.encode(), Kind.TRANSACTION_LINE
+
+
+def _folded(records: list[Record], catalogue: Catalogue) -> tuple[bytes, list[int], list[int]]:
+    arrivals = [1_566_432_000 + 3_600 * i for i in range(len(records))]
+    raw, kinds = [record for record, _ in records], [kind for _, kind in records]
+    engine = Engine(catalogue, key=KEY)
+    cleaned = engine.clean(RecordBatch.of(raw, kinds, arrivals))
+    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    return folded.matrix.tobytes(), folded.status.tolist(), folded.label_status.tolist()
+
+
+@given(st.lists(_records(), max_size=30))
+def test_the_same_log_with_ids_renamed_to_texts_has_the_same_features_and_refusals(
+    records: list[Record],
+) -> None:
+    by_text = [(renamed(record, kind), kind) for record, kind in records]
+    assert _folded(by_text, TEXT_MISSION) == _folded(records, MISSION)
+
+
+@given(st.lists(st.text(max_size=70), min_size=1, max_size=5, unique_by=lambda text: text.strip(" \t")))
+def test_any_text_is_refused_or_comes_back_as_it_was_from_every_form(texts: list[str]) -> None:
+    records = [
+        json.dumps({"transaction_id": text, "tx_datetime": "2019-08-22 06:51:03", "customer_id": 1,
+                    "terminal_id": 2, "tx_amount": 3}).encode()
+        for text in texts
+    ]  # fmt: skip
+    first = clean(*records, kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION).transactions
+    bare = [text.strip(" \t") for text in texts]
+    assert shown_ids(first) == [text for text in bare if _is_id(text)]
+    if not len(first):
+        return
+    objects = json_records(first, TEXT_MISSION, KEY)
+    lines, kind = transaction_records(first, TEXT_MISSION, KEY)
+    for again in (clean(*objects, kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION),
+                  clean(*lines, kind=kind, catalogue=TEXT_MISSION)):  # fmt: skip
+        assert shown_ids(again.transactions) == shown_ids(first)
+        np.testing.assert_array_equal(again.transactions.fingerprint, first.fingerprint)
+        np.testing.assert_array_equal(again.transactions.transaction_id, first.transaction_id)
+
+
+def _is_id(text: str) -> bool:
+    return is_identifier(text.encode("utf-8", "surrogatepass"))
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_where_a_text_should_be_raise(word: bytes) -> None:
+    record = line(transaction_id="ID").encode().replace(b"ID", word)
+    batch = RecordBatch.of([record], [Kind.TRANSACTION_LINE], [1_700_000_000])
+    cleaned = clean_batch(batch, TEXT_MISSION, KEY)
+    assert len(cleaned.transactions) + len(cleaned.rejected) == 1
+    if len(cleaned.transactions):
+        assert all(_is_id(text) for text in map(str, shown_ids(cleaned.transactions)))

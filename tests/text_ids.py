@@ -1,0 +1,28 @@
+"""The mission's catalogue with ids that are texts, and the same records with their ids renamed."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from importlib import resources
+
+from zaslon.domain.catalogue import parse_catalogue
+from zaslon.domain.events import Kind
+
+BY_NUMBER = resources.files("zaslon.domain").joinpath("mission.toml").read_text("utf-8")
+BY_TEXT = BY_NUMBER.replace('role = "transaction_id"\nminimum = 0', 'role = "transaction_id"\ntype = "text"')
+TEXT_MISSION = parse_catalogue(BY_TEXT)
+
+
+def text_of(number: int) -> str:
+    """The text that stands for a number: as a payment company would have it."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
+
+
+def renamed(record: bytes, kind: int) -> bytes:
+    """A record whose id is a number, with a text instead."""
+    if kind == Kind.TRANSACTION_LINE:
+        number, _, rest = record.partition(b",")
+        return text_of(int(number)).encode() + b"," + rest
+    content = json.loads(record)
+    return json.dumps({**content, "transaction_id": text_of(content["transaction_id"])}).encode()
