@@ -21,7 +21,7 @@ from deploy.kafka.broker import LocalBroker
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
-from zaslon.adapters.cluster.kafka.order import Order, batch_in_order
+from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_seal
 from zaslon.bootstrap import build_context, kafka_connection
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.time import SECONDS_PER_DAY
@@ -120,6 +120,8 @@ class Cluster:
             for name, found in messages.items()
         }
         for message in self.read("order"):
+            if is_seal(message):
+                continue
             order = Order.from_json(message.value())
             records = [
                 [content[r.topic][o] for o in range(r.begin, r.end) if o in content[r.topic]]
@@ -164,10 +166,11 @@ class Cluster:
         return done
 
     @contextmanager
-    def scorer(self, home: Path, **environment: str) -> Iterator[Scorer]:
-        """`zaslon stream` in a process of its own."""
+    def scorer(self, home: Path, *command: str, **environment: str) -> Iterator[Scorer]:
+        """`zaslon stream` in a process of its own; `command` instead of Python's arguments for it."""
+        given = command or ("-m", "zaslon.entrypoints.cli", "stream", "--home", str(home), "--json")
         process = subprocess.Popen(
-            [sys.executable, "-m", "zaslon.entrypoints.cli", "stream", "--home", str(home), "--json"],
+            [sys.executable, *given],
             env={**os.environ, **self.environment("scorer"), **environment},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

@@ -18,12 +18,19 @@ A crash after 7 loses nothing: whoever goes on folds what topic `order` says.
 Two ids, because a broker that has made a commit durable goes on to mark it in every partition, and
 refuses the same id a new transaction until it has; the client then asks again only after 20 ms. The
 other id need not wait. Never more than one of the two is in a transaction, so the order stays.
+
+A broker that is killed while it marks may come back, call the transaction complete and never set the
+missing marks. What was committed then stays hidden from `read_committed` readers until the same id
+commits again in that partition. Whoever takes over sees that topic `order` goes on behind the last
+message that it may read, and commits a message without content under both ids (`seal`): it brings
+the hidden one to light before anything is decided.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Queue
 from threading import Thread
@@ -44,7 +51,10 @@ _PARTING_SECONDS = 10.0
 _TRANSACTION_MS = 30_000
 _BACKOFF_SECONDS, _BACKOFF_SECONDS_MAX = 0.1, 2.0
 _HEADROOM_BYTES = 8_192  # of a message, for its headers
-_FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+_FENCED = (
+    KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError._FATAL,  # what is told to those who go on sending after the first of these
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,20 @@ class Committer:
         self.raise_if_failed()
         self._queue.put(work)
 
+    def seal(self) -> None:
+        """Commit an empty message of `order` under both ids; to be called before anything is handed over.
+
+        Raises:
+            SupersededError: it cannot be committed.
+        """
+        try:
+            for producer in (self._producer, self._next_producer):
+                self._patiently(producer.begin_transaction)
+                producer.produce(self._names.order, None)
+                self._patiently(producer.commit_transaction, _CALL_SECONDS)
+        except KafkaException as error:
+            raise SupersededError(f"the order could not be sealed: {error.args[0].str()}") from error
+
     def settle(self) -> None:
         """Wait until everything handed over is durable; raises as `submit`."""
         self._queue.join()
@@ -116,8 +140,9 @@ class Committer:
         """End the thread; a batch that is under way is finished or given up."""
         self._queue.put(None)
         self._thread.join()
-        self._producer.close()
-        self._next_producer.close()
+        for producer in (self._producer, self._next_producer):
+            with suppress(KafkaException):  # one that was shut out tells it once more
+                producer.close()
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
@@ -170,10 +195,10 @@ class Committer:
 
     def _abort(self, error: KafkaError) -> None:
         """Clear away a transaction that failed, or raise what cannot be tried again."""
-        if error.fatal() or error.code() in _FENCED:
-            raise SupersededError(f"the broker has shut us out: {error.str()}")
+        _raise_if_shut_out(error)
         self._watch.raise_if_hopeless()
-        if not error.txn_requires_abort():
+        # Who goes on sending in a transaction that has failed is only told that its state is wrong.
+        if not error.txn_requires_abort() and error.code() != KafkaError._STATE:
             raise refused(error, "the transaction of a micro-batch")
         self._patiently(self._producer.abort_transaction, _CALL_SECONDS)
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -186,8 +211,7 @@ class Committer:
                 call(*arguments)
             except KafkaException as error:
                 found = error.args[0]
-                if found.fatal() or found.code() in _FENCED:
-                    raise SupersededError(f"the broker has shut us out: {found.str()}") from error
+                _raise_if_shut_out(found)
                 if not found.retriable():
                     raise
                 self._watch.raise_if_hopeless()
@@ -205,6 +229,13 @@ class Committer:
         now = time.monotonic()
         self._over_since = self._over_since or now
         return now - self._over_since > _PARTING_SECONDS
+
+
+def _raise_if_shut_out(error: KafkaError) -> None:
+    if error.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+        raise refused(error, "the scorers' transactions")
+    if error.fatal() or error.code() in _FENCED:
+        raise SupersededError(f"the broker has shut us out: {error.str()}")
 
 
 def send_outcomes(

@@ -112,6 +112,10 @@ class Connection:
         return Producer(self.config(watch, enable_idempotence=True, **more))
 
 
+class AwayError(ServerError):
+    """No broker answers; one may later."""
+
+
 class Watch:
     """Hears what a client tells only to its callback: who refuses us, who is away."""
 
@@ -144,9 +148,9 @@ class Watch:
             raise ServerError(f"The broker at {self._servers} {what}: {self._hopeless.str()}.", hint=hint)
 
 
-def unreachable(servers: str, error: KafkaError) -> ServerError:
+def unreachable(servers: str, error: KafkaError) -> AwayError:
     """Nobody answers."""
-    return ServerError(
+    return AwayError(
         f"No broker answers at {servers}: {error.str()}.",
         hint="Check ZASLON_KAFKA_SERVERS and that the broker runs.",
     )

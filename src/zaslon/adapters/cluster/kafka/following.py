@@ -11,7 +11,7 @@ from confluent_kafka._model import TopicCollection
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
-from zaslon.adapters.cluster.kafka.order import Order
+from zaslon.adapters.cluster.kafka.order import Order, is_seal
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
 from zaslon.domain.events import TransactionId
 from zaslon.ports import DecisionStore
@@ -124,7 +124,8 @@ class Following:
 
     def _sort(self, message: Message, arrived: Arrived) -> None:
         if message.topic() == self._names.order:
-            arrived.orders.append(Order.from_json(message.value()))
+            if not is_seal(message):
+                arrived.orders.append(Order.from_json(message.value()))
         elif message.topic() == self._names.rejections:
             rejection = as_rejection(message)
             arrived.outcomes.append((rejection.position, rejection.to_json()))

@@ -19,7 +19,7 @@ from confluent_kafka._model import TopicCollection
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection, send_outcomes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
-from zaslon.adapters.cluster.kafka.order import Order, Range, batch_in_order
+from zaslon.adapters.cluster.kafka.order import Order, Range, batch_in_order, is_seal
 from zaslon.adapters.cluster.kafka.topics import REJECTION_BYTES_MAX, TopicNames, require
 from zaslon.domain.errors import ArtefactError, DataError
 from zaslon.domain.events import Kind, RecordBatch, TransactionId
@@ -253,7 +253,8 @@ class KafkaJournal:
             self._watch.raise_if_hopeless()
             error = message.error() if message is not None else KafkaError(KafkaError._TIMED_OUT)
             if error is None and message is not None:
-                yield message
+                if place.topic != self._names.order or not is_seal(message):
+                    yield message
             elif error is not None and error.code() == KafkaError._PARTITION_EOF:
                 return
             elif error is not None and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:

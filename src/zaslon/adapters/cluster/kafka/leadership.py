@@ -9,6 +9,9 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 
+# After a long absence of the broker, or of ourselves, we have left the group and join it again.
+_PASSING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._MAX_POLL_EXCEEDED)
+
 
 class Leadership:
     """Membership in the group of scorers. Its methods may be called from any thread.
@@ -54,7 +57,7 @@ class Leadership:
             message = self._consumer.poll(wait_seconds)
         self._watch.raise_if_hopeless()
         error = message.error() if message is not None else None
-        if error is not None and not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
+        if error is not None and not error.retriable() and error.code() not in _PASSING:
             is_about_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
             raise refused(error, f"'{self._group if is_about_group else self._topic}'")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import orjson
+from confluent_kafka import Message
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import ArtefactError
@@ -139,6 +140,11 @@ class Order:
                 hint="Only Zaslon may write there.",
             ) from error
         return order
+
+
+def is_seal(message: Message) -> bool:
+    """Whether a message of topic `order` orders nothing: see `commit.py`."""
+    return message.value() is None
 
 
 def _as_runs(values: Int64 | NDArray[np.uint8]) -> list[int]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
 from zaslon.adapters.cluster.kafka.commit import Committer, Work
-from zaslon.adapters.cluster.kafka.connection import Connection, Say, Watch, quiet, refused
+from zaslon.adapters.cluster.kafka.connection import AwayError, Connection, Say, Watch, quiet, refused
 from zaslon.adapters.cluster.kafka.leadership import Leadership
-from zaslon.adapters.cluster.kafka.order import Order, batch_in_order
+from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_seal
 from zaslon.adapters.cluster.kafka.source import Partitions
 from zaslon.adapters.cluster.kafka.topics import TopicNames, bytes_max, require
 from zaslon.domain.errors import ArtefactError
@@ -55,6 +55,7 @@ class KafkaStream:
         self._position = 0
         self._taken: deque[Order] = deque()
         self._rejection_bytes_max = 0
+        self._was_open = False
 
     def open(self, place: bytes) -> None:
         """Begin at a place (see the port)."""
@@ -63,7 +64,12 @@ class KafkaStream:
         self._position = int(self._place.get("position", 0))
         self._taken.clear()
         watch = Watch(self._connection.servers, self._say)
-        admin = self._connection.admin()
+        try:
+            admin = self._connection.admin()
+        except AwayError as error:
+            if not self._was_open:
+                raise
+            raise SupersededError("no broker answers") from error
         require(admin, self._names.all(), self._connection.timeout_seconds)
         self._rejection_bytes_max = bytes_max(admin, self._names.rejections, self._connection.timeout_seconds)
         self._parts = _Parts(
@@ -76,6 +82,7 @@ class KafkaStream:
         )
         self._parts.partitions.open(self._place.get("next", {}))
         self._parts.orders.open(int(self._place.get("order", OFFSET_BEGINNING)))
+        self._was_open = True
 
     @property
     def _open(self) -> _Parts:
@@ -95,6 +102,8 @@ class KafkaStream:
                 yield from self._recorded(order, is_over)
             elif self._committer is not None and parts.orders.is_at_end:
                 return
+            elif self._committer is not None and parts.orders.take_hidden():
+                self._committer.seal()
             else:
                 yield None
 
@@ -240,7 +249,7 @@ class _OrderReader:
             fetch_wait_max_ms=50, fetch_error_backoff_ms=100,
         )  # fmt: skip
         self.next_offset = OFFSET_BEGINNING
-        self.is_at_end = False
+        self.is_at_end = self._is_hidden = False
 
     def open(self, offset: int) -> None:
         """Read from this offset on."""
@@ -249,8 +258,13 @@ class _OrderReader:
 
     def look_again(self) -> None:
         """Forget that the end was seen: it may have moved."""
-        self.is_at_end = False
+        self.is_at_end = self._is_hidden = False
         self._consumer.assign([TopicPartition(self._topic, 0, self.next_offset)])
+
+    def take_hidden(self) -> bool:
+        """Whether the topic goes on behind what may be read; true once for each time that it was seen."""
+        is_hidden, self._is_hidden = self._is_hidden, False
+        return is_hidden
 
     def next(self, wait_seconds: float) -> Order | None:
         """The next message, or None if none has come."""
@@ -262,9 +276,9 @@ class _OrderReader:
             offset = message.offset()
             assert offset is not None
             self.next_offset = offset + 1
-            return Order.from_json(message.value())
+            return None if is_seal(message) else Order.from_json(message.value())
         if error.code() == KafkaError._PARTITION_EOF:
-            self.is_at_end = True
+            self._note_end(message)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise ArtefactError(
                 f"Topic '{self._topic}' no longer holds what follows the snapshot.",
@@ -273,6 +287,13 @@ class _OrderReader:
         elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
             raise refused(error, f"'{self._topic}'")
         return None
+
+    def _note_end(self, message: Message) -> None:
+        """The end of what may be read is the end of the topic only if no transaction is open there."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, 0), cached=True)
+        offset = message.offset()
+        assert offset is not None
+        self.is_at_end, self._is_hidden = offset >= high, offset < high
 
     def close(self) -> None:
         self._consumer.close()

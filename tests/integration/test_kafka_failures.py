@@ -1,0 +1,173 @@
+"""Whoever is stopped in whichever step, and whatever a broker leaves unfinished: the log stays one."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from deploy.kafka.broker import LocalBroker
+from tests.integration import stopping_scorer
+from tests.integration.kafka_world import Cluster, Scorer
+
+from zaslon.adapters.cluster.kafka.commit import Committer
+from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.adapters.cluster.kafka.leadership import Leadership
+from zaslon.adapters.cluster.kafka.order import Order, Range, is_seal
+from zaslon.adapters.cluster.kafka.topics import TopicNames
+from zaslon.domain.errors import ServerError
+from zaslon.domain.events import Kind
+from zaslon.domain.outcomes import Versions
+from zaslon.flows.stream import stream
+from zaslon.ports import SupersededError
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+STREAM_BEGIN = b'{"history":"none","position":0}'
+
+
+def _lines(world: SmallWorld) -> list[bytes]:
+    return [r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.TRANSACTION_LINE]
+
+
+def _is_stopped(scorer: Scorer) -> bool:
+    assert scorer.process.poll() is None, scorer.said
+    return Path(f"/proc/{scorer.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def _until(found: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> None:
+    end = time.monotonic() + 90
+    while not found():
+        assert time.monotonic() < end, "it has not come to pass"
+        meanwhile()
+        time.sleep(0.1)
+
+
+def test_a_scorer_stopped_before_any_step_wakes_to_find_itself_shut_out(
+    broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    cluster, lines = Cluster.new(broker), iter(_lines(small_world))
+    settings = {
+        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3", "ZASLON_SNAPSHOT_EVERY_RECORDS": "60",
+        "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
+    }  # fmt: skip
+    sent = 0
+
+    def send() -> None:
+        """Some of them bad, so that every step has something to do."""
+        nonlocal sent
+        cluster.send("input", [*(next(lines) for _ in range(9)), b"nonsense"])
+        sent += 10
+
+    with ExitStack() as stack:
+
+        def start(name: str, *command: str) -> Scorer:
+            home = small_world.in_home(tmp_path / name).context.home
+            given = (*command, str(home)) if command else ()
+            return stack.enter_context(cluster.scorer(home, *given, **settings))
+
+        # Of the two transactional ids by turns each is the one under way in half of the steps.
+        stopping = [
+            start(step.replace(" ", "-"), stopping_scorer.__file__, step, str(2 + number % 2))
+            for number, step in enumerate(stopping_scorer.STEPS)
+        ]
+        _until(lambda: all(map(_is_stopped, stopping)), send)
+        last = start("last")
+        _until(lambda: last.is_deciding, send)
+        before = cluster.committed_records()
+        _until(lambda: cluster.committed_records() > before, send)
+        for scorer in stopping:
+            scorer.process.send_signal(signal.SIGCONT)
+        for scorer in stopping:
+            assert scorer.says("Standing by"), scorer.said
+        _until(lambda: cluster.committed_records() == sent)
+        last.kill()
+        send()
+        _until(lambda: cluster.committed_records() == sent)
+        for scorer in stopping:
+            assert scorer.process.poll() is None, "\n".join(scorer.said)
+    published = cluster.published()
+    assert len(published) == sent
+    assert published == cluster.embedded(small_world.engine())
+
+
+def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_finished(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    """As a broker leaves one that was killed while it marked a commit."""
+    cluster, lines = Cluster.new(broker), _lines(small_world)
+    cluster.send("input", lines[:100])
+    cluster.stream_until(home, 100)
+    other = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-unfinished")
+    other.init_transactions(20)
+    cluster.send("input", lines[100:150])
+    before = Order.from_json(cluster.read("order")[-1].value())
+    done = {r.topic: r.end for r in before.ranges}[cluster.topic("input")]
+    ranges = [(cluster.topic("labels"), 0, 0), (cluster.topic("input"), done, done + 30)]
+    order = Order(
+        100, tuple(Range(topic, 0, begin, end) for topic, begin, end in ranges),
+        np.ones(30, np.int64), np.full(30, int(time.time()), np.int64), Versions("m", "p", "c"), before.history,
+    )  # fmt: skip
+    other.begin_transaction()
+    other.produce(cluster.topic("order"), order.to_json())
+    other.flush(20)
+    admin = cluster.connection("viewer").admin()
+    place, latest = TopicPartition(cluster.topic("order"), 0), OffsetSpec._latest
+    assert latest is not None
+
+    def end_of_order() -> int:
+        """With what is not committed."""
+        offset: int = admin.list_offsets({place: latest})[place].result(20).offset
+        return offset
+
+    open_at, said, is_committed = end_of_order(), list[str](), False
+    give_up = time.monotonic() + 50
+
+    def is_over() -> bool:
+        """The scorer has sealed in vain; then the other transaction ends, and it decides behind it."""
+        nonlocal is_committed
+        if not is_committed and end_of_order() >= open_at + 2:
+            other.commit_transaction(20)
+            is_committed = True
+        return any("Deciding" in sentence for sentence in said) or time.monotonic() > give_up
+
+    stream(cluster.context("scorer", home), is_over, said.append)
+    assert is_committed
+    assert "Deciding from position 130." in said
+    assert any(map(is_seal, cluster.read("order")))
+
+
+def test_a_life_that_ends_while_the_broker_is_away_is_followed_by_another(
+    broker: LocalBroker, tmp_path: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    opened = cluster.context("scorer", tmp_path, kafka_timeout_seconds=1).adapters.open_stream(print)
+    opened.open(STREAM_BEGIN)
+    broker.kill()
+    try:
+        with pytest.raises(SupersededError, match="no broker answers"):
+            opened.open(STREAM_BEGIN)
+    finally:
+        broker.start()
+    opened.open(STREAM_BEGIN)
+    opened.close()
+
+
+def test_a_scorer_whose_transactions_are_refused_says_so_once(broker: LocalBroker) -> None:
+    cluster, watch = Cluster.new(broker), Watch("broker")
+    names = TopicNames(*(cluster.topic(t) for t in ("input", "labels", "predictions", "rejections", "order")))
+    scorer = cluster.connection("scorer")
+    leadership = Leadership(scorer, names.order, f"zaslon-{cluster.number}", 6, watch)
+    with pytest.raises(ServerError, match="does not allow us transactions under this name"):
+        Committer(
+            scorer, names, "others", leadership, watch, committed=lambda order, offset: None,
+            is_over=lambda: False, rejection_bytes_max=100_000,
+        )  # fmt: skip
+    leadership.close()
