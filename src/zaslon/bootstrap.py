@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from zaslon.adapters.cluster.kafka.topics import TopicNames
 
 
-def build_context(settings: Settings) -> Context:
-    """Everything that a flow needs, on embedded defaults.
+def build_context(settings: Settings, *, reading: bool = False) -> Context:
+    """Everything that a flow needs, on embedded defaults; for one that is `reading` nothing is made.
 
     Raises:
         CatalogueError: the catalogue cannot be used.
@@ -50,8 +50,9 @@ def build_context(settings: Settings) -> Context:
     """
     home = settings.home
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        key = _pseudonym_key(settings)
+        if not reading:
+            home.mkdir(parents=True, exist_ok=True)
+        key = _pseudonym_key(settings, make=not reading)
     except (OSError, UnicodeDecodeError) as error:
         raise SystemRefusedError(
             f"Home '{home}' cannot be used: {error}.", hint="Name another one with --home."
@@ -72,7 +73,6 @@ def build_context(settings: Settings) -> Context:
             open_run_tracker=_run_tracker,
             alone_in=lambda home: alone_in(home / LOCK),
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
-            open_topics=lambda: open_topics(settings),
             open_stream=lambda say: _stream(settings, say),
             open_sender=lambda topic, say: _sender(settings, topic, say),
         ),
@@ -134,8 +134,10 @@ def _catalogue(settings: Settings) -> Catalogue:
     return load_catalogue(settings.catalogue)
 
 
-def _pseudonym_key(settings: Settings) -> bytes:
+def _pseudonym_key(settings: Settings, *, make: bool) -> bytes:
     """The key from the settings, or one made once and kept in the home for its owner only.
+
+    Where there is none and none is made it is empty, which fits no state with text identifiers.
 
     Raises:
         ArtefactError: the home's key is empty: pseudonyms without a key could be guessed.
@@ -144,6 +146,8 @@ def _pseudonym_key(settings: Settings) -> bytes:
         return settings.pseudonym_key.get_secret_value().encode()[:64]
     path = settings.home / KEY
     if not path.exists():
+        if not make:
+            return b""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))

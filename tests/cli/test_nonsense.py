@@ -109,7 +109,7 @@ def test_a_home_without_clean_days_or_model_says_what_to_do(
     zaslon: Zaslon, tmp_path: Path, command: list[str]
 ) -> None:
     said = zaslon(*command, "--home", tmp_path / "new", "--json")
-    assert said.code in (3, 6)
+    assert said.code in (3, 7)
     assert_helps(said, said.code, "zaslon")
 
 
@@ -159,6 +159,39 @@ def test_a_log_that_is_not_there_is_answered_with_those_that_are(
 ) -> None:
     assert_helps(zaslon("replay", 3, "--home", home, "--log", "log-9", "--json"), 7, "log-9", "log")
     assert_helps(zaslon("replay", 3, "--home", tmp_path / "new", "--json"), 7, "zaslon run")
+
+
+READING = [["evaluate"], ["replay", 3], ["reconcile"], ["keys", "list"], ["keys", "revoke", "x"]]
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda c: " ".join(map(str, c)))
+def test_who_only_reads_says_that_there_is_no_home_and_makes_none(
+    zaslon: Zaslon, tmp_path: Path, command: list[Any]
+) -> None:
+    home = tmp_path / "typo"
+    assert_helps(zaslon(*command, "--home", home, "--json"), 7, f"no home '{home}'")
+    assert not home.exists()
+
+
+def test_topics_and_doctor_make_no_home(
+    zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    zaslon("topics", "--json")
+    zaslon("doctor", "--json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_reconcile_shows_people_a_table(zaslon: Zaslon, home: Path) -> None:
+    said = zaslon("reconcile", "--home", home)
+    assert said.code == 0
+    assert "Whole: nothing is missing or double." in said.out
+    assert "all records" in said.out
+    assert "{" not in said.out and "[" not in said.out
+    (home / "sent.txt").write_text("\n".join(str(-i) for i in range(1, 14)))
+    said = zaslon("reconcile", "--home", home, "--sent", home / "sent.txt")
+    assert said.code == 8
+    assert "-10 and 3 more" in said.out
 
 
 def damage(path: Path, at: float = 0.5) -> None:

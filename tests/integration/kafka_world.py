@@ -22,7 +22,7 @@ from deploy.kafka.broker import LocalBroker
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_seal
-from zaslon.bootstrap import build_context, kafka_connection
+from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
@@ -52,7 +52,7 @@ class Cluster:
         admin = kafka_connection(settings).admin()  # kept: its answers die with it
         for future in admin.create_acls(list(access(settings))).values():
             future.result(20)
-        states = cluster.context("admin", broker.directory / "home").adapters.open_topics().create()
+        states = open_topics(settings).create()
         assert not any(state.complaints for state in states)
         return cluster
 

@@ -13,7 +13,7 @@ from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
 
 from zaslon.adapters.cluster.kafka.connection import Watch
-from zaslon.bootstrap import kafka_connection
+from zaslon.bootstrap import kafka_connection, open_topics
 from zaslon.domain.errors import ServerError
 from zaslon.flows.stream import stream
 
@@ -107,9 +107,7 @@ def test_only_the_scorer_may_open_its_transactions_and_join_its_group(cluster: C
 
 def test_a_viewer_may_not_create_topics(cluster: Cluster) -> None:
     with pytest.raises(ServerError, match="does not allow us"):
-        cluster.context(
-            "viewer", cluster.broker.directory / "home", kafka_topic_input="another"
-        ).adapters.open_topics().create()
+        open_topics(cluster.settings("viewer", Path("unused"), kafka_topic_input="another")).create()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from zaslon.entrypoints import cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.service import add_commands
 from zaslon.flows.context import Context
-from zaslon.flows.logs import alone as in_peace
+from zaslon.flows.logs import alone
 from zaslon.settings import Settings, load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 
@@ -48,16 +48,16 @@ def _perform(
     work: Callable[[Context], Any],
     display: Callable[[Any], None],
     *,
-    alone: bool = True,
+    reading: bool = False,
     corner: str | None = None,
     **settings: object,
 ) -> int:
     """Build the context, do the work under a progress bar, show its result.
 
-    `alone` keeps other processes out of the home meanwhile; `corner` is a home within the home.
+    What is not `reading` keeps other processes out of the home meanwhile; `corner` is a home within it.
     """
-    context = build_context(_settings(corner, settings))
-    with Quiet() if as_json else Bars() as bars, in_peace(context) if alone else nullcontext():
+    context = build_context(_settings(corner, settings), reading=reading)
+    with Quiet() if as_json else Bars() as bars, nullcontext() if reading else alone(context):
         result = work(replace(context, progress=bars))
     if as_json:
         print_json(result.to_json_dict())
@@ -203,7 +203,13 @@ def evaluate(
         return evaluate_champion(context)
 
     return _perform(
-        as_json, work, show.train_report, alone=False, home=home, catalogue=catalogue, label_delay=label_delay
+        as_json,
+        work,
+        show.train_report,
+        reading=True,
+        home=home,
+        catalogue=catalogue,
+        label_delay=label_delay,
     )
 
 
@@ -318,7 +324,7 @@ def replay(
         differs = not replayed.identical
         return replayed
 
-    done = _perform(as_json, work, show.replayed, alone=False, home=home, catalogue=catalogue)
+    done = _perform(as_json, work, show.replayed, reading=True, home=home, catalogue=catalogue)
     return RECOMPUTED_DIFFERENTLY if differs else done
 
 

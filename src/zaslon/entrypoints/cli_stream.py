@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from zaslon.bootstrap import build_context, kafka_connection
+from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.console import Bars, Quiet, err, out, print_json, print_table
 from zaslon.settings import Settings, load_settings
@@ -29,7 +29,8 @@ def topics(
     """
     from zaslon.flows.topics import make_or_check  # noqa: PLC0415
 
-    states = make_or_check(build_context(load_settings()), action)
+    settings = load_settings()
+    states = make_or_check(lambda: open_topics(settings), action)
     healthy = not any(state.complaints for state in states)
     if as_json:
         told = [

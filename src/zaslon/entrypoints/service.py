@@ -10,7 +10,9 @@ import typer
 
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import ZaslonError
+from zaslon.entrypoints import show
 from zaslon.entrypoints.console import out, print_json, print_table
+from zaslon.flows.home import existing_home
 from zaslon.flows.keys import create_key, list_keys, revoke_key
 from zaslon.settings import load_settings
 
@@ -22,9 +24,7 @@ keys = typer.Typer(no_args_is_help=True, help="Keys of the decision service: cre
 
 
 def _home(given: Path | None) -> Path:
-    home = load_settings(**({} if given is None else {"home": given})).home
-    home.mkdir(parents=True, exist_ok=True)
-    return home
+    return load_settings(**({} if given is None else {"home": given})).home
 
 
 def _now_seconds() -> float:
@@ -71,12 +71,11 @@ def reconcile(
 
     given = {"home": home, "catalogue": catalogue}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-    found = flow(build_context(settings).with_log(log), sent)
+    found = flow(build_context(settings, reading=True).with_log(log), sent)
     if as_json:
         print_json(found.to_json_dict())
     else:
-        rows = [[name, str(value)] for name, value in found.to_json_dict().items()]
-        print_table("Reconciled", ("what", "found"), rows)
+        show.reconciled(found)
     return 0 if found.is_whole else NOT_WHOLE
 
 
@@ -107,7 +106,7 @@ def show_all(as_json: Json = False, home: Home = None) -> int:
 
     Example: [bold]zaslon keys list[/]
     """
-    found = [key.to_json_dict() for key in list_keys(_home(home))]
+    found = [key.to_json_dict() for key in list_keys(existing_home(_home(home)))]
     if as_json:
         print_json({"keys": found})
         return 0
@@ -126,7 +125,7 @@ def revoke(
 
     Example: [bold]zaslon keys revoke 0123456789ab[/]
     """
-    key: dict[str, Any] = revoke_key(_home(home), identifier, _now_seconds()).to_json_dict()
+    key: dict[str, Any] = revoke_key(existing_home(_home(home)), identifier, _now_seconds()).to_json_dict()
     if as_json:
         print_json(key)
     else:

@@ -13,7 +13,11 @@ import orjson
 from rich.markup import escape
 
 from zaslon.entrypoints.console import out, print_table
+from zaslon.flows.reconcile import Reconciled
 from zaslon.simulate import SimulationReport
+
+# Of a list that may be long people are shown the first.
+_NAMED_MAX = 10
 
 
 def simulation_report(report: SimulationReport) -> None:
@@ -173,6 +177,31 @@ def replayed(replayed: Any) -> None:
     else:
         out.print(f"Position {replayed.position}: [red]recomputed differently[/]:")
         out.print_json(replayed.recomputed.decode())
+
+
+def reconciled(found: Reconciled) -> None:
+    """Records by outcome, what is missing or double, and whether the log is whole."""
+    rows = [["decision", found.decisions], ["label", found.labels]]
+    rows += [[f"rejected: {reason}", count] for reason, count in found.rejections.items()]
+    rows += [["none", len(found.without_outcome)], ["all records", found.records]]
+    print_table("The log's records by outcome", ("outcome", "records"), rows)
+    if found.degraded:
+        left_out = [[what, count] for what, count in found.degraded.items()]
+        print_table("Left out for want of time", ("what", "decisions"), left_out)
+    if found.sent:
+        out.print(f"{found.sent:,} transactions sent, {len(found.unanswered):,} of them unknown to the log")
+    _named("Records without an outcome, by position", found.without_outcome)
+    _named("Transactions decided more than once", found.decided_twice)
+    _named("Transactions sent and unknown to the log", found.unanswered)
+    out.print("[green]Whole: nothing is missing or double.[/]" if found.is_whole else "[red]Not whole.[/]")
+
+
+def _named(title: str, found: Sequence[int | str]) -> None:
+    """The first of them, and how many more there are; nothing where there are none."""
+    more = f" and {len(found) - _NAMED_MAX:,} more" if len(found) > _NAMED_MAX else ""
+    if found:
+        named = escape(", ".join(map(str, found[:_NAMED_MAX])))
+        out.print(f"[red]{title}:[/] {named}{more}", highlight=False, soft_wrap=True)
 
 
 def checks(found: Sequence[Any]) -> None:

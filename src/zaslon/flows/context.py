@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.ports import Journal, RunTracker, Sender, SnapshotStore, Stream, Topics
+from zaslon.ports import Journal, RunTracker, Sender, SnapshotStore, Stream
 
 # Files of a home that belong to it and not to any run.
 LOCK, KEY = ".lock", "pseudonym.key"
@@ -124,7 +124,6 @@ class Adapters:
     open_run_tracker: Callable[[Path], RunTracker | None]
     alone_in: Callable[[Path], AbstractContextManager[None]]
     open_stream_snapshots: Callable[[Path], SnapshotStore]
-    open_topics: Callable[[], Topics]
     open_stream: Callable[[Callable[[str], None]], Stream]
     open_sender: Callable[[str, Callable[[str], None]], Sender]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from zaslon.decisions.policy import Policy, load_policy
-from zaslon.domain.errors import ArtefactError
+from zaslon.domain.errors import ArtefactError, DataError
 from zaslon.engine import Engine, restore_engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.flows.context import Context
@@ -17,6 +17,20 @@ from zaslon.models.model import Model
 from zaslon.ports import Journal, SnapshotStore
 
 REPLAY_RECORDS = 100_000
+
+
+def existing_home(home: Path) -> Path:
+    """The home, if there is one.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not home.is_dir():
+        raise DataError(
+            f"There is no home '{home}'.",
+            hint="`zaslon run FILE` makes one; another one is named with --home.",
+        )
+    return home
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -65,10 +79,11 @@ def load_champion(context: Context, plan: FeaturePlan) -> tuple[Model, Policy]:
     """The serving model and policy: the written one, with the champion's thresholds if it has none.
 
     Raises:
-        ArtefactError: there is none, or it is damaged or of another catalogue.
+        DataError: there is no home.
+        ArtefactError: there is no model, or it is damaged or of another catalogue.
         PolicyError: `policy.toml` says something inconsistent.
     """
-    path = context.home / "champion.json"
+    path = existing_home(context.home) / "champion.json"
     if not path.exists():
         raise ArtefactError(
             f"There is no model in '{context.home}'.",

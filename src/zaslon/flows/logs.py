@@ -15,6 +15,7 @@ from pathlib import Path
 
 from zaslon.domain.errors import DataError
 from zaslon.flows.context import STREAM, Context
+from zaslon.flows.home import existing_home
 
 _BUILDING, _READY = ".log-building", ".log-ready"
 
@@ -60,10 +61,12 @@ def existing_log(context: Context) -> Context:
     """The context, if its log exists.
 
     Raises:
-        DataError: there is no such log in the home; names those that are there.
+        DataError: there is no home, or no such log in it; names those that are there.
     """
-    if context.log == STREAM or (context.home / context.log).is_dir():
+    if context.log == STREAM:
         return context  # what the broker keeps needs nothing in the home
+    if (existing_home(context.home) / context.log).is_dir():
+        return context
     found = sorted(path.name for path in context.home.glob("log*") if path.is_dir())
     raise DataError(
         f"There is no log '{context.log}' in '{context.home}'.",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zaslon.domain.errors import ZaslonError, did_you_mean
-from zaslon.flows.context import Context
-from zaslon.ports import TopicState
+from zaslon.ports import Topics, TopicState
 
 _ACTIONS = ("create", "check")
 
 
-def make_or_check(context: Context, action: str) -> list[TopicState]:
+def make_or_check(open_topics: Callable[[], Topics], action: str) -> list[TopicState]:
     """`create` what is missing, or only `check`; either way tell how every topic is.
 
     Raises:
@@ -18,5 +19,5 @@ def make_or_check(context: Context, action: str) -> list[TopicState]:
     """
     if action not in _ACTIONS:
         raise ZaslonError(f"'{action}' is nothing to do with topics.", hint=did_you_mean(action, _ACTIONS))
-    topics = context.adapters.open_topics()
+    topics = open_topics()
     return topics.create() if action == "create" else topics.check()

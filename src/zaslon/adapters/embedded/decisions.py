@@ -39,10 +39,8 @@ class SqliteDecisions:
     def __init__(self, path: Path, records_max: int, *, read_only: bool = False) -> None:
         self._path, self._records_max = path, records_max
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not read_only and not _is_ours(path):
-                for part in ("", "-wal", "-shm"):
-                    path.with_name(path.name + part).unlink(missing_ok=True)
+            if not read_only:
+                _make_room(path)
             self._connection = _connect(path, "ro" if read_only else "rwc")
             if not read_only:
                 self._set_up()
@@ -113,6 +111,14 @@ class SqliteDecisions:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _make_room(path: Path) -> None:
+    """The directory, without a file that cannot be gone on with."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_ours(path):
+        for part in ("", "-wal", "-shm"):
+            path.with_name(path.name + part).unlink(missing_ok=True)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

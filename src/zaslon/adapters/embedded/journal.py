@@ -67,7 +67,8 @@ class SqliteJournal:
         self._path = path
         self._reads: WeakSet[Generator[Any, None, None]] = WeakSet()
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
             mode = "ro" if read_only else "rwc"
             address = f"{path.absolute().as_uri()}?mode={mode}"
             self._connection = sqlite3.connect(
