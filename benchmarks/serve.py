@@ -5,7 +5,8 @@
 Open loop: requests are sent at fixed times whatever becomes of those before, and latency counts
 from the intended time, so a server that stalls cannot hide it (no coordinated omission).
 Saturation: as many as come back over 1, 16 and 64 connections. CPU is that of the server and its
-children. Every contender is warmed up for 4 seconds, a broker for 90, after the first call was measured.
+children. Every contender is warmed up for 4 seconds after its first call was measured. A broker serves for 90
+seconds before: then the service and the scorer are started anew, so that their first call is theirs.
 
     zaslon        the embedded service: features, a durable record, the decision and its reasons
     zaslon_kafka  the same with Kafka behind it: a broker of its own (TLS, SCRAM), `zaslon stream` and the
@@ -31,6 +32,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ CONTENDERS = ("zaslon", "zaslon_kafka", "fastapi", "mlflow", "bentoml")
 RATES, CONNECTIONS = (50, 400), (1, 16, 64)
 OPEN_CONNECTIONS = 64
 READY_SECONDS_MAX = 120.0
+WARM_SECONDS = 4.0
 # A broker compiles itself while it works: for a minute that takes more of the machine than the load.
 BROKER_WARM_SECONDS = 90.0
 
@@ -67,9 +70,9 @@ class Contender:
     body: Callable[[], bytes]
     headers: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
-    warm_seconds: float = 4.0
     # What runs behind it meanwhile: process ids by name.
     behind: AbstractContextManager[dict[str, int]] = field(default_factory=lambda: nullcontext({}))
+    noted: dict[str, float] = field(default_factory=dict)  # figures of what went before
 
     def request(self) -> bytes:
         """The bytes of one request."""
@@ -181,6 +184,14 @@ async def first_calls(contender: Contender, count: int) -> list[float]:
     return found
 
 
+def first_figures(contender: Contender) -> dict[str, float]:
+    """The first call and the median of the next twenty."""
+    first_ms, *later_ms = uvloop.run(first_calls(contender, 21))
+    return {
+        "first_call_ms": round(first_ms, 2), "next_calls_ms": round(float(np.median(later_ms)), 2)
+    }  # fmt: skip
+
+
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process and all below it (Linux)."""
     total, ticks = 0.0, os.sysconf("SC_CLK_TCK")
@@ -228,11 +239,9 @@ def measure(contender: Contender, seconds: float) -> dict[str, Any]:
     """All figures of one contender, and its first call as it was."""
     with contender.behind as behind, running(contender) as (pid, ready_seconds):
         pids = {"service": pid, **behind}
-        first_ms, *later_ms = uvloop.run(first_calls(contender, 21))
         result: dict[str, Any] = {"open_loop": {}, "saturation": {}, "ready_seconds": round(ready_seconds, 2)}
-        result["first_call_ms"] = round(first_ms, 2)
-        result["next_calls_ms"] = round(float(np.median(later_ms)), 2)
-        uvloop.run(open_loop(contender, RATES[-1], contender.warm_seconds))
+        result |= first_figures(contender) | contender.noted
+        uvloop.run(open_loop(contender, RATES[-1], WARM_SECONDS))
         for rate in RATES:
             before = {name: cpu_seconds(one) for name, one in pids.items()}
             latencies = np.array(uvloop.run(open_loop(contender, rate, seconds))) * 1000
@@ -308,30 +317,38 @@ def with_kafka(world: SmallWorld, directory: Path) -> Contender:
     """The service in front of the stream."""
     broker = LocalBroker(directory, libs=HERE.parent / ".kafka" / "libs", fast_start=False)
     environment: dict[str, str] = {}
+    noted: dict[str, float] = {}
+    cluster = cache(lambda: Cluster.new(broker))
+
+    @contextmanager
+    def life() -> Iterator[int]:
+        with cluster().scorer(world.context.home, ZASLON_STREAM_BATCH_RECORDS="5000") as scorer:
+            assert scorer.says("Deciding from position"), scorer.said
+            yield scorer.process.pid
 
     @contextmanager
     def behind() -> Iterator[dict[str, int]]:
         broker.start()
-        cluster = Cluster.new(broker)
-        environment.update(cluster.environment("door"))
         try:
-            with cluster.scorer(world.context.home, ZASLON_STREAM_BATCH_RECORDS="5000") as scorer:
-                assert scorer.says("Deciding from position"), scorer.said
+            environment.update(cluster().environment("door") | made.environment)
+            with life(), running(contender):
+                found = first_figures(contender)
+                noted.update({f"{name}_of_a_new_broker": ms for name, ms in found.items()})
+                uvloop.run(open_loop(contender, RATES[-1], BROKER_WARM_SECONDS))
+            with life() as pid:
                 assert broker.pid is not None
-                yield {"scorer": scorer.process.pid, "broker": broker.pid}
+                yield {"scorer": pid, "broker": broker.pid}
         finally:
             broker.kill()
 
-    made = ours("zaslon_kafka", world.context.home, behind())
+    made = ours("zaslon_kafka", world.context.home)
     # Nothing is left out in front of the stream, so that here late answers can be waited for and counted.
     made.environment.update(ZASLON_API_DECIDER="kafka", ZASLON_API_BUDGET_MS="30000")
-    environment.update(made.environment)
-    return replace(made, environment=environment, warm_seconds=BROKER_WARM_SECONDS)
+    contender = replace(made, environment=environment, behind=behind(), noted=noted)
+    return contender
 
 
-def ours(
-    name: str, home: Path, behind: AbstractContextManager[dict[str, int]] | None = None
-) -> Contender:  # fmt: skip
+def ours(name: str, home: Path) -> Contender:
     """The whole path with everything durable; every transaction is a new one."""
     key = create_key(home, "scorer", "benchmark", None, time.time()).secret
     chance, port, number = random.Random(2), free_port(), iter(range(10_000_000, 1 << 40))
@@ -353,7 +370,6 @@ def ours(
                "--port", str(port)],
         port, "/v1/transactions", "/readyz", body, {"Authorization": f"Bearer {key}"},
         {"ZASLON_API_RATE_PER_SECOND": "1000000", "ZASLON_API_RATE_BURST": "1000000"},
-        behind=behind or nullcontext({}),
     )  # fmt: skip
 
 
