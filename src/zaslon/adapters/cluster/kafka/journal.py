@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
+import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka._model import TopicCollection
 
@@ -48,6 +49,7 @@ class KafkaJournal:
         described = admin.describe_topics(TopicCollection([names.order]))[names.order]
         self._identity = str(described.result(connection.timeout_seconds).topic_id)
         self._producer: Producer | None = None
+        self._is_closed = False
         self._orders = self._consumer()
         self._last = self._last_order()
         self._next_position = self._last.position + len(self._last) if self._last is not None else 0
@@ -155,12 +157,13 @@ class KafkaJournal:
         """(position, JSON) of every outcome of a transaction, oldest first; reads all of `predictions`."""
         key = str(transaction_id).encode()
         topic = self._names.predictions
-        return sorted(
+        found = sorted(
             _positioned(message)
             for partition in self._partitions(topic)
             for message in self._messages(topic, partition, 0)
             if message.key() == key
-        )
+        )  # a number and its digits have one key
+        return [row for row in found if orjson.loads(row[1])["transaction_id"] == transaction_id]
 
     def perhaps_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
         """Which of these transactions have outcomes; reads all of `predictions`."""
@@ -185,6 +188,8 @@ class KafkaJournal:
             for partition in self._partitions(topic)
         ]
         for position, outcome in heapq.merge(*streams):
+            if self._is_closed:
+                return
             if from_position <= position < self._next_position:
                 yield position, outcome
 
@@ -221,7 +226,8 @@ class KafkaJournal:
         return None if versions == _NOBODY else versions
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Give back all connections; whoever still reads is at the end."""
+        self._is_closed = True
         self._orders.close()
         if self._producer is not None:
             self._producer.close()
@@ -248,7 +254,7 @@ class KafkaJournal:
 
     def _to_the_end(self, consumer: Consumer, place: TopicPartition) -> Iterator[Message]:
         consumer.assign([place])
-        while True:
+        while not self._is_closed:
             message = consumer.poll(_CALL_SECONDS)
             self._watch.raise_if_hopeless()
             error = message.error() if message is not None else KafkaError(KafkaError._TIMED_OUT)
