@@ -20,6 +20,7 @@ import pytest
 from tests.api.serving import transaction
 
 from zaslon.client import AsyncClient, Client, Decision, RefusedError, UnavailableError
+from zaslon.domain.events import Kind, RecordBatch
 from zaslon.entrypoints.cli import main
 from zaslon.flows.keys import create_key
 from zaslon.flows.reconcile import reconcile
@@ -213,13 +214,16 @@ def test_reconcile_names_what_was_sent_and_never_answered(
     world: SmallWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal, engine = world.context.open_journal(), world.engine()
-    batch = world.batch(0, 5)
+    refused, only_labelled = b"555,no time,1,1,1.00,0,0,0,0", b'{"transaction_id":666,"is_fraud":true}'
+    records = [world.records[0], refused, only_labelled, b'{"transaction_id":777}', b"[]"]
+    kinds = [Kind.TRANSACTION_LINE] * 2 + [Kind.LABEL_JSON] + [Kind.TRANSACTION_JSON] * 2
+    batch = RecordBatch.of(records, kinds, world.arrivals[:5], 0)
     journal.record(batch, engine.process(batch).outcomes, None)
     known = int(world.records[0].split(b",")[0])
     sent = world.context.home / "sent.txt"
-    sent.write_text(f"{known}\n987654321\n")
+    sent.write_text(f"{known}\n987654321\n555\n666\n777\n")
     home = str(world.context.home)
     assert main(["reconcile", "--home", home, "--sent", str(sent), "--json"]) == 8
     found = json.loads(capsys.readouterr().out)
-    assert (found["is_whole"], found["records"], found["unanswered"]) == (False, 5, [987654321])
+    assert (found["is_whole"], found["records"], found["unanswered"]) == (False, 5, [987654321, 666])
     assert main(["reconcile", "--home", home, "--json"]) == 0

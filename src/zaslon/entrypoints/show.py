@@ -189,10 +189,10 @@ def reconciled(found: Reconciled) -> None:
         left_out = [[what, count] for what, count in found.degraded.items()]
         print_table("Left out for want of time", ("what", "decisions"), left_out)
     if found.sent:
-        out.print(f"{found.sent:,} transactions sent, {len(found.unanswered):,} of them unknown to the log")
+        out.print(f"{found.sent:,} transactions sent, {len(found.unanswered):,} of them unanswered")
     _named("Records without an outcome, by position", found.without_outcome)
     _named("Transactions decided more than once", found.decided_twice)
-    _named("Transactions sent and unknown to the log", found.unanswered)
+    _named("Transactions sent, and neither decided nor rejected", found.unanswered)
     out.print("[green]Whole: nothing is missing or double.[/]" if found.is_whole else "[red]Not whole.[/]")
 
 

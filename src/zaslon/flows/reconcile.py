@@ -26,7 +26,7 @@ class Reconciled:
     Attributes:
         without_outcome: positions of records that have none.
         decided_twice: ids of transactions with more than one decision.
-        unanswered: of the ids that were sent, those of which the log knows nothing.
+        unanswered: of the ids that were sent, those with neither a decision nor a rejection.
     """
 
     records: int = 0
@@ -67,21 +67,21 @@ def reconcile(context: Context, sent: Path | None = None) -> Reconciled:
     journal = existing_log(context).open_journal_for_reading()
     found = Reconciled()
     try:
-        _go_through(journal, found)
+        decided = _go_through(journal, found)
         if sent is not None:
             ids = _ids(sent, context.catalogue)
             found.sent = len(ids)
-            found.unanswered = [i for i in ids if not journal.find(i)]
+            found.unanswered = [i for i in ids if i not in decided]
             if found.unanswered:
-                rejected = _rejected_ids(journal, context)
+                rejected = _rejected_ids(journal, context.catalogue)
                 found.unanswered = [i for i in found.unanswered if i not in rejected]
     finally:
         journal.close()
     return found
 
 
-def _go_through(journal: Journal, found: Reconciled) -> None:
-    """Count outcomes beside the positions of records."""
+def _go_through(journal: Journal, found: Reconciled) -> Counter[TransactionId]:
+    """Count outcomes beside the positions of records; the decisions by transaction."""
     rejections: Counter[str] = Counter()
     degraded: Counter[str] = Counter()
     decided: Counter[TransactionId] = Counter()
@@ -106,28 +106,34 @@ def _go_through(journal: Journal, found: Reconciled) -> None:
     found.decided_twice = [i for i, times in decided.items() if times > 1]
     found.rejections = dict(sorted(rejections.items()))
     found.degraded = {what: count for what, count in sorted(degraded.items()) if what}
+    return decided
 
 
-def _rejected_ids(journal: Journal, context: Context) -> set[TransactionId]:
-    """Ids that stand in rejected JSON records, as far as they can be read."""
-    field_of_id = context.catalogue.field_of("transaction_id")
-    assert field_of_id is not None
-    ids: set[TransactionId] = set()
-    for _, outcome in journal.outcomes():
-        content = orjson.loads(outcome)
-        if content["outcome"] != "rejection" or "raw" not in content:
-            continue
-        try:
-            record = orjson.loads(content["raw"])
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            named = (v for k, v in record.items() if context.catalogue.find_field(k) == field_of_id)
-            if context.catalogue.has_text_ids:
-                ids |= {value.strip(" \t") for value in named if isinstance(value, str)}
-            else:
-                ids |= {int(value) for value in named if str(value).lstrip("-").isdecimal()}
-    return ids
+def _rejected_ids(journal: Journal, catalogue: Catalogue) -> set[TransactionId]:
+    """Ids that stand in rejected records, as far as they can be read."""
+    rejections = (orjson.loads(outcome) for _, outcome in journal.outcomes())
+    words = (
+        word.strip(" \t")
+        for content in rejections
+        if content["outcome"] == "rejection" and "raw" in content
+        for word in _words_of_id(content["raw"], catalogue)
+    )
+    if catalogue.has_text_ids:
+        return set(words)
+    return {int(word) for word in words if word.isascii() and word.removeprefix("-").isdecimal()}
+
+
+def _words_of_id(raw: str, catalogue: Catalogue) -> list[str]:
+    """What stands where a record has its transaction's id: a JSON object or a line without header."""
+    field_of_id = catalogue.field_of("transaction_id")
+    try:
+        content = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        values = raw.split(catalogue.record.separator)
+        columns = map(catalogue.find_field, catalogue.record.columns)
+        return [value for column, value in zip(columns, values, strict=False) if column == field_of_id]
+    named = content.items() if isinstance(content, dict) else ()
+    return [str(value) for name, value in named if catalogue.find_field(name) == field_of_id]
 
 
 def _ids(path: Path, catalogue: Catalogue) -> list[TransactionId]:
