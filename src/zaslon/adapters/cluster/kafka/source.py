@@ -160,7 +160,8 @@ class Partitions:
             ServerError: the broker refuses us.
             ArtefactError: records that are needed are no longer kept.
         """
-        self._bound(max(records, _PENDING_RECORDS_MAX))
+        # Twice: a partition that was stopped goes on at half, which must not be less than is waited for.
+        self._bound(max(2 * records, _PENDING_RECORDS_MAX))
         found = self._consumer.consume(1, wait_seconds)
         if found:
             found += self._consumer.consume(records, 0)
