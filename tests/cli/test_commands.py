@@ -97,6 +97,9 @@ def test_score_and_label_count_what_they_did(zaslon: Zaslon, small_run: SmallRun
     labelled = zaslon("label", labels, "--home", home, "--json").json
     assert labelled["labels"] + sum(labelled["records_rejected"].values()) == 2
     assert labelled["records_rejected"] == {"unreadable_label": 1}
+    (refused,) = labelled["first_rejected"]
+    assert refused["reason"] == "unreadable_label"
+    assert "'transaction_id' is 'x'" in refused["detail"]
 
 
 def test_simulate_writes_the_same_bytes_for_the_same_seed(zaslon: Zaslon, tmp_path: Path) -> None:

@@ -109,6 +109,8 @@ def label_report(report: Any) -> None:
     out.print(f"{report.labels:,} labels taken")
     if report.rejected:
         print_table("Refused", ("reason", "labels"), [[k, v] for k, v in report.rejected.items()])
+        first = [[rejection.position, rejection.detail] for rejection in report.first_rejected]
+        print_table("The first of them", ("log position", "what is wrong"), first)
 
 
 def scorecard(values: dict[str, Any]) -> None:

@@ -29,18 +29,24 @@ from zaslon.intake.records import label_records, transaction_records
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.ports import Journal, SnapshotStore
 
+_FIRST_REJECTED_MAX = 10
+
 
 @dataclass
 class DecideReport:
     """How many records were decided, how, and how fast.
 
-    `already_done`: records of the source that had their outcomes before; nothing was done again.
+    Attributes:
+        rejected: records by reason.
+        first_rejected: the first of them, for people.
+        already_done: records of the source that had their outcomes before; nothing was done again.
     """
 
     decisions: int = 0
     actions: dict[str, int] = field(default_factory=lambda: {"allow": 0, "review": 0, "block": 0})
     labels: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    first_rejected: list[Rejection] = field(default_factory=list)
     already_done: int = 0
     rules_fired: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -68,6 +74,8 @@ class DecideReport:
                 self.labels += 1
             elif isinstance(outcome, Rejection):
                 self.rejected[outcome.reason] = self.rejected.get(outcome.reason, 0) + 1
+                if len(self.first_rejected) < _FIRST_REJECTED_MAX:
+                    self.first_rejected.append(outcome)
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values, by the names that every command uses."""
@@ -77,6 +85,9 @@ class DecideReport:
             "rules_fired": dict(sorted(self.rules_fired.items())),
             "labels": self.labels,
             "records_rejected": dict(sorted(self.rejected.items())),
+            "first_rejected": [
+                {"position": r.position, "reason": r.reason, "detail": r.detail} for r in self.first_rejected
+            ],
             "records_already_done": self.already_done,
             "decisions_per_second": round(self.decisions_per_second, 1),
         }
