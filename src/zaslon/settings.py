@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +22,7 @@ from zaslon.domain.time import parse_duration_seconds
 
 MEBIBYTE = 1024 * 1024
 KEY_CHARACTERS_MIN = 16
+_ALMOST = 0.85  # as difflib counts: two letters changed places, one is missing or too many
 
 
 def _checked_duration(text: str) -> str:
@@ -190,8 +194,10 @@ def load_settings(**given: object) -> Settings:
     """The settings, with what is `given` on top.
 
     Raises:
-        ZaslonError: names the setting, its value's problem and what was expected.
+        ZaslonError: names the setting, its value's problem and what was expected; or a variable
+            that is called almost like a setting, which would otherwise do nothing.
     """
+    _refuse_misspelt(os.environ)
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -203,3 +209,16 @@ def load_settings(**given: object) -> Settings:
             f"The settings cannot be used: {problems}.",
             hint="They come from ZASLON_… variables and zaslon.toml.",
         ) from error
+
+
+def _refuse_misspelt(names: Iterable[str]) -> None:
+    """Other variables may begin with ZASLON_, such as those that Kubernetes sets for a service."""
+    prefix, known = "zaslon_", Settings.model_fields.keys()
+    for name in sorted(names):
+        setting = name.lower().removeprefix(prefix)
+        if not name.lower().startswith(prefix) or setting in known:
+            continue
+        if near := get_close_matches(setting, known, n=1, cutoff=_ALMOST):
+            raise ZaslonError(
+                f"The variable {name} is no setting.", hint=f"Did you mean {(prefix + near[0]).upper()}?"
+            )

@@ -1,0 +1,31 @@
+"""What is set takes effect or is refused; nothing that was meant as a setting is passed over."""
+
+from __future__ import annotations
+
+import pytest
+
+from zaslon.domain.errors import ZaslonError
+from zaslon.settings import Settings, load_settings
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ZASLON_API_PROT", "ZASLON_API_PORT"), ("ZASLON_KAFKA_SERVER", "ZASLON_KAFKA_SERVERS"),
+     ("zaslon_seeds", "ZASLON_SEED"), ("ZASLON_HOMES", "ZASLON_HOME")],
+)  # fmt: skip
+def test_a_misspelt_variable_is_refused_with_the_name_that_was_meant(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ZaslonError, match=f"The variable {name} is no setting") as caught:
+        load_settings()
+    assert caught.value.hint == f"Did you mean {meant}?"
+
+
+def test_variables_that_others_set_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "ZASLON_SERVICE_HOST", "ZASLON_SERVICE_PORT", "ZASLON_PORT", "ZASLON_PORT_8080_TCP_ADDR",
+        "ZASLON_API_SERVICE_HOST", "ZASLON_API_PORT_8080_TCP_PORT", "ZASLON_KEY", "ZASLON_SERVERS_REQUIRED",
+    ):  # fmt: skip
+        monkeypatch.setenv(name, "tcp://localhost:8080")
+    assert load_settings().seed == Settings.model_fields["seed"].default
