@@ -364,7 +364,7 @@ def test_snapshots_of_another_log_are_never_taken(zaslon: Zaslon, small_run: Sma
 def test_a_home_that_cannot_be_one_is_answered(zaslon: Zaslon, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/home")):
-        assert_helps(zaslon("evaluate", "--home", home, "--json"), 10, str(home))
+        assert_helps(zaslon("train", "--home", home, "--json"), 10, str(home))
 
 
 @pytest.mark.parametrize("command", [["clean", "x"], ["features"], ["train"], ["score", "x"], ["label", "x"],

@@ -49,12 +49,14 @@ def serve(settings: Settings) -> None:
         ZaslonError: a setting, the home or the keys do not allow it.
     """
     _check_address(settings)
-    context = replace(build_context(settings), progress=_Log())
-    if len(KeyRing(context.home, build_clock().now_seconds)) == 0:
+    if (
+        len(KeyRing(settings.home, build_clock().now_seconds)) == 0
+    ):  # first: a home that is not there stays so
         raise ZaslonError(
             f"No valid key opens the service of '{settings.home}'.",
             hint="Make one: `zaslon keys create --role scorer`.",
         )
+    context = replace(build_context(settings), progress=_Log())
     with alone(context):
         _serve(settings, build_service(settings, context))
 
