@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from zaslon.adapters.embedded.identifiers import column_value, only_of
+from zaslon.adapters.embedded.identifiers import INTEGER_MAX, column_value, only_of
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.domain.events import TransactionId
 
@@ -21,7 +21,6 @@ CREATE TABLE decisions (
 CREATE INDEX decisions_by_transaction ON decisions (transaction_id);
 CREATE TABLE place (one INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 """
-_INTEGER_MAX = 2**63 - 1  # SQLite's
 
 
 class SqliteDecisions:
@@ -104,7 +103,7 @@ class SqliteDecisions:
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of up to `count` decisions before a position, newest first."""
         query = "SELECT position, outcome FROM decisions WHERE position < ? ORDER BY position DESC LIMIT ?"
-        before = _INTEGER_MAX if before_position is None else before_position
+        before = INTEGER_MAX if before_position is None else before_position
         with self._explained():
             return self._connection.execute(query, (before, count)).fetchall()
 

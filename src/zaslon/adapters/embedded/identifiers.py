@@ -11,7 +11,7 @@ import orjson
 
 from zaslon.domain.events import TransactionId
 
-_INTEGER_MAX = 2**63 - 1  # SQLite's
+INTEGER_MAX = 2**63 - 1  # SQLite's
 
 
 def column_value(transaction_id: TransactionId) -> int | None:
@@ -19,7 +19,7 @@ def column_value(transaction_id: TransactionId) -> int | None:
     if isinstance(transaction_id, str):
         digest = hashlib.blake2b(transaction_id.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
-    return transaction_id if -_INTEGER_MAX <= transaction_id <= _INTEGER_MAX else None
+    return transaction_id if -INTEGER_MAX <= transaction_id <= INTEGER_MAX else None
 
 
 def only_of(transaction_id: TransactionId, found: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:

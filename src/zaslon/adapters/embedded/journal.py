@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numpy as np
 import orjson
 
-from zaslon.adapters.embedded.identifiers import column_value, only_of
+from zaslon.adapters.embedded.identifiers import INTEGER_MAX, column_value, only_of
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import RecordBatch, TransactionId
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Versions
@@ -46,7 +46,6 @@ CREATE TABLE IF NOT EXISTS serving (
 ) STRICT;
 """
 _FORMAT = 2
-_INTEGER_MAX = 2**63 - 1  # SQLite's
 _INSERTED_MAX = 128  # outcomes with one statement
 _PREPARED = 2 * _INSERTED_MAX  # statements: one for every number of outcomes, and the others
 
@@ -174,7 +173,7 @@ class SqliteJournal:
 
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome."""
-        if not 0 <= position <= _INTEGER_MAX:
+        if not 0 <= position <= INTEGER_MAX:
             return None
         row = self._one("SELECT outcome FROM outcomes WHERE position = ?", (position,))
         return row[0] if row else None
@@ -204,7 +203,7 @@ class SqliteJournal:
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of up to `count` outcomes before a position, newest first."""
         query = "SELECT position, outcome FROM outcomes WHERE position < ? ORDER BY position DESC LIMIT ?"
-        return list(self._rows(query, (_INTEGER_MAX if before_position is None else before_position, count)))
+        return list(self._rows(query, (INTEGER_MAX if before_position is None else before_position, count)))
 
     def cursor(self, source: str) -> int:
         """How many records of a source are done."""
@@ -223,7 +222,7 @@ class SqliteJournal:
 
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position."""
-        if not 0 <= position <= _INTEGER_MAX:
+        if not 0 <= position <= INTEGER_MAX:
             return None
         row = self._one(
             "SELECT model, policy, catalogue FROM serving WHERE from_position <= ? "
