@@ -147,9 +147,17 @@ def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_fini
 def test_a_life_that_ends_while_the_broker_is_away_is_followed_by_another(
     broker: LocalBroker, tmp_path: Path
 ) -> None:
+    """It ends before it has heard that it is the one to decide: there the client waited for ever."""
     cluster = Cluster.new(broker)
     opened = cluster.context("scorer", tmp_path, kafka_timeout_seconds=1).adapters.open_stream(print)
     opened.open(STREAM_BEGIN)
+    admin, group = cluster.connection("admin").admin(), f"zaslon-{cluster.number}"
+
+    def is_dealt_out() -> bool:
+        found = admin.describe_consumer_groups([group])[group].result(20)
+        return any(member.assignment.topic_partitions for member in found.members)
+
+    _until(is_dealt_out)
     broker.kill()
     try:
         with pytest.raises(SupersededError, match="no broker answers"):

@@ -12,6 +12,8 @@ from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 # After a long absence of the broker, or of ourselves, we have left the group and join it again.
 _PASSING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._MAX_POLL_EXCEEDED)
 
+_HEAR_SECONDS = 0.02
+
 
 class Leadership:
     """Membership in the group of scorers. Its methods may be called from any thread.
@@ -25,6 +27,7 @@ class Leadership:
     ) -> None:
         self._topic, self._group, self._lock, self._watch = topic, group, RLock(), watch
         self.is_ours = False
+        self._told = 0  # how often the group has dealt out or taken back
         session_ms = int(session_timeout_seconds * 1000)
         self._consumer: Consumer = connection.consumer(
             watch, group_id=group, auto_offset_reset="latest", session_timeout_ms=session_ms,
@@ -37,12 +40,14 @@ class Leadership:
         )
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._told += 1
         consumer.incremental_assign(partitions)
         if partitions:
             consumer.pause(partitions)  # the partition is a token; its messages are read elsewhere
             self.is_ours = True
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._told += 1
         consumer.incremental_unassign(partitions)
         if partitions:
             self.is_ours = False
@@ -67,6 +72,15 @@ class Leadership:
             return self._consumer.consumer_group_metadata()
 
     def close(self) -> None:
-        """Leave the group: a standby need not wait until we are missed."""
+        """Leave the group: a standby need not wait until we are missed.
+
+        What the group dealt out and we have not heard yet is heard and given back before the client
+        is closed. Its own close would serve both; with the broker away the membership is then over
+        after the first, and the client waits for ever in the second, with all threads of the process.
+        """
         with self._lock:
+            self._consumer.unsubscribe()
+            told, message = -1, None
+            while message is not None or told != self._told:
+                told, message = self._told, self._consumer.poll(_HEAR_SECONDS)
             self._consumer.close()
