@@ -18,8 +18,9 @@ def test_the_key_of_a_prediction_gives_back_the_id(name: TransactionId) -> None:
     sent: list[dict[str, bytes]] = []
 
     class Producer:
-        def produce_batch(self, _topic: str, messages: list[dict[str, bytes]]) -> None:
+        def produce_batch(self, _topic: str, messages: list[dict[str, bytes]]) -> int:
             sent.extend(messages)
+            return len(messages)
 
     decision = Decision(41, name, 5, Action.ALLOW, 0.5, (), (), (), Versions("m", "p", "c"))
     names = TopicNames("input", "labels", "predictions", "rejections", "order")

@@ -55,6 +55,8 @@ _FENCED = (
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError._FATAL,  # what is told to those who go on sending after the first of these
 )  # fmt: skip
+# A topic's refusals: the same micro-batch would be refused again.
+_REFUSALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.MSG_SIZE_TOO_LARGE)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Committer:
             connection.producer(
                 watch, transactional_id=f"{transactional_id}-{turn}", transaction_timeout_ms=_TRANSACTION_MS,
                 compression_type="lz4", linger_ms=5, message_max_bytes=rejection_bytes_max,
-                queue_buffering_max_messages=1_000_000, retry_backoff_ms=2, retry_backoff_max_ms=20,
+                queue_buffering_max_messages=0,  # no limit: a micro-batch has one
+                retry_backoff_ms=2, retry_backoff_max_ms=20,
             )
             for turn in (1, 2)
         )  # fmt: skip
@@ -201,7 +204,7 @@ class Committer:
         if not error.txn_requires_abort() and error.code() != KafkaError._STATE:
             raise refused(error, "the transaction of a micro-batch")
         self._patiently(self._producer.abort_transaction, _CALL_SECONDS)
-        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        if error.code() in _REFUSALS:
             raise refused(error, f"'{self._names.predictions}', '{self._names.rejections}' or the order")
 
     def _patiently(self, call: Callable[..., Any], *arguments: Any) -> None:
@@ -242,14 +245,19 @@ def send_outcomes(
     producer: Producer, names: TopicNames, outcomes: Sequence[Outcome], originals: dict[int, bytes],
     original_bytes_max: int,
 ) -> None:  # fmt: skip
-    """Step 5: each outcome as one message of `predictions` or `rejections`."""
-    accepted = [
+    """Step 5: each outcome as one message of `predictions` or `rejections`.
+
+    Raises:
+        KafkaException: the client does not take one; the transaction must not be committed.
+    """
+    accepted: list[dict[str, Any]] = [
         {"key": str(outcome.transaction_id).encode(), "value": outcome.to_json()}
         for outcome in outcomes
         if not isinstance(outcome, Rejection)
     ]
-    if accepted:
-        producer.produce_batch(names.predictions, accepted)
+    if accepted and producer.produce_batch(names.predictions, accepted) != len(accepted):
+        # It goes on after a message that it does not take, and raises nothing.
+        raise KafkaException(next(message["_error"] for message in accepted if "_error" in message))
     for outcome in outcomes:
         if isinstance(outcome, Rejection):
             original = originals.get(outcome.position, outcome.raw)

@@ -165,4 +165,9 @@ def refused(error: KafkaError, what: str) -> ServerError:
         )
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
         return ServerError(f"There is no topic for {what}.", hint="Make it: `zaslon topics create`.")
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return ServerError(
+            f"A message is larger than a topic takes: {what}.",
+            hint="Raise max.message.bytes of the topic, then start again.",
+        )
     return ServerError(f"The broker answers {error.str()} ({what}).")

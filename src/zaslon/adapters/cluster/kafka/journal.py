@@ -96,6 +96,7 @@ class KafkaJournal:
             self._producer = self._connection.producer(
                 self._watch, transactional_id=self._transactional_id, compression_type="lz4",
                 message_max_bytes=REJECTION_BYTES_MAX, retry_backoff_ms=2, retry_backoff_max_ms=20,
+                queue_buffering_max_messages=0,  # no limit: a batch has one
             )  # fmt: skip
             self._producer.init_transactions(_CALL_SECONDS)
         return self._producer

@@ -46,12 +46,12 @@ class KafkaSender:
             self._wait()
         messages = [{"value": record} for record in records]
         try:
-            self._producer.produce_batch(self._topic, messages)
+            taken = self._producer.produce_batch(self._topic, messages)
         except KafkaException as error:
             raise refused(error.args[0], f"'{self._topic}'") from error
-        refusals = [m for m in messages if "_error" in m]
-        if refusals:
-            raise ServerError(f"A record cannot be sent to '{self._topic}': {refusals[0]['_error']!s}.")
+        if taken != len(messages):
+            why = next(m["_error"] for m in messages if "_error" in m)
+            raise ServerError(f"A record cannot be sent to '{self._topic}': {why!s}.")
         self._handed_over += len(records)
         self._producer.poll(0)
         self._raise_if_failed()

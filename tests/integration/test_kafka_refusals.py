@@ -1,0 +1,41 @@
+"""What a topic does not take is one clear error, and never an outcome less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from deploy.kafka.broker import LocalBroker
+from tests.integration.kafka_world import Cluster
+
+from zaslon.domain.errors import ServerError
+from zaslon.domain.events import Kind
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+
+def _set(cluster: Cluster, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, cluster.topic(topic), incremental_configs=[entry])
+    admin = cluster.connection("admin").admin()  # kept: its answers die with it
+    admin.incremental_alter_configs([resource])[resource].result(20)
+
+
+def test_an_outcome_that_its_topic_does_not_take_ends_the_scorer_and_is_there_after_a_repair(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    pairs = zip(small_world.records, small_world.kinds, strict=True)
+    cluster.send("input", [r for r, k in pairs if k == Kind.TRANSACTION_LINE][:200])
+    _set(cluster, "predictions", "max.message.bytes", "120")
+    with pytest.raises(ServerError, match="larger than a topic takes: 'predictions-"):
+        cluster.stream_until(home, 200)
+    assert cluster.published() == []
+    _set(cluster, "predictions", "max.message.bytes", "1048576")
+    cluster.stream_until(home, 200)
+    published = cluster.published()
+    assert len(published) == 200
+    assert published == cluster.embedded(small_world.engine())
