@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 from deploy.kafka.access import access
 from deploy.kafka.broker import LocalBroker
 
@@ -86,20 +87,33 @@ class Cluster:
         assert sender.finish() == len(records)
 
     def read(self, topic: str) -> list[Message]:
-        """All committed messages of a topic, in order, as the viewer sees them."""
+        """All committed messages of a topic, by partition in order, as the viewer sees them."""
         consumer = self.connection("viewer").consumer(
             Watch("broker"), group_id="viewer-tests", enable_partition_eof=True, auto_offset_reset="earliest"
         )
-        consumer.assign([TopicPartition(self.topic(topic), 0, 0)])
-        messages: list[Message] = []
-        while True:
+        places = self._places(consumer, topic)
+        consumer.assign(places)
+        messages: list[list[Message]] = [[] for _ in places]
+        left = len(places)
+        while left:
             for message in consumer.consume(10_000, 0.2):
                 error = message.error()
                 if error is None:
-                    messages.append(message)
+                    messages[message.partition() or 0].append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    consumer.close()
-                    return messages
+                    left -= 1
+        consumer.close()
+        return [message for part in messages for message in part]
+
+    def _places(self, consumer: Consumer, topic: str) -> list[TopicPartition]:
+        """The beginnings of all partitions."""
+        name = self.topic(topic)
+        partitions = sorted(consumer.list_topics(name, timeout=20).topics[name].partitions)
+        return [TopicPartition(name, partition, OFFSET_BEGINNING) for partition in partitions]
+
+    def connected_admin(self) -> AdminClient:
+        """As the user that may do everything; to be kept, as its answers die with it."""
+        return self.connection("admin").admin()
 
     def published(self) -> list[bytes]:
         """Every outcome in the topics, by log position; a position given twice stands here twice."""
@@ -116,15 +130,20 @@ class Cluster:
         """The log as topic `order` recorded it."""
         messages = {name: self.read(name) for name in ("input", "labels")}
         content = {
-            self.topic(name): {m.offset(): m.value() or b"" for m in found}
-            for name, found in messages.items()
+            (m.topic(), m.partition(), m.offset()): m.value() or b""
+            for found in messages.values()
+            for m in found
         }
         for message in self.read("order"):
             if is_seal(message):
                 continue
             order = Order.from_json(message.value())
             records = [
-                [content[r.topic][o] for o in range(r.begin, r.end) if o in content[r.topic]]
+                [
+                    found
+                    for o in range(r.begin, r.end)
+                    if (found := content.get((r.topic, r.partition, o))) is not None
+                ]
                 for r in order.ranges
             ]
             assert [len(part) for part in records] == order.counts
@@ -155,7 +174,7 @@ class Cluster:
         return report
 
     def _committed(self, consumer: Consumer) -> int:
-        places = [TopicPartition(self.topic(name), 0) for name in ("input", "labels")]
+        places = [place for name in ("input", "labels") for place in self._places(consumer, name)]
         return sum(max(place.offset, 0) for place in consumer.committed(places, 20))
 
     def committed_records(self) -> int:

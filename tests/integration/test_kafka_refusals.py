@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 def _set(cluster: Cluster, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, cluster.topic(topic), incremental_configs=[entry])
-    admin = cluster.connection("admin").admin()  # kept: its answers die with it
+    admin = cluster.connected_admin()
     admin.incremental_alter_configs([resource])[resource].result(20)
 
 

@@ -5,11 +5,24 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, groupby, islice
+from typing import Any
 
 import numpy as np
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka._model import TopicCollection
+from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
@@ -20,6 +33,8 @@ from zaslon.domain.errors import ArtefactError, ServerError
 ORDER_WAIT_SECONDS = 0.2
 # Fetched and not yet taken, by partition: enough for the next batches, bounded for the memory.
 _PENDING_RECORDS_MAX = 20_000
+# How often the broker is asked whether the topics have more partitions.
+_GROWTH_SECONDS = 3.0
 _FETCH_WAIT_MS = 20  # also the longest time until an empty partition says that it is empty
 
 
@@ -29,7 +44,8 @@ class Pending:
 
     Attributes:
         stamps: when each message arrived, in ms since 1970; never decreasing.
-        next_offset: after the last message taken.
+        next_offset: after the last message taken, or further where no record stands.
+        seen_to: after the last message fetched, or further where no record stands.
         is_complete: nothing more stands in the partition at this moment.
     """
 
@@ -38,6 +54,7 @@ class Pending:
     next_offset: int
     messages: list[Message] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
+    seen_to: int = 0
     is_complete: bool = False
     is_paused: bool = False
     high: int = 0
@@ -53,7 +70,15 @@ class Pending:
         known = self.stamps[-1:]
         self.stamps.extend(islice(accumulate(chain(known, stamps), max), len(known), None))
         self.messages.extend(messages)
+        self.seen_to = _offset(messages[-1]) + 1
         self.is_complete = False
+
+    def end_at(self, offset: int) -> None:
+        """Nothing more stands there; between the last message and the end may be marks of transactions."""
+        self.is_complete = True
+        self.seen_to = max(self.seen_to, offset)
+        if not self.messages:
+            self.next_offset = max(self.next_offset, offset)
 
     @property
     def horizon(self) -> float:
@@ -79,9 +104,23 @@ class Pending:
         if count == 0:
             return []
         taken = self.messages[:count]
-        self.next_offset = _offset(taken[-1]) + 1
         del self.messages[:count], self.stamps[:count]
+        self.next_offset = _offset(taken[-1]) + 1 if self.messages else self.seen_to
         return [message.value() or b"" for message in taken]
+
+    def drop_to(self, recorded: Range, count: int) -> list[bytes]:
+        """Take what was recorded."""
+        taken = self.drop(count)
+        self.next_offset = max(self.next_offset, recorded.end)
+        return taken
+
+    def holds(self, recorded: Range, count: int) -> bool:
+        """Whether the first messages are those that were recorded."""
+        return count == 0 or (
+            len(self.messages) >= count
+            and _offset(self.messages[0]) >= recorded.begin
+            and _offset(self.messages[count - 1]) == recorded.end - 1
+        )
 
 
 def _kind_and_place(message: Message) -> tuple[bool, str | None, int | None]:
@@ -97,8 +136,10 @@ def _offset(message: Message) -> int:
 class Partitions:
     """All partitions of `labels` and `input`, by this process alone: no group deals them out."""
 
-    def __init__(self, connection: Connection, topics: Sequence[str], group: str, watch: Watch) -> None:
-        self._watch, self._topics = watch, topics
+    def __init__(
+        self, connection: Connection, topics: Sequence[str], group: str, watch: Watch, admin: AdminClient
+    ) -> None:
+        self._watch, self._topics, self._admin = watch, topics, admin
         self._timeout = connection.timeout_seconds
         self._consumer: Consumer = connection.consumer(
             watch, group_id=group, enable_partition_eof=True, auto_offset_reset="error",
@@ -110,6 +151,9 @@ class Partitions:
         self.pending: list[Pending] = []
         self._by_place: dict[tuple[str | None, int | None], Pending] = {}
         self._waiting_since: float | None = None
+        self._lacking_since: float | None = None
+        self._described: dict[str, Future[Any]] = {}
+        self._describe_at = time.monotonic() + _GROWTH_SECONDS
 
     def open(self, next_offsets: dict[str, int]) -> None:
         """Begin at these offsets by `topic:partition`; where there is none, at the first that is kept.
@@ -117,31 +161,62 @@ class Partitions:
         Raises:
             ServerError: a topic does not exist or may not be read.
         """
-        self.pending = []
         for topic in self._topics:
-            found = self._consumer.list_topics(topic, timeout=self._timeout).topics[topic]
-            if found.error is not None:
-                raise refused(found.error, f"'{topic}'")
-            for partition in sorted(found.partitions):
-                start = next_offsets.get(f"{topic}:{partition}", -1)
-                self.pending.append(Pending(topic, partition, start))
-        self._by_place = {(p.topic, p.partition): p for p in self.pending}
-        self._consumer.assign(
-            [
-                TopicPartition(
-                    p.topic, p.partition, p.next_offset if p.next_offset >= 0 else OFFSET_BEGINNING
-                )
-                for p in self.pending
-            ]
-        )
-        for p in self.pending:
-            if p.next_offset < 0:
-                p.next_offset = self._consumer.get_watermark_offsets(p.place, timeout=self._timeout)[0]
+            self._take_in(topic, next_offsets)
 
-    @property
-    def next_offsets(self) -> dict[str, int]:
-        """Where to go on, by `topic:partition`."""
-        return {f"{p.topic}:{p.partition}": p.next_offset for p in self.pending}
+    def _take_in(self, topic: str, next_offsets: dict[str, int]) -> None:
+        """Read those partitions of a topic that are not read yet."""
+        found = self._consumer.list_topics(topic, timeout=self._timeout).topics[topic]
+        if found.error is not None:
+            raise refused(found.error, f"'{topic}'")
+        added, places = [], []
+        for partition in sorted(found.partitions):
+            if (topic, partition) not in self._by_place:
+                place = TopicPartition(topic, partition)
+                place.offset = first = next_offsets.get(f"{topic}:{partition}", OFFSET_BEGINNING)
+                if first == OFFSET_BEGINNING:
+                    first = self._consumer.get_watermark_offsets(place, timeout=self._timeout)[0]
+                places.append(place)
+                added.append(Pending(topic, partition, first))
+        self._consumer.incremental_assign(places)
+        self.pending = sorted(
+            [*self.pending, *added], key=lambda p: (self._topics.index(p.topic), p.partition)
+        )
+        self._by_place = {(p.topic, p.partition): p for p in self.pending}
+
+    def is_newest(self, folded_to: dict[str, int]) -> bool:
+        """Whether nobody has folded records behind these offsets, by `topic:partition`.
+
+        It is known where the group has committed the same, which is done with each order, or where
+        nothing stands behind. What is empty is no state of a log whose orders were deleted.
+        """
+        committed = self._consumer.committed([p.place for p in self.pending], self._timeout)
+        return bool(folded_to) and all(
+            folded_to.get(f"{place.topic}:{place.partition}", OFFSET_INVALID)
+            in (place.offset, self._consumer.get_watermark_offsets(place, timeout=self._timeout)[1])
+            for place in committed
+        )
+
+    def look_for_more(self) -> None:
+        """Take in partitions that were added to the topics: asks now and then, and does not wait."""
+        if self._described:
+            if not all(future.done() for future in self._described.values()):
+                return
+            for topic, future in self._described.items():
+                known = sum(p.topic == topic for p in self.pending)
+                if future.exception() is None and len(future.result().partitions) > known:
+                    self._grow(topic)
+            self._described = {}
+        elif time.monotonic() > self._describe_at:
+            self._admin.poll(0)  # what it has to say is nothing to us, but is kept until it is heard
+            self._described = self._admin.describe_topics(
+                TopicCollection(list(self._topics)), request_timeout=self._timeout
+            )
+            self._describe_at = time.monotonic() + _GROWTH_SECONDS
+
+    def _grow(self, topic: str) -> None:
+        with suppress(KafkaException):  # no leader yet, or no broker: asked again
+            self._take_in(topic, {})
 
     @property
     def lag_records(self) -> int:
@@ -180,8 +255,7 @@ class Partitions:
         error = message.error()
         assert error is not None
         if error.code() == KafkaError._PARTITION_EOF:
-            pending = self._by_place[message.topic(), message.partition()]
-            pending.is_complete = True
+            self._by_place[message.topic(), message.partition()].end_at(_offset(message))
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise ArtefactError(
                 f"Topic '{message.topic()}' no longer holds the records that follow the snapshot.",
@@ -260,26 +334,38 @@ class Partitions:
         Raises:
             ArtefactError: the topics do not hold them as they were recorded.
         """
-        parts: list[list[bytes]] = []
-        wanted = list(zip(order.ranges, order.counts, strict=True))
-        for r, count in wanted:
-            if (r.topic, r.partition) not in self._by_place:
-                raise ServerError(f"Topic '{r.topic}' has lost its partition {r.partition}.")
-            if len(self._by_place[r.topic, r.partition].messages) < count:
-                return None
-        for r, count in wanted:
-            pending = self._by_place[r.topic, r.partition]
-            if count and not (
-                r.begin <= _offset(pending.messages[0]) and _offset(pending.messages[count - 1]) == r.end - 1
-            ):
+        if not self._are_known(order.ranges):
+            return None
+        wanted = [
+            (self._by_place[r.topic, r.partition], r, count)
+            for r, count in zip(order.ranges, order.counts, strict=True)
+        ]
+        if any(count and pending.seen_to < r.end for pending, r, count in wanted):
+            return None
+        for pending, r, count in wanted:
+            if not pending.holds(r, count):
                 raise ArtefactError(
                     f"Topic '{r.topic}' does not hold the {count} records [{r.begin}, {r.end}) of "
                     f"partition {r.partition} that were folded at log position {order.position}.",
                     hint="Records were deleted too early (ZASLON_KAFKA_RETENTION), or the topic is new.",
                 )
-            parts.append(pending.drop(count))
-            pending.next_offset = r.end
-        return parts
+        return [pending.drop_to(r, count) for pending, r, count in wanted]
+
+    def _are_known(self, ranges: Sequence[Range]) -> bool:
+        """Whether all partitions are read; those that were added meanwhile are taken in.
+
+        Raises:
+            ServerError: the topic has had time and still lacks one.
+        """
+        for r in ranges:
+            if (r.topic, r.partition) not in self._by_place:
+                self._grow(r.topic)
+        lacking = [r for r in ranges if (r.topic, r.partition) not in self._by_place]
+        now = time.monotonic()
+        self._lacking_since = (self._lacking_since or now) if lacking else None
+        if self._lacking_since is not None and now - self._lacking_since > self._timeout:
+            raise ServerError(f"Topic '{lacking[0].topic}' has lost its partition {lacking[0].partition}.")
+        return not lacking
 
     def close(self) -> None:
         """Stop fetching."""

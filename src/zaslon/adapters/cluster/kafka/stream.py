@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from zaslon.adapters.cluster.kafka.commit import Committer, Work
 from zaslon.adapters.cluster.kafka.connection import AwayError, Connection, Say, Watch, quiet, refused
@@ -74,14 +74,17 @@ class KafkaStream:
         self._rejection_bytes_max = bytes_max(admin, self._names.rejections, self._connection.timeout_seconds)
         self._parts = _Parts(
             watch,
-            Partitions(self._connection, (self._names.labels, self._names.input), self._group, watch),
+            Partitions(self._connection, (self._names.labels, self._names.input), self._group, watch, admin),
             _OrderReader(self._connection, self._names.order, self._group, watch),
             Leadership(
                 self._connection, self._names.order, self._group, self._session_timeout_seconds, watch
             ),
         )
-        self._parts.partitions.open(self._place.get("next", {}))
-        self._parts.orders.open(int(self._place.get("order", OFFSET_BEGINNING)))
+        folded_to = self._place.get("next", {})
+        self._parts.partitions.open(folded_to)
+        self._parts.orders.open(
+            int(self._place.get("order", 0)), lambda: self._open.partitions.is_newest(folded_to)
+        )
         self._was_open = True
 
     @property
@@ -156,6 +159,7 @@ class KafkaStream:
 
     def _next_batch(self, partitions: Partitions) -> RecordBatch | None:
         limits = self._limits
+        partitions.look_for_more()
         partitions.fetch(0.0 if partitions.pending_records else _IDLE_SECONDS, limits.records)
         end = time.monotonic() + limits.wait_ms / 1000
         while 0 < partitions.pending_records < limits.records:
@@ -243,18 +247,34 @@ class _OrderReader:
     """Reads topic `order` from an offset on."""
 
     def __init__(self, connection: Connection, topic: str, group: str, watch: Watch) -> None:
-        self._topic = topic
+        self._topic, self._timeout = topic, connection.timeout_seconds
         self._consumer = connection.consumer(
             watch, group_id=group, enable_partition_eof=True, auto_offset_reset="error",
             fetch_wait_max_ms=50, fetch_error_backoff_ms=100,
         )  # fmt: skip
-        self.next_offset = OFFSET_BEGINNING
+        self.next_offset = 0
         self.is_at_end = self._is_hidden = False
 
-    def open(self, offset: int) -> None:
-        """Read from this offset on."""
-        self.next_offset = offset
+    def open(self, offset: int, is_newest: Callable[[], bool]) -> None:
+        """Read from this offset on; from the first that is kept if nothing was folded since.
+
+        Behind the last order stand marks of transactions. When all is deleted for its age, so are they.
+
+        Raises:
+            ArtefactError: orders were deleted that may be needed.
+        """
+        place = TopicPartition(self._topic, 0)
+        first, _ = self._consumer.get_watermark_offsets(place, timeout=self._timeout)
+        if offset < first and not is_newest():
+            raise self._deleted()
+        self.next_offset = max(offset, first)
         self.look_again()
+
+    def _deleted(self) -> ArtefactError:
+        return ArtefactError(
+            f"Topic '{self._topic}' no longer holds what follows the snapshot.",
+            hint="Use a newer snapshot, and keep records longer (ZASLON_KAFKA_RETENTION).",
+        )
 
     def look_again(self) -> None:
         """Forget that the end was seen: it may have moved."""
@@ -280,10 +300,7 @@ class _OrderReader:
         if error.code() == KafkaError._PARTITION_EOF:
             self._note_end(message)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise ArtefactError(
-                f"Topic '{self._topic}' no longer holds what follows the snapshot.",
-                hint="Use a newer snapshot, and keep records longer (ZASLON_KAFKA_RETENTION).",
-            )
+            raise self._deleted()
         elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
             raise refused(error, f"'{self._topic}'")
         return None

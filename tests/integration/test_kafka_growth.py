@@ -1,0 +1,82 @@
+"""Partitions that are added while scorers run are read from their beginning, by all alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from confluent_kafka.cimpl import NewPartitions
+from deploy.kafka.broker import LocalBroker
+from tests.integration.kafka_world import Cluster
+
+from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.domain.events import Kind
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+
+def _until(found: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < end, "it has not come to pass"
+        time.sleep(0.1)
+
+
+def _grow(cluster: Cluster, **partitions: int) -> None:
+    admin = cluster.connected_admin()
+    wanted = [NewPartitions(cluster.topic(name), count) for name, count in partitions.items()]
+    for done in admin.create_partitions(wanted).values():
+        done.result(20)
+
+
+def _send(cluster: Cluster, topic: str, partition: int, records: Sequence[bytes]) -> None:
+    producer = cluster.connection("producer").producer(Watch("broker"))
+    for record in records:
+        producer.produce(cluster.topic(topic), record, partition=partition)
+    assert producer.flush(20) == 0
+
+
+def test_scorer_standby_and_restart_fold_added_partitions_in_one_order(
+    broker: LocalBroker, small_world: SmallWorld, home: Path, tmp_path: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    records = {
+        kind: iter([r for r, k in zip(small_world.records, small_world.kinds, strict=True) if k == kind])
+        for kind in (Kind.TRANSACTION_LINE, Kind.LABEL_JSON)
+    }
+    sent = 0
+
+    def send(**partitions: int) -> None:
+        nonlocal sent
+        for topic, count in partitions.items():
+            kind = Kind.LABEL_JSON if topic == "labels" else Kind.TRANSACTION_LINE
+            for partition in range(count):
+                _send(cluster, topic, partition, [next(records[kind]) for _ in range(100)])
+                sent += 100
+
+    other = small_world.in_home(tmp_path / "other").context.home
+    settings = {
+        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3",
+        "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
+    }
+    with cluster.scorer(home, **settings) as first:
+        send(input=1, labels=1)
+        _until(lambda: cluster.committed_records() == sent)
+        with cluster.scorer(other, **settings) as second:
+            assert second.says("Following"), second.said
+            _grow(cluster, input=3, labels=2)
+            send(input=3, labels=2)
+            _until(lambda: cluster.committed_records() == sent)
+            first.kill()
+            send(input=3, labels=2)
+            _until(lambda: cluster.committed_records() == sent)
+            assert second.is_deciding, second.said
+            second.kill()
+    send(input=3, labels=1)
+    cluster.stream_until(home, sent)
+    published = cluster.published()
+    assert len(published) == sent
+    assert published == cluster.embedded(small_world.engine())

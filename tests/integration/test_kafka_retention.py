@@ -1,0 +1,81 @@
+"""Records that are kept no longer: what was never needed is not missed, and all else is one clear error."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from confluent_kafka import OFFSET_END, TopicPartition
+from deploy.kafka.broker import LocalBroker
+from tests.integration.kafka_world import Cluster
+
+from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.domain.errors import ArtefactError
+from zaslon.domain.events import Kind
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+
+def _lines(world: SmallWorld) -> list[bytes]:
+    return [r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.TRANSACTION_LINE]
+
+
+def _delete(cluster: Cluster, topic: str, before: int = OFFSET_END) -> None:
+    """As retention does: messages before an offset, or all that there are."""
+    admin, place = cluster.connected_admin(), TopicPartition(cluster.topic(topic), 0, before)
+    admin.delete_records([place])[place].result(20)
+
+
+@pytest.mark.parametrize("before", [100, OFFSET_END], ids=["some", "all"])
+def test_who_has_no_state_does_not_wait_for_records_that_were_deleted(
+    broker: LocalBroker, small_world: SmallWorld, home: Path, tmp_path: Path, before: int
+) -> None:
+    cluster = Cluster.new(broker)
+    cluster.send("input", _lines(small_world)[:300])
+    cluster.stream_until(home, 300)
+    _delete(cluster, "input", before)
+    other = small_world.in_home(tmp_path / "other").context.home
+    with pytest.raises(ArtefactError, match=r"does not hold the \d+ records \[0, "):
+        cluster.stream_until(other, 301)
+
+
+def test_a_stream_that_was_idle_until_everything_was_deleted_goes_on(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    """Behind what was folded stand marks of transactions, which are nothing that is missing."""
+    cluster, lines, engine = Cluster.new(broker), _lines(small_world), small_world.engine()
+    sender = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-sender")
+    sender.init_transactions(20)
+    sender.begin_transaction()
+    sender.produce(cluster.topic("labels"), b"nonsense")
+    sender.commit_transaction(20)
+    cluster.stream_until(home, 1)
+    cluster.send("input", lines[:200])
+    cluster.stream_until(home, 201)
+    before = cluster.embedded(engine)
+    for topic in ("input", "labels", "order"):
+        _delete(cluster, topic)
+    cluster.send("input", lines[200:300])
+    cluster.stream_until(home, 301)
+    assert [*before, *cluster.embedded(engine)] == cluster.published()
+
+
+def test_a_state_older_than_what_is_left_of_the_order_is_refused(
+    broker: LocalBroker, small_world: SmallWorld, home: Path, tmp_path: Path
+) -> None:
+    cluster, lines, older = Cluster.new(broker), _lines(small_world), tmp_path / "older"
+    cluster.send("input", lines[:100])
+    cluster.stream_until(home, 100)
+    shutil.copytree(home, older)
+    cluster.send("input", lines[100:200])
+    cluster.stream_until(home, 200)
+    _delete(cluster, "order")
+    new = small_world.in_home(tmp_path / "new").context.home
+    for state in (older, new):
+        with pytest.raises(ArtefactError, match="no longer holds what follows"):
+            cluster.stream_until(state, 201)
+    cluster.send("input", lines[200:210])
+    cluster.stream_until(home, 210)
+    assert len(cluster.published()) == 210
