@@ -49,8 +49,12 @@ class Journal(Outcomes, Protocol):
     def next_position(self) -> int:
         """Position of the next record; every record before it has its outcome."""
 
-    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None) -> None:
+    def record(
+        self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
+    ) -> list[bytes]:
         """Append a batch with its outcomes, one per record in order, in one transaction.
+
+        Returns the JSON of each outcome, as it stands in the log now.
 
         `batch.first_position` must be `next_position`. `cursor` names a source and how many of
         its records are done after this batch; it is kept in the same transaction, so that a

@@ -86,7 +86,8 @@ def test_whoever_still_reads_when_the_journal_is_closed_is_at_the_end(open_journ
 
 def test_pages_are_read_from_the_newest_on(open_journal: OpenJournal) -> None:
     journal = open_journal()
-    journal.record(batch(0, RECORDS), outcomes(0, RECORDS), None)
+    recorded = journal.record(batch(0, RECORDS), outcomes(0, RECORDS), None)
+    assert [outcome for _, outcome in journal.page(None, 6)] == recorded[::-1]
     assert [p for p, _ in journal.page(None, 4)] == [5, 4, 3, 2]
     assert [p for p, _ in journal.page(2, 4)] == [1, 0]
     assert journal.page(0, 4) == []

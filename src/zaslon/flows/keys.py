@@ -38,8 +38,10 @@ class Role(StrEnum):
 
     def may_act_as(self, other: Role) -> bool:
         """Whether this role includes another."""
-        order = list(Role)
-        return order.index(self) >= order.index(other)
+        return _RANKS[self] >= _RANKS[other]
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
 @dataclass(frozen=True)

@@ -258,12 +258,10 @@ class _Work:
             cleaned = self._engine.clean(part)
         outcomes = self._engine.process(part, cleaned).outcomes if len(part) else []
         decided = self._clock.monotonic_seconds()
-        self._journal.record(part, outcomes, None)
+        recorded = self._journal.record(part, outcomes, None)
         durable = self._clock.monotonic_seconds()
         self._pace.learn(left_out, len(batch), decided - begin, durable - decided)
-        answers: dict[int, Answer] = {
-            index: Answer(outcome.to_json()) for index, outcome in zip(kept, outcomes, strict=True)
-        }
+        answers = {index: Answer(json) for index, json in zip(kept, recorded, strict=True)}
         answers |= {index: Answer(known, repeated=True) for index, known in repeats.recorded.items()}
         for index, earlier in repeats.earlier.items():
             answers[index] = Answer(answers[earlier].outcome, repeated=True)

@@ -127,20 +127,25 @@ class SqliteJournal:
         """Position of the next record."""
         return self._next_position
 
-    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None) -> None:
+    def record(
+        self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
+    ) -> list[bytes]:
         """Append a batch and its outcomes in one transaction (see the port)."""
         if batch.first_position != self._next_position or len(outcomes) != len(batch):
             raise ValueError("the batch does not continue the journal, or lacks outcomes")
-        if len(batch) == 0 and cursor is None:
-            return
+        recorded = [outcome.to_json() for outcome in outcomes]
+        if not recorded and cursor is None:
+            return recorded
         with self._explained(), self._connection:  # commits, or rolls back if anything raises
             self._connection.execute("BEGIN IMMEDIATE")
-            if len(batch):
+            if recorded:
                 self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", _as_row(batch))
-                self._insert([(o.position, _column_value(o), o.to_json()) for o in outcomes])
+                named = zip(outcomes, recorded, strict=True)
+                self._insert([(o.position, _column_value(o), json) for o, json in named])
             if cursor is not None:
                 self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
         self._next_position += len(batch)
+        return recorded
 
     def _insert(self, rows: Sequence[tuple[int, int | None, bytes]]) -> None:
         """Insert outcomes, many with each statement: at every statement another thread may go first."""

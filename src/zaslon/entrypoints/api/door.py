@@ -29,13 +29,22 @@ def service_of(request: Request) -> Service:
     return service
 
 
+def _header(request: Request, name: bytes) -> str:
+    """A header's text, the first where there are several; without a map of them all for one look."""
+    for found, value in request.scope["headers"]:
+        if found == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""
+
+
 def authorised(request: Request, role: Role) -> Key:
     """The caller's key, which must include a role.
 
     Raises:
         Problem: there is no valid key, or it may not do this.
     """
-    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    scheme, _, shown = _header(request, b"authorization").partition(" ")
     key = service_of(request).keys.find(shown.strip()) if scheme.lower() == "bearer" else None
     if key is None:
         raise Problem(
@@ -80,7 +89,7 @@ async def read_json(request: Request) -> bytes:
         Problem: it is too large, too deep, of another type or no JSON.
     """
     settings = service_of(request).settings
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _header(request, b"content-type").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem("not_json_type", f"The content type is '{kind[:60]}'; expected application/json.")
     body = await _read(request, settings.api_body_bytes_max)
@@ -92,13 +101,16 @@ async def read_json(request: Request) -> bytes:
 
 
 async def _read(request: Request, most_bytes: int) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most_bytes:
+    body, goes_on = bytearray(), True
+    while goes_on:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Problem("not_json", "The connection ended before the body did.")
+        body += message.get("body", b"")
+        if len(body) > most_bytes:
             raise Problem("too_large", f"The body has more than {most_bytes} bytes.")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        goes_on = message.get("more_body", False)
+    return bytes(body)
 
 
 def _check_json(body: bytes, depth_max: int) -> None:

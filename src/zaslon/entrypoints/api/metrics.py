@@ -27,6 +27,7 @@ class Metrics:
         self.request_seconds = Histogram(
             "zaslon_request_seconds", "time to the answer", ("route",), buckets=_SECONDS, registry=registry
         )
+        self._by_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.outcomes = Counter(
             "zaslon_outcomes",
             "outcomes recorded, by action or reason",
@@ -66,6 +67,15 @@ class Metrics:
         self.log_position = Gauge("zaslon_log_position", "next position of the log", registry=registry)
         self.ready = Gauge("zaslon_ready", "1 while decisions are made", registry=registry)
         ProcessCollector(registry=self.registry)
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request; called from the event loop's thread."""
+        counted = self._by_request.get((method, route, status))
+        if counted is None:  # to find them takes longer than to count
+            counted = self.requests.labels(method, route, str(status)), self.request_seconds.labels(route)
+            self._by_request[method, route, status] = counted
+        counted[0].inc()
+        counted[1].observe(seconds)
 
     def group(self, done: GroupDone) -> None:
         """Count a group; called from the decider's thread."""

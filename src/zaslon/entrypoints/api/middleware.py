@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import re
@@ -35,6 +36,7 @@ class Surroundings:
         has_tls = service.settings.api_tls_certificate is not None
         self._headers = [*_HEADERS, *([_TLS_HEADER] if has_tls else [])]
         self._own_ids = itertools.count(secrets.randbits(63))
+        self._lines = _Lines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -77,8 +79,7 @@ class Surroundings:
         """Count the request and write its line."""
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if route != "none" else "none"  # a stranger's word is no label
-        self._service.metrics.requests.labels(method, route, str(status)).inc()
-        self._service.metrics.request_seconds.labels(route).observe(seconds)
+        self._service.metrics.request(method, route, status, seconds)
         if not self._service.settings.api_log_requests or route in _PROBES:
             return
         line: dict[str, Any] = {
@@ -89,7 +90,7 @@ class Surroundings:
         identifier = scope.get("path_params", {}).get("transaction_id", scope.get("zaslon.transaction"))
         if identifier is not None:
             line["transaction"] = pseudonym(identifier, self._service.context.key)
-        write_log(self._service.clock.now_seconds(), "info", line)
+        self._lines.write(log_line(self._service.clock.now_seconds(), "info", line))
 
 
 def _given_id(scope: Scope) -> str | None:
@@ -106,7 +107,35 @@ def pseudonym(identifier: object, key: bytes) -> str:
     return hashlib.blake2b(str(identifier).encode(), digest_size=8, key=key[:64]).hexdigest()
 
 
+def log_line(now_seconds: float, level: str, content: dict[str, Any]) -> bytes:
+    """One JSON object as a line of the log."""
+    return orjson.dumps(
+        {"time": round(now_seconds, 3), "level": level, **content}, option=orjson.OPT_APPEND_NEWLINE
+    )
+
+
 def write_log(now_seconds: float, level: str, content: dict[str, Any]) -> None:
-    """One JSON object as a line on standard error."""
-    sys.stderr.buffer.write(orjson.dumps({"time": round(now_seconds, 3), "level": level, **content}) + b"\n")
+    """Write a line to standard error at once."""
+    _write(log_line(now_seconds, level, content))
+
+
+def _write(lines: bytes) -> None:
+    sys.stderr.buffer.write(lines)
     sys.stderr.buffer.flush()
+
+
+class _Lines:
+    """Lines of requests, written together at the end of a turn of the event loop: its answers go in groups."""
+
+    def __init__(self) -> None:
+        self._waiting: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        """Take a line."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(line)
+
+    def _flush(self) -> None:
+        lines, self._waiting = self._waiting, []
+        _write(b"".join(lines))

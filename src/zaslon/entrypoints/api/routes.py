@@ -33,6 +33,14 @@ _labels = TypeAdapter(list[schemas.Label])
 _text_labels = TypeAdapter(list[schemas.TextLabel])
 
 
+class JsonAnswer(Response):
+    """What was asked for, as the bytes of its JSON. Its head needs nothing worked out."""
+
+    def __init__(self, content: bytes) -> None:
+        self.status_code, self.background, self.body = 200, None, content
+        self.raw_headers = [(b"content-length", b"%d" % len(content)), (b"content-type", b"application/json")]
+
+
 def _begin(request: Request) -> float:
     begin: float = request.scope["zaslon.begin_seconds"]
     return begin
@@ -69,7 +77,7 @@ def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
         if service.settings.api_log_requests:
             request.scope["zaslon.transaction"] = orjson.loads(answer.outcome)["transaction_id"]
         used = b',"time_used_ms":%.3f}' % _time_used_ms(service, request)
-        return Response(_with_repeated(answer)[:-1] + used, media_type=_JSON)
+        return JsonAnswer(_with_repeated(answer)[:-1] + used)
 
     @router.post(
         "/v1/transactions/batch", summary="Decide many transactions", operation_id="decide_batch",
@@ -100,7 +108,7 @@ def _array(item: dict[str, Any], records_max: int) -> dict[str, Any]:
 
 def _outcomes(outcomes: list[bytes], service: Service, request: Request) -> Response:
     used = b'],"time_used_ms":%.3f}' % _time_used_ms(service, request)
-    return Response(b'{"outcomes":[' + b",".join(outcomes) + used, media_type=_JSON)
+    return JsonAnswer(b'{"outcomes":[' + b",".join(outcomes) + used)
 
 
 def labels_router(catalogue: Catalogue, records_max: int) -> APIRouter:
@@ -184,7 +192,7 @@ async def _recorded(request: Request, key: Key, transaction_id: TransactionId) -
     found = await service.reading.ask(lambda outcomes: recorded_decision(outcomes, transaction_id))
     if found is None:
         raise _no_decision(transaction_id, service)
-    return Response(found[1], media_type=_JSON)
+    return JsonAnswer(found[1])
 
 
 def _no_decision(transaction_id: TransactionId, service: Service) -> Problem:
@@ -206,7 +214,7 @@ async def decisions(request: Request, key: Analyst, wanted: Annotated[DecisionFi
     )
     following = b"null" if page.following is None else b"%d" % page.following
     content = b'{"decisions":[' + b",".join(page.decisions) + b'],"next":' + following + b"}"
-    return Response(content, media_type=_JSON)
+    return JsonAnswer(content)
 
 
 serving_router = APIRouter(tags=["serving"])
@@ -225,7 +233,7 @@ async def model(request: Request, _key: Analyst) -> Response:
         "model": served.artefact_id, "catalogue": service.context.catalogue.hash,
         "features": described["names"], "facts": described["facts"],
     }  # fmt: skip
-    return Response(orjson.dumps(content), media_type=_JSON)
+    return JsonAnswer(orjson.dumps(content))
 
 
 @serving_router.get(
@@ -236,4 +244,4 @@ async def policy(request: Request, _key: Analyst) -> Response:
     """Its version, thresholds, limits and rules."""
     _, served = await service_of(request).serving()
     content = {"policy": served.hash, "content": served.text.model_dump(mode="python")}
-    return Response(orjson.dumps(content), media_type=_JSON)
+    return JsonAnswer(orjson.dumps(content))

@@ -66,14 +66,15 @@ class KafkaJournal:
         """Position after the last record that was committed when this journal was opened."""
         return self._next_position
 
-    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None) -> None:
+    def record(
+        self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
+    ) -> list[bytes]:
         """Send records, order and outcomes in one transaction (see the port)."""
         if batch.first_position != self._next_position or len(outcomes) != len(batch):
             raise ValueError("the batch does not continue the log, or lacks outcomes")
-        if len(batch) == 0 and cursor is None:
-            return
-        for outcome in outcomes:
-            outcome.to_json()  # what cannot be written raises before anything is sent
+        recorded = [outcome.to_json() for outcome in outcomes]  # what cannot be written raises here
+        if not recorded and cursor is None:
+            return recorded
         cursors = self._cursors if cursor is None else {**self._cursors, cursor[0]: cursor[1]}
         producer = self._writer()
         try:
@@ -90,6 +91,7 @@ class KafkaJournal:
             raise
         self._last, self._cursors = order, cursors
         self._next_position += len(batch)
+        return recorded
 
     def _writer(self) -> Producer:
         if self._producer is None:
