@@ -16,17 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.core.result import Ok
 from tests.api.serving import Caller, serving, transaction
 from tests.api.test_openapi import CHECKS
-from tests.text_ids import TEXT_MISSION
+from tests.text_ids import world_by_text
 
-from zaslon.bootstrap import build_context
 from zaslon.client import Client, Rejection
 from zaslon.entrypoints.api import schemas
-from zaslon.features.plan import plan_features
-from zaslon.flows.home import keep_champion, load_champion
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import find_position, replay
-from zaslon.models.artefact import save_model
-from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
 NAME = "5e1f6f6a-9a2b-4f0e-8f61-2b1c7f1d9e55"
@@ -37,14 +32,7 @@ ODD_NAMES = ["5", "a b", "pay/42?x=1&y=%#", 'say "hi"', "платёж №7", "..
 @pytest.fixture(scope="module")
 def text_world(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     """The small world's champion under a catalogue whose ids are texts."""
-    context = small_world.context
-    model, policy = load_champion(context, plan_features(context.catalogue))
-    home = tmp_path_factory.mktemp("text-world")
-    made = replace(build_context(load_settings(home=home, threads=1)), catalogue=TEXT_MISSION)
-    model = replace(model, facts=replace(model.facts, catalogue_hash=TEXT_MISSION.hash))
-    save_model(model, home / "models" / model.artefact_id)
-    keep_champion(made, model, policy)
-    return replace(small_world, context=made)
+    return world_by_text(small_world, tmp_path_factory.mktemp("text-world"))
 
 
 @pytest.fixture(scope="module")

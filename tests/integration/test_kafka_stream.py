@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
+from tests.text_ids import BY_TEXT, renamed, text_of, world_by_text
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Watch
@@ -82,3 +83,32 @@ def test_poison_becomes_named_rejections_with_the_original_bytes(broker: LocalBr
     ]  # fmt: skip
     assert sorted(found) == sorted(expected)
     assert [m.key() for m in cluster.read("predictions")] == [b"1", b"2"]
+
+
+def test_ids_that_are_texts_pass_the_stream_as_they_are(
+    broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    cluster, catalogue = Cluster.new(broker), tmp_path / "by_text.toml"
+    world = world_by_text(small_world, tmp_path / "home")
+    home = world.context.home
+    catalogue.write_text(BY_TEXT, "utf-8")
+    lines = [line for line in _parts(small_world, Kind.TRANSACTION_LINE) if line.split(b",")[0].isdigit()][
+        :800
+    ]
+    labels = _parts(small_world, Kind.LABEL_JSON)[:100]
+    sent = 0
+    for _ in range(2):  # the second scorer begins from a state and follows the rest
+        cluster.send("input", [renamed(line, Kind.TRANSACTION_LINE) for line in lines[sent : sent + 400]])
+        cluster.send(
+            "labels", [renamed(label, Kind.LABEL_JSON) for label in labels[sent // 8 : sent // 8 + 50]]
+        )
+        sent += 400
+        report = cluster.stream_until(home, sent + sent // 8, catalogue=catalogue)
+        newest = max((home / "stream" / "snapshots").iterdir())
+        newest.unlink()
+    assert report.followed > 0
+    published = cluster.published()
+    assert len(published) == 900
+    assert published == cluster.embedded(world.engine())
+    named = {message.key() for message in cluster.read("predictions")}
+    assert text_of(int(lines[-1].split(b",")[0])).encode() in named
