@@ -192,8 +192,8 @@ class Decider(Protocol):
         """Take the records of one call; never blocks.
 
         `answered` is called once, from another thread: with one answer per record, in order, after
-        all of them are durable; or with the error that kept one of them from being decided. It must
-        return at once.
+        all of them are durable; or with the error that kept one of them from being decided, which is
+        `UncertainError` where that is not known. It must return at once.
 
         Args:
             records: original bytes, all of one kind.
@@ -202,8 +202,8 @@ class Decider(Protocol):
             answered: told the outcomes.
 
         Returns:
-            says, whenever it is called, whether all of them stand in the log already: then they will
-            be decided even if nobody waits any more.
+            says, whenever it is called, whether all of them are known to stand in the log: then they
+            will be decided even if nobody waits any more.
 
         Raises:
             BusyError: the queue is full, or nothing is decided yet; nothing was taken.

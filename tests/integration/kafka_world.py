@@ -17,6 +17,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 from deploy.kafka.access import access
 from deploy.kafka.broker import LocalBroker
 
@@ -114,6 +115,13 @@ class Cluster:
     def connected_admin(self) -> AdminClient:
         """As the user that may do everything; to be kept, as its answers die with it."""
         return self.connection("admin").admin()
+
+    def grow(self, **partitions: int) -> None:
+        """Add partitions to topics, up to so many."""
+        admin = self.connected_admin()
+        wanted = [NewPartitions(self.topic(name), count) for name, count in partitions.items()]
+        for done in admin.create_partitions(wanted).values():
+            done.result(20)
 
     def published(self) -> list[bytes]:
         """Every outcome in the topics, by log position; a position given twice stands here twice."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+from confluent_kafka import KafkaError, Message
 from deploy.kafka.broker import LocalBroker
 from starlette.testclient import TestClient
 from tests.api.serving import QUIET, Caller, transaction
@@ -18,6 +19,7 @@ from tests.integration.kafka_world import Cluster, Scorer
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.adapters.cluster.kafka.door import KafkaDoor
 from zaslon.adapters.cluster.kafka.order import Order
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import ServerError
@@ -235,6 +237,41 @@ def caller_sees(cluster: Cluster, home: Path, path: str) -> bytes:
     with door(cluster, home) as caller:
         content: bytes = caller.get(path).content
         return content
+
+
+@pytest.mark.parametrize(
+    ("error", "in_log"), [(None, True), (KafkaError(KafkaError._MSG_TIMED_OUT), None)], ids=["taken", "late"]
+)
+def test_of_a_record_that_the_broker_took_without_saying_where_nothing_untrue_is_said(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, error: KafkaError | None, in_log: bool | None
+) -> None:
+    """The acknowledgement of a retry whose first attempt was taken has no offset; of a late one nothing is known."""
+    door, sent = caller.service.decider, transaction()
+    assert isinstance(door, KafkaDoor)
+    heard = door._delivered
+
+    def unsaid(record: Any, _: KafkaError | None, message: Message) -> None:
+        heard(record, error, Message(topic=message.topic(), partition=message.partition()))
+
+    monkeypatch.setattr(door, "_delivered", unsaid)
+    answer = caller.post("/v1/transactions", sent)
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (503, "urn:zaslon:problem:not_in_time")
+    assert (problem["in_log"], problem["fallback_action"]) == (in_log, "review")
+    monkeypatch.undo()
+    again = caller.post("/v1/transactions", sent).json()
+    assert (again["transaction_id"], again["repeated"]) == (sent["transaction_id"], True)
+    assert door.waiting_records == 0
+
+
+def test_rejections_are_answered_from_whichever_partition_they_stand_in(
+    broker: LocalBroker, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    cluster.grow(rejections=3)
+    with scoring(cluster, home), door(cluster, home) as caller:
+        answers = [caller.post("/v1/transactions", transaction(tx_amount="much")) for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {422}
 
 
 def test_a_full_queue_is_refused_at_once(broker: LocalBroker, home: Path) -> None:

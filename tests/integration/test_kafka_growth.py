@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from confluent_kafka.cimpl import NewPartitions
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
 
 from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.bootstrap import open_topics
 from zaslon.domain.events import Kind
 from zaslon.testing import SmallWorld
 
@@ -23,13 +23,6 @@ def _until(found: Callable[[], bool]) -> None:
     while not found():
         assert time.monotonic() < end, "it has not come to pass"
         time.sleep(0.1)
-
-
-def _grow(cluster: Cluster, **partitions: int) -> None:
-    admin = cluster.connected_admin()
-    wanted = [NewPartitions(cluster.topic(name), count) for name, count in partitions.items()]
-    for done in admin.create_partitions(wanted).values():
-        done.result(20)
 
 
 def _send(cluster: Cluster, topic: str, partition: int, records: Sequence[bytes]) -> None:
@@ -67,7 +60,7 @@ def test_scorer_standby_and_restart_fold_added_partitions_in_one_order(
         _until(lambda: cluster.committed_records() == sent)
         with cluster.scorer(other, **settings) as second:
             assert second.says("Following"), second.said
-            _grow(cluster, input=3, labels=2)
+            cluster.grow(input=3, labels=2, order=2, rejections=2)
             send(input=3, labels=2)
             _until(lambda: cluster.committed_records() == sent)
             first.kill()
@@ -80,3 +73,16 @@ def test_scorer_standby_and_restart_fold_added_partitions_in_one_order(
     published = cluster.published()
     assert len(published) == sent
     assert published == cluster.embedded(small_world.engine())
+
+
+def test_more_partitions_than_one_are_complained_of_where_one_is_meant(
+    broker: LocalBroker, tmp_path: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    cluster.grow(input=2, order=2, rejections=3)
+    said = {s.name: s.complaints for s in open_topics(cluster.settings("viewer", tmp_path)).check()}
+    assert said == {
+        cluster.topic("input"): (), cluster.topic("labels"): (), cluster.topic("predictions"): (),
+        cluster.topic("order"): ("2 partitions, expected 1: its messages have one order",),
+        cluster.topic("rejections"): ("3 partitions, expected 1: its messages have one order",),
+    }  # fmt: skip

@@ -76,6 +76,10 @@ class ServerError(ZaslonError):
     exit_code = 11
 
 
+class UncertainError(ServerError):
+    """A server did not say whether, or where, it has taken a record: it may be decided all the same."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` for the known word nearest to `word`, or a list of what is known."""
     names = sorted(known)

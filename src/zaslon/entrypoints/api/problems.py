@@ -55,7 +55,9 @@ class ProblemDetails(BaseModel):
     position: int | None = Field(default=None, description="of the rejection in the log")
     fallback_action: str | None = Field(default=None, description="what the policy says without a decision")
     in_log: bool | None = Field(
-        default=None, description="of what was not decided in time: whether it will be decided all the same"
+        default=None,
+        description="of what was not decided in time: true where it stands in the log and will be decided all "
+        "the same, null where that is not known",
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zaslon.decisions.policy import Policy
-from zaslon.domain.errors import ArtefactError, BusyError, TooLargeError, ZaslonError
+from zaslon.domain.errors import ArtefactError, BusyError, TooLargeError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind
 from zaslon.entrypoints.api.metrics import Metrics
 from zaslon.entrypoints.api.problems import Problem
@@ -141,7 +141,7 @@ class Service:
         try:
             stands_in_log = self.decider.submit(records, kind, deadline, self._bridge.answered(future))
             return await _within(future, deadline - self.clock.monotonic_seconds(), loop)
-        except TimeoutError:
+        except (TimeoutError, UncertainError):
             raise self._not_in_time(in_log=stands_in_log is not None and stands_in_log()) from None
         except BusyError as error:
             raise Problem("busy", str(error), headers={"Retry-After": "1"}) from error
@@ -172,15 +172,14 @@ class Service:
             ) from error
 
     def _not_in_time(self, *, in_log: bool) -> Problem:
-        budget = f"within {self.settings.api_budget_ms} ms"
         detail = (
-            f"It stands in the log, but was not decided {budget}. Act on the fallback; it will be decided "
+            "It stands in the log, but its decision was not seen in time. Act on the fallback; it will be decided "
             "once, and GET /v1/decisions/{transaction_id} or the same request again gives the decision."
             if in_log
-            else f"Nothing was durable {budget}. Act on the fallback; the same request again gives the "
-            "decision that is recorded."
+            else "It is not known to stand in the log. Act on the fallback; it may be decided all the same, and "
+            "the same request again gives the decision that is recorded."
         )
         return Problem(
             "not_in_time", detail, headers={"Retry-After": "1"},
-            fallback_action=self.policy.fallback.code, in_log=in_log,
+            fallback_action=self.policy.fallback.code, in_log=in_log or None,
         )  # fmt: skip

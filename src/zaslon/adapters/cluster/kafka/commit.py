@@ -124,7 +124,7 @@ class Committer:
         try:
             for producer in (self._producer, self._next_producer):
                 self._patiently(producer.begin_transaction)
-                producer.produce(self._names.order, None)
+                producer.produce(self._names.order, None, partition=0)
                 self._patiently(producer.commit_transaction, _CALL_SECONDS)
         except KafkaException as error:
             raise SupersededError(f"the order could not be sealed: {error.args[0].str()}") from error
@@ -180,7 +180,9 @@ class Committer:
     def _transaction(self, work: Work) -> None:
         """Steps 3 to 7."""
         self._patiently(self._producer.begin_transaction)
-        self._producer.produce(self._names.order, work.order.to_json(), on_delivery=self._note_offset)
+        self._producer.produce(
+            self._names.order, work.order.to_json(), partition=0, on_delivery=self._note_offset
+        )
         self._send_outcomes(work)
         done = [TopicPartition(r.topic, r.partition, r.end) for r in work.order.ranges]
         self._patiently(

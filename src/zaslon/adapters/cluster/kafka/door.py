@@ -25,7 +25,7 @@ from zaslon.adapters.cluster.kafka.connection import Connection, Say, Watch, ref
 from zaslon.adapters.cluster.kafka.following import Arrived, Following
 from zaslon.adapters.cluster.kafka.matching import Matching
 from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, TopicNames
-from zaslon.domain.errors import BusyError, ServerError, TooLargeError, ZaslonError
+from zaslon.domain.errors import BusyError, ServerError, TooLargeError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind, TransactionId
 from zaslon.domain.outcomes import Versions
 from zaslon.ports import Answer, Answered, DecisionStore, Outcomes, Passage
@@ -294,10 +294,13 @@ class KafkaDoor:
             taken = message.latency()
             record.logged_seconds = time.monotonic() if taken is None else record.sent_seconds + taken
             self._matching.acknowledged(record.number, record, topic, partition, offset)
+            return
+        self._matching.refused(record.number)
+        if error is None:  # an attempt whose answer was lost was the one that the broker took
+            record.logged_seconds = time.monotonic()
+            self._fail(record, UncertainError(f"'{topic}' has a record and does not say where."))
         else:
-            assert error is not None
-            self._matching.refused(record.number)
-            self._fail(record, refused(error, f"'{topic}'"))
+            self._fail(record, UncertainError(str(refused(error, f"'{topic}'"))))
 
     def _lost(self, record: _Sent) -> None:
         self._fail(record, ServerError("The log has passed over a record."))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka._model import TopicCollection
+from confluent_kafka.admin._topic import TopicDescription
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
@@ -51,29 +51,30 @@ class Following:
         self._timeout = connection.timeout_seconds
         admin = connection.admin()
         require(admin, names.all(), self._timeout)
-        described = admin.describe_topics(TopicCollection([names.predictions]))
-        found = described[names.predictions].result(self._timeout)
-        self._log_id = str(found.topic_id)
+        described = admin.describe_topics(TopicCollection([names.predictions, names.rejections]))
+        found = {name: future.result(self._timeout) for name, future in described.items()}
+        self._log_id = str(found[names.predictions].topic_id)
         self._next: dict[int, int] = {}
         self._catching_up: dict[int, int] = {}  # by partition, up to which offset
         self._consumer: Consumer = connection.consumer(
             watch, group_id=GROUP, enable_partition_eof=True, auto_offset_reset="earliest",
             fetch_wait_max_ms=_FETCH_WAIT_MS, fetch_error_backoff_ms=50, fetch_queue_backoff_ms=10,
         )  # fmt: skip
-        self._consumer.assign(self._places([partition.id for partition in found.partitions]))
+        self._consumer.assign(self._places(found))
 
     @property
     def is_caught_up(self) -> bool:
         """Whether the decisions that there were at the start have been read."""
         return not self._catching_up
 
-    def _places(self, partitions: Sequence[int]) -> list[TopicPartition]:
+    def _places(self, found: dict[str, TopicDescription]) -> list[TopicPartition]:
         """Where to read. Orders last: of what they tell from now on, no outcome is missed."""
-        rejections = TopicPartition(self._names.rejections, 0)
-        rejections.offset = self._ends(rejections)[1]
-        places = [rejections]
-        kept = self._kept()
-        for partition in partitions:
+        places, kept = [], self._kept()
+        for partition in [p.id for p in found[self._names.rejections].partitions]:
+            place = TopicPartition(self._names.rejections, partition)
+            place.offset = self._ends(place)[1]
+            places.append(place)
+        for partition in [p.id for p in found[self._names.predictions].partitions]:
             place = TopicPartition(self._names.predictions, partition)
             low, high = self._ends(place)
             place.offset = max(low, high - self._kept_records, kept.get(str(partition), 0))

@@ -80,7 +80,7 @@ class KafkaJournal:
         try:
             producer.begin_transaction()
             order = self._send_records(producer, batch, cursors)
-            producer.produce(self._names.order, order.to_json())
+            producer.produce(self._names.order, order.to_json(), partition=0)
             originals = {o.position: o.raw for o in outcomes if isinstance(o, Rejection)}
             send_outcomes(producer, self._names, outcomes, originals, REJECTION_BYTES_MAX)
             producer.commit_transaction(_CALL_SECONDS)

@@ -1,4 +1,4 @@
-"""Who decides: the member of the group that holds the one partition of topic `order`."""
+"""Who decides: the member of the group that holds partition 0 of topic `order`, which has no other."""
 
 from __future__ import annotations
 
@@ -44,12 +44,13 @@ class Leadership:
         consumer.incremental_assign(partitions)
         if partitions:
             consumer.pause(partitions)  # the partition is a token; its messages are read elsewhere
+        if _is_token(partitions):
             self.is_ours = True
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._told += 1
         consumer.incremental_unassign(partitions)
-        if partitions:
+        if _is_token(partitions):
             self.is_ours = False
 
     def poll(self, wait_seconds: float = 0.0) -> None:
@@ -84,3 +85,8 @@ class Leadership:
             while message is not None or told != self._told:
                 told, message = self._told, self._consumer.poll(_HEAR_SECONDS)
             self._consumer.close()
+
+
+def _is_token(partitions: list[TopicPartition]) -> bool:
+    """More partitions that somebody has added say nothing."""
+    return any(place.partition == 0 for place in partitions)

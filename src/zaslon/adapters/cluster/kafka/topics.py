@@ -41,7 +41,7 @@ class KafkaTopics:
     """The port `Topics`.
 
     Args:
-        partitions: of `input`, `labels` and `predictions`; `order` has one, for it is one order.
+        partitions: of `input`, `labels` and `predictions`; `order` and `rejections` have one.
         retention_ms: how long records are kept.
     """
 
@@ -55,7 +55,12 @@ class KafkaTopics:
         """Make what is missing; what is there stays as it is and is only checked."""
         admin = self._connection.admin()
         wanted = [
-            NewTopic(name, self._partitions_of(name), BROKERS_DEFAULT, config=self._config(name))
+            NewTopic(
+                name,
+                1 if self._is_alone(name) else self._partitions,
+                BROKERS_DEFAULT,
+                config=self._config(name),
+            )
             for name in self._names.all()
         ]
         for name, future in admin.create_topics(wanted).items():
@@ -79,9 +84,8 @@ class KafkaTopics:
         """How each topic is, and what is wrong with it."""
         return self._states(self._connection.admin())
 
-    def _partitions_of(self, name: str) -> int:
-        alone = (self._names.order, self._names.rejections)
-        return 1 if name in alone else self._partitions
+    def _is_alone(self, name: str) -> bool:
+        return name in (self._names.order, self._names.rejections)
 
     def _config(self, name: str) -> dict[str, str]:
         config = {"cleanup.policy": "delete", "retention.ms": str(self._retention_ms)}
@@ -118,8 +122,8 @@ class KafkaTopics:
         for key, wanted in self._config(name).items():
             if key in ("message.timestamp.type", "cleanup.policy") and values.get(key) != wanted:
                 wrong.append(f"{key} is {values.get(key)}, expected {wanted}")
-        if name == self._names.order and len(found.partitions) != 1:
-            wrong.append(f"{len(found.partitions)} partitions, expected 1: there is one order")
+        if self._is_alone(name) and len(found.partitions) != 1:
+            wrong.append(f"{len(found.partitions)} partitions, expected 1: its messages have one order")
         return wrong
 
 
