@@ -320,6 +320,7 @@ class Stream(Protocol):
     def record(self, batch: RecordBatch, outcomes: Sequence[Outcome], versions: Versions) -> None:
         """Hand over a batch that `take` gave, with its outcomes. It may return before it is durable.
 
+        What is recorded as the time of arrival is the batch's, which may have been set anew.
         At most one batch is under way: the call waits for the one before.
 
         Raises:

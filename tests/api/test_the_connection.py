@@ -131,7 +131,10 @@ def test_a_snapshot_that_cannot_be_kept_is_a_line_of_the_log_and_a_metric(world:
 
 
 def test_a_caller_that_hangs_up_in_the_middle_of_a_body_is_no_mistake_of_ours(world: SmallWorld) -> None:
-    key, head = key_of(world), "POST /v1/transactions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    key, head = (
+        key_of(world),
+        "POST /v1/transactions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n",
+    )
     with running(world.context.home, ZASLON_API_LOG_REQUESTS="true") as server:
         address = server.address.removeprefix("http://").split(":")
         with socket.create_connection((address[0], int(address[1]))) as caller:

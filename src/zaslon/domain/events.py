@@ -7,7 +7,7 @@ million transactions is ten arrays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -90,6 +90,20 @@ class RecordBatch:
         """The original bytes of one record."""
         start = int(self.starts[index])
         return self.buffer[start : start + int(self.lengths[index])].tobytes()
+
+    def with_labels_by(self, newest_seconds: int) -> RecordBatch:
+        """The same with labels that count from `newest_seconds` on at the latest.
+
+        Given the newest event time that the log has, a label counts for whatever is decided after it,
+        also where payments' clocks are behind ours, or what happened long ago is played back.
+        """
+        at_labels = self.kind == Kind.LABEL_JSON
+        if not at_labels.any():
+            return self
+        arrival = np.where(
+            at_labels, np.minimum(self.arrival_time_seconds, newest_seconds), self.arrival_time_seconds
+        )
+        return replace(self, arrival_time_seconds=arrival)
 
     @staticmethod
     def of(

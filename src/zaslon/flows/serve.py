@@ -282,19 +282,16 @@ class _Work:
         in_time = [seconds for seconds in remaining if seconds > 0]
         records = sum(len(call.records) for call in group)
         left_out = self._pace.left_out(records, min(in_time)) if in_time else LeftOut.RULES
-        arrival = int(self._clock.now_seconds())
-        # A label counts for whatever is decided after it, also where payments' clocks are behind.
-        label_arrival = min(arrival, self._engine.history.watermark_seconds)
         raws: list[bytes] = []
         kinds: list[int] = []
-        arrivals: list[int] = []
         for call, seconds in zip(group, remaining, strict=True):
             is_label = call.kind == Kind.LABEL_JSON
             less = LeftOut.NOTHING if is_label else left_out if seconds > 0 else LeftOut.RULES
             raws += call.records
             kinds += [terms(call.kind, less)] * len(call.records)
-            arrivals += [label_arrival if is_label else arrival] * len(call.records)
-        return RecordBatch.of(raws, kinds, arrivals, self._engine.position), left_out
+        arrivals = [int(self._clock.now_seconds())] * len(raws)
+        batch = RecordBatch.of(raws, kinds, arrivals, self._engine.position)
+        return batch.with_labels_by(self._engine.history.watermark_seconds), left_out
 
     def close(self) -> None:
         """Save the state, so that the next start has nothing to replay."""

@@ -169,7 +169,7 @@ class _Timer:
         """New records, with the moments when they were asked for and taken."""
         for batch in self._stream.take(is_over):
             self._taken_at = time.perf_counter()
-            yield batch
+            yield batch.with_labels_by(self._engine.history.watermark_seconds)
             self._asked_at = time.perf_counter()
 
     def record(self, batch: RecordBatch, outcomes: Sequence[Outcome]) -> None:

@@ -188,7 +188,8 @@ class KafkaStream:
             o.position: batch.raw(o.position - order.position) for o in outcomes if isinstance(o, Rejection)
         }
         assert self._committer is not None
-        self._committer.submit(Work(replace(order, versions=versions), outcomes, originals))
+        order = replace(order, versions=versions, arrival_time_seconds=batch.arrival_time_seconds)
+        self._committer.submit(Work(order, outcomes, originals))
 
     def settle(self) -> None:
         """Wait until everything is durable (see the port)."""
