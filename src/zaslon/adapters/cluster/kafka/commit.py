@@ -68,17 +68,22 @@ class Work:
     originals: dict[int, bytes]
 
 
+def transactional_ids(group: str) -> tuple[str, str]:
+    """The two ids by which a log is recorded. Who opens both shuts out who had them before."""
+    return f"{group}-1", f"{group}-2"
+
+
 class Committer:
     """Commits micro-batches one after the other on its own thread.
 
     Args:
-        transactional_id: what the names of the two ids begin with.
+        group: of the scorers.
         committed: called with the order and the offset after its message, when it is durable.
         rejection_bytes_max: the largest message that topic `rejections` takes.
     """
 
     def __init__(
-        self, connection: Connection, names: TopicNames, transactional_id: str, leadership: Leadership,
+        self, connection: Connection, names: TopicNames, group: str, leadership: Leadership,
         watch: Watch, *, committed: Callable[[Order, int], None], is_over: Callable[[], bool],
         rejection_bytes_max: int,
     ) -> None:  # fmt: skip
@@ -90,12 +95,12 @@ class Committer:
         self._over_since: float | None = None
         self._producer, self._next_producer = (
             connection.producer(
-                watch, transactional_id=f"{transactional_id}-{turn}", transaction_timeout_ms=_TRANSACTION_MS,
+                watch, transactional_id=name, transaction_timeout_ms=_TRANSACTION_MS,
                 compression_type="lz4", linger_ms=5, message_max_bytes=rejection_bytes_max,
                 queue_buffering_max_messages=0,  # no limit: a micro-batch has one
                 retry_backoff_ms=2, retry_backoff_max_ms=20,
             )
-            for turn in (1, 2)
+            for name in transactional_ids(group)
         )  # fmt: skip
         for producer in (self._producer, self._next_producer):
             self._patiently(producer.init_transactions, _CALL_SECONDS)

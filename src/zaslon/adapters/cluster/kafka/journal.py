@@ -3,7 +3,8 @@
 Reading is for replays and audits: an order is found by halving topic `order`, the outcomes by the
 moment of their order; all outcomes of a transaction need a look through `predictions`.
 Recording sends the records into `input` and `labels` first, in the same transaction. Nobody else
-may send to these topics meanwhile, and no scorer of the group may run: it would be shut out.
+may send to these topics meanwhile. It shuts out the scorers of the group before its first record; one
+that takes over afterwards shuts it out: never do both go on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka._model import TopicCollection
 
-from zaslon.adapters.cluster.kafka.commit import as_rejection, send_outcomes
+from zaslon.adapters.cluster.kafka.commit import as_rejection, send_outcomes, transactional_ids
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.order import Order, Range, batch_in_order, is_seal
 from zaslon.adapters.cluster.kafka.topics import REJECTION_BYTES_MAX, TopicNames, require
@@ -35,14 +36,14 @@ class KafkaJournal:
     """`zaslon.ports.Journal` over the topics of a stream.
 
     Args:
-        transactional_id: shared by all who record into this log, so that only one can.
+        group: of the scorers; all who record into its log use the same transactional ids, so only one can.
 
     Raises:
         ServerError: the broker cannot be reached or refuses us, or a topic is missing.
     """
 
-    def __init__(self, connection: Connection, names: TopicNames, transactional_id: str) -> None:
-        self._connection, self._names, self._transactional_id = connection, names, transactional_id
+    def __init__(self, connection: Connection, names: TopicNames, group: str) -> None:
+        self._connection, self._names, self._group = connection, names, group
         self._watch = Watch(connection.servers)
         admin = connection.admin()
         require(admin, names.all(), connection.timeout_seconds)
@@ -52,7 +53,7 @@ class KafkaJournal:
         self._is_closed = False
         self._orders = self._consumer()
         self._last = self._last_order()
-        self._next_position = self._last.position + len(self._last) if self._last is not None else 0
+        self._next_position = _end_of(self._last)
         self._cursors = dict(self._last.cursors) if self._last is not None else {}
         self._serving = self._last.versions if self._last is not None else _NOBODY
 
@@ -94,14 +95,32 @@ class KafkaJournal:
         return recorded
 
     def _writer(self) -> Producer:
+        """Who records from now on; nobody else can, so the end that is read then stays the end.
+
+        Raises:
+            DataError: the log goes on behind what this journal knows.
+        """
         if self._producer is None:
-            self._producer = self._connection.producer(
-                self._watch, transactional_id=self._transactional_id, compression_type="lz4",
-                message_max_bytes=REJECTION_BYTES_MAX, retry_backoff_ms=2, retry_backoff_max_ms=20,
-                queue_buffering_max_messages=0,  # no limit: a batch has one
-            )  # fmt: skip
-            self._producer.init_transactions(_CALL_SECONDS)
+            producer, other = (self._open_producer(name) for name in transactional_ids(self._group))
+            other.close()
+            end = _end_of(self._last_order())
+            if end != self._next_position:
+                raise DataError(
+                    f"The log goes on to position {end}; position {self._next_position} was to be recorded.",
+                    hint="Somebody else has recorded into it meanwhile, or a batch whose end was not heard: "
+                    "open the journal again.",
+                )
+            self._producer = producer
         return self._producer
+
+    def _open_producer(self, transactional_id: str) -> Producer:
+        producer = self._connection.producer(
+            self._watch, transactional_id=transactional_id, compression_type="lz4",
+            message_max_bytes=REJECTION_BYTES_MAX, retry_backoff_ms=2, retry_backoff_max_ms=20,
+            queue_buffering_max_messages=0,  # no limit: a batch has one
+        )  # fmt: skip
+        producer.init_transactions(_CALL_SECONDS)
+        return producer
 
     def _send_records(self, producer: Producer, batch: RecordBatch, cursors: dict[str, int]) -> Order:
         """The batch into `input` and `labels`; the order that says where it went."""
@@ -348,6 +367,10 @@ class _Contents:
         for stream in self._streams.values():
             if hasattr(stream, "close"):
                 stream.close()
+
+
+def _end_of(last: Order | None) -> int:
+    return last.position + len(last) if last is not None else 0
 
 
 def _positioned(message: Message) -> tuple[int, bytes]:
