@@ -7,17 +7,18 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from deploy.kafka.broker import LocalBroker
 from tests.integration import stopping_scorer
 from tests.integration.kafka_world import Cluster, Scorer
 
 from zaslon.adapters.cluster.kafka.commit import Committer
-from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.order import Order, Range, is_seal
 from zaslon.adapters.cluster.kafka.topics import TopicNames
@@ -166,6 +167,26 @@ def test_a_life_that_ends_while_the_broker_is_away_is_followed_by_another(
         broker.start()
     opened.open(STREAM_BEGIN)
     opened.close()
+
+
+class _Impatient(Connection):
+    """Its members are put out of the group after three seconds of silence; the client's default is five minutes."""
+
+    def consumer(self, watch: Watch, **more: Any) -> Consumer:
+        return super().consumer(watch, max_poll_interval_ms=3_000, **more)
+
+
+def test_who_was_silent_for_too_long_joins_the_group_again(broker: LocalBroker) -> None:
+    cluster, group = Cluster.new(broker), "zaslon-silent"
+    connection = _Impatient(**vars(cluster.connection("scorer")))
+    leadership = Leadership(connection, cluster.topic("order"), group, 3, Watch("broker"))
+    admin = cluster.connected_admin()
+    _until(lambda: leadership.is_ours, leadership.poll)
+    _until(lambda: not admin.describe_consumer_groups([group])[group].result(20).members)
+    assert leadership.is_ours, "it has heard of nothing yet"
+    _until(lambda: not leadership.is_ours, leadership.poll)
+    _until(lambda: leadership.is_ours, leadership.poll)
+    leadership.close()
 
 
 def test_a_scorer_whose_transactions_are_refused_says_so_once(broker: LocalBroker) -> None:
