@@ -22,7 +22,8 @@ def test_a_partition_that_holds_less_than_is_waited_for_is_never_stopped(wanted:
     message = kafka.Message(topic="input", partition=0, offset=0, value=b"")
     pending.messages = [message] * 3 * max(wanted, 20_000)
     partitions.fetch(0, wanted)
-    assert pending.is_paused, "as much as is wanted three times is too far ahead"
+    was_paused = pending.is_paused
+    assert was_paused, "three times as much as is wanted is too far ahead"
     del pending.messages[int(wanted * share) :]
     partitions.fetch(0, wanted)
-    assert not (pending.is_paused and len(pending.messages) < wanted)
+    assert len(pending.messages) >= wanted or not pending.is_paused
