@@ -21,6 +21,7 @@ from zaslon.adapters.cluster.kafka.commit import Committer
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.order import Order, Range, is_seal
+from zaslon.adapters.cluster.kafka.source import Partitions
 from zaslon.adapters.cluster.kafka.topics import TopicNames
 from zaslon.domain.errors import ServerError
 from zaslon.domain.events import Kind
@@ -187,6 +188,29 @@ def test_who_was_silent_for_too_long_joins_the_group_again(broker: LocalBroker) 
     _until(lambda: not leadership.is_ours, leadership.poll)
     _until(lambda: leadership.is_ours, leadership.poll)
     leadership.close()
+
+
+def test_a_broker_that_goes_away_while_a_life_begins_is_waited_for(
+    broker: LocalBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster.new(broker)
+    opened = cluster.context("scorer", tmp_path, kafka_timeout_seconds=1).adapters.open_stream(print)
+    opened.open(STREAM_BEGIN)
+    begin = Partitions.open
+
+    def begin_without(partitions: Partitions, next_offsets: dict[str, int]) -> None:
+        broker.kill()
+        begin(partitions, next_offsets)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Partitions, "open", begin_without)
+        try:
+            with pytest.raises(SupersededError, match="no broker answers"):
+                opened.open(STREAM_BEGIN)
+        finally:
+            broker.start()
+    opened.open(STREAM_BEGIN)
+    opened.close()
 
 
 def test_a_scorer_whose_transactions_are_refused_says_so_once(broker: LocalBroker) -> None:

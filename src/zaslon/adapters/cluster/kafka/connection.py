@@ -35,6 +35,7 @@ _REFUSED = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactions under this name",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "this on the cluster",
 }
+_UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
 _ATTEMPT_SECONDS = 1.0
 
 
@@ -170,4 +171,5 @@ def refused(error: KafkaError, what: str) -> ServerError:
             f"A message is larger than a topic takes: {what}.",
             hint="Raise max.message.bytes of the topic, then start again.",
         )
-    return ServerError(f"The broker answers {error.str()} ({what}).")
+    kind = AwayError if error.retriable() or error.code() in _UNANSWERED else ServerError
+    return kind(f"The broker answers {error.str()} ({what}).")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from zaslon.adapters.cluster.kafka.commit import Committer, Work
 from zaslon.adapters.cluster.kafka.connection import AwayError, Connection, Say, Watch, quiet, refused
@@ -17,7 +17,7 @@ from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_seal
 from zaslon.adapters.cluster.kafka.source import Partitions
 from zaslon.adapters.cluster.kafka.topics import TopicNames, bytes_max, require
-from zaslon.domain.errors import ArtefactError
+from zaslon.domain.errors import ArtefactError, ServerError
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
 from zaslon.ports import SupersededError
@@ -63,13 +63,20 @@ class KafkaStream:
         self._place = orjson.loads(place)
         self._position = int(self._place.get("position", 0))
         self._taken.clear()
-        watch = Watch(self._connection.servers, self._say)
         try:
-            admin = self._connection.admin()
+            self._connect()
+        except KafkaException as error:
+            raise self._unanswered(refused(error.args[0], "the stream's topics")) from error
         except AwayError as error:
-            if not self._was_open:
-                raise
-            raise SupersededError("no broker answers") from error
+            raise self._unanswered(error) from error
+        self._was_open = True
+
+    def _unanswered(self, error: ServerError) -> Exception:
+        """Who has been there before waits for a broker as a standby; who starts is told."""
+        return SupersededError("no broker answers") if self._was_open else error
+
+    def _connect(self) -> None:
+        watch, admin = Watch(self._connection.servers, self._say), self._connection.admin()
         require(admin, self._names.all(), self._connection.timeout_seconds)
         self._rejection_bytes_max = bytes_max(admin, self._names.rejections, self._connection.timeout_seconds)
         self._parts = _Parts(
@@ -85,7 +92,6 @@ class KafkaStream:
         self._parts.orders.open(
             int(self._place.get("order", 0)), lambda: self._open.partitions.is_newest(folded_to)
         )
-        self._was_open = True
 
     @property
     def _open(self) -> _Parts:
