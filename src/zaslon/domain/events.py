@@ -98,7 +98,7 @@ class RecordBatch:
         also where payments' clocks are behind ours, or what happened long ago is played back.
         """
         at_labels = self.kind == Kind.LABEL_JSON
-        if not at_labels.any():
+        if not np.count_nonzero(at_labels):
             return self
         arrival = np.where(
             at_labels, np.minimum(self.arrival_time_seconds, newest_seconds), self.arrival_time_seconds
