@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from deploy.kafka.broker import LocalBroker
 from tests.integration import stopping_scorer
@@ -210,6 +210,25 @@ def test_a_broker_that_goes_away_while_a_life_begins_is_waited_for(
         finally:
             broker.start()
     opened.open(STREAM_BEGIN)
+    opened.close()
+
+
+def test_a_life_begins_when_a_broker_that_has_just_started_knows_what_it_leads_and_ends_where_it_may_not(
+    broker: LocalBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Cluster.new(broker).context("scorer", tmp_path).adapters.open_stream(print)
+    begin, refusals = Partitions.open, [KafkaError.NOT_LEADER_FOR_PARTITION] * 2
+
+    def refuse_first(partitions: Partitions, next_offsets: dict[str, int]) -> None:
+        if refusals:
+            raise KafkaException(KafkaError(refusals.pop()))
+        begin(partitions, next_offsets)
+
+    monkeypatch.setattr(Partitions, "open", refuse_first)
+    opened.open(STREAM_BEGIN)
+    refusals.append(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(ServerError, match="does not allow us this topic"):
+        opened.open(STREAM_BEGIN)
     opened.close()
 
 

@@ -35,7 +35,12 @@ _REFUSED = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactions under this name",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "this on the cluster",
 }
-_UNANSWERED = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
+# Of a broker that is away, or that has just come and does not know yet what it leads.
+_PASSING = (
+    KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN,
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)  # fmt: skip
 _ATTEMPT_SECONDS = 1.0
 
 
@@ -171,5 +176,5 @@ def refused(error: KafkaError, what: str) -> ServerError:
             f"A message is larger than a topic takes: {what}.",
             hint="Raise max.message.bytes of the topic, then start again.",
         )
-    kind = AwayError if error.retriable() or error.code() in _UNANSWERED else ServerError
+    kind = AwayError if error.retriable() or error.code() in _PASSING else ServerError
     return kind(f"The broker answers {error.str()} ({what}).")

@@ -17,12 +17,13 @@ from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_seal
 from zaslon.adapters.cluster.kafka.source import Partitions
 from zaslon.adapters.cluster.kafka.topics import TopicNames, bytes_max, require
-from zaslon.domain.errors import ArtefactError, ServerError
+from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
 from zaslon.ports import SupersededError
 
 _IDLE_SECONDS = 0.1  # how long nothing new is waited for at a time
+_AGAIN_SECONDS = 0.2  # between two attempts to begin
 _UNDECIDED = Versions("none", "none", "none")
 
 
@@ -64,16 +65,30 @@ class KafkaStream:
         self._position = int(self._place.get("position", 0))
         self._taken.clear()
         try:
-            self._connect()
-        except KafkaException as error:
-            raise self._unanswered(refused(error.args[0], "the stream's topics")) from error
+            self._connect_patiently()
         except AwayError as error:
-            raise self._unanswered(error) from error
+            if not self._was_open:
+                raise
+            # Who has been there before waits for a broker as a standby.
+            raise SupersededError("no broker answers") from error
         self._was_open = True
 
-    def _unanswered(self, error: ServerError) -> Exception:
-        """Who has been there before waits for a broker as a standby; who starts is told."""
-        return SupersededError("no broker answers") if self._was_open else error
+    def _connect_patiently(self) -> None:
+        """A broker that has just started does not know yet what it leads."""
+        end = time.monotonic() + self._connection.timeout_seconds
+        while True:
+            try:
+                self._connect()
+            except (KafkaException, AwayError) as error:
+                found = (
+                    error if isinstance(error, AwayError) else refused(error.args[0], "the stream's topics")
+                )
+                if not isinstance(found, AwayError) or time.monotonic() > end:
+                    raise found from error
+            else:
+                return
+            self.close()
+            time.sleep(_AGAIN_SECONDS)
 
     def _connect(self) -> None:
         watch, admin = Watch(self._connection.servers, self._say), self._connection.admin()
