@@ -340,7 +340,7 @@ class Partitions:
             (self._by_place[r.topic, r.partition], r, count)
             for r, count in zip(order.ranges, order.counts, strict=True)
         ]
-        if any(count and pending.seen_to < r.end for pending, r, count in wanted):
+        if any(len(p.messages) < count and p.seen_to < r.end for p, r, count in wanted):
             return None
         for pending, r, count in wanted:
             if not pending.holds(r, count):
