@@ -65,8 +65,11 @@ def test_a_wrong_command_line_is_answered(
 
 
 def test_without_a_command_the_help_is_shown(zaslon: Zaslon) -> None:
-    said = zaslon()
-    assert "demo" in said.out + said.err
+    for arguments in ((), ("keys",)):
+        said = zaslon(*arguments)
+        assert said.code == 2
+        assert "Commands" in said.out
+        assert not said.err, "the help says it all"
 
 
 @pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
@@ -432,6 +435,29 @@ def test_brackets_in_names_are_no_markup(zaslon: Zaslon, tmp_path: Path) -> None
     said = zaslon("clean", tmp_path / "[red]x[/].txt", "--home", tmp_path / "[b]")
     assert said.code == 3
     assert "[red]x[/].txt" in said.err
+    for name in ("[red]", "[/b]"):
+        said = zaslon("simulate", tmp_path / f"{name}.txt", "--days", 1, "--rows", 10)
+        assert said.code == 0, said
+        assert f"{name}.txt" in said.out
+
+
+def test_a_simulation_without_a_row_is_told_without_shares(zaslon: Zaslon, tmp_path: Path) -> None:
+    one = ("--profile", "handbook", "--customers", 1, "--terminals", 1, "--days", 1, "--seed", 1)
+    said = zaslon("simulate", tmp_path / "few.txt", *one)
+    assert said.code == 0, said
+    assert "0 rows" in said.out, "a seed is needed that gives no row"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, the full disk, is Linux's")
+def test_an_object_that_cannot_be_written_is_told_to_people(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "zaslon.entrypoints.cli", "doctor", "--home", tmp_path, "--json"],
+            stdout=full, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert b"No space left" in process.stderr
+    assert b"Traceback" not in process.stderr
+    assert process.returncode == 10
 
 
 def spawned(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from rich.markup import escape
 
 from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.errors import ZaslonError
@@ -79,7 +80,7 @@ def produce(
     if as_json:
         print_json(report.to_json_dict())
     else:
-        out.print(f"{report.rows_sent:,} records sent to '{topic}' at {report.per_second:,.0f}/s.")
+        out.print(f"{report.rows_sent:,} records sent to '{escape(topic)}' at {report.per_second:,.0f}/s.")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import orjson
@@ -119,6 +120,8 @@ def guarded(work: Callable[[], int], *, as_json: bool) -> int:
     except ZaslonError as error:
         return _failed(type(error).__name__, error.message, error.hint, error.exit_code, as_json)
     except UsageError as error:
+        if not str(error):  # no arguments: the help was shown, which says it all
+            return ZaslonError.exit_code
         return _failed(*_misused(error), ZaslonError.exit_code, as_json)
     except (OSError, MemoryError) as error:
         kind, code = SystemRefusedError.__name__, SystemRefusedError.exit_code
@@ -143,7 +146,8 @@ def _misused(error: Any) -> tuple[str, str, str]:
 
 def _failed(kind: str, message: str, hint: str | None, code: int, as_json: bool) -> int:
     if as_json:
-        print_json({"error": {"kind": kind, "message": message, "hint": hint, "exit_code": code}})
+        with suppress(OSError):  # standard output may be what failed; people are still told
+            print_json({"error": {"kind": kind, "message": message, "hint": hint, "exit_code": code}})
     err.print("[red]Error:[/]", escape(message), highlight=False, soft_wrap=True)
     if hint:
         err.print(escape(hint), highlight=False, soft_wrap=True)

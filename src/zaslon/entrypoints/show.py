@@ -22,8 +22,9 @@ _NAMED_MAX = 10
 
 def simulation_report(report: SimulationReport) -> None:
     """Rows, frauds and defects written."""
-    out.print(f"{report.rows:,} rows of {report.days} days → {report.path}")
-    frauds = [[f"scenario {k}", v, f"{v / report.rows:.3%}"] for k, v in report.frauds.items()]
+    out.print(f"{report.rows:,} rows of {report.days} days → {escape(report.path)}", soft_wrap=True)
+    rows = max(report.rows, 1)
+    frauds = [[f"scenario {k}", v, f"{v / rows:.3%}"] for k, v in report.frauds.items()]
     print_table("Frauds", ("kind", "rows", "share"), frauds)
     if any(report.defects.values()):
         print_table("Defects put in", ("defect", "rows"), [[k, v] for k, v in report.defects.items()])
@@ -45,7 +46,9 @@ def clean_report(report: Any) -> None:
 def features_report(report: Any) -> None:
     """What was written, and what remembering costs."""
     out.print(
-        f"{report.rows:,} rows of {len(report.days)} days, {len(report.features)} features → {report.path}"
+        f"{report.rows:,} rows of {len(report.days)} days, {len(report.features)} features"
+        f" → {escape(report.path)}",
+        soft_wrap=True,
     )
     out.print(f"{report.remembered:,} transactions remembered at {report.bytes_per_event:.1f} bytes each")
 
@@ -166,7 +169,7 @@ def _seconds(seconds: dict[str, float]) -> None:
 
 def _paths(paths: dict[str, str]) -> None:
     for name, path in paths.items():
-        out.print(f"{name + ':':<11} {path}", highlight=False, soft_wrap=True)
+        out.print(f"{name + ':':<11} {escape(path)}", highlight=False, soft_wrap=True)
 
 
 def replayed(replayed: Any) -> None:
