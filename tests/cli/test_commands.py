@@ -15,6 +15,7 @@ from tests.cli.conftest import Answer, SmallRun, Zaslon
 
 from zaslon.entrypoints.cli import app
 from zaslon.entrypoints.show import as_called
+from zaslon.flows.demo import _empty
 
 MEASURES = {
     "roc_auc",
@@ -120,6 +121,12 @@ def test_demo_prints_the_names_that_are_promised(zaslon: Zaslon, tmp_path: Path)
     assert said.json["seconds"]["simulate"] > 0
     people = json.loads((tmp_path / "demo" / "reports" / "scorecard.json").read_text())
     assert people == said.json["scorecard"]
+    left = tmp_path / "demo" / "left.txt"
+    left.touch()
+    assert zaslon("demo", "--home", tmp_path, "--customers", 10**9, "--json").code == 2
+    assert left.exists(), "nothing is removed for a demo that cannot be"
+    _empty(left.parent)
+    assert not left.exists(), "the next demo starts afresh"
 
 
 def test_doctor_finds_everything_in_order(zaslon: Zaslon, home: Path) -> None:

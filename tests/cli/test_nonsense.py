@@ -441,6 +441,14 @@ def test_brackets_in_names_are_no_markup(zaslon: Zaslon, tmp_path: Path) -> None
         assert f"{name}.txt" in said.out
 
 
+def test_a_demo_removes_nothing_that_no_demo_made(zaslon: Zaslon, tmp_path: Path) -> None:
+    mine = tmp_path / "demo" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+    assert_helps(zaslon("demo", "--home", tmp_path, "--json"), 3, "thesis.txt", "--home")
+    assert mine.read_text() == "years of work"
+
+
 def test_a_simulation_without_a_row_is_told_without_shares(zaslon: Zaslon, tmp_path: Path) -> None:
     one = ("--profile", "handbook", "--customers", 1, "--terminals", 1, "--days", 1, "--seed", 1)
     said = zaslon("simulate", tmp_path / "few.txt", *one)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zaslon.domain.errors import InputError
 from zaslon.flows.context import KEY, LOCK, Context, Stopwatch
 from zaslon.flows.run import RunReport, run
 from zaslon.models.train import TrainSettings
@@ -17,6 +18,7 @@ from zaslon.simulate import SimulationReport, simulation_profile, write_simulati
 _DEFECTS_MULTIPLE = 60.0
 _TERMINALS_PER_CUSTOMER = 0.1
 _ROUNDS_MAX = 150  # five models are trained while somebody watches
+_MARK = "_demo"  # an empty file in a home that a demo may empty
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,18 @@ class DemoReport:
 
 
 def demo(context: Context, customers: int, days: int) -> DemoReport:
-    """Simulate, then run. Starts afresh: what an earlier demo left in this home is removed."""
+    """Simulate, then run. Starts afresh: what an earlier demo left in this home is removed.
+
+    Raises:
+        InputError: the home holds something, and no demo made it.
+    """
     home = context.home
-    _empty(home)
     watch = Stopwatch()
     profile = simulation_profile(
         "mission", customers=customers, terminals=max(20, int(customers * _TERMINALS_PER_CUSTOMER)),
         defects=_DEFECTS_MULTIPLE,
     )  # fmt: skip
+    _empty(home)
     raw = home / "transactions.txt"
     context.progress.start("simulate", None)
     with watch.stage("simulate"):
@@ -57,9 +63,14 @@ def demo(context: Context, customers: int, days: int) -> DemoReport:
 
 
 def _empty(home: Path) -> None:
-    for path in home.iterdir():
-        if path.name in (LOCK, KEY):
-            continue
+    found = [path for path in home.iterdir() if path.name not in (LOCK, KEY, _MARK)]
+    if found and not (home / _MARK).exists():
+        raise InputError(
+            f"'{home}' holds something that no demo made, such as '{found[0].name}'; it is not removed.",
+            hint="Name another home with --home, or remove it yourself.",
+        )
+    (home / _MARK).touch()
+    for path in found:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
