@@ -88,6 +88,22 @@ def test_clean_and_features_and_train_and_evaluate_build_on_each_other(
     assert {k: evaluated[k] for k in same} == {k: trained[k] for k in same}
 
 
+def test_an_evaluation_on_days_that_the_model_has_learned_from_says_so(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    header, *lines = small_run.raw.read_bytes().splitlines(keepends=True)
+    days = sorted({line.split(b",")[1][:10] for line in lines})
+    earlier = home / "earlier.txt"
+    # The run tested on its last seven days, and validated on seven that ended a week before.
+    earlier.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] <= days[-12]))
+    evaluate = ["evaluate", "--home", home, "--label-delay", "1d", "--json"]
+    assert zaslon(*evaluate).json["test_days_seen"] == 0
+    assert zaslon("clean", earlier, "--home", home, "--json").code == 0
+    said = zaslon(*evaluate)
+    assert said.json["test_days_seen"] == 4
+    assert "has learned from 4" in said.err
+
+
 def test_score_and_label_count_what_they_did(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
     assert scored.keys() >= ROWS | COUNTS | {"records_already_done", "next_position", "seconds", "paths"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zaslon.domain.errors import DataError
+from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY, parse_day
 from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, check_names
 
@@ -105,13 +105,15 @@ def test_periods_of_no_days_are_refused(odd: dict[str, int]) -> None:
         TimeSplit.of(0, 100, **periods)
 
 
-def test_days_contain_their_first_and_last_second() -> None:
-    days = Days(10, 11)
-    times = np.array(
-        [10 * SECONDS_PER_DAY - 1, 10 * SECONDS_PER_DAY, 12 * SECONDS_PER_DAY - 1, 12 * SECONDS_PER_DAY]
-    )
-    assert days.contain(times).tolist() == [False, True, True, False]
-    assert len(days) == 2
+def test_days_are_read_as_they_are_written_and_know_what_they_share() -> None:
+    days = Days(17_737, 17_743)
+    assert str(days) == "2018-07-25 … 2018-07-31"
+    assert Days.parse(str(days)) == days
+    assert len(days) == 7
+    others = (Days(17_730, 17_736), Days(17_730, 17_737), Days(17_739, 17_740), Days(17_743, 17_750))
+    assert [days.shared_with(other) for other in others] == [0, 1, 2, 1]
+    with pytest.raises(ZaslonError, match="'July' is not a date"):
+        Days.parse("July")
 
 
 def test_parts_on_disk_come_back_as_one_sample_in_order(tmp_path: Path) -> None:

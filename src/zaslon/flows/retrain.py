@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context, Stopwatch
 from zaslon.flows.home import keep_champion, load_champion
@@ -17,6 +18,8 @@ from zaslon.flows.train import (
     trained_values,
 )
 from zaslon.intake import clean_days
+from zaslon.models.dataset import Days
+from zaslon.models.model import Model
 from zaslon.models.train import TrainSettings
 from zaslon.models.tune import tune
 
@@ -56,13 +59,24 @@ def retrain(context: Context, *, tune_trials: int = 0) -> TrainReport:
 
 
 def evaluate_champion(context: Context) -> TrainReport:
-    """Evaluate the serving model and policy on the test period."""
+    """Evaluate the serving model and policy on the test period of the clean days.
+
+    Where these are other days than the model was trained on, it may have learned from some of them:
+    then a warning says so, and `test_days_seen` how many.
+    """
     options, watch = context.options, Stopwatch()
     model, policy = load_champion(context, plan_features(context.catalogue))
     days = clean_days(context.home / "clean", context.catalogue)
     context.progress.start("features", None)
     with watch.stage("features"):
-        test = collect_samples(context, days, label_delay_seconds=options.label_delay_seconds).test
+        samples = collect_samples(context, days, label_delay_seconds=options.label_delay_seconds)
+    test, period = samples.test, samples.split.test
+    seen = _days_seen(context, model, period)
+    if seen:
+        context.progress.warn(
+            f"Of the {len(period)} days of the test period, {period}, the model has learned from {seen}: on "
+            "days that are new to it, it does worse than these figures."
+        )
     with watch.stage("evaluate"):
         score, thresholds = model.score(test.x), policy.thresholds
         found = evaluate_sample(score, test, thresholds.review, thresholds.block, options.seed)
@@ -73,7 +87,21 @@ def evaluate_champion(context: Context) -> TrainReport:
             "thresholds": {"review": thresholds.review, "block": thresholds.block},
             "model": model.artefact_id,
             "policy": policy.hash,
+            "test_days_seen": seen,
             "seconds": watch.seconds,
             "paths": {"model": str(context.home / "models" / model.artefact_id)},
         }
     )
+
+
+def _days_seen(context: Context, model: Model, period: Days) -> int:
+    """Days of a period from which the model, its calibration or its thresholds were learned.
+
+    Validation ended as long after training as labels take, and lasted as long as the setting says.
+    """
+    facts = model.facts
+    if not facts.train_days:
+        return 0
+    trained = Days.parse(facts.train_days)
+    delay_days = -(-facts.label_delay_seconds // SECONDS_PER_DAY)
+    return Days(trained.first, trained.last + delay_days + context.options.validation_days).shared_with(period)

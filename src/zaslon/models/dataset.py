@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import DataError
-from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.domain.time import day_text, parse_day
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -188,10 +188,19 @@ class Days:
         """`2018-07-25 … 2018-07-31`."""
         return f"{day_text(self.first)} … {day_text(self.last)}"
 
-    def contain(self, event_time_seconds: Int64) -> NDArray[np.bool_]:
-        """bool[n]: which event times lie in these days."""
-        day = event_time_seconds // SECONDS_PER_DAY
-        return (day >= self.first) & (day <= self.last)
+    @staticmethod
+    def parse(text: str) -> Days:
+        """The days that `str` has written.
+
+        Raises:
+            ZaslonError: the text is none of these.
+        """
+        first, _, last = text.partition(" … ")
+        return Days(parse_day(first), parse_day(last))
+
+    def shared_with(self, other: Days) -> int:
+        """How many days lie in both."""
+        return max(0, min(self.last, other.last) - max(self.first, other.first) + 1)
 
 
 @dataclass(frozen=True)
