@@ -35,11 +35,19 @@ def assert_every_row_has_one_outcome(values: dict[str, Any]) -> None:
     assert values["rows_rejected"], "the simulated file has defects"
 
 
+def read_last_days(small_run: SmallRun, days: int) -> pl.DataFrame:
+    """Clean transactions of the last days before the run's end."""
+    paths = sorted((small_run.home / "clean").glob("day=*/*.parquet"))[-days:]
+    return pl.read_parquet(paths)
+
+
 def test_run_says_what_every_stage_did(small_run: SmallRun) -> None:
     said = small_run.answer
     assert said.keys() >= MEASURES | COUNTS | ROWS | {"label_delay", "scorecard", "seconds", "paths", "model"}
     assert_every_row_has_one_outcome(said)
     assert said["decisions"] == sum(said["actions"].values()) > 0
+    assert said["labels"] > 0
+    assert said["labels_to_come"] == len(read_last_days(small_run, 7)), "they come after seven days"
     assert said["seconds"].keys() == {"clean", "features", "train", "decide", "label_delays", "report"}
     assert all(Path(path.split(" (run")[0]).exists() for path in said["paths"].values())
 

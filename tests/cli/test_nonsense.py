@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import resource
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -431,89 +426,9 @@ def test_a_key_that_was_lost_halfway_is_not_taken_for_none(zaslon: Zaslon, tmp_p
     assert_helps(zaslon("evaluate", "--home", tmp_path, "--json"), 6, "pseudonym.key", "backup")
 
 
-def test_brackets_in_names_are_no_markup(zaslon: Zaslon, tmp_path: Path) -> None:
-    said = zaslon("clean", tmp_path / "[red]x[/].txt", "--home", tmp_path / "[b]")
-    assert said.code == 3
-    assert "[red]x[/].txt" in said.err
-    for name in ("[red]", "[/b]"):
-        said = zaslon("simulate", tmp_path / f"{name}.txt", "--days", 1, "--rows", 10)
-        assert said.code == 0, said
-        assert f"{name}.txt" in said.out
-
-
 def test_a_demo_removes_nothing_that_no_demo_made(zaslon: Zaslon, tmp_path: Path) -> None:
     mine = tmp_path / "demo" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("years of work")
     assert_helps(zaslon("demo", "--home", tmp_path, "--json"), 3, "thesis.txt", "--home")
     assert mine.read_text() == "years of work"
-
-
-def test_a_simulation_without_a_row_is_told_without_shares(zaslon: Zaslon, tmp_path: Path) -> None:
-    one = ("--profile", "handbook", "--customers", 1, "--terminals", 1, "--days", 1, "--seed", 1)
-    said = zaslon("simulate", tmp_path / "few.txt", *one)
-    assert said.code == 0, said
-    assert "0 rows" in said.out, "a seed is needed that gives no row"
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, the full disk, is Linux's")
-def test_an_object_that_cannot_be_written_is_told_to_people(tmp_path: Path) -> None:
-    with Path("/dev/full").open("wb") as full:
-        process = subprocess.run(
-            [sys.executable, "-m", "zaslon.entrypoints.cli", "doctor", "--home", tmp_path, "--json"],
-            stdout=full, stderr=subprocess.PIPE, check=False,
-        )  # fmt: skip
-    assert b"No space left" in process.stderr
-    assert b"Traceback" not in process.stderr
-    assert process.returncode == 10
-
-
-def spawned(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-    """The command as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "zaslon.entrypoints.cli", *(str(a) for a in arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-    )  # fmt: skip
-
-
-def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    pipe = tmp_path / "endless.txt"
-    os.mkfifo(pipe)
-    process = spawned("clean", pipe, "--home", tmp_path / "home", "--out", tmp_path / "out", "--json")
-    with pipe.open("wb") as file:  # returns when the command has opened its source
-        file.write(b"# a header\n")
-        file.flush()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert b'"kind":"Interrupted"' in out
-    assert b"Traceback" not in err
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_full_disk_is_answered_and_the_log_stays_whole(
-    zaslon: Zaslon, small_run: SmallRun, home: Path
-) -> None:
-    before = zaslon("replay", 3, "--home", home, "--json").json
-
-    def no_room() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        most = (home / "log" / "journal.db").stat().st_size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most // 20, most // 20))
-
-    process = spawned("score", small_run.tomorrow, "--home", home, "--json", preexec_fn=no_room)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 10, (out, err)
-    assert b"Traceback" not in err
-    assert zaslon("replay", 3, "--home", home, "--json").json == before
-    assert zaslon("score", small_run.tomorrow, "--home", home, "--json").json["records_already_done"] == 0
-
-
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
-    process = spawned("doctor", "--home", tmp_path, "--json")
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    err = process.stderr.read()
-    assert process.wait(120) == 1, err
-    assert b"Traceback" not in err

@@ -27,7 +27,7 @@ from zaslon.decisions.wording import percent_text
 from zaslon.domain.compiled import compiled
 from zaslon.domain.errors import DataError
 from zaslon.domain.money import whole_text
-from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.domain.time import days_spanned
 
 DAYS_PER_MONTH = 30  # as in the business limits: thirty days, so that months compare
 
@@ -76,7 +76,7 @@ class ChosenThresholds:
         precision: share of stopped transactions that are frauds; NaN where none is stopped.
         false_positive_rate: share of good transactions stopped.
         loss_minor_per_month: amounts of missed frauds, in 30 days.
-        reviews_per_day, blocks_per_day: on an average day of those in the data.
+        reviews_per_day, blocks_per_day: on an average day from the first to the last in the data.
         cost_minor_per_month: the loss and what stopping costs, in 30 days.
         limits: each limit, kept or not.
     """
@@ -132,7 +132,7 @@ def choose_thresholds(
         is_fraud: bool[n], the truth.
         amount_minor: int64[n].
         weight: float64[n], how many transactions each stands for (1 where none were left out).
-        event_time_seconds: int64[n]; the number of different days turns sums into rates.
+        event_time_seconds: int64[n]; the days from the first to the last turn sums into rates.
         limits, costs: of the policy.
         minor_digits: of the currency, for the sentences.
         stated: thresholds that somebody has decided on: they are kept, and described.
@@ -142,7 +142,7 @@ def choose_thresholds(
             that is not positive, or arrays of different lengths.
     """
     _check(score, is_fraud, amount_minor, weight, event_time_seconds)
-    days = len(np.unique(event_time_seconds // SECONDS_PER_DAY))
+    days = days_spanned(event_time_seconds.min(), event_time_seconds.max())
     cuts = _cuts(score, is_fraud, amount_minor, weight)
     if stated is None:
         review, block = _best_cuts(cuts, days, limits, costs)

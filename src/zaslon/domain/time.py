@@ -49,6 +49,11 @@ def parse_day(text: str) -> int:
         raise ZaslonError(f"'{text}' is not a date.", hint="Write YYYY-MM-DD.") from error
 
 
+def days_spanned(first_seconds: int, last_seconds: int) -> int:
+    """Days from the one moment to the other, with both and those between on which nothing happened."""
+    return int(last_seconds // SECONDS_PER_DAY - first_seconds // SECONDS_PER_DAY) + 1
+
+
 # Every decision says its time: put together from parts this takes a third of formatting it.
 _TWO_DIGITS = tuple(f"{number:02d}" for number in range(60))
 _MINUTES = tuple(f"{hour:02d}:{minute}" for hour in range(24) for minute in _TWO_DIGITS)

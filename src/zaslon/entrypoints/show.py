@@ -101,10 +101,15 @@ def score_report(report: Any) -> None:
     _decided(values)
     if values["records_already_done"]:
         out.print(f"{values['records_already_done']:,} records of this source had their outcomes already")
+    _labels(values)
+    _paths(values["paths"])
+
+
+def _labels(values: dict[str, Any]) -> None:
+    """Answers that came back, and those that did not: the log knows nothing of them yet."""
     if values["labels"] or values["labels_to_come"]:
         later = f"; {values['labels_to_come']:,} become known after its last day and are not in the log"
         out.print(f"{values['labels']:,} labels of this source" + (later if values["labels_to_come"] else ""))
-    _paths(values["paths"])
 
 
 def label_report(report: Any) -> None:
@@ -139,6 +144,7 @@ def run_report(report: Any) -> None:
     clean_report(report.clean)
     _metrics(values)
     _decided(values)
+    _labels(values)
     scorecard(values)
     _seconds(values["seconds"])
     _paths(values["paths"])

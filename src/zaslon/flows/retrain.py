@@ -104,4 +104,5 @@ def _days_seen(context: Context, model: Model, period: Days) -> int:
         return 0
     trained = Days.parse(facts.train_days)
     delay_days = -(-facts.label_delay_seconds // SECONDS_PER_DAY)
-    return Days(trained.first, trained.last + delay_days + context.options.validation_days).shared_with(period)
+    learned = Days(trained.first, trained.last + delay_days + context.options.validation_days)
+    return learned.shared_with(period)

@@ -41,11 +41,15 @@ DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
 
 @dataclass
 class RunReport:
-    """Everything that a run found out; `to_json_dict` uses the names of every command."""
+    """Everything that a run found out; `to_json_dict` uses the names of every command.
+
+    `labels_to_come`: answers in the files that become known after their last day.
+    """
 
     clean: CleanReport
     trained: Trained
     decided: DecideReport
+    labels_to_come: int
     scorecard: Scorecard
     by_delay: dict[str, Evaluation]
     seconds: dict[str, float]
@@ -59,6 +63,7 @@ class RunReport:
             **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected")},
             **trained_values(self.trained),
             **self.decided.to_json_dict(),
+            "labels_to_come": self.labels_to_come,
             "label_delay": {k: _delay_row(v) for k, v in self.by_delay.items()},
             "scorecard": self.scorecard.to_json_dict(),
             "seconds": self.seconds,
@@ -92,7 +97,7 @@ def run(
         del samples  # the next stage needs the memory
     put_in_use(context)
     with watch.stage("decide"):
-        decided = decide_days(context, trained, days, decide_from, delay)
+        decided, to_come = decide_days(context, trained, days, decide_from, delay)
     by_delay: dict[str, Evaluation] = {}
     if compare_delays:
         with watch.stage("label_delays"):
@@ -101,7 +106,9 @@ def run(
     with watch.stage("report"):
         paths = make_report(context, trained, scorecard, by_delay, cleaned, decided)
         paths.update(log_to_tracker(context, trained, settings, paths))
-    return RunReport(cleaned, trained, decided, scorecard, by_delay, watch.seconds, watch.peak_mib, paths)
+    return RunReport(
+        cleaned, trained, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib, paths
+    )  # fmt: skip
 
 
 def _first_decided_day(context: Context, days: Sequence[Day], test: Days) -> int:
@@ -130,8 +137,11 @@ def _collect(context: Context, days: Sequence[Day], delay: int, decide_from: int
 
 def decide_days(
     context: Context, trained: Trained, days: Sequence[Day], first_day: int, delay: int
-) -> DecideReport:
-    """Decide the days from `first_day` on through the engine, into log and store."""
+) -> tuple[DecideReport, int]:
+    """Decide the days from `first_day` on through the engine, into log and store.
+
+    Returns also how many labels of all days are still to come after the last one.
+    """
     last = [day for day in days if day[0] >= first_day]
     before = [day for day in days if day[0] < first_day]
     feedback = _labels_under_way(context, before, delay)
@@ -143,11 +153,12 @@ def decide_days(
             history=past.history,
         )  # fmt: skip
         context.progress.start("decide", None)
-        return decide_records(
+        decided = decide_records(
             engine, journal, snapshots, records_of_days(context, last, feedback),
             f"clean:{day_text(first_day)}",
             snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
         )  # fmt: skip
+        return decided, len(feedback)
 
 
 def _labels_under_way(context: Context, before: Sequence[Day], delay: int) -> DelayedLabels:

@@ -17,7 +17,6 @@ import orjson
 from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind, RecordBatch
-from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.features.plan import plan_features
 from zaslon.flows.clean import Cleaned, clean
 from zaslon.flows.context import Context
@@ -78,8 +77,7 @@ def score(context: Context, sources: Sequence[str], *, learn: bool) -> ScoreRepo
             engine, journal, snapshots, records_of_days(context, days, feedback), source,
             snapshot_every_records=options.snapshot_every_records, progress=context.progress,
         )  # fmt: skip
-        to_come = 0 if feedback is None else len(feedback.due(EVENT_TIME_SECONDS_MAX * 2))
-        return ScoreReport(cleaned, decided, journal.next_position, to_come)
+        return ScoreReport(cleaned, decided, journal.next_position, len(feedback or ()))
 
 
 def _cleaned(context: Context, sources: Sequence[str]) -> tuple[Cleaned, str]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zaslon.decisions.policy import Policy
 from zaslon.decisions.thresholds import ChosenThresholds, Limits, choose_thresholds
 from zaslon.domain.errors import DataError
-from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_duration_seconds
+from zaslon.domain.time import SECONDS_PER_DAY, day_text, days_spanned, parse_duration_seconds
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.flows.context import Context
@@ -276,8 +276,8 @@ def train_and_evaluate(context: Context, samples: Samples, train_settings: Train
 def reviews_per_day(score: NDArray[np.float64], sample: Sample, policy: Policy) -> float:
     """What the thresholds give the analysts on an average day of the sample."""
     reviewed = (score >= policy.thresholds.review) & (score < policy.thresholds.block)
-    days = len(np.unique(sample.event_time_seconds // SECONDS_PER_DAY))
-    return float(sample.weight[reviewed].sum()) / max(days, 1)
+    days = days_spanned(sample.event_time_seconds.min(), sample.event_time_seconds.max())
+    return float(sample.weight[reviewed].sum()) / days
 
 
 def evaluate_sample(

@@ -19,6 +19,10 @@ class DelayedLabels:
         self._delay_seconds = delay_seconds
         self._waiting: list[Labels] = []
 
+    def __len__(self) -> int:
+        """How many labels are still on their way."""
+        return sum(len(labels) for labels in self._waiting)
+
     def add(self, transactions: Transactions) -> None:
         """Put the labels of transactions that carry an answer on their way."""
         known = transactions.is_fraud >= 0

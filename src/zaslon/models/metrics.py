@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import DataError
-from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.domain.time import days_spanned
 from zaslon.models.card_precision import card_precision_by_day
 from zaslon.models.ranking import FALSE_POSITIVE_RATES, Ranking, rank, ranking_metrics
 
@@ -81,7 +81,7 @@ class Evaluation:
         rows, frauds: transactions scored, not weighted.
         transactions: how many they stand for.
         fraud_rate: weighted.
-        days: different days among them.
+        days: from the first of them to the last, quiet ones included.
         review, block: the thresholds, `inf` for never.
         headline: metrics by name with their intervals; see `ranking_metrics` for the names, and
             `card_precision_100` (no interval over replicates: over days, NaN for a sample).
@@ -177,7 +177,7 @@ def evaluate(
     w = np.asarray(weight, np.float64)
     per_row = (score, is_fraud, amount_minor, w, event_time_seconds, customer_key, scenario)
     _check([array for array in per_row if array is not None])
-    days = len(np.unique(event_time_seconds // SECONDS_PER_DAY))
+    days = days_spanned(event_time_seconds.min(), event_time_seconds.max())
     thresholds = {"review": review, "block": block}
     ranking = rank(score, is_fraud, amount_minor, w, (review, block))
     headline, replicates = _headline(ranking, thresholds, seed, replicates)
