@@ -249,7 +249,7 @@ class RunTracker(Protocol):
         metrics: Mapping[str, float],
         artefacts: Sequence[Path],
     ) -> str:
-        """Write down one finished run; returns its id."""
+        """Write down one finished run; returns its id. Raises ServerError where it cannot."""
 
     def start_run(self, name: str, params: Mapping[str, Any]) -> LiveRun:
         """Begin a run that goes on; what it does is logged while it does it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,10 +63,13 @@ def test_the_recall_falls_as_confirmation_takes_longer(small_run: SmallRun) -> N
 def test_run_by_its_front_door_prints_one_object_and_its_bars_elsewhere(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
+    (home / "mlflow").touch()  # where its directory should be: MLflow cannot write
     again = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json")
     assert again.code == 0, again
     assert again.json.keys() >= MEASURES | COUNTS | ROWS
     assert again.json["label_delay"] == {}
+    assert "could not be written to MLflow" in again.err
+    assert "mlflow" not in again.json["paths"], "the rest is as it would be"
     assert again.json["rows_rejected"] == small_run.answer["rows_rejected"]
     assert (home / "log-1" / "journal.db").exists(), "the decisions of the earlier run are put aside"
     earlier = zaslon("replay", 5, "--home", home, "--log", "log-1", "--json")
@@ -158,6 +162,14 @@ def test_doctor_finds_everything_in_order(zaslon: Zaslon, home: Path) -> None:
     assert said.code == 0
     assert said.json["healthy"]
     assert all(check["is_ok"] for check in said.json["checks"])
+
+
+def test_doctor_looks_at_a_library_of_every_extra(zaslon: Zaslon, home: Path) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    looked_at = {check["name"] for check in zaslon("doctor", "--home", home, "--json").json["checks"]}
+    for extra, libraries in project["optional-dependencies"].items():
+        names = {re.split("[<>=]", library)[0] for library in libraries}
+        assert names & looked_at or extra in ("bench", "dev"), extra
 
 
 def test_doctor_says_where_no_home_can_be(zaslon: Zaslon, tmp_path: Path) -> None:

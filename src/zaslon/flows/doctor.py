@@ -29,7 +29,7 @@ from zaslon.ports import Topics
 from zaslon.simulate import simulation_profile, write_simulation
 
 _LIBRARIES = ("numpy", "numba", "polars", "lightgbm", "sqlglot", "pydantic", "scikit-learn")
-_EXTRAS = ("mlflow", "optuna", "confluent-kafka", "s3fs")
+_EXTRAS = ("mlflow", "optuna", "confluent-kafka", "s3fs", "fastapi", "uvicorn", "httpx2")
 _FREE_BYTES_MIN = 1 << 30
 
 

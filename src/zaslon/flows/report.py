@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from zaslon import __version__
+from zaslon.domain.errors import ServerError
 from zaslon.flows.context import Context
 from zaslon.flows.decide import DecideReport
 from zaslon.flows.home import write_atomically
@@ -110,13 +111,20 @@ def _notes(context: Context, trained: Trained, cleaned: CleanReport, decided: De
 def log_to_tracker(
     context: Context, trained: Trained, settings: TrainSettings, paths: Mapping[str, str]
 ) -> dict[str, str]:
-    """Log the run where a tracker is installed; returns where it stands."""
+    """Log the run where a tracker is installed; returns where it stands.
+
+    All results are in the home by now, so a tracker that fails is a warning and loses none of them.
+    """
     tracker = context.run_tracker()
     if tracker is None:
         return {}
     params: dict[str, Any] = {**settings.model_dump(), "catalogue": context.catalogue.label}
-    run_id = tracker.log_run(
-        "zaslon run", params, trained.evaluation.flat(),
-        [Path(paths["report"]), Path(paths["plots"]), trained.path],
-    )  # fmt: skip
+    try:
+        run_id = tracker.log_run(
+            "zaslon run", params, trained.evaluation.flat(),
+            [Path(paths["report"]), Path(paths["plots"]), trained.path],
+        )  # fmt: skip
+    except ServerError as error:
+        context.progress.warn(error.message)
+        return {}
     return {"mlflow": f"{context.home / 'mlflow'} (run {run_id})"}

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from zaslon.domain.errors import ZaslonError
+from zaslon.domain.errors import ServerError, ZaslonError
 
 # Limits of MLflow's tracking API (log-batch).
 _PARAMS_A_CALL, _METRICS_A_CALL, _PARAM_CHARACTERS_MAX = 100, 1000, 6000
@@ -65,7 +65,8 @@ class MlflowRuns:
             artefacts: files and directories to keep with the run; a directory goes under its name.
 
         Raises:
-            ZaslonError: the store cannot be reached or written, or an artefact is missing.
+            ServerError: the store cannot be reached or written.
+            ZaslonError: an artefact is missing.
         """
         for path in artefacts:
             if not path.exists():
@@ -77,7 +78,7 @@ class MlflowRuns:
         """Begin a run that goes on (see the port).
 
         Raises:
-            ZaslonError: the store cannot be reached or written.
+            ServerError: the store cannot be reached or written.
         """
         with self._told_plainly(name):
             client = self._connected()
@@ -93,8 +94,9 @@ class MlflowRuns:
                 warnings.simplefilter("ignore")
                 yield
         except Exception as error:  # MLflow passes on errors of its database and HTTP libraries
-            raise ZaslonError(
-                f"The run '{name}' could not be written to MLflow at {self.tracking_uri}: {error}",
+            first_line, _, _ = str(error).partition("\n")  # the rest is SQL
+            raise ServerError(
+                f"The run '{name}' could not be written to MLflow at {self.tracking_uri}: {first_line}.",
                 hint="Check the address and that it can be written to.",
             ) from error
 
