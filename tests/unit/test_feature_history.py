@@ -113,21 +113,32 @@ def test_a_batch_of_any_size_is_folded_in_parts_with_the_same_bytes() -> None:
     assert np.concatenate([p.label_status for p in parts]).tobytes() == whole.label_status.tobytes()
 
 
-def test_a_remembered_event_costs_at_most_64_bytes_over_all_entities() -> None:
-    """With the default catalogue, once its horizons are full: 45 days of ids, 37 days of windows."""
-    history = History(plan_features(load_catalogue()))
-    none = as_labels([])
-    days = mission_like(4_000, 50)
-    bytes_per_event = []
+def bytes_per_event_by_day(history: History, days: list[tuple[Transactions, Labels]]) -> list[float]:
+    """After each day; every label comes seven days after its payment."""
+    found = []
     for day, (transactions, _) in enumerate(days):
-        labels = days[day - 7][1] if day >= 7 else none
+        labels = days[day - 7][1] if day >= 7 else as_labels([])
         is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
         status = history.fold(transactions, labels, is_label).status
         assert not status.any()
-        bytes_per_event.append(history.bytes_used() / len(history))
-    assert max(bytes_per_event[45:]) <= 64
+        found.append(history.bytes_used() / len(history))
+    return found
+
+
+def test_a_remembered_event_costs_at_most_64_bytes_over_all_entities() -> None:
+    """With the default catalogue, once its horizons are full: 45 days of ids, 37 days of windows."""
+    history, days = History(plan_features(load_catalogue())), mission_like(4_000, 50)
+    assert max(bytes_per_event_by_day(history, days)[45:]) <= 64
     assert len(history) >= 45 * len(days[0][0])
     assert history.bytes_used() >= 40 * len(history), "not all is counted"
+
+
+def test_it_costs_no_more_while_history_fills_once_a_customer_has_some_events() -> None:
+    """The fixed cost of 20,000 customers and of empty room is shared by 250,000 events and more."""
+    history = History(plan_features(load_catalogue()))
+    by_day = bytes_per_event_by_day(history, mission_like(20_000, 16))
+    assert len(history) >= 16 * 31_000, "nothing may be forgotten yet"
+    assert max(by_day[8:]) <= 64, by_day
 
 
 def test_keys_that_fall_silent_give_their_memory_back() -> None:

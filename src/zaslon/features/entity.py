@@ -30,8 +30,9 @@ POOL_ENTRIES_MIN = 1 << 14
 _SEEN_PLACES_MIN = 1 << 12
 _GARBAGE_SHIFT = 5  # a 32nd of a pool may be garbage
 _GROWTH_SHIFT = 6  # then it grows by a 64th
+_SLOTS_SHIFT = 5  # slots grow by a 32nd
 _POOL_ENTRIES_MAX = 2**31 - 1  # places in a pool are int32
-_PER_LIST, _PER_ENTRY = ("directory", "base"), ("time", "total", "other")  # arrays of a snapshot
+_PER_LIST, _PER_ENTRY = ("directory",), ("time", "total", "other")  # arrays of a snapshot
 _SAVED = ("used", "free", *_PER_LIST, *_PER_ENTRY)
 
 
@@ -47,18 +48,16 @@ class EntityHistory:
             _empty_lists(pool_entries, False, 0, False),
             _empty_lists(pool_entries, False, 1, False),
         ]
-        self.hints = np.zeros((0, len(plan.arrays.ranges)), np.int32)
+        self.hints = np.zeros((0, len(plan.arrays.ranges)), np.uint16)
 
     def add_slots(self) -> None:
         """Directory entries for keys that have none yet."""
         slots = len(self.keys)
         if slots <= len(self.hints):
             return
-        room = max(slots, len(self.hints) * 9 // 8, 16)
+        room = max(slots, len(self.hints) + (len(self.hints) >> _SLOTS_SHIFT), 16)
         for pool, per_key in zip(self.pools, self.plan.arrays.lists, strict=True):
-            pool.directory.resize((room * int(per_key), 4), refcheck=False)
-            if pool.total.size:
-                pool.base.resize(room * int(per_key), refcheck=False)
+            pool.directory.resize((room * int(per_key), pool.directory.shape[1]), refcheck=False)
         self.hints.resize((room, self.hints.shape[1]), refcheck=False)
 
     def make_room(self, pool: int, watermark: int) -> None:
@@ -66,7 +65,7 @@ class EntityHistory:
         lists = self.pools[pool]
         if int(lists.used[GARBAGE]) << _GARBAGE_SHIFT > int(lists.used[USED]):
             compact(
-                lists.directory, lists.base, lists.time, lists.total, lists.other, lists.blocks, lists.free,
+                lists.directory, lists.time, lists.total, lists.other, lists.blocks, lists.free,
                 lists.used, watermark - int(self.plan.arrays.keep_seconds[pool]),
             )  # fmt: skip
         else:
@@ -139,13 +138,12 @@ def _check_lists(entity: str, lists: ListArrays, content: dict[str, NDArray[Any]
         own: NDArray[Any] = getattr(lists, name)
         if array.dtype != own.dtype or array.shape[1:] != own.shape[1:]:
             raise ValueError(f"'{name}' of entity '{entity}' is of another kind")
-    with_values = (used, expected) if lists.total.size else (0, 0)
     if len(directory) != expected or len(content["other"]) != used:
         raise ValueError(f"the lists of entity '{entity}' are incomplete")
-    if (len(content["total"]), len(content["base"])) != with_values:
+    if len(content["total"]) != (used if lists.total.size else 0):
         raise ValueError(f"the amounts of entity '{entity}' are incomplete")
-    _, first, size, capacity = directory.T
-    if not ((first >= 0) & (first <= size) & (size <= capacity)).all() or not _is_tiled(content, used):
+    _, size, capacity = directory.T
+    if not ((size >= 0) & (size <= capacity)).all() or not _is_tiled(content, used):
         raise ValueError(f"the lists of entity '{entity}' do not fit their pool")
 
 
@@ -170,8 +168,7 @@ def _is_tiled(content: dict[str, NDArray[Any]], used: int) -> bool:
 def _empty_lists(entries: int, values: bool, other_columns: int, blocks: bool) -> ListArrays:
     block_count = entries // BLOCK + 1 if blocks else 0
     return ListArrays(
-        directory=np.zeros((0, 4), np.int32),
-        base=np.zeros(0, np.int64),
+        directory=np.zeros((0, 3), np.int32),
         time=np.zeros(entries, np.uint32),
         total=np.zeros(entries if values else 0, np.int64),
         other=np.zeros((entries, other_columns), np.uint32),

@@ -17,12 +17,21 @@ from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_du
 from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
 from zaslon.features.kernel import RowArrays
 from zaslon.features.plan import TRANSACTION_FEATURES, FeaturePlan
-from zaslon.features.remembered import STEP, Limits, Remembered, Steps, identify, note_condition
+from zaslon.features.remembered import (
+    ACCEPTED_COUNT,
+    STEP,
+    STEP_COUNT,
+    Limits,
+    Remembered,
+    Steps,
+    identify,
+    note_condition,
+)
 
 # Bigger batches are folded in parts of this many events: the working set stays in cache.
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
-_LAYOUT = 4  # of a snapshot; raise it with any change of what `save` gives
+_LAYOUT = 5  # of a snapshot; raise it with any change of what `save` gives
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ class History:
             parse_duration_seconds(retention.remember),
             waiting_labels_max,
         )
-        self.remembered = Remembered(len(plan.entities), self._limits, min(_ROWS_MIN, pool_entries_min))
+        self._rows_min = min(_ROWS_MIN, pool_entries_min)
+        self.remembered = Remembered(len(plan.entities), self._limits, self._rows_min)
         self.entities = [EntityHistory(entity, pool_entries_min) for entity in plan.entities]
         self._scratch = new_scratch(plan)
 
@@ -114,18 +124,20 @@ class History:
         )
 
     def _fold_part(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
-        self.remembered.make_room(len(is_label))
+        self.remembered.move_up(len(is_label))
         status, label_status = np.empty(len(transactions), np.uint8), np.empty(len(labels), np.uint8)
         steps = np.empty(len(is_label) + 1, STEP)  # one is written before it is known to count
-        done, accepted = identify(
+        progress = np.zeros(4, np.int64)
+        while not identify(
             self.remembered.arrays, self._limits, is_label,
             transactions.transaction_id, transactions.event_time_seconds, transactions.amount_minor,
             transactions.fingerprint, labels.transaction_id, labels.arrival_time_seconds,
-            labels.is_fraud, status, label_status, steps,
-        )  # fmt: skip
-        if accepted < len(transactions):
+            labels.is_fraud, status, label_status, steps, progress,
+        ):  # fmt: skip
+            self.remembered.make_room()
+        if progress[ACCEPTED_COUNT] < len(transactions):
             transactions = transactions.take(status == 0)
-        batch = _Batch(self, transactions, steps[:done])
+        batch = _Batch(self, transactions, steps[: progress[STEP_COUNT]])
         return Folded(status, label_status, batch.run())
 
     def save(self) -> dict[str, NDArray[Any]]:
@@ -170,7 +182,7 @@ class History:
         remembered = _below("remembered/", saved)
         if remembered["slots"].ndim != 2 or remembered["slots"].shape[1] != len(self.entities):
             raise ValueError("its transactions have other entities")
-        self.remembered = Remembered.restore(remembered, self._limits)
+        self.remembered = Remembered.restore(remembered, self._limits, self._rows_min)
         slots = self.remembered.arrays.slots[: len(self.remembered)]
         for number, entity in enumerate(self.entities):
             entity.restore(_below(f"entity/{entity.plan.entity}/", saved))

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from zaslon.domain.compiled import Integer, Number, compiled, inlined
 from zaslon.features.lists import (
     CAPACITY,
-    FIRST,
     SIZE,
     START,
-    Bases,
     Blocks,
     Directory,
     ListArrays,
@@ -63,6 +61,11 @@ class Compute(IntEnum):
 
 
 _FAR, _NEAR = 12, 6  # steps ahead for which memory is asked
+_HINT_MAX = 0xFFFF
+
+# uint16[slots, ranges]: about how far from its list's start a window's begin was last found. What was
+# found does not depend on them; they are no part of a snapshot.
+Hints = NDArray[np.uint16]
 
 # Columns of PlanArrays.ranges and PlanArrays.columns.
 POOL, LIST, WINDOW = 0, 1, 2
@@ -133,28 +136,40 @@ class Scratch(NamedTuple):
 
 
 @inlined
+def _hint_shift(size: Integer) -> Integer:
+    """A hint has 16 bits: in a list of more than 65,535 entries it counts 2, 4, 8, … at a time."""
+    if size <= _HINT_MAX:
+        return 0
+    shift = 1
+    while size >> shift > _HINT_MAX:
+        shift += 1
+    return shift
+
+
+@inlined
 def _find_windows(
     range_begin: NDArray[np.int64], ranges: NDArray[np.int64], lists: NDArray[np.int64], pool: Integer,
-    directory: Directory, time: Times, slot: Integer, moment: Integer, hints: NDArray[np.int32],
+    directory: Directory, time: Times, slot: Integer, moment: Integer, hints: Hints,
     low: NDArray[np.int64], high: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Pool positions [low, high) of every range over one pool's lists."""
     for r in range(range_begin[pool], range_begin[pool + 1]):
         item = slot * lists[pool] + ranges[r, LIST]
-        start = directory[item, START]
-        begin, end = start + directory[item, FIRST], start + directory[item, SIZE]
-        top = end
+        begin = directory[item, START]
+        top = end = begin + directory[item, SIZE]
         if end > begin and time[end - 1] > moment:
             top = upper_bound(time, begin, end, moment, end)
-        bottom = upper_bound(time, begin, top, moment - ranges[r, WINDOW], start + hints[slot, r])
-        hints[slot, r] = bottom - start
+        shift = _hint_shift(end - begin)
+        hint = begin + (np.int64(hints[slot, r]) << shift)
+        bottom = upper_bound(time, begin, top, moment - ranges[r, WINDOW], hint)
+        hints[slot, r] = (bottom - begin) >> shift
         low[r], high[r] = bottom, top
 
 
 @inlined
 def _expect_windows(
     range_begin: NDArray[np.int64], lists: NDArray[np.int64], directory: Directory, time: Times,
-    total: Totals, other: Others, slot: Integer, hints: NDArray[np.int32],
+    total: Totals, other: Others, slot: Integer, hints: Hints,
 ) -> None:  # fmt: skip
     """Fetch the ends of the events' windows of a key that soon comes."""
     item = slot * lists[EVENTS]
@@ -164,13 +179,14 @@ def _expect_windows(
     prefetch(total, end)
     prefetch(other, end * other.shape[1])
     for r in range(range_begin[EVENTS], range_begin[EVENTS + 1]):
+        # Of a list with more than 65,535 entries this is the wrong place; such lists are in the cache.
         prefetch(time, start + hints[slot, r])
         prefetch(total, start + hints[slot, r])
 
 
 @inlined
 def _quantile(
-    directory: Directory, base: Bases, total: Totals, item: Integer, low: Integer, high: Integer,
+    directory: Directory, total: Totals, item: Integer, low: Integer, high: Integer,
     newest: Integer, percent: Integer, amounts: NDArray[np.int64], is_sorted: bool,
 ) -> Integer:  # fmt: skip
     """Nearest-rank quantile of the newest amounts in [low, high), which is not empty."""
@@ -178,7 +194,7 @@ def _quantile(
     count = high - low
     if not is_sorted:
         for i in range(count):
-            value = window_sum(directory, base, total, item, low + i, low + i + 1)
+            value = window_sum(directory, total, item, low + i, low + i + 1)
             place = i
             while place > 0 and amounts[place - 1] > value:
                 amounts[place] = amounts[place - 1]
@@ -249,21 +265,19 @@ def _label_column(
 
 @inlined
 def _value_column(
-    compute: Integer, directory: Directory, base: Bases, total: Totals, blocks: Blocks, squares: Squares,
+    compute: Integer, directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
     item: Integer, low: Integer, high: Integer,
 ) -> Number:  # fmt: skip
     """Sum, mean, minimum, maximum and standard deviation of amounts, in minor units."""
     count = high - low
-    amount = window_sum(directory, base, total, item, low, high)
+    amount = window_sum(directory, total, item, low, high)
     if compute == Compute.SUM:
         return np.float64(amount)
     if count == 0 or (compute == Compute.STD and count == 1):
         return np.nan
     if compute == Compute.MEAN:
         return amount / count
-    smallest, largest, square_high, square_low = summarise(
-        directory, base, total, blocks, squares, item, low, high
-    )
+    smallest, largest, square_high, square_low = summarise(directory, total, blocks, squares, item, low, high)
     if compute == Compute.MIN:
         return np.float64(smallest)
     if compute == Compute.MAX:
@@ -277,7 +291,7 @@ def fold(
     events: ListArrays,
     marks: ListArrays,
     frauds: ListArrays,
-    hints: NDArray[np.int32],
+    hints: Hints,
     rows: RowArrays,
     steps: Steps,
     first_step: Integer,
@@ -296,14 +310,14 @@ def fold(
     range_begin, ranges, columns, percents = plan.range_begin, plan.ranges, plan.columns, plan.percents
     lists, mark_bits, fraud_bits = plan.lists, plan.mark_bits, plan.fraud_bits
     known_list, keep_seconds = plan.known_list, plan.keep_seconds
-    e_directory, e_base, e_time = events.directory, events.base, events.time
+    e_directory, e_time = events.directory, events.time
     e_total, e_other = events.total, events.other
     e_blocks, e_squares = events.blocks, events.squares
     e_free, e_used = events.free, events.used
-    m_directory, m_base, m_time = marks.directory, marks.base, marks.time
+    m_directory, m_time = marks.directory, marks.time
     m_total, m_other = marks.total, marks.other
     m_blocks, m_free, m_used = marks.blocks, marks.free, marks.used
-    f_directory, f_base, f_time = frauds.directory, frauds.base, frauds.time
+    f_directory, f_time = frauds.directory, frauds.time
     f_total, f_other = frauds.total, frauds.other
     f_blocks, f_free, f_used = frauds.blocks, frauds.free, frauds.used
     low, high, amounts = scratch.low, scratch.high, scratch.amounts
@@ -333,7 +347,7 @@ def fold(
         # 3. Room for one more entry in every list that may take one, or nothing at all.
         for item in range(slot * lists[EVENTS], (slot + is_transaction) * lists[EVENTS]):
             if e_directory[item, SIZE] == e_directory[item, CAPACITY] and not reserve(
-                e_directory, e_base, e_time, e_total, e_other, e_blocks, e_free, e_used,
+                e_directory, e_time, e_total, e_other, e_blocks, e_free, e_used,
                 item, watermark - keep_seconds[EVENTS],
             ):  # fmt: skip
                 full[0] = EVENTS
@@ -341,14 +355,14 @@ def fold(
         is_marked = (verdict > 0 and known_list >= 0) or (is_transaction and mark_bits.size > 0)
         for item in range(slot * lists[MARKS], (slot + is_marked) * lists[MARKS]):
             if m_directory[item, SIZE] == m_directory[item, CAPACITY] and not reserve(
-                m_directory, m_base, m_time, m_total, m_other, m_blocks, m_free, m_used,
+                m_directory, m_time, m_total, m_other, m_blocks, m_free, m_used,
                 item, watermark - keep_seconds[MARKS],
             ):  # fmt: skip
                 full[0] = MARKS
                 return number
         for item in range(slot * lists[FRAUDS], (slot + is_fraud) * lists[FRAUDS]):
             if f_directory[item, SIZE] == f_directory[item, CAPACITY] and not reserve(
-                f_directory, f_base, f_time, f_total, f_other, f_blocks, f_free, f_used,
+                f_directory, f_time, f_total, f_other, f_blocks, f_free, f_used,
                 item, watermark - keep_seconds[FRAUDS],
             ):  # fmt: skip
                 full[0] = FRAUDS
@@ -374,9 +388,7 @@ def fold(
                     value = np.float64(top - bottom)
                 elif compute <= Compute.STD:
                     value = (
-                        _value_column(
-                            compute, e_directory, e_base, e_total, e_blocks, e_squares, slot, bottom, top
-                        )
+                        _value_column(compute, e_directory, e_total, e_blocks, e_squares, slot, bottom, top)
                         / plan.scale
                     )
                 elif compute == Compute.QUANTILE:
@@ -384,7 +396,7 @@ def fold(
                         newest = columns[c, NEWEST]
                         is_sorted = sorted_range == r and sorted_newest == newest
                         value = _quantile(
-                            e_directory, e_base, e_total, slot, bottom, top,
+                            e_directory, e_total, slot, bottom, top,
                             newest, percents[c], amounts, is_sorted,
                         ) / plan.scale  # fmt: skip
                         sorted_range, sorted_newest = r, newest
@@ -415,14 +427,14 @@ def fold(
             # 5. Remember this transaction.
             if lists[EVENTS]:
                 place = insert(
-                    e_directory, e_base, e_time, e_total, e_other, e_blocks, slot, moment, step["amount_minor"]
+                    e_directory, e_time, e_total, e_other, e_blocks, slot, moment, step["amount_minor"]
                 )  # fmt: skip
                 for column in range(e_other.shape[1]):
                     e_other[place, column] = slots[row, counterparties[column]]
             for i in range(mark_bits.size):
                 if (bits >> mark_bits[i]) & 1:
                     item = slot * lists[MARKS] + i
-                    insert(m_directory, m_base, m_time, m_total, m_other, m_blocks, item, moment, 0)
+                    insert(m_directory, m_time, m_total, m_other, m_blocks, item, moment, 0)
 
         # 6. A corrected label first takes back what it replaces.
         elif previous:
@@ -442,13 +454,11 @@ def fold(
         if verdict:
             if known_list >= 0:
                 item = slot * lists[MARKS] + known_list
-                insert(m_directory, m_base, m_time, m_total, m_other, m_blocks, item, verdict_time, 0)
+                insert(m_directory, m_time, m_total, m_other, m_blocks, item, verdict_time, 0)
             if verdict == FRAUD:
                 for i in range(fraud_bits.size):
                     if fraud_bits[i] < 0 or (bits >> fraud_bits[i]) & 1:
                         item = slot * lists[FRAUDS] + i
-                        place = insert(
-                            f_directory, f_base, f_time, f_total, f_other, f_blocks, item, verdict_time, 0
-                        )
+                        place = insert(f_directory, f_time, f_total, f_other, f_blocks, item, verdict_time, 0)
                         f_other[place, 0] = moment
     return steps.size

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from zaslon.domain.compiled import Integer, compiled, inlined
 
 EMPTY = np.uint32(0xFFFFFFFF)
-_LOAD_MAX = 0.8
+_LOAD_MAX = 0.7
+_KEYS_MIN = 512  # what they grow by at least
+_KEYS_SHIFT = 5  # keys grow by a 32nd, their index, which is then made anew, by an eighth
+_INDEX_SHIFT = 3
 
 
 class KeyArrays(NamedTuple):
@@ -44,10 +47,14 @@ def place_of(bits: np.uint64, size: Integer) -> Integer:
 
 @compiled
 def _find_or_add(
-    keys: KeyArrays, wanted: NDArray[np.int64], steps: NDArray[np.void], entity: Integer, slots: NDArray[np.uint32]
-) -> None:  # fmt: skip
+    keys: KeyArrays, wanted: NDArray[np.int64], steps: NDArray[np.void], first_step: Integer,
+    entity: Integer, slots: NDArray[np.uint32],
+) -> Integer:  # fmt: skip
+    """Go through the steps from `first_step` on; returns the first one whose key needs more room."""
     size = keys.places.size
-    for step in steps:
+    most = min(keys.key.size, np.int64(_LOAD_MAX * size))
+    for number in range(first_step, steps.size):
+        step = steps[number]
         if step["transaction"] < 0:
             continue
         key = wanted[step["transaction"]]
@@ -56,10 +63,13 @@ def _find_or_add(
             place = place + 1 if place + 1 < size else 0
         if keys.places[place] == EMPTY:
             slot = keys.counters[0]
+            if slot >= most:
+                return number
             keys.key[slot] = key
             keys.places[place] = slot
             keys.counters[0] = slot + 1
         slots[step["row"], entity] = keys.places[place]
+    return steps.size
 
 
 @compiled
@@ -79,7 +89,7 @@ def _fill_index(keys: KeyArrays) -> bool:
 class Keys:
     """Slots of one entity's keys, numbered from 0 in order of first appearance."""
 
-    def __init__(self, capacity: int = 16) -> None:
+    def __init__(self, capacity: int = _KEYS_MIN) -> None:
         self.arrays = KeyArrays(
             np.zeros(capacity, np.int64),
             _empty_index(capacity),
@@ -99,17 +109,20 @@ class Keys:
             steps: what `identify` gave.
             entity: column of `slots`, uint32[rows, entities].
         """
-        self._make_room(len(wanted))
-        _find_or_add(self.arrays, wanted, steps, entity, slots)
+        done = 0
+        while (done := _find_or_add(self.arrays, wanted, steps, done, entity, slots)) < len(steps):
+            self._make_room()
 
-    def _make_room(self, more: int) -> None:
-        needed = len(self) + more
-        if needed <= len(self.arrays.key):
-            return
-        capacity = max(needed, len(self.arrays.key) * 5 // 4, 16)
-        self.arrays.key.resize(capacity, refcheck=False)
-        self.arrays = self.arrays._replace(places=_empty_index(capacity))
-        _fill_index(self.arrays)
+    def _make_room(self) -> None:
+        """Room for one more key at least."""
+        count = len(self)
+        if count == len(self.arrays.key):
+            self.arrays.key.resize(count + max(count >> _KEYS_SHIFT, _KEYS_MIN), refcheck=False)
+        if count >= int(_LOAD_MAX * len(self.arrays.places)):
+            self.arrays = self.arrays._replace(
+                places=_empty_index(count + max(count >> _INDEX_SHIFT, _KEYS_MIN))
+            )
+            _fill_index(self.arrays)
 
     def save(self) -> dict[str, NDArray[np.int64]]:
         """The keys in slot order: all that is needed to restore."""

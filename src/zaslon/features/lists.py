@@ -28,11 +28,10 @@ BLOCK = 128
 _SPARE_SHIFT = 4  # a list that moves takes room for a 16th more
 _FREED = 1 << 31  # while a pool is compacted: the segment is free, else it is a list's
 USED, GARBAGE = 0, 1  # positions in ListArrays.used
-START, FIRST, SIZE, CAPACITY = 0, 1, 2, 3  # columns of ListArrays.directory
+START, SIZE, CAPACITY = 0, 1, 2  # columns of ListArrays.directory
 OK, SMALLEST, LARGEST = 0, 1, 2  # columns of ListArrays.blocks
 
 Directory = NDArray[np.int32]
-Bases = NDArray[np.int64]
 Times = NDArray[np.uint32]
 Totals = NDArray[np.int64]
 Others = NDArray[np.uint32]
@@ -58,15 +57,13 @@ STEPS = len(LADDER)
 class ListArrays(NamedTuple):
     """The pool and its directory.
 
-    List `i` is pool[directory[i, START] + directory[i, FIRST] : … START + … SIZE].
+    List `i` is pool[directory[i, START] : directory[i, START] + directory[i, SIZE]].
 
     Attributes:
-        directory: int32[lists, 4]. START: where the segment begins in the pool. FIRST: entries at
-            its front that are forgotten. SIZE: entries including those. CAPACITY: length of the
-            segment.
-        base: int64[lists] or empty, running total just before a list's entry FIRST.
+        directory: int32[lists, 3]. START: where the segment begins in the pool. SIZE: entries.
+            CAPACITY: length of the segment.
         time: uint32[pool], seconds since 1970, ascending within a list.
-        total: int64[pool] or empty, running total of the values up to and with this entry.
+        total: int64[pool] or empty, running total of the list's values up to and with this entry.
         other: uint32[pool, columns], further values of an entry (counterparty, event time).
         blocks: int64[blocks, 3] or empty, of 128 pool entries each: whether the summary is true,
             smallest value, largest value.
@@ -77,7 +74,6 @@ class ListArrays(NamedTuple):
     """
 
     directory: Directory
-    base: Bases
     time: Times
     total: Totals
     other: Others
@@ -116,14 +112,17 @@ def upper_bound(time: Times, low: Integer, high: Integer, moment: Integer, hint:
 
 @inlined
 def _move(
-    time: Times, total: Totals, other: Others, source: Integer, target: Integer, count: Integer
-) -> None:
-    """Copy `count` pool entries towards the front or to a place that does not overlap."""
+    time: Times, total: Totals, other: Others, source: Integer, target: Integer, count: Integer, forgotten: Integer
+) -> None:  # fmt: skip
+    """Copy `count` pool entries towards the front or to a place that does not overlap.
+
+    Their running totals become less by `forgotten`, what stood before them in their list.
+    """
     for i in range(count):
         time[target + i] = time[source + i]
     if total.size:
         for i in range(count):
-            total[target + i] = total[source + i]
+            total[target + i] = total[source + i] - forgotten
     for column in range(other.shape[1]):
         for i in range(count):
             other[target + i, column] = other[source + i, column]
@@ -138,16 +137,18 @@ def _touch(blocks: Blocks, begin: Integer, end: Integer) -> None:
 
 
 @inlined
-def _forget(
-    directory: Directory, base: Bases, time: Times, total: Totals, item: Integer, horizon: Integer
-) -> None:
-    """Advance FIRST over entries at or before `horizon`."""
-    start, first, size = directory[item, START], directory[item, FIRST], directory[item, SIZE]
-    while first < size and np.int64(time[start + first]) <= horizon:
-        if total.size:
-            base[item] = total[start + first]
-        first += 1
-    directory[item, FIRST] = first
+def _forgotten(time: Times, start: Integer, size: Integer, horizon: Integer) -> Integer:
+    """How many entries at the front of a list are at or before `horizon`."""
+    count = np.int64(0)
+    while count < size and np.int64(time[start + count]) <= horizon:
+        count += 1
+    return count
+
+
+@inlined
+def _total_before(total: Totals, start: Integer, place: Integer) -> Integer:
+    """Running total just before a pool entry of the list that begins at `start`."""
+    return total[place - 1] if place > start else 0
 
 
 @inlined
@@ -190,35 +191,36 @@ def _give_back(time: Times, free: Free, used: NDArray[np.int64], start: Integer,
 
 @inlined
 def reserve(
-    directory: Directory, base: Bases, time: Times, total: Totals, other: Others, blocks: Blocks,
+    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
     free: Free, used: NDArray[np.int64], item: Integer, horizon: Integer,
 ) -> bool:  # fmt: skip
-    """Make sure that list `item` can take one more entry. False: the pool is full, nothing lost."""
-    size, capacity = np.int64(directory[item, SIZE]), np.int64(directory[item, CAPACITY])
+    """Make sure that list `item` can take one more entry. False: the pool is full, nothing changed."""
+    start, size = np.int64(directory[item, START]), np.int64(directory[item, SIZE])
+    capacity = np.int64(directory[item, CAPACITY])
     if size < capacity:
         return True
-    _forget(directory, base, time, total, item, horizon)
-    start, first = np.int64(directory[item, START]), np.int64(directory[item, FIRST])
-    step = _step_for(size - first + 1 + ((size - first) >> _SPARE_SHIFT))
+    first = _forgotten(time, start, size, horizon)
+    size -= first
+    step = _step_for(size + 1 + (size >> _SPARE_SHIFT))
     target = start
     if first == 0 or first < capacity >> _SPARE_SHIFT or LADDER[step] < capacity - (capacity >> 2):
         target = _allocate(time, free, used, step)
         if target < 0:
             return False
         directory[item, CAPACITY] = LADDER[step]
-    _move(time, total, other, start + first, target, size - first)
+    forgotten = _total_before(total, start, start + first) if total.size else 0
+    _move(time, total, other, start + first, target, size, forgotten)
     if target != start:
         _give_back(time, free, used, start, capacity)
     directory[item, START] = target
-    directory[item, FIRST] = 0
-    directory[item, SIZE] = size - first
+    directory[item, SIZE] = size
     _touch(blocks, target, target + directory[item, CAPACITY])
     return True
 
 
 @inlined
 def insert(
-    directory: Directory, base: Bases, time: Times, total: Totals, other: Others, blocks: Blocks,
+    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
     item: Integer, moment: Integer, value: Integer,
 ) -> Integer:  # fmt: skip
     """Insert an entry behind those of the same time; returns its pool position.
@@ -226,9 +228,8 @@ def insert(
     `reserve` must have answered True. `value` goes into the running total where there is one;
     the caller fills `other`.
     """
-    start, size = directory[item, START], directory[item, SIZE]
-    begin, end = start + directory[item, FIRST], start + size
-    place = end
+    begin, size = directory[item, START], directory[item, SIZE]
+    place = end = begin + size
     if end > begin and time[end - 1] > moment:
         place = upper_bound(time, begin, end, moment, end)
         for i in range(end, place, -1):
@@ -241,8 +242,7 @@ def insert(
                 total[i] = total[i - 1] + value
     time[place] = moment
     if total.size:
-        before = base[item] if place == begin else total[place - 1]
-        total[place] = before + value
+        total[place] = _total_before(total, begin, place) + value
         _touch(blocks, place, end + 1)
     directory[item, SIZE] = size + 1
     return place
@@ -258,12 +258,12 @@ def remove(
     Lists without further columns take the newest entry of that time. Used for corrected labels
     only; such lists carry no running total. Nothing happens if the entry is already forgotten.
     """
-    start = directory[item, START]
-    begin, end = start + directory[item, FIRST], start + directory[item, SIZE]
+    begin = directory[item, START]
+    end = begin + directory[item, SIZE]
     place = upper_bound(time, begin, end, moment, end) - 1
     while place >= begin and time[place] == moment:
         if other.shape[1] == 0 or other[place, 0] == column_value:
-            _move(time, total, other, place + 1, place, end - place - 1)
+            _move(time, total, other, place + 1, place, end - place - 1, 0)
             directory[item, SIZE] -= 1
             return
         place -= 1
@@ -303,7 +303,7 @@ def free_segments(time: Times, free: Free, start: NDArray[np.int64], length: NDA
 
 @compiled
 def compact(
-    directory: Directory, base: Bases, time: Times, total: Totals, other: Others, blocks: Blocks,
+    directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
     free: Free, used: NDArray[np.int64], horizon: Integer,
 ) -> None:  # fmt: skip
     """Forget up to `horizon`, then slide the segments, as they stand, to the pool's front."""
@@ -316,14 +316,12 @@ def compact(
             continue
         capacity = np.int64(directory[item, CAPACITY])
         time[start] = np.uint32(directory[item, START])
-        directory[item, START] = start
-        _forget(directory, base, time, total, item, horizon)
-        first = np.int64(directory[item, FIRST])
+        first = _forgotten(time, start, directory[item, SIZE], horizon)
         size = directory[item, SIZE] - first
         if start + first != end:
-            _move(time, total, other, start + first, end, size)
+            forgotten = _total_before(total, start, start + first) if total.size else 0
+            _move(time, total, other, start + first, end, size, forgotten)
         directory[item, START] = end
-        directory[item, FIRST] = 0
         directory[item, SIZE] = size
         # Room for one more stays: a list that `reserve` has just served must not come back.
         fitting = LADDER[_step_for(size + 1 + (size >> _SPARE_SHIFT))] if size or not first else 0
@@ -350,21 +348,16 @@ def multiply_wide(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
 
 
 @inlined
-def window_sum(
-    directory: Directory, base: Bases, total: Totals, item: Integer, low: Integer, high: Integer
-) -> Integer:
+def window_sum(directory: Directory, total: Totals, item: Integer, low: Integer, high: Integer) -> Integer:
     """Sum of the values in pool entries [low, high) of list `item`."""
     if high == low:
         return 0
-    begin = directory[item, START] + directory[item, FIRST]
-    before = base[item] if low == begin else total[low - 1]
-    return total[high - 1] - before
+    return total[high - 1] - _total_before(total, directory[item, START], low)
 
 
 @inlined
 def _summarise_block(
     directory: Directory,
-    base: Bases,
     total: Totals,
     blocks: Blocks,
     squares: Squares,
@@ -375,7 +368,7 @@ def _summarise_block(
     smallest, largest = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-0x7FFFFFFFFFFFFFFF)
     square_high, square_low = np.uint64(0), np.uint64(0)
     for place in range(block * BLOCK, (block + 1) * BLOCK):
-        value = window_sum(directory, base, total, item, place, place + 1)
+        value = window_sum(directory, total, item, place, place + 1)
         smallest, largest = min(smallest, value), max(largest, value)
         high, low = multiply_wide(np.uint64(abs(value)), np.uint64(abs(value)))
         square_low += low
@@ -389,7 +382,7 @@ def _summarise_block(
 
 @inlined
 def summarise(
-    directory: Directory, base: Bases, total: Totals, blocks: Blocks, squares: Squares,
+    directory: Directory, total: Totals, blocks: Blocks, squares: Squares,
     item: Integer, begin: Integer, end: Integer,
 ) -> tuple[Integer, Integer, np.uint64, np.uint64]:  # fmt: skip
     """(minimum, maximum, squares high, squares low) of the values in pool entries [begin, end)."""
@@ -400,13 +393,13 @@ def summarise(
         if place % BLOCK == 0 and place + BLOCK <= end:
             block = place // BLOCK
             if not blocks[block, OK]:
-                _summarise_block(directory, base, total, blocks, squares, item, block)
+                _summarise_block(directory, total, blocks, squares, item, block)
             smallest = min(smallest, blocks[block, SMALLEST])
             largest = max(largest, blocks[block, LARGEST])
             high, low = squares[block, 0], squares[block, 1]
             place += BLOCK
         else:
-            value = window_sum(directory, base, total, item, place, place + 1)
+            value = window_sum(directory, total, item, place, place + 1)
             smallest, largest = min(smallest, value), max(largest, value)
             high, low = multiply_wide(np.uint64(abs(value)), np.uint64(abs(value)))
             place += 1

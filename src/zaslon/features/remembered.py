@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.compiled import Integer, compiled, inlined
-from zaslon.domain.errors import DataError
 from zaslon.domain.rejections import Reason
+from zaslon.features.index import BUCKET, BUCKET_SHIFT, empty_index, row_bits, rows_of
 from zaslon.features.keys import EMPTY, mixed, place_of
 from zaslon.features.prefetch import prefetch
 from zaslon.features.room import with_room
@@ -27,13 +27,13 @@ STATE_MASK = 3
 CONDITION_SHIFT = 2
 
 HEAD, TAIL, WAITING, WATERMARK, BASE, ROW_BITS = 0, 1, 2, 3, 4, 5  # positions in counters
+ACCEPTED_COUNT, STEP_COUNT = 2, 3  # positions in the progress of `identify`
 _EMPTY = int(EMPTY)
-_BUCKET_SHIFT = 4
-BUCKET = 1 << _BUCKET_SHIFT
 _PASSED_MAX = 255
-_INDEX_LOAD_MAX = 0.875
 _AHEAD = 12  # events between asking memory for a bucket and looking into it
-_ROWS_SHIFT = 6  # rows that are given up or not yet used are at most a 64th of all, and one batch
+_ROWS_SHIFT = 5  # rows that are given up are at most a 32nd of all, and a part's; they grow by a 32nd
+_INDEX_SHIFT = 2  # the index grows by a quarter,
+_INDEX_ROWS_MIN = 4  # and at least by four times as many as rows do: it is made anew
 
 LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS = 0, 1, 2  # outcomes of a label; else a Reason
 
@@ -139,7 +139,7 @@ def _pass(table: RememberedArrays, bits: np.uint64, place: Integer, more: Intege
     """Count a key more, or less, beyond the buckets between the one that its hash names and `place`."""
     buckets = table.passed.size
     bucket = place_of(bits, buckets)
-    while bucket != place >> _BUCKET_SHIFT:
+    while bucket != place >> BUCKET_SHIFT:
         if table.passed[bucket] < _PASSED_MAX:
             table.passed[bucket] += more
         bucket = bucket + 1 if bucket + 1 < buckets else 0
@@ -309,17 +309,23 @@ def identify(
     status: NDArray[np.uint8],
     label_status: NDArray[np.uint8],
     steps: Steps,
-) -> tuple[Integer, Integer]:
-    """Run through one batch in log order (`is_label` tells which comes next).
+    progress: NDArray[np.int64],
+) -> bool:
+    """Run through one batch in log order (`is_label` tells which comes next), while there is room.
 
     Fills the status of each transaction and label, and `steps` from its front with what they do to
-    the history; returns the number of steps and of accepted transactions.
+    the history. `progress` is int64[4]: transactions and labels that are done, ACCEPTED_COUNT and
+    STEP_COUNT. False: there was no room for all; the caller makes some and calls again.
     """
-    i, j, accepted, done = 0, 0, 0, 0
-    for label_next in is_label:
+    i, j, accepted, done = progress
+    index_rows = rows_of(table.places)
+    for number in range(i + j, is_label.size):
         _forget(table, limits.remember_seconds)
+        tail = table.counters[TAIL]
+        if tail - table.counters[BASE] == table.id.size or tail - table.counters[HEAD] >= index_rows:
+            break
         step = steps[done]
-        if label_next:
+        if is_label[number]:
             if j + _AHEAD < label_id.size:
                 _expect(table, label_id[j + _AHEAD])
             label_status[j] = _identify_label(
@@ -338,7 +344,8 @@ def identify(
                 accepted += 1
                 done += 1
             i += 1
-    return done, accepted
+    progress[:] = i, j, accepted, done
+    return bool(i + j == is_label.size)
 
 
 @compiled
@@ -377,21 +384,22 @@ def _fill_index(table: RememberedArrays) -> None:
 
 
 class Remembered:
-    """Owner of the table's memory: grows it before a batch, gives rows back between batches."""
+    """Owner of the table's memory: grows it when it is full, gives rows back between batches."""
 
-    def __init__(self, entities: int, limits: Limits, rows: int = 4096) -> None:
-        self.limits = limits
+    def __init__(self, entities: int, limits: Limits, rows_min: int) -> None:
+        self.limits, self.rows_min = limits, rows_min
         self.arrays = RememberedArrays(
-            np.zeros(rows, np.int64),
-            np.zeros(rows, np.uint32),
-            np.zeros(rows, np.uint32),
-            np.zeros(rows, np.uint32),
-            np.zeros(rows, np.uint8),
-            np.zeros((rows, entities), np.uint32),
-            *_empty_index(rows),
+            np.zeros(rows_min, np.int64),
+            np.zeros(rows_min, np.uint32),
+            np.zeros(rows_min, np.uint32),
+            np.zeros(rows_min, np.uint32),
+            np.zeros(rows_min, np.uint8),
+            np.zeros((rows_min, entities), np.uint32),
+            np.empty(0, np.uint32),
+            np.empty(0, np.uint8),
             np.zeros(6, np.int64),
         )
-        self.arrays.counters[ROW_BITS] = _row_bits(rows)
+        self._rebuild_index()
 
     def __len__(self) -> int:
         return int(self.arrays.counters[TAIL] - self.arrays.counters[HEAD])
@@ -409,30 +417,37 @@ class Remembered:
         newest = max(self.watermark_seconds, moment)
         return int(self.arrays.time[offset]) + self.limits.remember_seconds > newest
 
-    def make_room(self, more: int) -> None:
-        """Make sure that `more` rows fit : by moving up, else by growth."""
+    def move_up(self, more: int) -> None:
+        """Where `more` rows might not fit: overwrite those that were given up, if they are not too few.
+
+        Steps name rows by where they stand, so this is for between batches.
+        """
         counters, rows = self.arrays.counters, len(self.arrays.id)
-        needed = int(counters[TAIL] - counters[BASE]) + more
-        if needed > rows and counters[HEAD] - counters[BASE] > rows >> _ROWS_SHIFT:
-            needed -= int(counters[HEAD] - counters[BASE])
+        given_up = int(counters[HEAD] - counters[BASE])
+        if int(counters[TAIL] - counters[BASE]) + more > rows and given_up > rows >> _ROWS_SHIFT:
             _slide(self.arrays)
-        if needed > rows:
-            self._resize_rows(max(needed, rows + (rows >> _ROWS_SHIFT)))
-        if len(self) + more > _INDEX_LOAD_MAX * len(self.arrays.places):
-            self._rebuild_index((len(self) + more) * 9 // 8)
+
+    def make_room(self) -> None:
+        """Room for one more row at least, in the columns and in the index."""
+        counters, rows = self.arrays.counters, len(self.arrays.id)
+        if int(counters[TAIL] - counters[BASE]) == rows:
+            self._resize_rows(rows + max(rows >> _ROWS_SHIFT, self.rows_min))
+        bits_needed = row_bits(len(self.arrays.id))
+        if len(self) >= rows_of(self.arrays.places) or bits_needed > counters[ROW_BITS]:
+            self._rebuild_index()
 
     def _resize_rows(self, rows: int) -> None:
         columns = self.arrays
         for column in (columns.id, columns.fingerprint, columns.time, columns.label_time, columns.note):
             column.resize(rows, refcheck=False)
         columns.slots.resize((rows, columns.slots.shape[1]), refcheck=False)
-        if _row_bits(rows) > columns.counters[ROW_BITS]:
-            columns.counters[ROW_BITS] = _row_bits(rows)
-            self._rebuild_index(len(self))
 
-    def _rebuild_index(self, entries: int) -> None:
+    def _rebuild_index(self) -> None:
+        """The index made anew, for more than are known; to number as many rows as there are."""
+        more = max(len(self) >> _INDEX_SHIFT, _INDEX_ROWS_MIN * self.rows_min)
+        self.arrays.counters[ROW_BITS] = row_bits(len(self.arrays.id))
         self.arrays = self.arrays._replace(places=np.empty(0, np.uint32))  # the old one first goes
-        places, passed = _empty_index(entries)
+        places, passed = empty_index(len(self) + more)
         self.arrays = self.arrays._replace(places=places, passed=passed)
         _fill_index(self.arrays)
 
@@ -452,7 +467,7 @@ class Remembered:
         return saved
 
     @staticmethod
-    def restore(saved: dict[str, NDArray[np.generic]], limits: Limits) -> Remembered:
+    def restore(saved: dict[str, NDArray[np.generic]], limits: Limits, rows_min: int) -> Remembered:
         """The inverse of `save`. Takes the arrays out of `saved` one by one.
 
         Raises:
@@ -463,7 +478,7 @@ class Remembered:
         waiting = np.count_nonzero(saved["note"] & STATE_MASK == WAITING_GOOD)  # type: ignore[operator]
         if counters.shape != (4,) or counters[TAIL] - counters[HEAD] != rows or counters[WAITING] != waiting:
             raise ValueError("rows and counters of the remembered transactions disagree")
-        table = Remembered(entities, limits, rows=1)
+        table = Remembered(entities, limits, rows_min)
         columns = {}
         for name in ("id", "fingerprint", "time", "label_time", "note", "slots"):
             content = saved.pop(name)
@@ -471,28 +486,8 @@ class Remembered:
                 raise ValueError(f"'{name}' of the remembered transactions is damaged")
             columns[name] = with_room(content)
             del content
-        places, passed = _empty_index(rows)
-        table.arrays = table.arrays._replace(**columns, places=places, passed=passed)
-        table.arrays.counters[ROW_BITS] = _row_bits(len(table.arrays.id))
+        table.arrays = table.arrays._replace(**columns)
         table.arrays.counters[:BASE] = counters
         table.arrays.counters[BASE] = table.arrays.counters[HEAD]
-        _fill_index(table.arrays)
+        table._rebuild_index()
         return table
-
-
-def _empty_index(entries: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    buckets = int(entries / (_INDEX_LOAD_MAX * BUCKET)) + 1
-    places = np.full((buckets + 1) * BUCKET, EMPTY, np.uint32)
-    at_line = -places.ctypes.data % 64 // places.itemsize  # a bucket is one line of the cache
-    return places[at_line:][: buckets * BUCKET], np.zeros(buckets, np.uint8)
-
-
-def _row_bits(rows: int) -> int:
-    """Bits of an index place that number the rows. One bit is left to tell apart from EMPTY."""
-    bits = max(int(rows).bit_length(), 8)
-    if bits > 31:
-        raise DataError(
-            f"More than {2**31 - 1:,} transactions would have to be remembered.",
-            hint="Shorten `remember` in the catalogue.",
-        )
-    return bits
