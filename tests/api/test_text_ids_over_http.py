@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx2
 import orjson
@@ -15,17 +17,50 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.core.result import Ok
 from tests.api.serving import Caller, serving, transaction
+from tests.api.test_a_real_server import running
 from tests.api.test_openapi import CHECKS
-from tests.text_ids import world_by_text
+from tests.text_ids import BY_TEXT, world_by_text
 
 from zaslon.client import Client, Rejection
 from zaslon.entrypoints.api import schemas
+from zaslon.flows.keys import create_key
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import find_position, replay
 from zaslon.testing import SmallWorld
 
 NAME = "5e1f6f6a-9a2b-4f0e-8f61-2b1c7f1d9e55"
 # None has a percent sign followed by hex digits: the test client decodes paths twice, a server once.
+PATHS = [
+    ".",
+    "..",
+    "../policy",
+    "a/../b",
+    "a//b",
+    "%",
+    "%2F",
+    "%2f",
+    "a%2Fb",
+    "%25",
+    "%252F",
+    "%00",
+    "a\\b",
+    "+",
+]
+RAW_PATHS = [
+    ".",
+    "..",
+    "%2e%2e",
+    "%2F",
+    "a//b",
+    "//",
+    "%",
+    "%2",
+    "%zz",
+    "a%2fb",
+    "%252F",
+    "%FF",
+    "..%2Fpolicy",
+]
 ODD_NAMES = ["5", "a b", "pay/42?x=1&y=%#", 'say "hi"', "платёж №7", "..;/x", "{}", "x" * 64, "/", "a/"]
 
 
@@ -132,6 +167,33 @@ def test_the_client_takes_and_gives_texts(admin: Caller) -> None:
         receipt = client.label({NAME: "confirmed_fraud"})[0]
         assert not isinstance(receipt, Rejection)
         assert receipt.transaction_id == NAME
+
+
+def test_a_real_server_and_the_client_mean_the_same_transaction_whatever_its_name_is(
+    text_world: SmallWorld, tmp_path: Path
+) -> None:
+    world, catalogue = text_world.in_home(tmp_path / "home"), tmp_path / "catalogue.toml"
+    catalogue.write_text(BY_TEXT, "utf-8")
+    key = create_key(world.context.home, "admin", "", None, 0).secret
+    names = [NAME, *ODD_NAMES, *PATHS]
+    with (
+        running(world.context.home, ZASLON_CATALOGUE=str(catalogue)) as server,
+        Client(server.address, key, timeout_seconds=60) as client,
+    ):
+        decided = {name: client.decide(named(name)) for name in names}
+        for name in names:
+            assert client.decision(name) == replace(decided[name], repeated=False, time_used_ms=None)
+            assert client.decision(f"{name}/not"[-64:]) is None
+        for target in RAW_PATHS:  # as no client of ours sends them
+            connection = http.client.HTTPConnection(server.place, timeout=60)
+            connection.putrequest("GET", f"/v1/decisions/{target}")
+            connection.putheader("Authorization", f"Bearer {key}")
+            connection.endheaders()
+            answer = connection.getresponse()
+            content = json.loads(answer.read())
+            assert answer.status in (200, 404)
+            assert answer.status == 404 or content["transaction_id"] == unquote(target)
+            connection.close()
 
 
 def test_the_description_follows_the_catalogue(admin: Caller) -> None:

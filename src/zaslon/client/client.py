@@ -62,7 +62,9 @@ def _decide_many(transactions: Sequence[Mapping[str, Any]]) -> _Call:
 
 
 def _decision(transaction_id: int | str) -> _Call:
-    return _Call("GET", f"/v1/decisions/{quote(str(transaction_id), safe='')}")
+    # A path loses segments that are `.` or `..` on its way, and this would be another question.
+    name = quote(str(transaction_id), safe="").replace(".", "%2E")
+    return _Call("GET", f"/v1/decisions/{name}")
 
 
 def _label(verdicts: Mapping[Id, Verdict]) -> _Call:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from zaslon.domain.catalogue import Catalogue
@@ -174,7 +175,17 @@ def decisions_router(catalogue: Catalogue) -> APIRouter:
     return router
 
 
-async def decision(request: Request, key: Scorer, transaction_id: int) -> Response:
+def _only_digits(text: str) -> str:
+    """What int() reads as a number but nobody writes as one, such as `1_0` for 10, names no transaction."""
+    if re.fullmatch("-?[0-9]+", text) is None:
+        raise ValueError("a number is written in digits only")
+    return text
+
+
+Number = Annotated[int, Path(), BeforeValidator(_only_digits)]
+
+
+async def decision(request: Request, key: Scorer, transaction_id: Number) -> Response:
     """The bytes that stand in the log."""
     return await _recorded(request, key, transaction_id)
 
