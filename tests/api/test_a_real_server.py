@@ -232,4 +232,9 @@ def test_reconcile_names_what_was_sent_and_never_answered(
     assert main(["reconcile", "--home", home, "--sent", str(sent), "--json"]) == 8
     found = json.loads(capsys.readouterr().out)
     assert (found["is_whole"], found["records"], found["unanswered"]) == (False, 5, [987654321, 666])
+    sent.write_text("".join(f"{8_000_000 + i}\n" for i in range(250)))
+    assert main(["reconcile", "--home", home, "--sent", str(sent), "--json"]) == 8
+    found = json.loads(capsys.readouterr().out)
+    assert found["unanswered"] == list(range(8_000_000, 8_000_100)), "the first hundred are named"
+    assert found["counts"] == {"without_outcome": 0, "decided_twice": 0, "unanswered": 250}
     assert main(["reconcile", "--home", home, "--json"]) == 0

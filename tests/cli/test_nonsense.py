@@ -6,7 +6,6 @@ import fcntl
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.cli.conftest import Answer, SmallRun, Zaslon
@@ -157,27 +156,6 @@ def test_a_log_that_is_not_there_is_answered_with_those_that_are(
 ) -> None:
     assert_helps(zaslon("replay", 3, "--home", home, "--log", "log-9", "--json"), 7, "log-9", "log")
     assert_helps(zaslon("replay", 3, "--home", tmp_path / "new", "--json"), 7, "zaslon run")
-
-
-READING = [["evaluate"], ["replay", 3], ["reconcile"], ["keys", "list"], ["keys", "revoke", "x"]]
-
-
-@pytest.mark.parametrize("command", READING, ids=lambda c: " ".join(map(str, c)))
-def test_who_only_reads_says_that_there_is_no_home_and_makes_none(
-    zaslon: Zaslon, tmp_path: Path, command: list[Any]
-) -> None:
-    home = tmp_path / "typo"
-    assert_helps(zaslon(*command, "--home", home, "--json"), 7, f"no home '{home}'")
-    assert not home.exists()
-
-
-def test_topics_and_doctor_make_no_home(
-    zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    zaslon("topics", "--json")
-    zaslon("doctor", "--json")
-    assert not list(tmp_path.iterdir())
 
 
 def test_reconcile_shows_people_a_table(zaslon: Zaslon, home: Path) -> None:
@@ -357,12 +335,6 @@ def test_snapshots_of_another_log_are_never_taken(zaslon: Zaslon, small_run: Sma
         path.unlink()
     said = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
     assert said["next_position"] == said["rows_clean"], "a new log, from the beginning"
-
-
-def test_a_home_that_cannot_be_one_is_answered(zaslon: Zaslon, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for home in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/home")):
-        assert_helps(zaslon("train", "--home", home, "--json"), 10, str(home))
 
 
 @pytest.mark.parametrize("command", [["clean", "x"], ["features"], ["train"], ["score", "x"], ["label", "x"],

@@ -20,6 +20,7 @@ from zaslon.entrypoints import cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.service import add_commands
 from zaslon.flows.context import Context
+from zaslon.flows.home import existing_home
 from zaslon.flows.logs import alone
 from zaslon.settings import Settings, load_settings
 from zaslon.simulate import simulation_profile, write_simulation
@@ -49,14 +50,19 @@ def _perform(
     display: Callable[[Any], None],
     *,
     reading: bool = False,
+    makes_home: bool = True,
     corner: str | None = None,
     **settings: object,
 ) -> int:
     """Build the context, do the work under a progress bar, show its result.
 
     What is not `reading` keeps other processes out of the home meanwhile; `corner` is a home within it.
+    What needs something of the home makes none only to say that it is empty.
     """
-    context = build_context(_settings(corner, settings), reading=reading)
+    told = _settings(corner, settings)
+    if not (reading or makes_home):
+        existing_home(told.home)
+    context = build_context(told, reading=reading)
     with Quiet() if as_json else Bars() as bars, nullcontext() if reading else alone(context):
         result = work(replace(context, progress=bars))
     if as_json:
@@ -163,7 +169,13 @@ def features(
         return write_features(context, out or context.home / "features")
 
     return _perform(
-        as_json, work, show.features_report, home=home, catalogue=catalogue, label_delay=label_delay
+        as_json,
+        work,
+        show.features_report,
+        makes_home=False,
+        home=home,
+        catalogue=catalogue,
+        label_delay=label_delay,
     )
 
 
@@ -185,7 +197,10 @@ def train(
 
         return retrain(context, tune_trials=tune)
 
-    return _perform(as_json, work, show.train_report, home=home, catalogue=catalogue, label_delay=label_delay)
+    return _perform(
+        as_json, work, show.train_report, makes_home=False,
+        home=home, catalogue=catalogue, label_delay=label_delay,
+    )  # fmt: skip
 
 
 @app.command()
@@ -234,7 +249,10 @@ def score(
 
         return flow(context, sources, learn=learn)
 
-    return _perform(as_json, work, show.score_report, home=home, catalogue=catalogue, label_delay=label_delay)
+    return _perform(
+        as_json, work, show.score_report, makes_home=False,
+        home=home, catalogue=catalogue, label_delay=label_delay,
+    )  # fmt: skip
 
 
 @app.command()
@@ -257,7 +275,7 @@ def label(
 
         return flow(context, source, _moment(arrived))
 
-    return _perform(as_json, work, show.label_report, home=home, catalogue=catalogue)
+    return _perform(as_json, work, show.label_report, makes_home=False, home=home, catalogue=catalogue)
 
 
 def _moment(text: str | None) -> int | None:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.console import Bars, Quiet, err, out, print_json, print_table
+from zaslon.flows.home import existing_home
 from zaslon.settings import Settings, load_settings
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -90,6 +91,7 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     Example: [bold]zaslon stream --home my-bank[/]
     """
     settings = _settings(home, catalogue)
+    existing_home(settings.home)  # the model that decides is in it
     kafka_connection(settings)  # says what is missing before anything of the extra is imported
     from zaslon.entrypoints.stream_metrics import StreamMetrics  # noqa: PLC0415
     from zaslon.flows.stream import stream as flow  # noqa: PLC0415

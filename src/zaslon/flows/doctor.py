@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def _checks(home: Path, catalogue: Path | None, warm: bool) -> Iterator[Check]:
     yield _attempt("policy", lambda: _policy(home, catalogue))
     yield _attempt("compiled path", lambda: _one_transaction(load_catalogue(catalogue)))
     if warm:
-        yield _attempt("compiled cache", lambda: _warm(home))
+        yield _attempt("compiled cache", _warm)
     yield _home(home)
 
 
@@ -146,14 +147,11 @@ def _example(field: SourceField) -> int | float | str:
     return value if field.role == "number" else math.ceil(value)
 
 
-def _warm(home: Path) -> str:
+def _warm() -> str:
     """Compile what the check above did not touch: the simulator's writer."""
-    scratch = home / "doctor"
-    try:
+    with TemporaryDirectory(prefix="zaslon-doctor-") as scratch:
         profile = simulation_profile("mission", customers=200, terminals=20)
-        write_simulation(profile, 1, 1, scratch / "warm.txt")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        write_simulation(profile, 1, 1, Path(scratch) / "warm.txt")
     return "every kernel is compiled and on disk"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,16 @@ class Reconciled:
         return not (self.without_outcome or self.decided_twice or self.unanswered)
 
     def to_json_dict(self) -> dict[str, Any]:
-        """Plain values; of what is wrong the first hundred."""
+        """Plain values; of what is wrong the first hundred, and in `counts` how many there are."""
+        wrong: dict[str, Sequence[TransactionId]] = {
+            "without_outcome": self.without_outcome, "decided_twice": self.decided_twice,
+            "unanswered": self.unanswered,
+        }  # fmt: skip
         return {
             "is_whole": self.is_whole, "records": self.records, "decisions": self.decisions,
             "labels": self.labels, "rejections": self.rejections, "degraded": self.degraded,
-            "without_outcome": self.without_outcome[:_SHOWN_MAX],
-            "decided_twice": self.decided_twice[:_SHOWN_MAX],
-            "sent": self.sent, "unanswered": self.unanswered[:_SHOWN_MAX],
+            "sent": self.sent, "counts": {name: len(found) for name, found in wrong.items()},
+            **{name: found[:_SHOWN_MAX] for name, found in wrong.items()},
         }  # fmt: skip
 
 

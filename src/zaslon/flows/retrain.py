@@ -69,7 +69,9 @@ def evaluate_champion(context: Context) -> TrainReport:
     days = clean_days(context.home / "clean", context.catalogue)
     context.progress.start("features", None)
     with watch.stage("features"):
-        samples = collect_samples(context, days, label_delay_seconds=options.label_delay_seconds)
+        samples = collect_samples(
+            context, days, label_delay_seconds=options.label_delay_seconds, in_home=False
+        )
     test, period = samples.test, samples.split.test
     seen = _days_seen(context, model, period)
     if seen:

@@ -91,18 +91,21 @@ def collect_samples(
     label_delay_seconds: int,
     split: TimeSplit | None = None,
     before_day: Callable[[int, Engine], None] | None = None,
+    in_home: bool = True,
 ) -> Samples:
     """Fold all days once and keep a sample of each period.
 
     `split` takes other periods than those that the delay asks for, to compare delays on the same
     days. `before_day(day, engine)` is called before a day is folded: the place for a snapshot.
+    Parts of the samples lie in files meanwhile: in the home, or else where the system has its own.
     """
     split = split or time_split(context, days, label_delay_seconds)
     engine = Engine(context.catalogue, key=context.key)
     shares = _shares(context, days, split)
     feedback = DelayedLabels(label_delay_seconds)
-    context.home.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".samples-", dir=context.home) as scratch:
+    if in_home:
+        context.home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".samples-", dir=context.home if in_home else None) as scratch:
         kept = {name: SampleFiles(Path(scratch) / name) for name in _PERIODS}
         for day in days:
             if before_day is not None:

@@ -1,0 +1,58 @@
+"""Which commands make a home, and which say that there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Zaslon
+from tests.cli.test_nonsense import assert_helps
+
+READING = [["evaluate"], ["replay", 3], ["reconcile"], ["keys", "list"], ["keys", "revoke", "x"]]
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda c: " ".join(map(str, c)))
+def test_who_only_reads_says_that_there_is_no_home_and_makes_none(
+    zaslon: Zaslon, tmp_path: Path, command: list[Any]
+) -> None:
+    home = tmp_path / "typo"
+    assert_helps(zaslon(*command, "--home", home, "--json"), 7, f"no home '{home}'")
+    assert not home.exists()
+
+
+NEEDING = [["train"], ["features"], ["score", "rows.txt"], ["label", "labels.csv"], ["stream"]]
+
+
+@pytest.mark.parametrize("command", NEEDING, ids=lambda c: c[0])
+def test_what_needs_something_of_a_home_makes_none_only_to_say_that_it_is_empty(
+    zaslon: Zaslon, tmp_path: Path, command: list[str]
+) -> None:
+    home = tmp_path / "typo"
+    assert_helps(zaslon(*command, "--home", home, "--json"), 7, f"no home '{home}'")
+    assert not home.exists()
+
+
+def test_topics_and_doctor_make_no_home(
+    zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    zaslon("topics", "--json")
+    zaslon("doctor", "--json")
+    assert zaslon("doctor", "--warm", "--json").code == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluating_writes_nothing_into_the_home(zaslon: Zaslon, home: Path) -> None:
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (home, *home.rglob("*"))}
+
+    before = written()
+    assert zaslon("evaluate", "--home", home, "--label-delay", "1d", "--json").code == 0
+    assert written() == before
+
+
+def test_a_home_that_cannot_be_one_is_answered(zaslon: Zaslon, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/home")):
+        assert_helps(zaslon("clean", "rows.txt", "--home", home, "--json"), 10, str(home))
