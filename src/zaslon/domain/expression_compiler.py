@@ -92,6 +92,18 @@ _COMPARISONS: dict[type[exp.Expr], str] = {
 _OPPOSITE = {"=": "<>", "<>": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
+class _Constant:
+    """A number of the text as a closure. What it is combined with takes its value and saves the call."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, columns: Mapping[str, Any]) -> float:
+        return self.value
+
+
 class Compiler:
     """Turns a syntax tree into a closure. `names` collects the columns met on the way."""
 
@@ -184,6 +196,15 @@ class Compiler:
             else (self.p.less, self.p.greater, self.p.either)
         )  # fmt: skip
 
+        if isinstance(low, _Constant) and isinstance(high, _Constant):
+            least, most = low.value, high.value
+
+            def between_constants(columns: Mapping[str, Any]) -> Any:
+                x = value(columns)
+                return join(above(x, least), below(x, most))
+
+            return between_constants
+
         def between(columns: Mapping[str, Any]) -> Any:
             x = value(columns)
             return join(above(x, low(columns)), below(x, high(columns)))
@@ -229,8 +250,7 @@ class Compiler:
             self.names.add(node.name)
             return operator.itemgetter(node.name)
         if isinstance(node, exp.Literal | exp.Null):
-            constant = math.nan if isinstance(node, exp.Null) else float(node.this)
-            return lambda columns: constant
+            return _Constant(math.nan if isinstance(node, exp.Null) else float(node.this))
         if isinstance(node, exp.Neg):
             return _applied(self.p.negative, self._number(node.this))
         if type(node) in self._arithmetic:
@@ -321,6 +341,9 @@ def _applied(function: Callable[..., Any], argument: Compute) -> Compute:
 def _folded(parts: Sequence[Compute], combine: Callable[..., Any]) -> Compute:
     if len(parts) == 2:
         first, second = parts
+        if isinstance(second, _Constant):
+            constant = second.value
+            return lambda columns: combine(first(columns), constant)
         return lambda columns: combine(first(columns), second(columns))
 
     def fold(columns: Mapping[str, Any]) -> Any:
