@@ -191,7 +191,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**given: object) -> Settings:
-    """The settings, with what is `given` on top.
+    """The settings, with what is `given` on top; None is an option that was not given.
 
     Raises:
         ZaslonError: names the setting, its value's problem and what was expected; or a variable
@@ -199,7 +199,7 @@ def load_settings(**given: object) -> Settings:
     """
     _refuse_misspelt(os.environ)
     try:
-        return Settings(**given)  # type: ignore[arg-type]
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ').removesuffix('.')}"

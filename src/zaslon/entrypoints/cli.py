@@ -18,6 +18,7 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.entrypoints import cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
+from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.entrypoints.service import add_commands
 from zaslon.flows.context import Context
 from zaslon.flows.home import existing_home
@@ -35,9 +36,6 @@ app = typer.Typer(
 
 NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY = 1, 8
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
-CatalogueFile = Annotated[Path | None, typer.Option(help="Catalogue file; the built-in one if not given.")]
 Sources = Annotated[
     list[str], typer.Argument(help="Files or fsspec addresses; text, CSV, JSON lines, Parquet.")
 ]
@@ -73,7 +71,7 @@ def _perform(
 
 
 def _settings(corner: str | None, given: Mapping[str, object]) -> Settings:
-    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    settings = load_settings(**given)
     return settings if corner is None else settings.model_copy(update={"home": settings.home / corner})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -14,12 +13,9 @@ from rich.markup import escape
 from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.console import Bars, Quiet, err, out, print_json, print_table
+from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.flows.home import existing_home
 from zaslon.settings import Settings, load_settings
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
-CatalogueFile = Annotated[Path | None, typer.Option(help="Catalogue file; the built-in one if not given.")]
 
 
 def topics(
@@ -59,7 +55,7 @@ def produce(
 
     Example: [bold]zaslon produce month.txt --rate 400[/]
     """
-    settings = _settings(home, catalogue)
+    settings = load_settings(home=home, catalogue=catalogue)
     kafka_connection(settings)  # says what is missing before anything of the extra is imported
     from zaslon.entrypoints.stream_metrics import SendMetrics  # noqa: PLC0415
     from zaslon.flows.produce import Form, Pace  # noqa: PLC0415
@@ -90,7 +86,7 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
 
     Example: [bold]zaslon stream --home my-bank[/]
     """
-    settings = _settings(home, catalogue)
+    settings = load_settings(home=home, catalogue=catalogue)
     existing_home(settings.home)  # the model that decides is in it
     kafka_connection(settings)  # says what is missing before anything of the extra is imported
     from zaslon.entrypoints.stream_metrics import StreamMetrics  # noqa: PLC0415
@@ -108,11 +104,6 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     else:
         _show(values)
     return 0
-
-
-def _settings(home: Path | None, catalogue: Path | None) -> Settings:
-    given = {"home": home, "catalogue": catalogue}
-    return load_settings(**{k: v for k, v in given.items() if v is not None})
 
 
 def _publish(settings: Settings, registry: Any) -> None:

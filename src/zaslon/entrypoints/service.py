@@ -12,19 +12,17 @@ from zaslon.bootstrap import build_context
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints import show
 from zaslon.entrypoints.console import out, print_json, print_table
+from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.flows.home import existing_home
 from zaslon.flows.keys import create_key, list_keys, revoke_key
 from zaslon.settings import load_settings
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
 
 NOT_WHOLE = 8
 keys = typer.Typer(no_args_is_help=True, help="Keys of the decision service: create, list, revoke.")
 
 
 def _home(given: Path | None) -> Path:
-    return load_settings(**({} if given is None else {"home": given})).home
+    return load_settings(home=given).home
 
 
 def _now_seconds() -> float:
@@ -33,7 +31,7 @@ def _now_seconds() -> float:
 
 def serve(
     home: Home = None,
-    catalogue: Annotated[Path | None, typer.Option(help="Catalogue file.")] = None,
+    catalogue: CatalogueFile = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     as_json: Json = False,
@@ -49,8 +47,7 @@ def serve(
             f"The service needs '{error.name}', which is not installed.",
             hint="Install it: pip install 'zaslon[api]'.",
         ) from error
-    given = {"home": home, "catalogue": catalogue, "api_host": host, "api_port": port}
-    flow(load_settings(**{name: value for name, value in given.items() if value is not None}))
+    flow(load_settings(home=home, catalogue=catalogue, api_host=host, api_port=port))
     if as_json:
         print_json({"stopped": True})
     return 0
@@ -59,7 +56,7 @@ def serve(
 def reconcile(
     as_json: Json = False,
     home: Home = None,
-    catalogue: Annotated[Path | None, typer.Option(help="Catalogue file.")] = None,
+    catalogue: CatalogueFile = None,
     log: Annotated[str, typer.Option(help="Which of the home's logs.")] = "log",
     sent: Annotated[Path | None, typer.Option(help="File with a transaction id a line.")] = None,
 ) -> int:
@@ -69,8 +66,7 @@ def reconcile(
     """
     from zaslon.flows.reconcile import reconcile as flow  # noqa: PLC0415
 
-    given = {"home": home, "catalogue": catalogue}
-    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    settings = load_settings(home=home, catalogue=catalogue)
     found = flow(build_context(settings, reading=True).with_log(log), sent)
     if as_json:
         print_json(found.to_json_dict())

@@ -1,0 +1,12 @@
+"""Options that most commands take; `docs/reference/commands.md` says what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
+CatalogueFile = Annotated[Path | None, typer.Option(help="Catalogue file; the built-in one if not given.")]
