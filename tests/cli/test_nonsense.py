@@ -115,9 +115,12 @@ def test_score_and_label_without_a_model_say_how_to_get_one(
 ) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("transaction_id,is_fraud\n1,1\n")
+    empty = tmp_path / "empty"
+    empty.mkdir()
     for command in (["score", small_run.tomorrow], ["label", labels]):
-        assert_helps(zaslon(*command, "--home", tmp_path / "new", "--json"), 6, "zaslon train")
-    assert not (tmp_path / "new" / "scored").exists()  # nobody waits for the cleaning of a file first
+        assert_helps(zaslon(*command, "--home", tmp_path / "new", "--json"), 7, "zaslon run")
+        assert_helps(zaslon(*command, "--home", empty, "--json"), 6, "zaslon train")
+    assert not (empty / "scored").exists()  # nobody waits for the cleaning of a file first
 
 
 LABELS = [

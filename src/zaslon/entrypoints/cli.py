@@ -267,11 +267,12 @@ def label(
 
     Example: [bold]zaslon label confirmed.csv[/]
     """
+    arrival_time_seconds = _moment(arrived)
 
     def work(context: Context) -> Any:
         from zaslon.flows.score import label as flow  # noqa: PLC0415
 
-        return flow(context, source, _moment(arrived))
+        return flow(context, source, arrival_time_seconds)
 
     return _perform(as_json, work, show.label_report, makes_home=False, home=home, catalogue=catalogue)
 
