@@ -188,6 +188,7 @@ class History:
             entity.restore(_below(f"entity/{entity.plan.entity}/", saved))
             if slots[:, number].max(initial=0) >= max(len(entity.keys), 1):
                 raise ValueError(f"a transaction has an unknown {entity.plan.entity}")
+        self.remembered.rebuild_index()  # last: until then two copies of the largest array stand there
 
 
 def _below(prefix: str, saved: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -399,7 +399,7 @@ class Remembered:
             np.empty(0, np.uint8),
             np.zeros(6, np.int64),
         )
-        self._rebuild_index()
+        self.rebuild_index()
 
     def __len__(self) -> int:
         return int(self.arrays.counters[TAIL] - self.arrays.counters[HEAD])
@@ -434,7 +434,7 @@ class Remembered:
             self._resize_rows(rows + max(rows >> _ROWS_SHIFT, self.rows_min))
         bits_needed = row_bits(len(self.arrays.id))
         if len(self) >= rows_of(self.arrays.places) or bits_needed > counters[ROW_BITS]:
-            self._rebuild_index()
+            self.rebuild_index()
 
     def _resize_rows(self, rows: int) -> None:
         columns = self.arrays
@@ -442,7 +442,7 @@ class Remembered:
             column.resize(rows, refcheck=False)
         columns.slots.resize((rows, columns.slots.shape[1]), refcheck=False)
 
-    def _rebuild_index(self) -> None:
+    def rebuild_index(self) -> None:
         """The index made anew, for more than are known; to number as many rows as there are."""
         more = max(len(self) >> _INDEX_SHIFT, _INDEX_ROWS_MIN * self.rows_min)
         self.arrays.counters[ROW_BITS] = row_bits(len(self.arrays.id))
@@ -468,7 +468,8 @@ class Remembered:
 
     @staticmethod
     def restore(saved: dict[str, NDArray[np.generic]], limits: Limits, rows_min: int) -> Remembered:
-        """The inverse of `save`. Takes the arrays out of `saved` one by one.
+        """The inverse of `save` but for the index, which `rebuild_index` makes. Takes the arrays out of
+        `saved` one by one.
 
         Raises:
             ValueError: the arrays contradict each other.
@@ -489,5 +490,4 @@ class Remembered:
         table.arrays = table.arrays._replace(**columns)
         table.arrays.counters[:BASE] = counters
         table.arrays.counters[BASE] = table.arrays.counters[HEAD]
-        table._rebuild_index()
         return table
