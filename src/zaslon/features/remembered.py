@@ -468,8 +468,9 @@ class Remembered:
 
     @staticmethod
     def restore(saved: dict[str, NDArray[np.generic]], limits: Limits, rows_min: int) -> Remembered:
-        """The inverse of `save` but for the index, which `rebuild_index` makes. Takes the arrays out of
-        `saved` one by one.
+        """The inverse of `save` but for the index, which `rebuild_index` makes.
+
+        Takes the arrays out of `saved` one by one.
 
         Raises:
             ValueError: the arrays contradict each other.
