@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from typing import TypeVar
 from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import ArtefactError, BusyError, TooLargeError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind
-from zaslon.entrypoints.api.bridge import Bridge, within
 from zaslon.entrypoints.api.metrics import Metrics
 from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.rates import Rates
@@ -21,11 +21,42 @@ from zaslon.flows.context import Context
 from zaslon.flows.home import load_versions
 from zaslon.flows.keys import KeyRing
 from zaslon.models.model import Model
-from zaslon.ports import Answer, Clock, Decider, Outcomes
+from zaslon.ports import Answer, Answered, Clock, Decider, Outcomes
 from zaslon.settings import Settings
 
 T = TypeVar("T")
 _READERS = 2
+
+
+class Bridge:
+    """Brings answers from the decider's thread to the event loop: one wake-up for a whole group."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._arrived: deque[tuple[asyncio.Future[list[Answer]], list[Answer] | ZaslonError]] = deque()
+        self._is_called = False
+
+    def answered(self, future: asyncio.Future[list[Answer]]) -> Answered:
+        """What to give to the decider for a future of the loop."""
+
+        def take(answers: list[Answer] | ZaslonError) -> None:
+            self._arrived.append((future, answers))
+            if not self._is_called:
+                self._is_called = True
+                self._loop.call_soon_threadsafe(self._deliver)
+
+        return take
+
+    def _deliver(self) -> None:
+        self._is_called = False  # before the last look: what comes later calls again
+        while self._arrived:
+            future, answers = self._arrived.popleft()
+            if future.done():  # nobody waits any more
+                continue
+            if isinstance(answers, ZaslonError):
+                future.set_exception(answers)
+            else:
+                future.set_result(answers)
 
 
 class Reading:
@@ -56,6 +87,20 @@ class Reading:
     def close(self) -> None:
         """Let the threads end; their connections close with them."""
         self._pool.shutdown()
+
+
+async def _within(future: asyncio.Future[T], seconds: float, loop: asyncio.AbstractEventLoop) -> T:
+    """The future's result, or TimeoutError after so long: `wait_for` for what is no task, at a fifth."""
+
+    def expire() -> None:
+        if not future.done():
+            future.set_exception(TimeoutError())
+
+    timer = loop.call_later(seconds, expire)
+    try:
+        return await future
+    finally:
+        timer.cancel()
 
 
 @dataclass
@@ -89,13 +134,15 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         if self._bridge is None:
-            self._bridge = Bridge(loop, self.decider)
+            self._bridge = Bridge(loop)
+        future: asyncio.Future[list[Answer]] = loop.create_future()
         deadline = begin_seconds + self.settings.api_budget_ms / 1000
-        asked = self._bridge.ask(records, kind, deadline)
+        stands_in_log: Callable[[], bool] | None = None
         try:
-            return await within(asked.future, deadline - self.clock.monotonic_seconds(), loop)
+            stands_in_log = self.decider.submit(records, kind, deadline, self._bridge.answered(future))
+            return await _within(future, deadline - self.clock.monotonic_seconds(), loop)
         except (TimeoutError, UncertainError):
-            raise self._not_in_time(in_log=asked.stands_in_log()) from None
+            raise self._not_in_time(in_log=stands_in_log is not None and stands_in_log()) from None
         except BusyError as error:
             raise Problem("busy", str(error), headers={"Retry-After": "1"}) from error
         except TooLargeError as error:
