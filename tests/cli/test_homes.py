@@ -10,23 +10,12 @@ from tests.cli.conftest import Zaslon
 from tests.cli.test_nonsense import assert_helps
 
 READING = [["evaluate"], ["replay", 3], ["reconcile"], ["keys", "list"], ["keys", "revoke", "x"]]
-
-
-@pytest.mark.parametrize("command", READING, ids=lambda c: " ".join(map(str, c)))
-def test_who_only_reads_says_that_there_is_no_home_and_makes_none(
-    zaslon: Zaslon, tmp_path: Path, command: list[Any]
-) -> None:
-    home = tmp_path / "typo"
-    assert_helps(zaslon(*command, "--home", home, "--json"), 7, f"no home '{home}'")
-    assert not home.exists()
-
-
 NEEDING = [["train"], ["features"], ["score", "rows.txt"], ["label", "labels.csv"], ["stream"]]
 
 
-@pytest.mark.parametrize("command", NEEDING, ids=lambda c: c[0])
-def test_what_needs_something_of_a_home_makes_none_only_to_say_that_it_is_empty(
-    zaslon: Zaslon, tmp_path: Path, command: list[str]
+@pytest.mark.parametrize("command", [*READING, *NEEDING], ids=lambda c: " ".join(map(str, c)))
+def test_what_reads_or_needs_something_of_a_home_says_that_there_is_none_and_makes_none(
+    zaslon: Zaslon, tmp_path: Path, command: list[Any]
 ) -> None:
     home = tmp_path / "typo"
     assert_helps(zaslon(*command, "--home", home, "--json"), 7, f"no home '{home}'")

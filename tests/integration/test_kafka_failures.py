@@ -27,7 +27,7 @@ from zaslon.domain.errors import ServerError
 from zaslon.domain.events import Kind
 from zaslon.domain.outcomes import Versions
 from zaslon.flows.stream import stream
-from zaslon.ports import SupersededError
+from zaslon.ports import Stream, SupersededError
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
@@ -146,6 +146,15 @@ def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_fini
     assert any(map(is_seal, cluster.read("order")))
 
 
+def _begin_in_vain(opened: Stream, broker: LocalBroker) -> None:
+    """Without a broker no life begins; it is there again afterwards."""
+    try:
+        with pytest.raises(SupersededError, match="no broker answers"):
+            opened.open(STREAM_BEGIN)
+    finally:
+        broker.start()
+
+
 def test_a_life_that_ends_while_the_broker_is_away_is_followed_by_another(
     broker: LocalBroker, tmp_path: Path
 ) -> None:
@@ -161,11 +170,7 @@ def test_a_life_that_ends_while_the_broker_is_away_is_followed_by_another(
 
     _until(is_dealt_out)
     broker.kill()
-    try:
-        with pytest.raises(SupersededError, match="no broker answers"):
-            opened.open(STREAM_BEGIN)
-    finally:
-        broker.start()
+    _begin_in_vain(opened, broker)
     opened.open(STREAM_BEGIN)
     opened.close()
 
@@ -204,11 +209,7 @@ def test_a_broker_that_goes_away_while_a_life_begins_is_waited_for(
 
     with monkeypatch.context() as patched:
         patched.setattr(Partitions, "open", begin_without)
-        try:
-            with pytest.raises(SupersededError, match="no broker answers"):
-                opened.open(STREAM_BEGIN)
-        finally:
-            broker.start()
+        _begin_in_vain(opened, broker)
     opened.open(STREAM_BEGIN)
     opened.close()
 
