@@ -30,8 +30,10 @@ from zaslon.ports import Answer
 
 _REJECTION = b'{"outcome":"rejection"'
 _JSON = "application/json"
-_labels = TypeAdapter(list[schemas.Label])
-_text_labels = TypeAdapter(list[schemas.TextLabel])
+_labels: dict[type[schemas.Label | schemas.TextLabel], TypeAdapter[Any]] = {
+    schemas.Label: TypeAdapter(list[schemas.Label]),
+    schemas.TextLabel: TypeAdapter(list[schemas.TextLabel]),
+}
 
 
 class JsonAnswer(Response):
@@ -137,11 +139,7 @@ async def label(request: Request, key: Analyst) -> Response:
         raise Problem("invalid", f"The array has {len(items)} elements; expected 1 to {most}.")
     check_rate(service, key, len(items))
     try:
-        labels: list[schemas.Label] | list[schemas.TextLabel] = (
-            _text_labels.validate_python(items)
-            if service.context.catalogue.has_text_ids
-            else _labels.validate_python(items)
-        )
+        labels = _labels[schemas.label_model(service.context.catalogue)].validate_python(items)
     except ValidationError as error:
         raise invalid(error.errors()) from None
     records = [
