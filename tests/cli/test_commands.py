@@ -14,6 +14,7 @@ import pytest
 import typer
 from tests.cli.conftest import Answer, SmallRun, Zaslon
 
+from zaslon import __version__
 from zaslon.entrypoints.cli import app
 from zaslon.entrypoints.show import as_called
 from zaslon.flows.demo import _empty
@@ -101,7 +102,7 @@ def test_clean_and_features_and_train_and_evaluate_build_on_each_other(
 
 
 def test_an_evaluation_on_days_that_the_model_has_learned_from_says_so(
-    zaslon: Zaslon, small_run: SmallRun, home: Path
+    zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     header, *lines = small_run.raw.read_bytes().splitlines(keepends=True)
     days = sorted({line.split(b",")[1][:10] for line in lines})
@@ -110,6 +111,7 @@ def test_an_evaluation_on_days_that_the_model_has_learned_from_says_so(
     earlier.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] <= days[-12]))
     evaluate = ["evaluate", "--home", home, "--label-delay", "1d", "--json"]
     assert zaslon(*evaluate).json["test_days_seen"] == 0
+    monkeypatch.setenv("ZASLON_VALIDATION_DAYS", "3")  # what the model was validated on stays the same
     assert zaslon("clean", earlier, "--home", home, "--json").code == 0
     said = zaslon(*evaluate)
     assert said.json["test_days_seen"] == 4
@@ -137,6 +139,52 @@ def test_simulate_writes_the_same_bytes_for_the_same_seed(zaslon: Zaslon, tmp_pa
     second = zaslon("simulate", tmp_path / "b.txt", *options).json
     assert first["rows"] == second["rows"] > 0
     assert (tmp_path / "a.txt").read_bytes() == (tmp_path / "b.txt").read_bytes()
+
+
+def test_simulate_writes_what_the_name_says(zaslon: Zaslon, tmp_path: Path) -> None:
+    options = ["--days", 1, "--customers", 50, "--terminals", 10, "--defects", 0, "--json"]
+    rows = set()
+    for name in ("a.txt", "a.csv.gz", "a.jsonl", "a.parquet"):
+        assert zaslon("simulate", tmp_path / name, *options).code == 0
+        cleaned = zaslon("clean", tmp_path / name, "--home", tmp_path / "home", "--json").json
+        rows.add((cleaned["rows_in"], cleaned["rows_clean"]))
+    assert len(rows) == 1
+    assert pl.read_parquet(tmp_path / "a.parquet").height == rows.pop()[0]
+    assert (tmp_path / "a.jsonl").read_bytes().startswith(b"{")
+
+
+def test_the_version_is_told(zaslon: Zaslon) -> None:
+    said = zaslon("--version")
+    assert (said.code, said.out) == (0, f"zaslon {__version__}\n")
+
+
+def test_figures_of_a_policy_with_rules_say_that_they_are_the_models(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    assert "Rules beside the model" not in {row["goal"] for row in small_run.answer["scorecard"]}
+    (home / "policy.toml").write_text(
+        """
+[[rules]]
+name = "everything"
+when = "amount >= 0"
+action = "block"
+reason = "all"
+
+[[rules]]
+name = "only_counted"
+when = "amount > 5"
+action = "block"
+reason = "large"
+shadow = true
+"""
+    )
+    assert "rules that may act (1)" in zaslon("evaluate", "--home", home, "--json").err
+    said = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json").json
+    assert said["actions"] == {"allow": 0, "review": 0, "block": said["decisions"]}
+    assert said["false_positive_rate"] < 1
+    (row,) = [row for row in said["scorecard"] if row["goal"] == "Rules beside the model"]
+    assert row["reached"] == "1 may act"
+    assert "thresholds alone" in row["comment"]
 
 
 def test_demo_prints_the_names_that_are_promised(zaslon: Zaslon, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Answer, SmallRun, Zaslon
 
+from zaslon.models import tune
+
 READERS = (["clean"], ["score"], ["run"])
 
 
@@ -42,6 +44,12 @@ USAGE = [
     (["simulate", "OUT", "--customers", "-3"], "-3"),
     (["simulate", "OUT", "--defects", "-1"], "-1"),
     (["features", "--label-delay", "soon"], "soon"),
+    (["simulate", "a.parquet", "--format", "csv"], "--format"),
+    (["replay", "3", "--log", "models"], "log-1"),
+    (["replay", "3", "--log", "../x"], "log-1"),
+    (["replay", "3", "--log", "log-0"], "log-1"),
+    (["replay", "3", "--log", ""], "log-1"),
+    (["reconcile", "--log", ".log-building"], "log-1"),
     (["label", "x.csv", "--arrived", "noon"], "noon"),
     (["label", "x.csv", "--arrived", "1960-01-01 00:00:00"], "1970"),
     (["label", "x.csv", "--arrived", "2020-01-01T00:00:00+03:00"], "YYYY-MM-DD"),
@@ -64,6 +72,14 @@ def test_without_a_command_the_help_is_shown(zaslon: Zaslon) -> None:
         assert said.code == 2
         assert "Commands" in said.out
         assert not said.err, "the help says it all"
+
+
+def test_a_search_without_its_library_is_refused_before_the_work(
+    zaslon: Zaslon, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "find_spec", lambda name: None)
+    shutil.rmtree(home / "clean")  # not even looked for
+    assert_helps(zaslon("train", "--tune", 5, "--home", home, "--json"), 2, "zaslon[tune]")
 
 
 @pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])

@@ -166,6 +166,11 @@ class Policy:
         """The action where time allows neither the model nor a rule."""
         return Action[self.text.fallback.upper()]
 
+    @property
+    def acting_rules(self) -> tuple[Rule, ...]:
+        """The rules that are not in shadow."""
+        return tuple(rule for rule in self.rules if not rule.shadow)
+
     @cached_property
     def condition_names(self) -> tuple[str, ...]:
         """Columns that the conditions use, sorted."""

@@ -22,7 +22,7 @@ from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.entrypoints.service import add_commands
 from zaslon.flows.context import Context
 from zaslon.flows.home import existing_home
-from zaslon.flows.logs import alone
+from zaslon.flows.logs import alone, with_named_log
 from zaslon.settings import Settings, load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 
@@ -75,6 +75,21 @@ def _settings(corner: str | None, given: Mapping[str, object]) -> Settings:
     return settings if corner is None else settings.model_copy(update={"home": settings.home / corner})
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"zaslon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 @app.command()
 def demo(
     as_json: Json = False,
@@ -103,14 +118,15 @@ def simulate(
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     defects: Annotated[float | None, typer.Option(help="Multiple of the real rates of defects.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
-    form: Annotated[str, typer.Option("--format", help="mission, csv, jsonl or parquet.")] = "mission",
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="mission, csv, jsonl or parquet; by OUT's ending if not given."),
+    ] = None,
 ) -> int:
     """Write simulated transactions with the mission's shape and defects.
 
     Example: [bold]zaslon simulate month.txt --days 30[/]
     """
-    if form not in ("mission", "csv", "jsonl", "parquet"):
-        raise ZaslonError(f"'{form}' is no format.", hint="Use mission, csv, jsonl or parquet.")
     chosen = simulation_profile(
         profile, customers=customers, terminals=terminals, start=start, defects=defects
     )
@@ -336,7 +352,7 @@ def replay(
 
     def work(context: Context) -> Any:
         nonlocal differs
-        chosen = context.with_log(log)
+        chosen = with_named_log(context, log)
         replayed = flow(chosen, find_position(chosen, decision))
         differs = not replayed.identical
         return replayed

@@ -15,6 +15,7 @@ from zaslon.entrypoints.console import out, print_json, print_table
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.flows.home import existing_home
 from zaslon.flows.keys import create_key, list_keys, revoke_key
+from zaslon.flows.logs import with_named_log
 from zaslon.settings import load_settings
 
 NOT_WHOLE = 8
@@ -67,7 +68,7 @@ def reconcile(
     from zaslon.flows.reconcile import reconcile as flow  # noqa: PLC0415
 
     settings = load_settings(home=home, catalogue=catalogue)
-    found = flow(build_context(settings, reading=True).with_log(log), sent)
+    found = flow(with_named_log(build_context(settings, reading=True), log), sent)
     if as_json:
         print_json(found.to_json_dict())
     else:

@@ -8,16 +8,29 @@ A run makes its log beside the one in use, so that nothing is lost where it does
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zaslon.domain.errors import DataError
+from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.flows.context import STREAM, Context
 from zaslon.flows.home import existing_home
 
 _BUILDING, _READY = ".log-building", ".log-ready"
+_NAME = re.compile(rf"log(-[1-9][0-9]*)?|{STREAM}")
+
+
+def with_named_log(context: Context, name: str) -> Context:
+    """The context of a log that a person named.
+
+    Raises:
+        ZaslonError: no log is ever called so, as with another directory of the home or beside it.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise ZaslonError(f"'{name}' is no name of a log.", hint=f"Use log, log-1, log-2, … or {STREAM}.")
+    return context.with_log(name)
 
 
 def new_log(context: Context) -> Context:

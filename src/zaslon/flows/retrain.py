@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.decisions.policy import Policy
 from zaslon.features.plan import plan_features
 from zaslon.flows.context import Context, Stopwatch
 from zaslon.flows.home import keep_champion, load_champion
@@ -21,7 +21,7 @@ from zaslon.intake import clean_days
 from zaslon.models.dataset import Days
 from zaslon.models.model import Model
 from zaslon.models.train import TrainSettings
-from zaslon.models.tune import tune
+from zaslon.models.tune import check_installed, tune
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class TrainReport:
 
 def retrain(context: Context, *, tune_trials: int = 0) -> TrainReport:
     """Train on the clean days; with trials, search parameters on the validation period first."""
+    if tune_trials:
+        check_installed()
     options, watch = context.options, Stopwatch()
     days = clean_days(context.home / "clean", context.catalogue)
     context.progress.start("features", None)
@@ -53,6 +55,7 @@ def retrain(context: Context, *, tune_trials: int = 0) -> TrainReport:
     with watch.stage("train"):
         trained = train_and_evaluate(context, samples, settings)
         keep_champion(context, trained.model, trained.policy)
+    _warn_of_rules(context, trained.policy)
     return TrainReport(
         {**trained_values(trained), "seconds": watch.seconds, "paths": {"model": str(trained.path)}}
     )
@@ -73,7 +76,7 @@ def evaluate_champion(context: Context) -> TrainReport:
             context, days, label_delay_seconds=options.label_delay_seconds, in_home=False
         )
     test, period = samples.test, samples.split.test
-    seen = _days_seen(context, model, period)
+    seen = _days_seen(model, period)
     if seen:
         context.progress.warn(
             f"Of the {len(period)} days of the test period, {period}, the model has learned from {seen}: on "
@@ -82,6 +85,7 @@ def evaluate_champion(context: Context) -> TrainReport:
     with watch.stage("evaluate"):
         score, thresholds = model.score(test.x), policy.thresholds
         found = evaluate_sample(score, test, thresholds.review, thresholds.block, options.seed)
+    _warn_of_rules(context, policy)
     return TrainReport(
         {
             **evaluation_values(found),
@@ -96,15 +100,16 @@ def evaluate_champion(context: Context) -> TrainReport:
     )
 
 
-def _days_seen(context: Context, model: Model, period: Days) -> int:
-    """Days of a period from which the model, its calibration or its thresholds were learned.
+def _warn_of_rules(context: Context, policy: Policy) -> None:
+    rules = policy.acting_rules
+    if rules:
+        context.progress.warn(
+            f"The figures are of the model's thresholds alone: what the policy's rules that may act "
+            f"({len(rules)}) stop or allow is not in them."
+        )
 
-    Validation ended as long after training as labels take, and lasted as long as the setting says.
-    """
-    facts = model.facts
-    if not facts.train_days:
-        return 0
-    trained = Days.parse(facts.train_days)
-    delay_days = -(-facts.label_delay_seconds // SECONDS_PER_DAY)
-    learned = Days(trained.first, trained.last + delay_days + context.options.validation_days)
-    return learned.shared_with(period)
+
+def _days_seen(model: Model, period: Days) -> int:
+    """Days of a period from which the model, its calibration or its thresholds were learned."""
+    learned = (model.facts.train_days, model.facts.validation_days)
+    return sum(Days.parse(days).shared_with(period) for days in learned if days)

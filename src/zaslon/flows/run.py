@@ -227,6 +227,7 @@ def _scorecard(
             false_positive_rate_before=trained.thresholds.false_positive_rate,
             reviews_per_day_before=trained.thresholds.reviews_per_day,
             recall_at_least_delay=(least, by_delay[least]["recall_at_review"]) if least else None,
+            rules=len(trained.policy.acting_rules),
             transactions_per_second=decided.decisions_per_second or None,
         ),
         currency=context.catalogue.currency, minor_digits=context.catalogue.minor_digits,

@@ -228,7 +228,7 @@ def fit(
     catalogue = context.catalogue
     facts = ModelFacts(
         catalogue_hash=catalogue.hash, catalogue_label=catalogue.label,
-        train_days=str(samples.split.train),
+        train_days=str(samples.split.train), validation_days=str(samples.split.validation),
         label_delay_seconds=context.options.label_delay_seconds,
     )  # fmt: skip
     model = train(samples.train, samples.validation, train_settings, facts=facts).model

@@ -27,7 +27,7 @@ class ModelFacts:
 
     Attributes:
         catalogue_hash, catalogue_label: of the catalogue whose features it takes.
-        train_days: `2018-07-25 … 2018-07-31`; empty where unknown.
+        train_days, validation_days: `2018-07-25 … 2018-07-31`; empty where unknown.
         label_delay_seconds: how old labels had to be to count.
         train_rows, train_frauds: of the sample it was trained on, not weighted.
         settings: of the training, by name.
@@ -38,6 +38,7 @@ class ModelFacts:
     catalogue_hash: str = ""
     catalogue_label: str = ""
     train_days: str = ""
+    validation_days: str = ""
     label_delay_seconds: int = 0
     train_rows: int = 0
     train_frauds: int = 0
@@ -97,7 +98,9 @@ class Model:
 
     def described(self) -> bytes:
         """Everything but the trees as canonical JSON: equal models give equal bytes."""
-        calibration = self.calibration
+        calibration, facts = self.calibration, asdict(self.facts)
+        if not facts["validation_days"]:  # models from before it was noted keep their id
+            del facts["validation_days"]
         content = {
             "format": FORMAT,
             "names": list(self.names),
@@ -106,7 +109,7 @@ class Model:
                 "raw": calibration.raw.tolist(),
                 "calibrated": calibration.calibrated.tolist(),
             },
-            "facts": asdict(self.facts),
+            "facts": facts,
         }
         return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
 

@@ -43,6 +43,7 @@ def tune(
             f"{validation.frauds} frauds on validation are too few to tell settings apart.",
             hint=f"Validate on a period with at least {FRAUDS_TO_STOP_BY}, or keep the defaults.",
         )
+    check_installed()
     start = settings or TrainSettings()
     study = _study(start)
 
@@ -58,12 +59,20 @@ def tune(
     return start.model_copy(update=study.best_params)
 
 
-def _study(start: TrainSettings) -> Any:
+def check_installed() -> None:
+    """Check that settings can be searched, before the work that a search needs.
+
+    Raises:
+        ZaslonError: Optuna is not installed.
+    """
     if find_spec("optuna") is None:
         raise ZaslonError(
             "Settings cannot be searched, because Optuna is not installed.",
             hint="Install it with: pip install 'zaslon[tune]'.",
         )
+
+
+def _study(start: TrainSettings) -> Any:
     optuna = import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=start.seed))

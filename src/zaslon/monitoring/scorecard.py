@@ -43,6 +43,7 @@ class Reached:
         false_positive_rate_before, reviews_per_day_before: the same on the validation period, by which
             thresholds are judged, or None.
         recall_at_least_delay: recall with the shortest label delay measured, or None.
+        rules: of the policy, those that may act beside the model; no figure here counts what they do.
         transactions_per_second: decided through the engine, log and store included; None if not
             measured.
     """
@@ -58,6 +59,7 @@ class Reached:
     false_positive_rate_before: float | None = None
     reviews_per_day_before: float | None = None
     recall_at_least_delay: tuple[str, float] | None = None
+    rules: int = 0
     transactions_per_second: float | None = None
 
 
@@ -111,6 +113,8 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
         _precision(reached.precision),
         ScorecardRow("ROC-AUC", "–", f"{reached.roc_auc:.3f}", None),
     ]  # fmt: skip
+    if reached.rules:
+        rows.append(_rules(reached.rules))
     if reached.transactions_per_second is not None:
         rows.append(
             ScorecardRow(
@@ -122,6 +126,14 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
             )
         )
     return Scorecard(tuple(rows))
+
+
+def _rules(rules: int) -> ScorecardRow:
+    """Whoever has rules would take the figures for theirs too."""
+    return ScorecardRow(
+        "Rules beside the model", "–", f"{rules} may act", None,
+        "The figures above are of the model's thresholds alone, without what rules stop or allow.",
+    )  # fmt: skip
 
 
 def _precision(precision: float) -> ScorecardRow:

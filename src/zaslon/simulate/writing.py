@@ -23,6 +23,7 @@ from zaslon.simulate.world import simulate_days
 
 Format = Literal["mission", "csv", "jsonl", "parquet"]
 _FORMATS = ("mission", "csv", "jsonl", "parquet")
+_PACKED = (".gz", ".zst")
 ROWS_MAX = 10**12
 _PART_ROWS = 100_000
 
@@ -66,10 +67,13 @@ def write_simulation(
     out: Path,
     *,
     rows: int | None = None,
-    format: Format = "mission",  # noqa: A002  the command's word
+    format: Format | None = None,  # noqa: A002  the command's word
     progress: Callable[[int], None] | None = None,
 ) -> SimulationReport:
     """Write a simulation; text is compressed where `out` ends with .gz or .zst.
+
+    Without a format it is Parquet, CSV or JSON lines where `out` ends with .parquet, .csv or .jsonl
+    (before .gz or .zst), and the mission's text else.
 
     The file appears under its name only when it is complete. `rows` stops after exactly that many
     rows, if the days hold so many; `progress` is called with the rows of each part. Parquet has
@@ -78,6 +82,7 @@ def write_simulation(
     Raises:
         ZaslonError: numbers out of range, an unknown format, or a place that cannot be written.
     """
+    format = format or _format_by_name(out)  # noqa: A001
     _check(rows, out, format)
     simulated = simulate_days(profile, days, seed)
     dirty_days = (make_dirty(day, profile, seed) for day in simulated)
@@ -99,15 +104,26 @@ def write_simulation(
     return report
 
 
+def _format_by_name(out: Path) -> Format:
+    name = out.stem if out.suffix in _PACKED else out.name
+    ending = Path(name).suffix.removeprefix(".")
+    return cast(Format, ending) if ending in _FORMATS else "mission"
+
+
 def _check(rows: int | None, out: Path, format: str) -> None:  # noqa: A002
     if format not in _FORMATS:
         raise ZaslonError(f"There is no format '{format}'.", hint=did_you_mean(format, _FORMATS))
     if rows is not None:
         whole_number("rows", rows, 1, ROWS_MAX)
-    if format == "parquet" and out.suffix in {".gz", ".zst"}:
+    if format == "parquet" and out.suffix in _PACKED:
         raise ZaslonError(
             f"'{out}' would be Parquet under the name of compressed text.",
             hint="Parquet is compressed inside: give a name that ends with .parquet.",
+        )
+    if format != "parquet" and out.suffix == ".parquet":
+        raise ZaslonError(
+            f"'{out}' would be text under the name of Parquet.",
+            hint="Leave --format out, or give a name that ends otherwise.",
         )
     if out.is_dir():
         raise ZaslonError(f"'{out}' is a directory.", hint="Give the name of a file.")
