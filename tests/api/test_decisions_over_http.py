@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 from tests.api.serving import Caller, serving, transaction
 
+from zaslon.entrypoints.api.schemas import DecisionAnswer
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
 from zaslon.testing import SmallWorld
@@ -23,6 +24,7 @@ def test_a_transaction_is_answered_with_its_decision(admin: Caller) -> None:
     assert 0 <= decision["score"] <= 1
     assert decision["degraded"] is None
     assert decision["time_used_ms"] > 0
+    assert decision.keys() == DecisionAnswer.model_fields.keys(), "as the service describes it"
 
 
 def test_the_answer_is_what_the_log_holds(admin: Caller) -> None:

@@ -77,6 +77,10 @@ def test_nonsense_about_keys_is_told_in_words(tmp_path: Path) -> None:
         create_key(tmp_path, "root", "", None, 0)
     with pytest.raises(ZaslonError, match="is not a duration"):
         create_key(tmp_path, "admin", "", "soon", 0)
+    for lasts in ("0d", "99999d"):
+        with pytest.raises(ZaslonError, match="cannot last"):
+            create_key(tmp_path, "admin", "", lasts, 0)
+    assert list_keys(tmp_path) == []
     with pytest.raises(DataError, match="There is no key 'x'"):
         revoke_key(tmp_path, "x", 0)
     (tmp_path / FILE).write_text("{")

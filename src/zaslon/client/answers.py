@@ -35,6 +35,7 @@ class Decision:
     policy: str
     catalogue: str
     degraded: str | None
+    shadow_rules: tuple[str, ...] = ()
     repeated: bool = False
     time_used_ms: float | None = None
 
@@ -64,7 +65,7 @@ def read_decision(content: Mapping[str, Any]) -> Decision:
         content["position"], content["transaction_id"], content["event_time"], content["action"],
         content["score"], tuple(Reason(r["code"], r["text"], r["weight"]) for r in content["reasons"]),
         tuple(content["rules"]), tuple(content["flags"]), content["model"], content["policy"],
-        content["catalogue"], content["degraded"], content.get("repeated", False),
+        content["catalogue"], content["degraded"], tuple(content["shadow_rules"]), content.get("repeated", False),
         content.get("time_used_ms"),
     )  # fmt: skip
 

@@ -113,8 +113,12 @@ def simulate(
     profile: Annotated[str, typer.Option(help="handbook or mission.")] = "mission",
     days: Annotated[int, typer.Option(min=1, help="Days to simulate.")] = 30,
     rows: Annotated[int | None, typer.Option(min=1, help="Stop after this many rows.")] = None,
-    customers: Annotated[int | None, typer.Option(help="Customers.")] = None,
-    terminals: Annotated[int | None, typer.Option(help="Terminals.")] = None,
+    customers: Annotated[
+        int | None, typer.Option(help="The profile's if not given; of mission a million.")
+    ] = None,
+    terminals: Annotated[
+        int | None, typer.Option(help="The profile's if not given; of mission 1,000.")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     defects: Annotated[float | None, typer.Option(help="Multiple of the real rates of defects.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
@@ -125,7 +129,7 @@ def simulate(
 ) -> int:
     """Write simulated transactions with the mission's shape and defects.
 
-    Example: [bold]zaslon simulate month.txt --days 30[/]
+    Example: [bold]zaslon simulate month.txt --days 30 --customers 5000[/]
     """
     chosen = simulation_profile(
         profile, customers=customers, terminals=terminals, start=start, defects=defects

@@ -55,16 +55,16 @@ def produce(
 
     Example: [bold]zaslon produce month.txt --rate 400[/]
     """
+    if form not in ("line", "json"):
+        raise ZaslonError(f"'{form}' is no format to send.", hint="Use line or json.")
+    if rate and speed:
+        raise ZaslonError("--rate and --speed exclude each other.", hint="Give one of them.")
     settings = load_settings(home=home, catalogue=catalogue)
     kafka_connection(settings)  # says what is missing before anything of the extra is imported
     from zaslon.entrypoints.stream_metrics import SendMetrics  # noqa: PLC0415
     from zaslon.flows.produce import Form, Pace  # noqa: PLC0415
     from zaslon.flows.produce import produce as flow  # noqa: PLC0415
 
-    if form not in ("line", "json"):
-        raise ZaslonError(f"'{form}' is no format to send.", hint="Use line or json.")
-    if rate and speed:
-        raise ZaslonError("--rate and --speed exclude each other.", hint="Give one of them.")
     stop = stop_on_signals()
     context = build_context(settings)
     metrics = SendMetrics()

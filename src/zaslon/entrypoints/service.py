@@ -48,7 +48,9 @@ def serve(
             f"The service needs '{error.name}', which is not installed.",
             hint="Install it: pip install 'zaslon[api]'.",
         ) from error
-    flow(load_settings(home=home, catalogue=catalogue, api_host=host, api_port=port))
+    settings = load_settings(home=home, catalogue=catalogue, api_host=host, api_port=port)
+    existing_home(settings.home)
+    flow(settings)
     if as_json:
         print_json({"stopped": True})
     return 0

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from zaslon.domain.errors import ArtefactError, DataError, ZaslonError
-from zaslon.domain.time import parse_duration_seconds, time_text
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds, time_text
 from zaslon.flows.home import write_atomically
 
 FILE = "keys.json"
@@ -94,10 +94,20 @@ def create_key(home: Path, role: str, name: str, lasts: str | None, now_seconds:
     if len(name) > _NAME_CHARACTERS_MAX or not name.isprintable():
         raise ZaslonError(f"A key's name has at most {_NAME_CHARACTERS_MAX} printable characters.")
     identifier, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    expires = None if lasts is None else int(now_seconds) + parse_duration_seconds(lasts)
+    expires = None if lasts is None else _expiry(lasts, int(now_seconds))
     key = Key(identifier, name, Role(role), _hash(secret), int(now_seconds), expires)
     _write(home, [*list_keys(home), key])
     return CreatedKey(key, f"zaslon_{identifier}_{secret}")
+
+
+def _expiry(lasts: str, now_seconds: int) -> int:
+    expires = now_seconds + parse_duration_seconds(lasts)
+    if not now_seconds < expires <= EVENT_TIME_SECONDS_MAX:
+        raise ZaslonError(
+            f"A key cannot last '{lasts}': it would have expired already, or expire after 2106.",
+            hint="Leave --lasts out for a key that is valid until it is revoked.",
+        )
+    return expires
 
 
 def revoke_key(home: Path, identifier: str, now_seconds: float) -> Key:

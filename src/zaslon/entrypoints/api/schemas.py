@@ -38,7 +38,8 @@ class Decision(BaseModel):
     action: Literal["allow", "review", "block"]
     score: float | None = Field(description="probability of fraud; null without a model in time")
     reasons: list[GivenReason]
-    rules: list[str] = Field(description="rules that fired")
+    rules: list[str] = Field(description="rules that fired and may act")
+    shadow_rules: list[str] = Field(description="rules that fired and only count")
     flags: list[str] = Field(description="what is odd but valid")
     model: str
     policy: str
