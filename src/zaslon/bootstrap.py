@@ -182,16 +182,27 @@ def kafka_connection(settings: Settings, *, password: str | None = None) -> Conn
         raise ServerError(
             "No Kafka broker is named.", hint="Set ZASLON_KAFKA_SERVERS=host:port, or start one: make kafka."
         )
-    if settings.kafka_security == "sasl_ssl" and settings.kafka_user is None:
-        raise ZaslonError("No user of the Kafka broker is named.", hint="Set ZASLON_KAFKA_USER.")
+    password = password or _kafka_password(settings)
+    if settings.kafka_security == "sasl_ssl":
+        _check_who(settings.kafka_user, password)
     if settings.kafka_ca_file is not None and not settings.kafka_ca_file.is_file():
         raise ZaslonError(f"There is no authority file '{settings.kafka_ca_file}' (ZASLON_KAFKA_CA_FILE).")
     from zaslon.adapters.cluster.kafka.connection import Connection  # noqa: PLC0415  an extra
 
     return Connection(
         settings.kafka_servers, settings.kafka_security, settings.kafka_user,
-        password or _kafka_password(settings), settings.kafka_ca_file, settings.kafka_timeout_seconds,
+        password, settings.kafka_ca_file, settings.kafka_timeout_seconds,
     )  # fmt: skip
+
+
+def _check_who(user: str | None, password: str | None) -> None:
+    if not user:
+        raise ZaslonError("No user of the Kafka broker is named.", hint="Set ZASLON_KAFKA_USER.")
+    if not password:
+        raise ZaslonError(
+            f"There is no password of the Kafka user '{user}', or it is empty.",
+            hint="Set ZASLON_KAFKA_PASSWORD_FILE.",
+        )
 
 
 def _kafka_password(settings: Settings) -> str | None:

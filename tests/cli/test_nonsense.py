@@ -85,6 +85,28 @@ def test_a_search_without_its_library_is_refused_before_the_work(
     assert_helps(zaslon("train", "--tune", 5, "--home", home, "--json"), 2, "zaslon[tune]")
 
 
+@pytest.mark.parametrize("command", [["topics", "check"], ["produce", "x"]], ids=lambda c: c[0])
+def test_a_broker_that_cannot_even_be_asked_is_answered(
+    zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    pytest.importorskip("confluent_kafka", reason="the extra `kafka` is not installed")
+    monkeypatch.setenv("ZASLON_HOME", str(tmp_path))
+    monkeypatch.setenv("ZASLON_KAFKA_SERVERS", "127.0.0.1:1")
+    assert_helps(zaslon(*command, "--json"), 2, "ZASLON_KAFKA_USER")
+    monkeypatch.setenv("ZASLON_KAFKA_USER", "scorer")
+    assert_helps(zaslon(*command, "--json"), 2, "ZASLON_KAFKA_PASSWORD_FILE")
+    nothing = tmp_path / "nothing"
+    nothing.touch()
+    monkeypatch.setenv("ZASLON_KAFKA_PASSWORD_FILE", str(nothing))
+    assert_helps(zaslon(*command, "--json"), 2, "it is empty")
+    monkeypatch.setenv("ZASLON_KAFKA_PASSWORD", "secret")
+    monkeypatch.delenv("ZASLON_KAFKA_PASSWORD_FILE")
+    monkeypatch.setenv("ZASLON_KAFKA_CA_FILE", str(nothing))
+    said = zaslon(*command, "--json")
+    assert_helps(said, 11, "127.0.0.1:1")
+    assert "secret" not in said.out + said.err
+
+
 @pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
 def test_a_source_that_is_none_is_named(zaslon: Zaslon, home: Path, command: list[str]) -> None:
     place = home.parent

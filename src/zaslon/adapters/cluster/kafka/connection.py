@@ -91,10 +91,17 @@ class Connection:
         """A client for topics, users and access; the broker has answered.
 
         Raises:
-            ServerError: it cannot be reached within `timeout_seconds`, or refuses us.
+            ServerError: it cannot be reached within `timeout_seconds`, or refuses us; or the client refuses
+                its configuration, as with a file of authorities that holds none.
         """
         watch = Watch(self.servers)
-        client = AdminClient(self.config(watch))
+        try:
+            client = AdminClient(self.config(watch))
+        except KafkaException as error:
+            raise ServerError(
+                f"No connection to {self.servers} can be made: {error.args[0].str().rstrip('.')}.",
+                hint="Look at the settings ZASLON_KAFKA_….",
+            ) from error
         end = time.monotonic() + self.timeout_seconds
         while True:
             try:
