@@ -18,19 +18,11 @@ from pydantic_settings import (
 )
 
 from zaslon.domain.errors import ZaslonError
-from zaslon.domain.time import parse_duration_seconds
+from zaslon.domain.time import checked_duration
 
 MEBIBYTE = 1024 * 1024
 KEY_CHARACTERS_MIN = 16
 _ALMOST = 0.85  # as difflib counts: two letters changed places, one is missing or too many
-
-
-def _checked_duration(text: str) -> str:
-    try:
-        parse_duration_seconds(text)
-    except ZaslonError as error:  # so that the place is named
-        raise ValueError(str(error)) from error
-    return text
 
 
 def _checked_place(text: str) -> str:
@@ -45,7 +37,7 @@ def _checked_key(key: SecretStr) -> SecretStr:
     return key
 
 
-Duration = Annotated[str, AfterValidator(_checked_duration)]
+Duration = Annotated[str, AfterValidator(checked_duration)]
 PseudonymKey = Annotated[SecretStr, AfterValidator(_checked_key)]
 SnapshotPlace = Annotated[str, AfterValidator(_checked_place)]
 

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
-from zaslon.domain.time import parse_day, parse_duration_seconds
+from zaslon.domain.time import checked_duration, parse_day, parse_duration_seconds
 
 FLAGS_MAX = 32
 BOUND_MAX = 1e300  # of a field's range: far beyond any value
@@ -38,16 +38,8 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _checked_duration(text: str) -> str:
-    try:
-        parse_duration_seconds(text)
-    except ZaslonError as error:  # so that the place is named
-        raise ValueError(str(error)) from error
-    return text
-
-
 def _checked_horizon(text: str) -> str:
-    if parse_duration_seconds(_checked_duration(text)) == 0:
+    if parse_duration_seconds(checked_duration(text)) == 0:
         raise ValueError(f"'{text}' is no time at all: 1s is the shortest")
     return text
 
@@ -61,7 +53,7 @@ def _checked_bound(bound: float) -> int | float:
 
 Name = Annotated[str, AfterValidator(_checked_name)]
 Bound = Annotated[int | float, AfterValidator(_checked_bound)]
-Duration = Annotated[str, AfterValidator(_checked_duration)]
+Duration = Annotated[str, AfterValidator(checked_duration)]
 Horizon = Annotated[str, AfterValidator(_checked_horizon)]  # a duration of at least a second
 
 

@@ -31,6 +31,19 @@ def parse_duration_seconds(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def checked_duration(text: str) -> str:
+    """The text, for files and settings that are checked as a whole and name the place of a mistake.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    try:
+        parse_duration_seconds(text)
+    except ZaslonError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
 @lru_cache(maxsize=4096)
 def day_text(day: int) -> str:
     """`YYYY-MM-DD` of a day number."""
