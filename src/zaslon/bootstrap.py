@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
 
 from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.decisions import SqliteDecisions
+from zaslon.adapters.embedded.desk import DeskCalls, DeskProcess
 from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.line import Line
 from zaslon.adapters.embedded.lock import alone_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import Catalogue, load_catalogue
@@ -20,8 +27,8 @@ from zaslon.domain.errors import ArtefactError, ServerError, SystemRefusedError,
 from zaslon.domain.events import Kind, RecordBatch, TransactionId, shown_ids
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.context import DOOR, KEY, LOCK, STREAM, Adapters, Context, Options
-from zaslon.flows.saver import WatchSaves
-from zaslon.flows.serve import Desk, GroupDone, ServeLimits
+from zaslon.flows.saver import Saved, WatchSaves
+from zaslon.flows.serve import GROUP, SAVED, GroupDone
 from zaslon.intake import clean_batch
 from zaslon.ports import (
     Clock,
@@ -34,7 +41,7 @@ from zaslon.ports import (
     Stream,
     Topics,
 )
-from zaslon.settings import Settings
+from zaslon.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from zaslon.adapters.cluster.kafka.connection import Connection
@@ -80,22 +87,49 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
 
 
 def build_decider(
-    settings: Settings, context: Context, *, grouped: Callable[[GroupDone], None],
-    saved: WatchSaves,
+    settings: Settings, context: Context, *, begun: Callable[[int], None],
+    grouped: Callable[[GroupDone], None], saved: WatchSaves,
     passed: Callable[[Sequence[Passage], int], None], say: Callable[[str], None],
 ) -> Decider:  # fmt: skip
-    """Who decides for the service: engine and journal of this process, or the stream.
+    """Who decides for the service: a desk in a process of its own, or the stream.
 
     Args:
-        grouped: told of every group that this process decided.
-        saved: told of every snapshot.
+        begun: told the process id of the desk.
+        grouped: told of every group that the desk decided.
+        saved: told of every snapshot that the desk wrote.
         passed: told of records that passed through the stream, and of its next log position.
         say: told in sentences what people should know of the stream.
     """
     if settings.api_decider == "kafka":
         return _door(settings, context, passed, say)
-    limits = ServeLimits(settings.api_queue_records_max, settings.api_group_records_max)
-    return Desk(context, limits, SystemClock(), grouped, saved)
+    heard: dict[str, Callable[[dict[str, Any]], None]] = {
+        GROUP: lambda content: grouped(GroupDone(**content)),
+        SAVED: lambda content: saved(Saved(**content)),
+    }
+    desk = DeskProcess(
+        _start_desk, _as_json(settings), settings.api_queue_records_max, SystemClock(),
+        context.open_journal_for_reading, lambda topic, content: heard[topic](content),
+    )  # fmt: skip
+    begun(desk.pid)
+    return desk
+
+
+def _start_desk(end: socket.socket) -> subprocess.Popen[bytes]:
+    """The desk's process at its end of the line."""
+    command = [sys.executable, "-P", "-m", "zaslon.entrypoints.desk", str(end.fileno())]
+    return subprocess.Popen(command, pass_fds=[end.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603  our own
+
+
+def open_calls(end: socket.socket) -> tuple[Settings, DeskCalls]:
+    """The desk's side of the line: the service's settings, and the calls."""
+    calls = DeskCalls(Line(end))
+    return load_settings(**calls.settings), calls
+
+
+def _as_json(settings: Settings) -> dict[str, Any]:
+    """Settings as `load_settings` takes them, secrets too: for a process of our own, never to be shown."""
+    secrets = {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
+    return settings.model_dump(mode="json", exclude_none=True) | secrets
 
 
 def _door(

@@ -153,6 +153,36 @@ Answered = Callable[[list[Answer] | ZaslonError], None]
 
 
 @dataclass(frozen=True)
+class Call:
+    """One call's records, all of one kind, as they are handed to the desk.
+
+    `number` names the call; the times are seconds of the monotonic clock.
+    """
+
+    number: int
+    records: Sequence[bytes]
+    kind: Kind
+    deadline_seconds: float
+    asked_seconds: float
+
+
+class Calls(Protocol):
+    """The calls that wait for a desk: what it is asked, and where it answers."""
+
+    def take(self, records_max: int, wait_seconds: float) -> Sequence[Call] | None:
+        """The calls that wait, until they are `records_max` records or more; a call is never split.
+
+        Waits a while for the first one. None when there will be no more.
+        """
+
+    def answer(self, answers: Sequence[tuple[int, list[Answer] | ZaslonError]]) -> None:
+        """Answer calls by their number, all of a group at once."""
+
+    def tell(self, topic: str, content: object) -> None:
+        """Tell the other side something that is no answer."""
+
+
+@dataclass(frozen=True)
 class Passage:
     """A record's way through a log that is kept elsewhere.
 
@@ -216,7 +246,7 @@ class Decider(Protocol):
 
     @property
     def waiting_records(self) -> int:
-        """Records that were taken and are not yet being decided."""
+        """Records that were taken and have no outcome yet."""
 
     def start(self) -> None:
         """Wait until records are decided as fast as later ones.

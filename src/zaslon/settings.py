@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     api_json_depth_max: int = Field(8, ge=2, le=100, description="levels of nesting in a body")
     api_rate_per_second: int = Field(1_000, ge=1, description="records a second for one key")
     api_rate_burst: int = Field(2_000, ge=1, description="records at once for one key")
-    api_queue_records_max: int = Field(10_000, ge=1, description="records that wait to be decided")
+    api_queue_records_max: int = Field(10_000, ge=1, description="records without outcome")
     api_group_records_max: int = Field(
         256, ge=1, le=10_000, description="records that make a full group, decided in one transaction"
     )

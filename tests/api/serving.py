@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from starlette.testclient import TestClient
 
+from zaslon.bootstrap import build_context
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.serve import build_service
 from zaslon.entrypoints.api.service import Service
@@ -45,8 +46,9 @@ class Caller:
 @contextmanager
 def serving(world: SmallWorld, home: Path, **settings: Any) -> Iterator[Callable[[str | None], Caller]]:
     """A ready service over a copy of the small world; gives callers by role."""
-    moved = world.in_home(home)
-    service = build_service(load_settings(home=home, **{**QUIET, **settings}), moved.context)
+    world.in_home(home)
+    chosen = load_settings(home=home, **{**QUIET, **settings})
+    service = build_service(chosen, build_context(chosen))
     service.decider.start()
     with TestClient(build_app(service), raise_server_exceptions=False) as client:
         yield lambda role: Caller(service, client, role)

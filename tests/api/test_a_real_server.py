@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -156,6 +157,54 @@ def test_killed_under_load_every_answer_stands_and_no_retry_is_doubled(world: Sm
             assert decision.position == answered[decision.transaction_id].position
     found_whole = reconcile(world.context)
     assert (found_whole.is_whole, found_whole.decisions, found_whole.records) == (True, 600, 600)
+
+
+def desk_of(server: Server) -> int:
+    """The process that decides for it."""
+    (desk,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return int(desk)
+
+
+def test_a_killed_service_takes_its_desk_with_it(world: SmallWorld) -> None:
+    key_of(world)  # without one it does not start
+    server = Server(world.context.home)
+    desk = os.pidfd_open(desk_of(server))
+    server.end(signal.SIGKILL)
+    assert select.select([desk], [], [], 60)[0], "the desk goes on without a service"
+    os.close(desk)
+
+
+def test_a_service_whose_desk_is_killed_ends_and_says_so(world: SmallWorld) -> None:
+    key = key_of(world)
+    server = Server(world.context.home)
+    with Client(server.address, key, timeout_seconds=60) as client:
+        decided = client.decide(transaction())
+    os.kill(desk_of(server), signal.SIGKILL)
+    assert server.process.stderr is not None
+    said = server.process.stderr.read().decode()
+    assert server.process.wait(60) == 11
+    assert "The service has stopped deciding. Start it again." in " ".join(said.split())
+    server.process.stderr.close()
+    with running(world.context.home) as again, Client(again.address, key, timeout_seconds=60) as client:
+        found = client.decision(decided.transaction_id)
+    assert found is not None
+    assert found.position == decided.position
+
+
+def test_a_stop_that_is_signalled_to_all_processes_saves_the_state(world: SmallWorld) -> None:
+    key = key_of(world)
+    server = Server(world.context.home)
+    with Client(server.address, key, timeout_seconds=60) as client:
+        client.decide(transaction())
+    for process in (desk_of(server), server.process.pid):
+        os.kill(process, signal.SIGTERM)
+    assert server.process.wait(60) == -signal.SIGTERM
+    assert server.process.stderr is not None
+    server.process.stderr.close()
+    snapshots = world.context.open_snapshots(world.context.open_journal_for_reading())
+    newest = snapshots.newest()
+    assert newest is not None
+    assert newest[0] == 1
 
 
 class Overloaded(BaseHTTPRequestHandler):

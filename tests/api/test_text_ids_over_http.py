@@ -71,8 +71,18 @@ def text_world(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def admin(text_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    with serving(text_world, tmp_path_factory.mktemp("text-service") / "home") as made:
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That catalogue's file."""
+    file = tmp_path_factory.mktemp("catalogue") / "catalogue.toml"
+    file.write_text(BY_TEXT, "utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def admin(
+    text_world: SmallWorld, catalogue: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Caller]:
+    with serving(text_world, tmp_path_factory.mktemp("text-service") / "home", catalogue=catalogue) as made:
         yield made("admin")
 
 
@@ -132,8 +142,10 @@ def test_what_was_not_decided_is_not_found(admin: Caller, name: str) -> None:
     assert answer.json()["detail"].startswith("Nothing was decided about transaction ")
 
 
-def test_a_replay_and_the_reconciler_know_the_texts(text_world: SmallWorld, tmp_path: Path) -> None:
-    with serving(text_world, tmp_path / "home") as callers:
+def test_a_replay_and_the_reconciler_know_the_texts(
+    text_world: SmallWorld, catalogue: Path, tmp_path: Path
+) -> None:
+    with serving(text_world, tmp_path / "home", catalogue=catalogue) as callers:
         caller = callers("admin")
         context = caller.service.context
         for name in (NAME, *ODD_NAMES):
@@ -170,10 +182,9 @@ def test_the_client_takes_and_gives_texts(admin: Caller) -> None:
 
 
 def test_a_real_server_and_the_client_mean_the_same_transaction_whatever_its_name_is(
-    text_world: SmallWorld, tmp_path: Path
+    text_world: SmallWorld, catalogue: Path, tmp_path: Path
 ) -> None:
-    world, catalogue = text_world.in_home(tmp_path / "home"), tmp_path / "catalogue.toml"
-    catalogue.write_text(BY_TEXT, "utf-8")
+    world = text_world.in_home(tmp_path / "home")
     key = create_key(world.context.home, "admin", "", None, 0).secret
     names = [NAME, *ODD_NAMES, *PATHS]
     with (
@@ -215,9 +226,9 @@ def test_the_description_follows_the_catalogue(admin: Caller) -> None:
 
 
 @pytest.fixture
-def fresh(text_world: SmallWorld, tmp_path: Path) -> Iterator[Caller]:
+def fresh(text_world: SmallWorld, catalogue: Path, tmp_path: Path) -> Iterator[Caller]:
     """A service that nobody has called: it answers on the event loop of its first call, and only there."""
-    with serving(text_world, tmp_path / "home") as made:
+    with serving(text_world, tmp_path / "home", catalogue=catalogue) as made:
         yield made("admin")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
+import signal
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.api.serving import serving, transaction
 
-from zaslon.bootstrap import build_clock
-from zaslon.domain.errors import BusyError, ZaslonError
+from zaslon.bootstrap import build_clock, build_decider
+from zaslon.domain.errors import ArtefactError, BusyError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind, LeftOut
 from zaslon.flows.pace import Cost, Pace
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
-from zaslon.flows.saver import Saved, unwatched
-from zaslon.flows.serve import Desk, GroupDone, ServeLimits
-from zaslon.ports import Answer
+from zaslon.flows.saver import Saved
+from zaslon.flows.serve import GroupDone
+from zaslon.ports import Answer, Decider
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
-LIMITS = ServeLimits(queue_records_max=100, group_records_max=50)
+LIMITS = {"api_queue_records_max": 100, "api_group_records_max": 50}
 COSTS = {
     LeftOut.NOTHING: Cost(0.010, 0.001), LeftOut.EXPLANATION: Cost(0.005, 0.0005),
     LeftOut.MODEL: Cost(0.002, 0.0002), LeftOut.RULES: Cost(0.001, 0.0001),
@@ -38,7 +40,7 @@ COSTS = {
 class Asker:
     """Submits calls and waits for their answers."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Decider) -> None:
         self.desk = desk
 
     def submit(
@@ -63,11 +65,32 @@ class Asker:
         return wait
 
 
-def opened(world: SmallWorld, groups: list[GroupDone] | None = None) -> Desk:
-    watched: list[GroupDone] = [] if groups is None else groups
-    desk = Desk(world.context, LIMITS, build_clock(), watched.append, unwatched)
-    desk.start()
-    return desk
+@dataclass
+class Opened:
+    """A desk in its process, and what it said beside its answers."""
+
+    desk: Decider
+    pid: int
+    groups: list[GroupDone]
+    saves: queue.SimpleQueue[Saved]
+
+
+def begun(world: SmallWorld, **settings: Any) -> Opened:
+    """A desk that may not be ready yet."""
+    groups: list[GroupDone] = []
+    saves: queue.SimpleQueue[Saved] = queue.SimpleQueue()
+    pids: list[int] = []
+    desk = build_decider(
+        load_settings(home=world.context.home, **{**LIMITS, **settings}), world.context, begun=pids.append,
+        grouped=groups.append, saved=saves.put, passed=lambda passages, position: None, say=print,
+    )  # fmt: skip
+    return Opened(desk, pids[0], groups, saves)
+
+
+def opened(world: SmallWorld, **settings: Any) -> Opened:
+    found = begun(world, **settings)
+    found.desk.start()
+    return found
 
 
 def test_rest_decides_as_the_embedded_engine_does_bit_for_bit(
@@ -81,7 +104,7 @@ def test_rest_decides_as_the_embedded_engine_does_bit_for_bit(
         for row in rows[:150]
     ]
     labels = [b'{"transaction_id":%s,"is_fraud":true}' % rows[i][0] for i in range(0, 100, 10)]
-    desk = opened(world)
+    desk = opened(world).desk
     asker = Asker(desk)
     asker.submit(sent[:40])()
     waits = [asker.submit([record]) for record in sent[40:60]]
@@ -99,20 +122,20 @@ def test_rest_decides_as_the_embedded_engine_does_bit_for_bit(
 
 
 def test_calls_that_wait_together_are_decided_together(small_world: SmallWorld, tmp_path: Path) -> None:
-    groups: list[GroupDone] = []
     world = small_world.in_home(tmp_path / "home")
-    desk = opened(world, groups)
+    found = opened(world)
+    desk, groups = found.desk, found.groups
     asker = Asker(desk)
     waits = [asker.submit([orjson.dumps(transaction())]) for _ in range(60)]
     positions = [json.loads(wait()[0].outcome)["position"] for wait in waits]
     desk.close()
     assert positions == list(range(60))
-    assert sum(len(group.outcomes) for group in groups) == 60
+    assert sum(sum(group.outcomes["decision"].values()) for group in groups) == 60
     assert len(groups) < 60
 
 
 def test_a_full_queue_and_a_closed_desk_say_so(small_world: SmallWorld, tmp_path: Path) -> None:
-    desk = opened(small_world.in_home(tmp_path / "home"))
+    desk = opened(small_world.in_home(tmp_path / "home")).desk
     asker = Asker(desk)
     with pytest.raises(BusyError, match="queue is full"):
         asker.submit([b"{}"] * 101)
@@ -124,7 +147,7 @@ def test_a_full_queue_and_a_closed_desk_say_so(small_world: SmallWorld, tmp_path
 
 def test_what_is_taken_before_the_end_is_answered(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
-    desk = opened(world)
+    desk = opened(world).desk
     waits = [Asker(desk).submit([orjson.dumps(transaction())]) for _ in range(30)]
     desk.close()
     assert [json.loads(wait()[0].outcome)["position"] for wait in waits] == list(range(30))
@@ -135,7 +158,7 @@ def test_who_is_late_gets_the_fallback_and_a_replay_gives_the_same_bytes(
     small_world: SmallWorld, tmp_path: Path
 ) -> None:
     world = small_world.in_home(tmp_path / "home")
-    desk = opened(world)
+    desk = opened(world).desk
     (late,) = Asker(desk).submit([orjson.dumps(transaction())], budget=-1)()
     desk.close()
     decision = json.loads(late.outcome)
@@ -146,7 +169,7 @@ def test_who_is_late_gets_the_fallback_and_a_replay_gives_the_same_bytes(
 
 def test_a_log_that_fails_refuses_and_is_taken_up_again(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
-    desk = opened(world)
+    desk = opened(world).desk
     asker = Asker(desk)
     asker.submit([orjson.dumps(transaction())])()
     # Another writer takes the desk's place in the log, so that its next group cannot be recorded.
@@ -177,10 +200,8 @@ def test_snapshots_are_kept_while_deciding_and_one_that_fails_stops_nothing(
     small_world: SmallWorld, tmp_path: Path
 ) -> None:
     world = small_world.in_home(tmp_path / "home")
-    saves: queue.SimpleQueue[Saved] = queue.SimpleQueue()
-    context = replace(world.context, options=replace(world.context.options, snapshot_every_records=1))
-    desk = Desk(context, LIMITS, build_clock(), lambda done: None, saves.put)
-    desk.start()
+    found = opened(world, snapshot_every_records=1)
+    desk, saves, context = found.desk, found.saves, world.context
     asker = Asker(desk)
     asker.submit([orjson.dumps(transaction())])()
     first = saves.get(timeout=60)
@@ -197,6 +218,69 @@ def test_snapshots_are_kept_while_deciding_and_one_that_fails_stops_nothing(
     third = saves.get(timeout=60)
     assert (third.position, third.is_kept) == (3, True)
     assert reconcile(world.context).is_whole
+
+
+def test_taking_never_waits_for_a_desk_that_takes_nothing(small_world: SmallWorld, tmp_path: Path) -> None:
+    found = opened(small_world.in_home(tmp_path / "home"), api_queue_records_max=1_000)
+    asker = Asker(found.desk)
+    os.kill(found.pid, signal.SIGSTOP)
+    try:  # ten times what the line holds
+        large = [orjson.dumps(transaction(more="x" * 20_000)) for _ in range(100)]
+        waits = [asker.submit([record]) for record in large]
+        assert found.desk.waiting_records == 100
+    finally:
+        os.kill(found.pid, signal.SIGCONT)
+    positions = [json.loads(wait()[0].outcome)["position"] for wait in waits]
+    assert positions == list(range(100)), "in the order in which they were taken"
+    assert found.desk.waiting_records == 0
+    found.desk.close()
+
+
+def test_when_the_desk_is_killed_nobody_is_told_more_than_is_known(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    found = opened(world)
+    asker = Asker(found.desk)
+    (answer,) = asker.submit([orjson.dumps(transaction())])()
+    os.kill(found.pid, signal.SIGSTOP)
+    wait = asker.submit([orjson.dumps(transaction())])
+    os.kill(found.pid, signal.SIGKILL)
+    with pytest.raises(UncertainError, match="has gone"):
+        wait()
+    assert (found.desk.is_alive, found.desk.is_ready, found.desk.waiting_records) == (False, False, 0)
+    with pytest.raises(BusyError, match="not ready"):
+        asker.submit([b"{}"])
+    found.desk.close()
+    again = opened(world).desk
+    (known,) = again.open_outcomes().find(json.loads(answer.outcome)["transaction_id"])
+    assert known[1] == answer.outcome
+    again.close()
+
+
+def test_a_desk_that_cannot_begin_says_why_with_what_to_do(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    journal = world.context.home / "log" / "journal.db"
+    journal.parent.mkdir()
+    journal.write_bytes(b"no journal" * 1_000)
+    found = begun(world)
+    with pytest.raises(ArtefactError, match="is damaged or no journal") as told:
+        found.desk.start()
+    assert told.value.hint == "Restore it from a backup, or name another home."
+    found.desk.close()
+
+
+def test_nobody_reads_the_log_before_the_desk_has_opened_it(small_world: SmallWorld, tmp_path: Path) -> None:
+    found = begun(small_world.in_home(tmp_path / "home"))
+    os.kill(found.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BusyError, match="starting"):
+            found.desk.open_outcomes()
+    finally:
+        os.kill(found.pid, signal.SIGCONT)
+    found.desk.start()
+    found.desk.open_outcomes()
+    found.desk.close()
 
 
 def test_nothing_durable_in_time_is_told_with_the_fallback(small_world: SmallWorld, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Serve: single transactions and labels through the engine, durable before they are answered.
 
-One thread owns engine and journal. While one group is written to disk the next one gathers, so the
-cost of a durable commit is shared by all who wait. For every group, in this order:
+One process owns engine and journal: the desk. Its calls come from another, the service, so that
+neither waits for the other's turn at Python's lock. While one group is written to disk the next one
+gathers, so the cost of a durable commit is shared by all who wait. For every group, in this order:
 
     1. take the calls that wait, until they are `group_records_max` records or more
     2. choose what must be left out to answer them in time
@@ -15,168 +16,77 @@ answered from the log. When the journal fails, the engine is discarded and recov
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zaslon.domain.errors import BusyError, ZaslonError
 from zaslon.domain.events import Kind, LeftOut, RecordBatch, terms
-from zaslon.domain.outcomes import Outcome, Versions
+from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome
 from zaslon.engine import Engine
 from zaslon.flows.context import Context
 from zaslon.flows.home import recover_engine
 from zaslon.flows.pace import Pace
 from zaslon.flows.repeats import find_repeats, without_repeats
 from zaslon.flows.saver import Saver, WatchSaves
-from zaslon.flows.warm import warm_up
-from zaslon.ports import Answer, Answered, Clock, Journal, Outcomes
+from zaslon.flows.warm import keep_from_collector, warm_up
+from zaslon.ports import Answer, Call, Calls, Clock, Journal
 
 _LOOK_SECONDS = 1.0  # between two attempts to recover while no call comes
 
-
-@dataclass(frozen=True)
-class ServeLimits:
-    """Most records that wait, and how many are enough for a group; a call is never split."""
-
-    queue_records_max: int
-    group_records_max: int
+# What a desk tells the service beside its answers.
+READY, GROUP, SAVED = "ready", "group", "saved"
 
 
 @dataclass(frozen=True)
 class GroupDone:
-    """What a group came to, for metrics. Times are in seconds; `waited` is its oldest call's."""
+    """What a group came to, for metrics. Times are in seconds; `waited` is its oldest call's.
 
-    outcomes: Sequence[Outcome]
+    `outcomes` counts by kind, then by action, verdict or reason; `degraded` decisions by what was left out.
+    """
+
+    outcomes: dict[str, dict[str, int]]
+    degraded: dict[str, int]
     repeated: int
-    left_out: LeftOut
     waited_seconds: float
     engine_seconds: float
     commit_seconds: float
     next_position: int
 
 
-@dataclass(frozen=True)
-class _Call:
-    records: Sequence[bytes]
-    kind: Kind
-    deadline_seconds: float
-    answered: Answered
-    asked_seconds: float
-
-
 class Desk:
-    """`zaslon.ports.Decider` with engine and journal in this process.
+    """Decides the calls of a service, group by group, until there will be no more.
 
     Args:
         context: whose home is served; its champion decides.
-        limits: of the queue and of a group.
+        group_records_max: records that are enough for a group.
         clock: tells arrivals and deadlines.
-        watch: told about every group, from the desk's thread.
-        watch_saves: told about every snapshot, from the thread that writes it.
+        calls: what it is asked; told READY (a bool), GROUP and SAVED.
     """
 
-    def __init__(
-        self, context: Context, limits: ServeLimits, clock: Clock, watch: Callable[[GroupDone], None],
-        watch_saves: WatchSaves,
-    ) -> None:  # fmt: skip
-        self._context, self._limits, self._clock, self._watch = context, limits, clock, watch
-        self._watch_saves = watch_saves
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._waiting_records = 0
-        self._is_open = True
-        self._ready = threading.Event()
-        self._started = threading.Event()
-        self._failure: ZaslonError | None = None
-        self._thread = threading.Thread(target=self._run, name="desk", daemon=True)
-        self._thread.start()
+    def __init__(self, context: Context, group_records_max: int, clock: Clock, calls: Calls) -> None:
+        self._context, self._group_records_max = context, group_records_max
+        self._clock, self._calls = clock, calls
 
-    def start(self) -> None:
-        """Wait until the state is recovered and everything is warm.
+    def run(self) -> None:
+        """Recover the state, warm everything up, decide; at the end save the state.
 
         Raises:
-            ZaslonError: why it cannot serve.
+            ZaslonError: why it cannot begin.
         """
-        self._started.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether records are decided now."""
-        return self._ready.is_set()
-
-    @property
-    def obstacle(self) -> str:
-        """Why nothing is decided now."""
-        return "The service is starting, recovering or stopping."
-
-    @property
-    def serving(self) -> Versions | None:
-        """What this process was started with."""
-        return None
-
-    def open_outcomes(self) -> Outcomes:
-        """The journal, for a thread that only looks."""
-        return self._context.open_journal_for_reading()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the desk's thread runs; when it does not, only a new process helps."""
-        return self._thread.is_alive()
-
-    @property
-    def waiting_records(self) -> int:
-        """Records in the queue."""
-        return self._waiting_records
-
-    def submit(
-        self, records: Sequence[bytes], kind: Kind, deadline_seconds: float, answered: Answered
-    ) -> Callable[[], bool]:
-        """Take the records of one call (see the port); they stand in the log when they are answered."""
-        call = _Call(records, kind, deadline_seconds, answered, self._clock.monotonic_seconds())
-        with self._lock:
-            if not self._is_open or not self._ready.is_set():
-                raise BusyError("The service is not ready.", hint="Try again in a moment.")
-            if self._waiting_records + len(records) > self._limits.queue_records_max:
-                raise BusyError("The service's queue is full.", hint="Try again in a moment.")
-            self._waiting_records += len(records)
-            self._calls.put(call)
-        return _never
-
-    def close(self) -> None:
-        """Decide what was taken, save the state, stop."""
-        with self._lock:
-            was_open, self._is_open = self._is_open, False
-            if was_open:
-                self._calls.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        """The desk's thread: until it is closed, and then until nothing waits."""
-        work: _Work | None = None
-        try:
-            work = self._begin()
-        except ZaslonError as error:
-            self._failure = error
-        self._started.set()
-        is_last = self._failure is not None
-        try:
-            while not is_last:
-                group, is_last = self._take()
-                if work is None:
-                    work = self._begin_again()
-                if group:
-                    work = self._serve(work, group)
-        finally:
-            self._ready.clear()
+        work: _Work | None = self._begin()
+        while (group := self._calls.take(self._group_records_max, _LOOK_SECONDS)) is not None:
+            if work is None:
+                work = self._begin_again()
+            if group:
+                work = self._serve(work, group)
         if work is not None:
             work.close()
 
     def _begin(self) -> _Work:
-        work = _Work(self._context, self._clock, self._watch_saves)
-        self._ready.set()
+        work = _Work(self._context, self._clock, lambda saved: self._calls.tell(SAVED, saved))
+        keep_from_collector()
+        self._calls.tell(READY, True)
         return work
 
     def _begin_again(self) -> _Work | None:
@@ -185,51 +95,26 @@ class Desk:
         except ZaslonError:  # the medium still fails; who asks meanwhile is told
             return None
 
-    def _take(self) -> tuple[list[_Call], bool]:
-        """The calls of the next group, and whether the desk was closed after them."""
-        group: list[_Call] = []
-        records = 0
-        is_last = False
-        while not is_last and records < self._limits.group_records_max:
-            try:
-                call = self._calls.get(timeout=0 if group else _LOOK_SECONDS)
-            except queue.Empty:
-                break
-            is_last = call is None
-            if call is not None:
-                group.append(call)
-                records += len(call.records)
-        with self._lock:
-            self._waiting_records -= records
-        return group, is_last
-
-    def _serve(self, work: _Work | None, group: list[_Call]) -> _Work | None:
+    def _serve(self, work: _Work | None, group: Sequence[Call]) -> _Work | None:
         """Decide a group and answer it; None when the engine had to be discarded."""
         try:
             if work is None:
                 raise BusyError("The log cannot be written.", hint="Try again in a moment.")
             answers, done = work.decide(group)
         except ZaslonError as error:
-            self._ready.clear()
-            for call in group:
-                call.answered(error)
+            self._calls.tell(READY, False)
+            self._calls.answer([(call.number, error) for call in group])
             if work is not None:
                 work.abandon()
             return None
-        begin = 0
-        for call in group:
-            call.answered(answers[begin : begin + len(call.records)])
-            begin += len(call.records)
-        self._watch(done)
+        given = iter(answers)
+        self._calls.answer([(call.number, [next(given) for _ in call.records]) for call in group])
+        self._calls.tell(GROUP, done)
         return work
 
 
-def _never() -> bool:
-    return False
-
-
 class _Work:
-    """Engine and journal of one life of the desk, used by its thread only."""
+    """Engine and journal of one life of the desk."""
 
     def __init__(self, context: Context, clock: Clock, watch_saves: WatchSaves) -> None:
         self._clock = clock
@@ -246,7 +131,7 @@ class _Work:
         self._journal.find(0)
         self._journal.page(None, 1)
 
-    def decide(self, group: Sequence[_Call]) -> tuple[list[Answer], GroupDone]:
+    def decide(self, group: Sequence[Call]) -> tuple[list[Answer], GroupDone]:
         """Steps 2 to 5 for a group; one answer per record, in order."""
         begin = self._clock.monotonic_seconds()
         batch, left_out = self._batch(group, begin)
@@ -268,12 +153,13 @@ class _Work:
         if self._saver.is_due(self._engine.position):
             self._saver.save(self._engine)
         done = GroupDone(
-            outcomes, len(batch) - len(part), left_out, begin - min(c.asked_seconds for c in group),
-            decided - begin, durable - decided, self._engine.position,
+            _counted(outcomes), Counter(_degraded(outcomes)), len(batch) - len(part),
+            begin - min(c.asked_seconds for c in group), decided - begin, durable - decided,
+            self._engine.position,
         )  # fmt: skip
         return [answers[index] for index in range(len(batch))], done
 
-    def _batch(self, group: Sequence[_Call], now: float) -> tuple[RecordBatch, LeftOut]:
+    def _batch(self, group: Sequence[Call], now: float) -> tuple[RecordBatch, LeftOut]:
         """The group's records, with what must be left out for the sake of its most urgent call.
 
         Who is late already gets the fallback, and does not hurry the others.
@@ -303,3 +189,21 @@ class _Work:
         """Let go of a journal that failed."""
         self._saver.close()
         self._journal.close()
+
+
+def _counted(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for outcome in outcomes:
+        if isinstance(outcome, Decision):
+            counted["decision"][outcome.action.code] += 1
+        elif isinstance(outcome, LabelAccepted):
+            counted["label"]["fraud" if outcome.is_fraud else "good"] += 1
+        else:
+            counted["rejection"][outcome.reason.partition(":")[0]] += 1
+    return dict(counted)
+
+
+def _degraded(outcomes: Sequence[Outcome]) -> Iterable[str]:
+    for outcome in outcomes:
+        if isinstance(outcome, Decision) and outcome.degraded is not None:
+            yield outcome.degraded

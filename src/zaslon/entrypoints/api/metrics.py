@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from zaslon.domain.outcomes import Decision, LabelAccepted
 from zaslon.flows.saver import Saved
 from zaslon.flows.serve import GroupDone
 from zaslon.ports import Passage
@@ -59,7 +58,7 @@ class Metrics:
         self.decided_seconds = Histogram(
             "zaslon_decided_seconds", "from there to its outcome", buckets=_SECONDS, registry=registry
         )
-        self.waiting_records = Gauge("zaslon_waiting_records", "records in the queue", registry=registry)
+        self.waiting_records = Gauge("zaslon_waiting_records", "records without outcome", registry=registry)
         self.snapshots = Counter("zaslon_snapshots", "snapshots of the state", ("result",), registry=registry)
         self.snapshot_position = Gauge(
             "zaslon_snapshot_position", "of the newest snapshot kept by this process", registry=registry
@@ -67,6 +66,10 @@ class Metrics:
         self.log_position = Gauge("zaslon_log_position", "next position of the log", registry=registry)
         self.ready = Gauge("zaslon_ready", "1 while decisions are made", registry=registry)
         ProcessCollector(registry=self.registry)
+
+    def watch_desk(self, pid: int) -> None:
+        """Measure the process that decides beside this one."""
+        ProcessCollector(namespace="zaslon_desk", pid=lambda: pid, registry=self.registry)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; called from the event loop's thread."""
@@ -78,25 +81,23 @@ class Metrics:
         counted[1].observe(seconds)
 
     def group(self, done: GroupDone) -> None:
-        """Count a group; called from the decider's thread."""
-        for outcome in done.outcomes:
-            if isinstance(outcome, Decision):
-                self.outcomes.labels("decision", outcome.action.code).inc()
-                if outcome.degraded is not None:
-                    self.degraded.labels(outcome.degraded).inc()
-            elif isinstance(outcome, LabelAccepted):
-                self.outcomes.labels("label", "fraud" if outcome.is_fraud else "good").inc()
-            else:
-                self.outcomes.labels("rejection", outcome.reason.partition(":")[0]).inc()
+        """Count a group; called from the thread that hears of it."""
+        records = 0
+        for kind, by_detail in done.outcomes.items():
+            for detail, count in by_detail.items():
+                self.outcomes.labels(kind, detail).inc(count)
+                records += count
+        for left_out, count in done.degraded.items():
+            self.degraded.labels(left_out).inc(count)
         self.repeated.inc(done.repeated)
-        self.group_records.observe(len(done.outcomes))
+        self.group_records.observe(records)
         self.queue_seconds.observe(done.waited_seconds)
         self.engine_seconds.observe(done.engine_seconds)
         self.commit_seconds.observe(done.commit_seconds)
         self.log_position.set(done.next_position)
 
     def snapshot(self, saved: Saved) -> None:
-        """Count a snapshot; called from the thread that wrote it."""
+        """Count a snapshot; called from the thread that hears of it."""
         self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
         if saved.is_kept:
             self.snapshot_position.set(saved.position)

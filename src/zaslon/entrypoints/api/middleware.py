@@ -7,14 +7,13 @@ import hashlib
 import itertools
 import re
 import secrets
-import sys
 from typing import Any
 
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.service import Service
+from zaslon.entrypoints.json_log import log_line, write_lines
 
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HEADERS = (
@@ -107,23 +106,6 @@ def pseudonym(identifier: object, key: bytes) -> str:
     return hashlib.blake2b(str(identifier).encode(), digest_size=8, key=key[:64]).hexdigest()
 
 
-def log_line(now_seconds: float, level: str, content: dict[str, Any]) -> bytes:
-    """One JSON object as a line of the log."""
-    return orjson.dumps(
-        {"time": round(now_seconds, 3), "level": level, **content}, option=orjson.OPT_APPEND_NEWLINE
-    )
-
-
-def write_log(now_seconds: float, level: str, content: dict[str, Any]) -> None:
-    """Write a line to standard error at once."""
-    _write(log_line(now_seconds, level, content))
-
-
-def _write(lines: bytes) -> None:
-    sys.stderr.buffer.write(lines)
-    sys.stderr.buffer.flush()
-
-
 class _Lines:
     """Lines of requests, written together at the end of a turn of the event loop: its answers go in groups."""
 
@@ -138,4 +120,4 @@ class _Lines:
 
     def _flush(self) -> None:
         lines, self._waiting = self._waiting, []
-        _write(b"".join(lines))
+        write_lines(b"".join(lines))

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import sys
 from dataclasses import replace
 from typing import Any
 
-import orjson
 import uvicorn
 
 from zaslon.bootstrap import build_clock, build_context, build_decider
-from zaslon.domain.errors import ZaslonError
+from zaslon.domain.errors import ServerError, ZaslonError
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.metrics import Metrics
-from zaslon.entrypoints.api.middleware import write_log
 from zaslon.entrypoints.api.protocol import OneWrite
 from zaslon.entrypoints.api.service import Service
+from zaslon.entrypoints.json_log import LogProgress, log_as_json, write_log
 from zaslon.features.plan import plan_features
-from zaslon.flows.context import Context, Silent
+from zaslon.flows.context import Context
 from zaslon.flows.home import load_champion
 from zaslon.flows.keys import KeyRing
 from zaslon.flows.logs import alone
 from zaslon.flows.warm import keep_from_collector
 from zaslon.settings import Settings
 
-_SWITCH_SECONDS = 0.0005  # the event loop waits at most so long for the engine's thread
+_SWITCH_SECONDS = 0.0005  # the event loop waits at most so long for a thread that brings answers
+_LOOK_SECONDS = 1.0  # between two looks whether the decider lives
 
 
 def build_service(settings: Settings, context: Context) -> Service:
@@ -35,8 +34,8 @@ def build_service(settings: Settings, context: Context) -> Service:
     clock, metrics = build_clock(), Metrics()
     model, policy = load_champion(context, plan_features(context.catalogue))
     decider = build_decider(
-        settings, context, grouped=metrics.group, saved=metrics.snapshot, passed=metrics.passed,
-        say=context.progress.warn,
+        settings, context, begun=metrics.watch_desk, grouped=metrics.group, saved=metrics.snapshot,
+        passed=metrics.passed, say=context.progress.warn,
     )  # fmt: skip
     keys = KeyRing(context.home, clock.now_seconds)
     return Service(settings, context, decider, keys, clock, metrics, model, policy)
@@ -56,14 +55,14 @@ def serve(settings: Settings) -> None:
             f"No valid key opens the service of '{settings.home}'.",
             hint="Make one: `zaslon keys create --role scorer`.",
         )
-    context = replace(build_context(settings), progress=_Log())
+    context = replace(build_context(settings), progress=LogProgress())
     with alone(context):
         _serve(settings, build_service(settings, context))
 
 
 def _serve(settings: Settings, service: Service) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
-    logging.basicConfig(handlers=[_JsonLines()], level=logging.WARNING, force=True)
+    log_as_json()
     server = _Server(_uvicorn_config(settings, service), service)
     server.run()
     if server.failure is not None:
@@ -107,6 +106,15 @@ class _Server(uvicorn.Server):
             self._service.clock.now_seconds(), "info",
             {"message": "ready", "addresses": [f"{host}:{port}" for host, port, *_ in listening]},
         )  # fmt: skip
+        await self._watch()
+
+    async def _watch(self) -> None:
+        """End when nothing is decided any more: whoever started this process starts a new one."""
+        while self._service.decider.is_alive:
+            await asyncio.sleep(_LOOK_SECONDS)
+        if not self.should_exit:
+            self.failure = ServerError("The service has stopped deciding.", hint="Start it again.")
+            self.should_exit = True
 
 
 def _check_address(settings: Settings) -> None:
@@ -128,24 +136,3 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-class _Log(Silent):
-    """What people should know, as lines of the log."""
-
-    def warn(self, sentence: str) -> None:
-        """Write one."""
-        write_log(build_clock().now_seconds(), "warning", {"message": sentence})
-
-
-class _JsonLines(logging.Handler):
-    """Messages of libraries as JSON lines, like our own."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one."""
-        content: dict[str, Any] = {"message": record.getMessage(), "logger": record.name}
-        if record.exc_info:
-            content["exception"] = logging.Formatter().formatException(record.exc_info)
-        line = {"time": round(record.created, 3), "level": record.levelname.lower(), **content}
-        sys.stderr.buffer.write(orjson.dumps(line) + b"\n")
-        sys.stderr.buffer.flush()
