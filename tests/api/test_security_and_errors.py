@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,19 @@ def test_a_wrong_secret_an_expired_and_a_revoked_key_open_nothing(tmp_path: Path
     now += 1
     assert ring.find(other.secret) is None
     assert len(ring) == 0
+
+
+def test_of_keys_made_and_revoked_at_once_none_is_lost(tmp_path: Path) -> None:
+    def make_and_revoke(_: int) -> str:
+        made = create_key(tmp_path, "scorer", "", None, 0).key.id
+        revoke_key(tmp_path, made, 1)
+        return made
+
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(make_and_revoke, range(40)))
+    kept = list_keys(tmp_path)
+    assert {key.id for key in kept} == made
+    assert all(key.revoked_seconds == 1 for key in kept)
 
 
 def test_only_the_hash_of_a_key_is_kept_for_its_owner_only(tmp_path: Path) -> None:

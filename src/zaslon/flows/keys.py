@@ -6,12 +6,14 @@ well as a slow hash would protect a password, and costs nothing per request.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -96,7 +98,9 @@ def create_key(home: Path, role: str, name: str, lasts: str | None, now_seconds:
     identifier, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     expires = None if lasts is None else _expiry(lasts, int(now_seconds))
     key = Key(identifier, name, Role(role), _hash(secret), int(now_seconds), expires)
-    _write(home, [*list_keys(home), key])
+    home.mkdir(parents=True, exist_ok=True)
+    with _alone_with_keys(home):
+        _write(home, [*list_keys(home), key])
     return CreatedKey(key, f"zaslon_{identifier}_{secret}")
 
 
@@ -116,13 +120,14 @@ def revoke_key(home: Path, identifier: str, now_seconds: float) -> Key:
     Raises:
         DataError: there is no such key.
     """
-    keys = list_keys(home)
-    for place, key in enumerate(keys):
-        if key.id == identifier:
-            keys[place] = key if key.revoked_seconds else replace(key, revoked_seconds=int(now_seconds))
-            _write(home, keys)
-            return keys[place]
-    raise DataError(f"There is no key '{identifier}'.", hint="See `zaslon keys list`.")
+    if all(key.id != identifier for key in list_keys(home)):
+        raise DataError(f"There is no key '{identifier}'.", hint="See `zaslon keys list`.")
+    with _alone_with_keys(home):
+        keys = {key.id: key for key in list_keys(home)}
+        key = keys[identifier]
+        keys[identifier] = key if key.revoked_seconds else replace(key, revoked_seconds=int(now_seconds))
+        _write(home, [*keys.values()])
+    return keys[identifier]
 
 
 def list_keys(home: Path) -> list[Key]:
@@ -139,6 +144,17 @@ def list_keys(home: Path) -> list[Key]:
         return [Key(**{**key, "role": Role(key["role"])}) for key in kept["keys"]]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"'{path}' is damaged: {error}.", hint="Restore it from a backup.") from error
+
+
+@contextmanager
+def _alone_with_keys(home: Path) -> Iterator[None]:
+    """One change at a time, or one of two would be lost. The home itself may be in use by a service."""
+    directory = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def _write(home: Path, keys: list[Key]) -> None:
