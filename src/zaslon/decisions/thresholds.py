@@ -212,20 +212,21 @@ def _best_cuts(cuts: _Cuts, days: int, limits: Limits, costs: Costs) -> tuple[in
     capacity = math.inf if limits.reviews_per_day_max is None else limits.reviews_per_day_max * days
     of_review = loss + costs.review_minor * cuts.stopped
     of_block = costs.blocked_good_minor * cuts.good - costs.review_minor * cuts.stopped
-    return _cheapest_pair(of_review, of_block, cuts.stopped, capacity, first, last)
+    queue = np.empty(last + 1, np.int64)
+    return _cheapest_pair(of_review, of_block, cuts.stopped, capacity, first, last, queue)
 
 
 @compiled
 def _cheapest_pair(
-    of_review: Float64, of_block: Float64, stopped: Float64, capacity: float, first: int, last: int
-) -> tuple[int, int]:
+    of_review: Float64, of_block: Float64, stopped: Float64, capacity: float, first: int, last: int,
+    queue: NDArray[np.int64],
+) -> tuple[int, int]:  # fmt: skip
     """The pair (review, block) of least of_review[review] + of_block[block].
 
     For first <= review <= last, block <= review, stopped[review] - stopped[block] <= capacity.
-    The earliest pair wins a tie. `queue` holds block cuts of growing cost, as in the usual
-    sliding-window minimum, so the whole takes one pass.
+    The earliest pair wins a tie. `queue`, scratch of last + 1, holds block cuts of growing cost, as in
+    the usual sliding-window minimum, so the whole takes one pass.
     """
-    queue = np.empty(last + 1, np.int64)
     head, tail = 0, 0
     best_review, best_block, best_cost = first, first, np.inf
     for review in range(last + 1):
