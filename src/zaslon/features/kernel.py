@@ -168,20 +168,20 @@ def _find_windows(
 
 @inlined
 def _expect_windows(
-    range_begin: NDArray[np.int64], lists: NDArray[np.int64], directory: Directory, time: Times,
-    total: Totals, other: Others, slot: Integer, hints: Hints,
+    range_begin: NDArray[np.int64], ranges: NDArray[np.int64], lists: NDArray[np.int64], pool: Integer,
+    directory: Directory, time: Times, total: Totals, other: Others, slot: Integer, hints: Hints,
 ) -> None:  # fmt: skip
-    """Fetch the ends of the events' windows of a key that soon comes."""
-    item = slot * lists[EVENTS]
-    start = np.int64(directory[item, START])
-    end = start + directory[item, SIZE]
-    prefetch(time, end)
-    prefetch(total, end)
-    prefetch(other, end * other.shape[1])
-    for r in range(range_begin[EVENTS], range_begin[EVENTS + 1]):
+    """Fetch the ends of one pool's lists and windows of a key that soon comes."""
+    for item in range(slot * lists[pool], (slot + 1) * lists[pool]):
+        end = np.int64(directory[item, START]) + directory[item, SIZE]
+        prefetch(time, end)
+        prefetch(total, end)
+        prefetch(other, end * other.shape[1])
+    for r in range(range_begin[pool], range_begin[pool + 1]):
         # Of a list with more than 65,535 entries this is the wrong place; such lists are in the cache.
-        prefetch(time, start + hints[slot, r])
-        prefetch(total, start + hints[slot, r])
+        place = np.int64(directory[slot * lists[pool] + ranges[r, LIST], START]) + hints[slot, r]
+        prefetch(time, place)
+        prefetch(total, place)
 
 
 @inlined
@@ -324,25 +324,33 @@ def fold(
     seen, seen_stamp, full = scratch.seen, scratch.seen_stamp, scratch.full
     entity, counterparties = plan.entity, plan.counterparties
     times, notes, slots = rows.time, rows.note, rows.slots
+    takes_labels = known_list >= 0 or fraud_bits.size > 0
 
     for number in range(first_step, steps.size):
+        # 2. Ask memory for what the next steps need, in two stages: where their lists are, then the lists.
+        if number + _FAR < steps.size and (takes_labels or steps[number + _FAR]["transaction"] >= 0):
+            later = np.int64(slots[steps[number + _FAR]["row"], entity])
+            prefetch(hints, later * hints.shape[1])
+            prefetch(e_directory, later * lists[EVENTS] * e_directory.shape[1])
+            prefetch(m_directory, later * lists[MARKS] * m_directory.shape[1])
+            prefetch(f_directory, later * lists[FRAUDS] * f_directory.shape[1])
+        if number + _NEAR < steps.size and (takes_labels or steps[number + _NEAR]["transaction"] >= 0):
+            later = np.int64(slots[steps[number + _NEAR]["row"], entity])
+            _expect_windows(
+                range_begin, ranges, lists, EVENTS, e_directory, e_time, e_total, e_other, later, hints
+            )
+            _expect_windows(
+                range_begin, ranges, lists, MARKS, m_directory, m_time, m_total, m_other, later, hints
+            )
+
         step = steps[number]
         row, transaction = np.int64(step["row"]), np.int64(step["transaction"])
         verdict, verdict_time, previous = step["verdict"], np.int64(step["verdict_time"]), step["previous"]
         is_transaction, is_fraud = transaction >= 0, verdict == FRAUD
-        if not (is_transaction or is_fraud or known_list >= 0 or previous == FRAUD):
+        if not (is_transaction or (takes_labels and (known_list >= 0 or is_fraud or previous == FRAUD))):
             continue  # a label that no list of this entity takes
         slot, moment = np.int64(slots[row, entity]), np.int64(times[row])
         bits, watermark = np.int64(notes[row]) >> CONDITION_SHIFT, np.int64(step["watermark"])
-
-        # 2. Ask memory for what the next steps need, in two stages: where their lists are, then the lists.
-        if lists[EVENTS] and number + _FAR < steps.size:
-            later = np.int64(slots[steps[number + _FAR]["row"], entity])
-            prefetch(e_directory, later * lists[EVENTS] * e_directory.shape[1])
-            prefetch(hints, later * hints.shape[1])
-        if lists[EVENTS] and number + _NEAR < steps.size:
-            later = np.int64(slots[steps[number + _NEAR]["row"], entity])
-            _expect_windows(range_begin, lists, e_directory, e_time, e_total, e_other, later, hints)
 
         # 3. Room for one more entry in every list that may take one, or nothing at all.
         for item in range(slot * lists[EVENTS], (slot + is_transaction) * lists[EVENTS]):
