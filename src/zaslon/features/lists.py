@@ -324,8 +324,9 @@ def compact(
         directory[item, START] = end
         directory[item, SIZE] = size
         # Room for one more stays: a list that `reserve` has just served must not come back.
-        fitting = LADDER[_step_for(size + 1 + (size >> _SPARE_SHIFT))] if size or not first else 0
-        directory[item, CAPACITY] = min(capacity, fitting)
+        needed = size + 1 + (size >> _SPARE_SHIFT) if size or not first else 0
+        if needed < capacity:
+            directory[item, CAPACITY] = LADDER[_step_for(needed)] if needed else 0
         end += directory[item, CAPACITY]
         start += capacity
     _touch(blocks, 0, used[USED])

@@ -357,22 +357,6 @@ def note_condition(steps: Steps, met: NDArray[np.bool_], bit: Integer, note: NDA
 
 
 @compiled
-def _slide(table: RememberedArrays) -> None:
-    """Move the rows from head to tail to the front of the columns."""
-    head, base = table.counters[HEAD], table.counters[BASE]
-    skipped = head - base
-    for i in range(table.counters[TAIL] - head):
-        table.id[i] = table.id[i + skipped]
-        table.fingerprint[i] = table.fingerprint[i + skipped]
-        table.time[i] = table.time[i + skipped]
-        table.label_time[i] = table.label_time[i + skipped]
-        table.note[i] = table.note[i + skipped]
-        for entity in range(table.slots.shape[1]):
-            table.slots[i, entity] = table.slots[i + skipped, entity]
-    table.counters[BASE] = head
-
-
-@compiled
 def _fill_index(table: RememberedArrays) -> None:
     for row in range(table.counters[HEAD], table.counters[TAIL]):
         offset = row - table.counters[BASE]
@@ -425,7 +409,16 @@ class Remembered:
         counters, rows = self.arrays.counters, len(self.arrays.id)
         given_up = int(counters[HEAD] - counters[BASE])
         if int(counters[TAIL] - counters[BASE]) + more > rows and given_up > rows >> _ROWS_SHIFT:
-            _slide(self.arrays)
+            self._slide(given_up)
+
+    def _slide(self, given_up: int) -> None:
+        """Move the rows from head to tail to the front of the columns."""
+        arrays, live = self.arrays, len(self)
+        columns = (arrays.id, arrays.fingerprint, arrays.time, arrays.label_time, arrays.note)
+        for column in (*columns, arrays.slots.reshape(-1, copy=False)):
+            width = column.size // len(arrays.id)
+            column[: live * width] = column[given_up * width : (given_up + live) * width]
+        arrays.counters[BASE] = arrays.counters[HEAD]
 
     def make_room(self) -> None:
         """Room for one more row at least, in the columns and in the index."""
