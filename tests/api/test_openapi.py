@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
@@ -18,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from tests.api.serving import Caller, serving
 
+from zaslon.entrypoints.api import schemas
 from zaslon.testing import SmallWorld
 
 EXAMPLES = 25
@@ -64,3 +67,29 @@ def test_the_description_states_the_most_records_of_a_call_as_set(
 
     assert taken("/v1/transactions/batch")["maxItems"] == 7
     assert taken("/v1/labels")["oneOf"][1]["maxItems"] == 7
+
+
+def example_of(schema: dict[str, Any], others: dict[str, Any]) -> Any:
+    """An example put together from those of the fields; a field without one is an error."""
+    if "$ref" in schema:
+        return example_of(others[schema["$ref"].rpartition("/")[2]], others)
+    if "properties" in schema:
+        return {name: example_of(field, others) for name, field in schema["properties"].items()}
+    if "items" in schema and "examples" not in schema:
+        return [example_of(schema["items"], others)]
+    for variant in schema.get("anyOf", ()):
+        if "$ref" in variant:
+            return example_of(variant, others)
+    return schema["const"] if "const" in schema else [*schema.get("enum", ()), *schema.get("examples", ())][0]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        schemas.DecisionAnswer, schemas.BatchAnswer, schemas.LabelsAnswer, schemas.Decision, schemas.RejectionItem,
+        schemas.DecisionsPage, schemas.ModelShown, schemas.PolicyShown, schemas.Health,
+    ],
+)  # fmt: skip
+def test_every_field_of_an_answer_has_an_example_and_together_they_are_one(model: type[BaseModel]) -> None:
+    schema = model.model_json_schema()
+    model.model_validate(example_of(schema, schema.get("$defs", {})))

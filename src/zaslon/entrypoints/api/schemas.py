@@ -11,12 +11,15 @@ from zaslon.domain.events import ID_BYTES_MAX, LeftOut
 from zaslon.entrypoints.api.problems import ProblemDetails
 
 INT64_MAX = 2**63 - 1
-IdNumber = Field(ge=-(2**63), le=INT64_MAX, description="the transaction's id")
+IdNumber = Field(ge=-(2**63), le=INT64_MAX, description="the transaction's id", examples=[1])
 EXAMPLE_TEXT = "0d9f7a3e-52c1-4e0b-9a55-6f0e4f1f7c11"
 IdText = Field(
     min_length=1, max_length=ID_BYTES_MAX, examples=[EXAMPLE_TEXT],
     description=f"the transaction's id: visible characters, at most {ID_BYTES_MAX} bytes in UTF-8",
 )  # fmt: skip
+_Position = Field(description="log position", examples=[1234])
+_Version = Field(description="version: a hash of the content", examples=["5f2c1d0a9b3e"])
+_Milliseconds = Field(description="from the request to this answer", examples=[3.2])
 Verdict = Literal["confirmed_fraud", "confirmed_good", "chargeback"]
 
 
@@ -25,27 +28,32 @@ class GivenReason(BaseModel):
 
     code: str = Field(examples=["feature:terminal_frauds_7d"])
     text: str = Field(examples=["3 confirmed frauds at this terminal within 7 days"])
-    weight: float = Field(description="contribution to the score in log-odds; 0 for rules")
+    weight: float = Field(description="contribution to the score in log-odds; 0 for rules", examples=[1.42])
 
 
 class Decision(BaseModel):
     """A decision as it stands in the log."""
 
     outcome: Literal["decision"]
-    position: int = Field(description="log position", examples=[1234])
+    position: int = _Position
     transaction_id: int = IdNumber
     event_time: str = Field(examples=["2019-08-22 10:15:00"])
     action: Literal["allow", "review", "block"]
-    score: float | None = Field(description="probability of fraud; null without a model in time")
+    score: float | None = Field(
+        description="probability of fraud; null without a model in time", examples=[0.61]
+    )
     reasons: list[GivenReason]
-    rules: list[str] = Field(description="rules that fired and may act")
-    shadow_rules: list[str] = Field(description="rules that fired and only count")
-    flags: list[str] = Field(description="what is odd but valid")
-    model: str
-    policy: str
-    catalogue: str
+    rules: list[str] = Field(
+        description="rules that fired and may act", examples=[["night_and_new_terminal"]]
+    )
+    shadow_rules: list[str] = Field(description="rules that fired and only count", examples=[[]])
+    flags: list[str] = Field(description="what is odd but valid", examples=[["amount_zero"]])
+    model: str = _Version
+    policy: str = _Version
+    catalogue: str = _Version
     degraded: Literal["explanation", "model", "rules"] | None = Field(
-        description="what was left out for want of time: " + ", ".join(x.code for x in LeftOut if x)
+        description="what was left out for want of time: " + ", ".join(x.code for x in LeftOut if x),
+        examples=[None],
     )
 
 
@@ -53,31 +61,31 @@ class Rejection(BaseModel):
     """A rejection as it stands in the log."""
 
     outcome: Literal["rejection"]
-    position: int
+    position: int = _Position
     reason: str = Field(examples=["not_a_number:tx_amount"])
-    detail: str
-    raw: str | None = None
-    raw_hex: str | None = None
+    detail: str = Field(examples=["tx_amount is 'x'; expected a decimal number."])
+    raw: str | None = Field(None, description="the record, where it is text", examples=['{"tx_amount":"x"}'])
+    raw_hex: str | None = Field(None, description="the record, where it is not", examples=[None])
 
 
 class LabelAccepted(BaseModel):
     """A label as it stands in the log."""
 
     outcome: Literal["label"]
-    position: int
+    position: int = _Position
     transaction_id: int = IdNumber
-    is_fraud: bool
-    waiting: bool = Field(description="whether its transaction has not come yet")
+    is_fraud: bool = Field(examples=[True])
+    waiting: bool = Field(description="whether its transaction has not come yet", examples=[False])
 
 
 class _Answered(BaseModel):
-    repeated: bool = Field(description="answered from the log; nothing was changed")
+    repeated: bool = Field(description="answered from the log; nothing was changed", examples=[False])
 
 
 class DecisionAnswer(Decision, _Answered):
     """A decision, and how long this call took."""
 
-    time_used_ms: float = Field(examples=[3.2])
+    time_used_ms: float = _Milliseconds
 
 
 class DecisionItem(Decision, _Answered):
@@ -92,14 +100,14 @@ class BatchAnswer(BaseModel):
     """One outcome per transaction, in order."""
 
     outcomes: list[DecisionItem | RejectionItem]
-    time_used_ms: float
+    time_used_ms: float = _Milliseconds
 
 
 class LabelsAnswer(BaseModel):
     """One outcome per label, in order."""
 
     outcomes: list[LabelAccepted | Rejection]
-    time_used_ms: float
+    time_used_ms: float = _Milliseconds
 
 
 class Label(BaseModel):
@@ -108,7 +116,7 @@ class Label(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     transaction_id: int = IdNumber
-    verdict: Verdict
+    verdict: Verdict = Field(examples=["chargeback"])
 
 
 class TextLabel(BaseModel):
@@ -117,14 +125,14 @@ class TextLabel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, title="Label")
 
     transaction_id: str = IdText
-    verdict: Verdict
+    verdict: Verdict = Field(examples=["chargeback"])
 
 
 class DecisionsPage(BaseModel):
     """Decisions, newest first. While `next` is given, there may be more."""
 
     decisions: list[Decision]
-    next: int | None = Field(description="`before` of the next page; null at the end")
+    next: int | None = Field(description="`before` of the next page; null at the end", examples=[1184])
 
 
 class ModelShown(BaseModel):
@@ -132,17 +140,23 @@ class ModelShown(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    model: str
-    catalogue: str
-    features: list[str]
-    facts: dict[str, Any] = Field(description="training period and rows, metrics, thresholds, settings")
+    model: str = _Version
+    catalogue: str = _Version
+    features: list[str] = Field(examples=[["amount", "terminal_frauds_7d"]])
+    facts: dict[str, Any] = Field(
+        description="training period and rows, metrics, thresholds, settings",
+        examples=[{"train_rows": 300_000}],
+    )
 
 
 class PolicyShown(BaseModel):
     """The policy that serves."""
 
-    policy: str
-    content: dict[str, Any] = Field(description="thresholds, limits, costs, rules; null stands for never")
+    policy: str = _Version
+    content: dict[str, Any] = Field(
+        description="thresholds, limits, costs, rules; null stands for never",
+        examples=[{"thresholds": {"review": 0.31, "block": 0.87}}],
+    )
 
 
 class Health(BaseModel):
