@@ -56,6 +56,29 @@ def test_what_was_sent_before_the_end_is_still_received(ends: tuple[Line, Line])
         other.receive()
 
 
+def test_what_was_sent_is_received_even_when_the_sender_left_without_reading(ends: tuple[Line, Line]) -> None:
+    one, other = ends
+    other.send(Message("never read"))
+    one.send(Message("last words"))
+    one.close()
+    assert [message.topic for message in other.receive()] == ["last words"]
+    with pytest.raises(EOFError):
+        other.receive()
+
+
+def test_hanging_up_ends_the_sending_here_and_the_hearing_there(ends: tuple[Line, Line]) -> None:
+    one, other = ends
+    rest = one.send_at_once(packed(Message("large", None, [bytes(10_000_000)])))
+    hanging_up = threading.Thread(target=one.hang_up)
+    hanging_up.start()
+    with pytest.raises(OSError, match="Broken pipe"):
+        one.send_rest(rest)
+    hanging_up.join()
+    with pytest.raises(EOFError):
+        other.receive()  # what came is no whole message
+    one.hang_up()
+
+
 def test_a_full_line_takes_what_it_can_and_the_rest_follows(ends: tuple[Line, Line]) -> None:
     one, other = ends
     large = bytes(range(256)) * 40_000

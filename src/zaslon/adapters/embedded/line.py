@@ -88,9 +88,13 @@ class Line:
         """
         is_over = False
         if self._readable.poll(None if wait_seconds is None else wait_seconds * 1000):
-            with suppress(BlockingIOError):
+            try:
                 while read := self._end.recv(_READ_BYTES, socket.MSG_DONTWAIT):
                     self._arrived += read
+                is_over = True
+            except BlockingIOError:
+                pass
+            except ConnectionResetError:  # it left before it had read all of ours; what it sent stands
                 is_over = True
         found = self._whole()
         if is_over and not found:
@@ -109,6 +113,11 @@ class Line:
         del self._arrived[:begin]
         return found
 
+    def hang_up(self) -> None:
+        """Let whoever waits at this line, here or there, hear that nobody is here any more."""
+        with suppress(OSError):  # the other end has hung up already
+            self._end.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, when nobody here uses it any more."""
         self._end.close()
