@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -115,21 +117,37 @@ def build_decider(
 
 
 def _start_desk(end: socket.socket) -> subprocess.Popen[bytes]:
-    """The desk's process at its end of the line."""
+    """The desk's process at its end of the line; it keeps the home's lock too, which can be inherited.
+
+    Who stops the service may signal all its processes. From its first moment on the desk does not listen:
+    it ends when the service says so.
+    """
     command = [sys.executable, "-P", "-m", "zaslon.entrypoints.desk", str(end.fileno())]
-    return subprocess.Popen(command, pass_fds=[end.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603  our own
+    end.set_inheritable(True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        return subprocess.Popen(command, close_fds=False, stdin=subprocess.DEVNULL)  # noqa: S603  our own
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def open_calls(end: socket.socket) -> tuple[Settings, DeskCalls]:
-    """The desk's side of the line: the service's settings, and the calls."""
-    calls = DeskCalls(Line(end))
-    return load_settings(**calls.settings), calls
+def open_calls(end: socket.socket) -> DeskCalls:
+    """The desk's side of the line."""
+    return DeskCalls(Line(end))
 
 
-def _as_json(settings: Settings) -> dict[str, Any]:
-    """Settings as `load_settings` takes them, secrets too: for a process of our own, never to be shown."""
+def _as_json(settings: Settings) -> str:
+    """All settings that are set, secrets too: for a process of our own, never to be shown.
+
+    Python's own JSON holds what others do not: any whole number, infinity, paths that are no UTF-8.
+    """
     secrets = {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
-    return settings.model_dump(mode="json", exclude_none=True) | secrets
+    return json.dumps(settings.model_dump(mode="json", exclude_none=True) | secrets)
+
+
+def settings_from(text: str) -> Settings:
+    """The inverse, in the desk's process."""
+    return load_settings(**json.loads(text))
 
 
 def _door(

@@ -21,6 +21,7 @@ import pytest
 from tests.api.serving import transaction
 
 from zaslon.client import AsyncClient, Client, Decision, RefusedError, UnavailableError
+from zaslon.domain.errors import BusyError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.entrypoints.cli import main
 from zaslon.flows.keys import create_key
@@ -172,6 +173,24 @@ def test_a_killed_service_takes_its_desk_with_it(world: SmallWorld) -> None:
     server.end(signal.SIGKILL)
     assert select.select([desk], [], [], 60)[0], "the desk goes on without a service"
     os.close(desk)
+
+
+def test_nobody_enters_the_home_before_the_desk_of_a_killed_service_has_ended(world: SmallWorld) -> None:
+    key_of(world)
+    server = Server(world.context.home)
+    desk = desk_of(server)
+    ended = os.pidfd_open(desk)
+    os.kill(desk, signal.SIGSTOP)
+    server.end(signal.SIGKILL)
+    try:
+        with pytest.raises(BusyError, match="is in use"), world.context.alone():
+            pass
+    finally:
+        os.kill(desk, signal.SIGCONT)
+    assert select.select([ended], [], [], 60)[0]
+    os.close(ended)
+    with world.context.alone():
+        pass
 
 
 def test_a_service_whose_desk_is_killed_ends_and_says_so(world: SmallWorld) -> None:

@@ -75,14 +75,14 @@ class Opened:
     saves: queue.SimpleQueue[Saved]
 
 
-def begun(world: SmallWorld, **settings: Any) -> Opened:
+def begun(world: SmallWorld, grouped: Callable[[GroupDone], None] | None = None, **settings: Any) -> Opened:
     """A desk that may not be ready yet."""
     groups: list[GroupDone] = []
     saves: queue.SimpleQueue[Saved] = queue.SimpleQueue()
     pids: list[int] = []
     desk = build_decider(
         load_settings(home=world.context.home, **{**LIMITS, **settings}), world.context, begun=pids.append,
-        grouped=groups.append, saved=saves.put, passed=lambda passages, position: None, say=print,
+        grouped=grouped or groups.append, saved=saves.put, passed=lambda passages, position: None, say=print,
     )  # fmt: skip
     return Opened(desk, pids[0], groups, saves)
 
@@ -268,6 +268,41 @@ def test_a_desk_that_cannot_begin_says_why_with_what_to_do(small_world: SmallWor
         found.desk.start()
     assert told.value.hint == "Restore it from a backup, or name another home."
     found.desk.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_desk_that_has_only_just_been_started_does_not_listen_to_signals(
+    small_world: SmallWorld, tmp_path: Path, number: signal.Signals
+) -> None:
+    found = begun(small_world.in_home(tmp_path / "home"))
+    os.kill(found.pid, number)
+    found.desk.start()
+    found.desk.close()
+
+
+def test_any_setting_that_the_service_takes_reaches_the_desk(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / os.fsdecode(b"no utf-8 \xff"))
+    found = opened(world, snapshot_every_records=10**20, pseudonym_key="sixteen letters or more")
+    Asker(found.desk).submit([orjson.dumps(transaction())])()
+    found.desk.close()
+    assert reconcile(world.context).decisions == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_when_hearing_the_desk_fails_nobody_waits_and_nothing_hangs(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    def mistake(_: object) -> None:
+        raise ZeroDivisionError
+
+    world = small_world.in_home(tmp_path / "home")
+    desk = begun(world, grouped=mistake).desk
+    desk.start()
+    Asker(desk).submit([orjson.dumps(transaction())])()
+    with pytest.raises((UncertainError, BusyError)):
+        Asker(desk).submit([orjson.dumps(transaction())])()
+    assert not desk.is_alive
+    desk.close()
 
 
 def test_nobody_reads_the_log_before_the_desk_has_opened_it(small_world: SmallWorld, tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ python -m zaslon.entrypoints.desk FILE_DESCRIPTOR
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 from dataclasses import replace
 
-from zaslon.bootstrap import build_clock, build_context, open_calls
+from zaslon.bootstrap import build_clock, build_context, open_calls, settings_from
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.json_log import LogProgress, log_as_json
 from zaslon.flows.serve import Desk
@@ -19,18 +18,16 @@ from zaslon.flows.serve import Desk
 
 def main(end: socket.socket) -> None:
     """Decide the calls that come over the line, until the service says that there will be no more."""
-    settings, calls = open_calls(end)
-    context = replace(build_context(settings), progress=LogProgress())
+    calls = open_calls(end)
     try:
+        settings = settings_from(calls.settings)
+        context = replace(build_context(settings), progress=LogProgress())
         Desk(context, settings.api_group_records_max, build_clock(), calls).run()
     except ZaslonError as error:
         calls.fail(error)
 
 
 if __name__ == "__main__":
-    # Who stops the service may signal all its processes: the desk ends when the service says so.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     log_as_json()
     try:
         main(socket.socket(fileno=int(sys.argv[1])))

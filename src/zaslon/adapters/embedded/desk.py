@@ -15,6 +15,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from zaslon.adapters.embedded.line import Line, Message, packed
@@ -47,7 +48,7 @@ class DeskProcess:
 
     Args:
         start: starts the desk's process at the other end of a line.
-        settings: by name, as JSON can hold them; the first thing that the desk is sent.
+        settings: as text; the first thing that the desk is sent.
         records_max: records without outcome.
         clock: the monotonic one counts for both processes.
         open_outcomes: opens the journal for a thread that only looks.
@@ -55,7 +56,7 @@ class DeskProcess:
     """
 
     def __init__(
-        self, start: Start, settings: dict[str, Any], records_max: int, clock: Clock,
+        self, start: Start, settings: str, records_max: int, clock: Clock,
         open_outcomes: Callable[[], Outcomes], heard: Callable[[str, Any], None],
     ) -> None:  # fmt: skip
         self._records_max, self._clock, self._open_outcomes = records_max, clock, open_outcomes
@@ -182,10 +183,11 @@ class DeskProcess:
     def _hear(self) -> None:
         """What the desk says, until it is gone."""
         try:
-            while True:
-                for message in self._line.receive():
-                    self._take(message)
-        except (EOFError, OSError):
+            with suppress(EOFError):
+                while True:
+                    for message in self._line.receive():
+                        self._take(message)
+        finally:  # also after a mistake of ours: nobody may wait for what nobody hears
             self._end()
 
     def _take(self, message: Message) -> None:
@@ -205,7 +207,8 @@ class DeskProcess:
             self._heard(message.topic, message.content)
 
     def _end(self) -> None:
-        """The desk is gone: nobody waits for it any more."""
+        """The desk is gone, or goes because nobody hears it: nobody waits for it any more."""
+        self._line.hang_up()
         with self._lock:
             self._is_alive = False
             waiting, self._waiting, self._waiting_records = self._waiting, {}, 0
@@ -230,7 +233,7 @@ class DeskCalls:
         self._waiting: deque[Call] = deque()
         self._is_last = False
         self._lock = threading.Lock()
-        self.settings: dict[str, Any] = {}
+        self.settings = ""
         while not self.settings:
             self._add(line.receive())
 

@@ -15,6 +15,8 @@ from zaslon.domain.errors import BusyError
 def alone_in(lock: Path) -> Iterator[None]:
     """Keep other processes out while the block runs. A killed process leaves no lock.
 
+    A child that inherits what can be inherited (`close_fds=False`) keeps them out too, until its own end.
+
     Raises:
         BusyError: another process is inside.
     """
@@ -30,4 +32,5 @@ def alone_in(lock: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        os.set_inheritable(file.fileno(), True)
         yield
