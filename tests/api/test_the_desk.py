@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.api.serving import serving, transaction
 
 from zaslon.bootstrap import build_clock, build_decider
-from zaslon.domain.errors import ArtefactError, BusyError, UncertainError, ZaslonError
+from zaslon.domain.errors import ArtefactError, BusyError, ServerError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind, LeftOut
 from zaslon.flows.pace import Cost, Pace
 from zaslon.flows.reconcile import reconcile
@@ -267,6 +267,18 @@ def test_a_desk_that_cannot_begin_says_why_with_what_to_do(small_world: SmallWor
     with pytest.raises(ArtefactError, match="is damaged or no journal") as told:
         found.desk.start()
     assert told.value.hint == "Restore it from a backup, or name another home."
+    found.desk.close()
+
+
+def test_a_desk_that_is_killed_before_it_has_begun_is_not_waited_for(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    found = begun(small_world.in_home(tmp_path / "home"))
+    os.kill(found.pid, signal.SIGKILL)
+    with pytest.raises(ServerError, match="ended before it had begun"):
+        found.desk.start()
+    with pytest.raises(BusyError, match="not ready"):
+        Asker(found.desk).submit([b"{}"])
     found.desk.close()
 
 
