@@ -28,6 +28,7 @@ from zaslon.simulate import simulation_profile, write_simulation
 
 _WARM_UP = 0.1
 _PARTS_ROWS, _TURNS = 300_000, 4
+_KERNEL_TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ def simulated_events(profile: str, rows: int, scratch: Path) -> Events:
     return Events(found, labels, merge_by_time(found.event_time_seconds, labels.arrival_time_seconds))
 
 
-def best_cost(catalogue: Catalogue, events: Events) -> float:
-    """The lower `fold_cost` of two."""
-    return min(fold_cost(catalogue, events)[0] for _ in range(2))
+def best_cost(catalogue: Catalogue, events: Events, turns: int = 2) -> float:
+    """The lowest `fold_cost` of a few: what neighbours of the machine take is no cost of ours."""
+    return min(fold_cost(catalogue, events)[0] for _ in range(turns))
 
 
 def fold_cost(catalogue: Catalogue, events: Events) -> tuple[float, Engine]:
@@ -89,7 +90,7 @@ def kernel_costs(rows: int, scratch: Path) -> dict[str, Any]:
     found = {}
     for profile in ("handbook", "mission"):
         events = simulated_events(profile, rows, scratch)
-        cost = best_cost(handbook_catalogue(), events)
+        cost = best_cost(handbook_catalogue(), events, _KERNEL_TURNS)
         found[profile] = {
             "rows": len(events.transactions), "labels": len(events.labels),
             "us_per_row": round(1e6 * cost, 3), "rows_per_cpu_second": round(1 / cost),
@@ -102,7 +103,7 @@ def catalogue_costs(rows: int, scratch: Path) -> dict[str, Any]:
     events = simulated_events("mission", rows, scratch)
     default = load_catalogue()
     first, engine = fold_cost(default, events)
-    cost = min(first, fold_cost(default, events)[0])
+    cost = min(first, best_cost(default, events, _KERNEL_TURNS - 1))
     features = len(engine.plan.names)
     few = events if rows <= _PARTS_ROWS else simulated_events("mission", _PARTS_ROWS, scratch)
     return {
