@@ -178,6 +178,9 @@ class Calls(Protocol):
     def answer(self, answers: Sequence[tuple[int, list[Answer] | ZaslonError]]) -> None:
         """Answer calls by their number, all of a group at once."""
 
+    def ready(self, is_ready: bool) -> None:
+        """Say whether calls are decided from now on."""
+
     def tell(self, topic: str, content: object) -> None:
         """Tell the other side something that is no answer."""
 

@@ -47,18 +47,13 @@ def test_objects_arrive_whole_and_in_order_however_their_bytes_are_cut(
     line.close()
 
 
-def test_what_was_sent_before_the_end_is_still_received(ends: tuple[Line, Line]) -> None:
+@pytest.mark.parametrize("never_read", [(), (Message("never read"),)], ids=["all read", "some left unread"])
+def test_what_was_sent_before_the_end_is_still_received(
+    ends: tuple[Line, Line], never_read: tuple[Message, ...]
+) -> None:
     one, other = ends
-    one.send(Message("last words"))
-    one.close()
-    assert [message.topic for message in other.receive()] == ["last words"]
-    with pytest.raises(EOFError):
-        other.receive()
-
-
-def test_what_was_sent_is_received_even_when_the_sender_left_without_reading(ends: tuple[Line, Line]) -> None:
-    one, other = ends
-    other.send(Message("never read"))
+    for message in never_read:
+        other.send(message)
     one.send(Message("last words"))
     one.close()
     assert [message.topic for message in other.receive()] == ["last words"]

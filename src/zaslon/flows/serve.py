@@ -35,7 +35,7 @@ from zaslon.ports import Answer, Call, Calls, Clock, Journal
 _LOOK_SECONDS = 1.0  # between two attempts to recover while no call comes
 
 # What a desk tells the service beside its answers.
-READY, GROUP, SAVED = "ready", "group", "saved"
+GROUP, SAVED = "group", "saved"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Desk:
         context: whose home is served; its champion decides.
         group_records_max: records that are enough for a group.
         clock: tells arrivals and deadlines.
-        calls: what it is asked; told READY (a bool), GROUP and SAVED.
+        calls: what it is asked; told GROUP and SAVED.
     """
 
     def __init__(self, context: Context, group_records_max: int, clock: Clock, calls: Calls) -> None:
@@ -86,7 +86,7 @@ class Desk:
     def _begin(self) -> _Work:
         work = _Work(self._context, self._clock, lambda saved: self._calls.tell(SAVED, saved))
         keep_from_collector()
-        self._calls.tell(READY, True)
+        self._calls.ready(True)
         return work
 
     def _begin_again(self) -> _Work | None:
@@ -102,7 +102,7 @@ class Desk:
                 raise BusyError("The log cannot be written.", hint="Try again in a moment.")
             answers, done = work.decide(group)
         except ZaslonError as error:
-            self._calls.tell(READY, False)
+            self._calls.ready(False)
             self._calls.answer([(call.number, error) for call in group])
             if work is not None:
                 work.abandon()

@@ -258,6 +258,10 @@ class DeskCalls:
         """Answer calls by number."""
         self._send(_packed_answers(answers))
 
+    def ready(self, is_ready: bool) -> None:
+        """Say whether calls are decided from now on."""
+        self._send(Message(_READY, is_ready))
+
     def tell(self, topic: str, content: object) -> None:
         """Tell the service something; from any thread."""
         self._send(Message(topic, content))
