@@ -31,12 +31,12 @@ from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_day
 from zaslon.engine import Engine
-from zaslon.flows.featurise import featurise
 from zaslon.intake import clean_days, clean_files
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.card_precision import card_precision_by_day
 from zaslon.models.dataset import Sample
-from zaslon.models.train import TrainSettings, train
+from zaslon.models.training import TrainSettings, train
+from zaslon.services.featurising import featurise
 
 BOOK_STARTS = ("2018-07-25", "2018-08-01", "2018-08-08", "2018-08-15")
 WEEK_DAYS = 7

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.speed.kernel import Events
+from benchmarks.speed.kernel_speed import Events
 from benchmarks.speed.ours import LABEL_DELAY_SECONDS
 
 from zaslon.domain.catalogue import load_catalogue
@@ -48,7 +48,7 @@ def memory_by_day(customers: int, terminals: int, days: int) -> Iterator[dict[st
         is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
         begin, most = time.process_time(), 0.0
         for part in Events(transactions, labels, is_label).parts():
-            engine.fold(*part)
+            engine.apply(*part)
             most = max(most, engine.history.bytes_used() / len(engine.history))
         yield {
             "day": number,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zaslon.decisions.decide import decide
+from zaslon.decisions.deciding import decide
 from zaslon.decisions.policy import parse_policy
 
 KNOWN = ("amount", "hour", "customer_mean_30d", "customer_count_1d", "terminal_frauds_7d", "score")

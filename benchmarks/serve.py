@@ -46,7 +46,7 @@ from benchmarks.environments import own_python  # noqa: E402  from the repositor
 from deploy.kafka.broker import LocalBroker  # noqa: E402
 from tests.integration.kafka_world import Cluster  # noqa: E402
 
-from zaslon.flows.keys import create_key  # noqa: E402
+from zaslon.services.api_keys import create_key  # noqa: E402
 from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
 
 CONTENDERS = ("zaslon", "zaslon_kafka", "fastapi", "mlflow", "bentoml")
@@ -330,7 +330,7 @@ def with_kafka(world: SmallWorld, directory: Path) -> Contender:
     def behind() -> Iterator[dict[str, int]]:
         broker.start()
         try:
-            environment.update(cluster().environment("door") | made.environment)
+            environment.update(cluster().environment("gateway") | made.environment)
             with life(), running(contender):
                 found = first_figures(contender)
                 noted.update({f"{name}_of_a_new_broker": ms for name, ms in found.items()})

@@ -1,4 +1,4 @@
-"""The peers of `benchmarks/serve.py`: the same trees behind other doors, and nothing else.
+"""The peers of `benchmarks/serve.py`: the same trees behind other ingress paths, and nothing else.
 
 Each takes one row of features and gives its score. The trees' text stands in `PEER_TREES`.
 """

@@ -39,7 +39,7 @@ from tests.integration.kafka_world import Cluster, Scorer, begin_from_clean_days
 from zaslon.adapters.cluster.kafka.connection import Watch  # noqa: E402
 from zaslon.domain.events import Kind, RecordBatch  # noqa: E402
 from zaslon.engine import Engine  # noqa: E402
-from zaslon.engine.outcomes import BatchOutcomes  # noqa: E402
+from zaslon.engine.batch_outcomes import BatchOutcomes  # noqa: E402
 from zaslon.flows.stream import newest_state, stream_snapshots  # noqa: E402
 from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
 
@@ -113,11 +113,11 @@ def _one_batch(engine: Engine, batch: RecordBatch) -> list[float]:
     marks = [time.process_time()]
     cleaned = engine.clean(batch)
     marks.append(time.process_time())
-    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
     marks.append(time.process_time())
-    scores = engine.model.score(engine.for_model(folded.matrix))
+    scores = engine.model.score(engine.for_model(applied.matrix))
     marks.append(time.process_time())
-    outcomes = BatchOutcomes(engine, batch, cleaned, folded, folded.status == 0, scores).assemble()
+    outcomes = BatchOutcomes(engine, batch, cleaned, applied, applied.status == 0, scores).assemble()
     engine.position += len(batch)
     marks.append(time.process_time())
     for outcome in outcomes:

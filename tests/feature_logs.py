@@ -15,9 +15,9 @@ from tests.oracle import FeatureValues, Oracle, Payment, Verdict
 from zaslon.domain.catalogue import Catalogue, load_catalogue, parse_catalogue
 from zaslon.domain.events import Labels, Transactions
 from zaslon.domain.rejections import Reason
+from zaslon.features.deduplication import LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS
 from zaslon.features.history import History
 from zaslon.features.plan import FeaturePlan, plan_features
-from zaslon.features.remembered import LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS
 from zaslon.intake.pseudonyms import pseudonym
 
 Event: TypeAlias = Payment | Verdict
@@ -253,12 +253,12 @@ def by_kernel(history: History, log: Sequence[Event]) -> list[Answer]:
     payments = [e for e in log if isinstance(e, Payment)]
     verdicts = [e for e in log if isinstance(e, Verdict)]
     is_label = np.array([isinstance(e, Verdict) for e in log], np.bool_)
-    folded = history.fold(
+    applied = history.apply(
         as_transactions(history.plan.catalogue, payments), as_labels(verdicts), is_label
     )  # fmt: skip
-    rows = iter(folded.matrix.tolist())
-    of_payments = iter(folded.status.tolist())
-    of_verdicts = iter(folded.label_status.tolist())
+    rows = iter(applied.matrix.tolist())
+    of_payments = iter(applied.status.tolist())
+    of_verdicts = iter(applied.label_status.tolist())
     answers = []
     for label in is_label:
         if label:

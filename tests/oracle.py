@@ -1,7 +1,7 @@
 """The oracle: every feature by loops over all earlier events, so simple that it can be read and believed.
 
 It is written from the reference (docs/reference/features.md), not from the kernel, and shares
-nothing with it but the catalogue and the expression language. It keeps every event for ever.
+nothing with it but the catalogue and the expression language. It keeps every event permanently.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 import numpy as np
 
 from zaslon.domain.catalogue import Aggregates, Catalogue
-from zaslon.domain.expressions import Expression, parse_expression
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import parse_duration_seconds
+from zaslon.expressions.expression import Expression, parse_expression
 
 FeatureValues = dict[str, float]
 

@@ -12,8 +12,8 @@ from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.events import Kind
 from zaslon.features.plan import plan_features
-from zaslon.flows.home import keep_champion, load_champion
 from zaslon.models.artefact import save_model
+from zaslon.services.home import keep_champion, load_champion
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
-from zaslon.flows.featurise import featurise
 from zaslon.intake import clean_days, clean_files
 from zaslon.labels.feedback import DelayedLabels
+from zaslon.services.featurising import featurise
 
 LABEL_DELAY_SECONDS = 7 * SECONDS_PER_DAY
 # The 15 features in the order of every tool's answer.

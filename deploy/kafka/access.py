@@ -3,14 +3,14 @@
 
     python deploy/kafka/access.py SECRETS
 
-SECRETS is a directory with the files producer, scorer, door and viewer: each holds that user's password.
+SECRETS is a directory with the files producer, scorer, gateway and viewer: each holds that user's password.
 The broker, its admin and the topics' names come from Zaslon's settings (ZASLON_KAFKA_SERVERS,
 ZASLON_KAFKA_USER=admin, ZASLON_KAFKA_PASSWORD_FILE, …).
 
     producer  writes `input` and `labels`
     scorer    reads these, writes `predictions` and `rejections`, reads and writes `order`;
               its group and its transactions begin with `zaslon-`
-    door      the decision service in front of the stream: writes `input` and `labels`, reads `order`,
+    gateway      the decision service in front of the stream: writes `input` and `labels`, reads `order`,
               `predictions` and `rejections`
     viewer    reads all topics and sees every group's lag; joins only groups that begin with `viewer-`
 """
@@ -55,10 +55,10 @@ def access(settings: Settings) -> Iterator[AclBinding]:
     for name in fed:
         yield from allowed("producer", topic, name, WRITE, DESCRIBE)
         yield from allowed("scorer", topic, name, READ, DESCRIBE, CONFIGS)
-        yield from allowed("door", topic, name, WRITE, DESCRIBE)
+        yield from allowed("gateway", topic, name, WRITE, DESCRIBE)
     for name in (*made, settings.kafka_topic_order):
-        yield from allowed("door", topic, name, READ, DESCRIBE)
-    yield from allowed("door", group, "door", DESCRIBE)  # the client asks for it; nobody joins it
+        yield from allowed("gateway", topic, name, READ, DESCRIBE)
+    yield from allowed("gateway", group, "gateway", DESCRIBE)  # the client asks for it; nobody joins it
     for name in made:
         yield from allowed("scorer", topic, name, WRITE, DESCRIBE, CONFIGS)
     yield from allowed("scorer", topic, settings.kafka_topic_order, READ, WRITE, DESCRIBE, CONFIGS)
@@ -79,7 +79,7 @@ def main(secrets: Path) -> None:
     info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
     users: list[UserScramCredentialAlteration] = [
         UserScramCredentialUpsertion(user, info, (secrets / user).read_bytes().strip())
-        for user in ("producer", "scorer", "door", "viewer")
+        for user in ("producer", "scorer", "gateway", "viewer")
     ]
     for changed in admin.alter_user_scram_credentials(users).values():
         changed.result(SECONDS_MAX)

@@ -5,7 +5,7 @@
 
 `start` fetches the jars by Maven (once, into DIRECTORY/libs), makes an authority with a certificate,
 passwords and free ports (once, kept in DIRECTORY), starts the broker, waits until it serves, sets up
-users and ACLs, and writes DIRECTORY/admin.env, producer.env, scorer.env, door.env and viewer.env: the settings
+users and ACLs, and writes DIRECTORY/admin.env, producer.env, scorer.env, gateway.env and viewer.env: the settings
 with which Zaslon reaches it as that user. Needed: Java 17 and Maven. DIRECTORY is `.kafka` if not named.
 """
 
@@ -26,7 +26,7 @@ import uuid
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-USERS = ("admin", "producer", "scorer", "door", "viewer")
+USERS = ("admin", "producer", "scorer", "gateway", "viewer")
 READY, READY_SECONDS_MAX, STOP_SECONDS_MAX = "Kafka Server started", 60, 30
 # A short life is mostly loading classes. A long one wants room that is there from the start, so that
 # the collector seldom stops the broker, and then for a few ms only.

@@ -4,7 +4,7 @@ set -eu
 directory=${1:-.kafka/compose}
 umask 077
 mkdir -p "$directory"
-for user in broker admin producer scorer door viewer; do
+for user in broker admin producer scorer gateway viewer; do
   [ -s "$directory/$user" ] || head -c 24 /dev/urandom | base64 | tr '+/' 'Az' | tr -d '\n' >"$directory/$user"
 done
 login=org.apache.kafka.common.security.scram.ScramLoginModule

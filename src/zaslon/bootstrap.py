@@ -18,31 +18,31 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from zaslon.adapters.embedded.clock import SystemClock
-from zaslon.adapters.embedded.decisions import SqliteDecisions
-from zaslon.adapters.embedded.desk import DeskCalls, DeskProcess
+from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.adapters.embedded.journal import SqliteJournal
-from zaslon.adapters.embedded.line import Line
-from zaslon.adapters.embedded.lock import alone_in
+from zaslon.adapters.embedded.lock import exclusive_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.adapters.process.channel import Channel
+from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ArtefactError, ServerError, SystemRefusedError, ZaslonError
-from zaslon.domain.events import Kind, RecordBatch, TransactionId, shown_ids
+from zaslon.domain.events import Kind, RecordBatch, TransactionId, public_ids
 from zaslon.domain.time import parse_duration_seconds
-from zaslon.flows.context import DOOR, KEY, LOCK, STREAM, Adapters, Context, Options
-from zaslon.flows.saver import Saved, WatchSaves
-from zaslon.flows.serve import GROUP, SAVED, GroupDone
+from zaslon.flows.serve import GROUP, SNAPSHOT, GroupDone
 from zaslon.intake import clean_batch
 from zaslon.ports import (
     Clock,
     Decider,
+    DeliveryTiming,
     Journal,
-    Passage,
     RunTracker,
     Sender,
     SnapshotStore,
     Stream,
     Topics,
 )
+from zaslon.services.context import GATEWAY, KEY, LOCK, STREAM, Adapters, Context, Options
+from zaslon.services.snapshot_writer import OnSnapshot, SnapshotResult
 from zaslon.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
                 else FileSnapshots(log / "snapshots" / journal.identity)
             ),
             open_run_tracker=_run_tracker,
-            alone_in=lambda home: alone_in(home / LOCK),
+            exclusive_in=lambda home: exclusive_in(home / LOCK),
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
             open_stream=lambda say: _stream(settings, say),
             open_sender=lambda topic, say: _sender(settings, topic, say),
@@ -90,39 +90,39 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
 
 def build_decider(
     settings: Settings, context: Context, *, begun: Callable[[int], None],
-    grouped: Callable[[GroupDone], None], saved: WatchSaves,
-    passed: Callable[[Sequence[Passage], int], None], say: Callable[[str], None],
+    grouped: Callable[[GroupDone], None], saved: OnSnapshot,
+    passed: Callable[[Sequence[DeliveryTiming], int], None], say: Callable[[str], None],
 ) -> Decider:  # fmt: skip
-    """Who decides for the service: a desk in a process of its own, or the stream.
+    """Who decides for the service: a decision worker in a process of its own, or the stream.
 
     Args:
-        begun: told the process id of the desk.
-        grouped: told of every group that the desk decided.
-        saved: told of every snapshot that the desk wrote.
+        begun: told the process id of the decision worker.
+        grouped: told of every group that the decision worker decided.
+        saved: told of every snapshot that the decision worker wrote.
         passed: told of records that passed through the stream, and of its next log position.
         say: told in sentences what people should know of the stream.
     """
     if settings.api_decider == "kafka":
-        return _door(settings, context, passed, say)
+        return _gateway(settings, context, passed, say)
     heard: dict[str, Callable[[dict[str, Any]], None]] = {
         GROUP: lambda content: grouped(GroupDone(**content)),
-        SAVED: lambda content: saved(Saved(**content)),
+        SNAPSHOT: lambda content: saved(SnapshotResult(**content)),
     }
-    desk = DeskProcess(
-        _start_desk, _as_json(settings), settings.api_queue_records_max, SystemClock(),
+    worker = WorkerProcess(
+        _start_worker, _as_json(settings), settings.api_queue_records_max, SystemClock(),
         context.open_journal_for_reading, lambda topic, content: heard[topic](content),
     )  # fmt: skip
-    begun(desk.pid)
-    return desk
+    begun(worker.pid)
+    return worker
 
 
-def _start_desk(end: socket.socket) -> subprocess.Popen[bytes]:
-    """The desk's process at its end of the line; it keeps the home's lock too, which can be inherited.
+def _start_worker(end: socket.socket) -> subprocess.Popen[bytes]:
+    """The decision worker's process at its end of the line; it keeps the home's lock too, which can be inherited.
 
-    Who stops the service may signal all its processes. From its first moment on the desk does not listen:
+    Who stops the service may signal all its processes. From its first moment on the decision worker does not listen:
     it ends when the service says so.
     """
-    command = [sys.executable, "-P", "-m", "zaslon.entrypoints.desk", str(end.fileno())]
+    command = [sys.executable, "-P", "-m", "zaslon.entrypoints.decision_worker", str(end.fileno())]
     end.set_inheritable(True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
@@ -131,9 +131,9 @@ def _start_desk(end: socket.socket) -> subprocess.Popen[bytes]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def open_calls(end: socket.socket) -> DeskCalls:
-    """The desk's side of the line."""
-    return DeskCalls(Line(end))
+def open_calls(end: socket.socket) -> WorkerCalls:
+    """The decision worker's side of the line."""
+    return WorkerCalls(Channel(end))
 
 
 def _as_json(settings: Settings) -> str:
@@ -146,26 +146,26 @@ def _as_json(settings: Settings) -> str:
 
 
 def settings_from(text: str) -> Settings:
-    """The inverse, in the desk's process."""
+    """The inverse, in the decision worker's process."""
     return load_settings(**json.loads(text))
 
 
-def _door(
-    settings: Settings, context: Context, passed: Callable[[Sequence[Passage], int], None],
+def _gateway(
+    settings: Settings, context: Context, passed: Callable[[Sequence[DeliveryTiming], int], None],
     say: Callable[[str], None],
 ) -> Decider:  # fmt: skip
     connection = kafka_connection(settings)
-    from zaslon.adapters.cluster.kafka.door import DoorLimits, KafkaDoor  # noqa: PLC0415  an extra
+    from zaslon.adapters.cluster.kafka.gateway import GatewayLimits, KafkaGateway  # noqa: PLC0415  an extra
 
-    clock, path, kept = SystemClock(), context.home / DOOR / "decisions.db", settings.api_kept_records
+    clock, path, kept = SystemClock(), context.home / GATEWAY / "decisions.db", settings.api_kept_records
 
     def identify(record: bytes) -> TransactionId | None:
         batch = RecordBatch.of([record], [Kind.TRANSACTION_JSON], [int(clock.now_seconds())])
-        shown = shown_ids(clean_batch(batch, context.catalogue, context.key).transactions)
+        shown = public_ids(clean_batch(batch, context.catalogue, context.key).transactions)
         return shown[0] if shown else None
 
-    return KafkaDoor(
-        connection, _topic_names(settings), DoorLimits(settings.api_queue_records_max, kept),
+    return KafkaGateway(
+        connection, _topic_names(settings), GatewayLimits(settings.api_queue_records_max, kept),
         open_store=lambda: SqliteDecisions(path, kept),
         open_outcomes=lambda: SqliteDecisions(path, kept, read_only=True),
         identify=identify, watch=passed, say=say,
@@ -314,7 +314,7 @@ def open_topics(settings: Settings) -> Topics:
 
 def _stream(settings: Settings, say: Callable[[str], None]) -> Stream:
     connection = kafka_connection(settings)
-    from zaslon.adapters.cluster.kafka.stream import KafkaStream, Limits  # noqa: PLC0415  an extra
+    from zaslon.adapters.cluster.kafka.live_log import KafkaStream, Limits  # noqa: PLC0415  an extra
 
     return KafkaStream(
         connection, _topic_names(settings), settings.kafka_group,

@@ -71,7 +71,7 @@ class Journal(Outcomes, Protocol):
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome, or None where there is no such position."""
 
-    def perhaps_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
+    def possibly_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
         """Which of these transactions `find` must be asked about; about the others there is nothing."""
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -94,10 +94,10 @@ class DecisionStore(Outcomes, Protocol):
     """
 
     @property
-    def place(self) -> bytes:
+    def checkpoint(self) -> bytes:
         """What was given with the newest decisions that are kept; empty for a new store."""
 
-    def keep(self, decisions: Sequence[tuple[int, TransactionId, bytes]], place: bytes) -> None:
+    def keep(self, decisions: Sequence[tuple[int, TransactionId, bytes]], checkpoint: bytes) -> None:
         """Keep (position, transaction id, JSON) of decisions and where the log is read next, together.
 
         A decision given again changes nothing.
@@ -154,7 +154,7 @@ Answered = Callable[[list[Answer] | ZaslonError], None]
 
 @dataclass(frozen=True)
 class Call:
-    """One call's records, all of one kind, as they are handed to the desk.
+    """One call's records, all of one kind, as they are handed to the decision worker.
 
     `number` names the call; the times are seconds of the monotonic clock.
     """
@@ -167,7 +167,7 @@ class Call:
 
 
 class Calls(Protocol):
-    """The calls that wait for a desk: what it is asked, and where it answers."""
+    """The calls that wait for a decision worker: what it is asked, and where it answers."""
 
     def take(self, records_max: int, wait_seconds: float) -> Sequence[Call] | None:
         """The calls that wait, until they are `records_max` records or more; a call is never split.
@@ -186,7 +186,7 @@ class Calls(Protocol):
 
 
 @dataclass(frozen=True)
-class Passage:
+class DeliveryTiming:
     """A record's way through a log that is kept elsewhere.
 
     `logged_seconds` until it stood in the log, `decided_seconds` from there to its outcome.
@@ -198,7 +198,7 @@ class Passage:
 
 
 class Decider(Protocol):
-    """Gives durable outcomes of records: what stands behind the service's door."""
+    """Gives durable outcomes of records: what stands behind the service's gateway."""
 
     @property
     def is_ready(self) -> bool:
@@ -263,7 +263,7 @@ class Decider(Protocol):
 
 
 class Clock(Protocol):
-    """The time, for those who may know it: doors and the order in which they let records in."""
+    """The time, for those who may know it: ingress paths and the order in which they let records in."""
 
     def now_seconds(self) -> float:
         """Seconds since 1970."""
@@ -333,10 +333,10 @@ class Stream(Protocol):
     micro-batch's order and all its outcomes or neither.
     """
 
-    def open(self, place: bytes) -> None:
-        """Begin where a state was saved: `place` stood beside it, or names only its `history`."""
+    def open(self, checkpoint: bytes) -> None:
+        """Begin where a state was saved: `checkpoint` stood beside it, or names only its `history`."""
 
-    def follow(self, is_over: Callable[[], bool]) -> Iterator[RecordBatch | None]:
+    def replay(self, is_over: Callable[[], bool]) -> Iterator[RecordBatch | None]:
         """What was recorded after the place, in order; None when nothing new has come for a while.
 
         Ends when this process has become the one that decides and nothing recorded is left, or
@@ -364,7 +364,7 @@ class Stream(Protocol):
         """Wait until everything handed over is durable (raises as `record`)."""
 
     @property
-    def place(self) -> bytes:
+    def checkpoint(self) -> bytes:
         """Where the log is after the last followed or settled batch; to be saved beside the state."""
 
     @property

@@ -12,11 +12,11 @@ from zaslon.bootstrap import build_context
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.flows.context import Context
-from zaslon.flows.home import keep_champion, load_champion
 from zaslon.flows.train import collect_samples, train_and_evaluate
 from zaslon.intake import clean_days, clean_files
-from zaslon.models.train import TrainSettings
+from zaslon.models.training import TrainSettings
+from zaslon.services.context import Context
+from zaslon.services.home import keep_champion, load_champion
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 

@@ -19,8 +19,8 @@ from numba.core.dispatcher import Dispatcher
 
 from zaslon import bootstrap
 from zaslon.bootstrap import build_context
-from zaslon.entrypoints import desk
-from zaslon.entrypoints.api.serve import _Server, _uvicorn_config, build_service
+from zaslon.entrypoints import decision_worker
+from zaslon.entrypoints.api.server import _Server, _uvicorn_config, build_service
 from zaslon.settings import load_settings
 
 TRANSACTION = {
@@ -72,7 +72,7 @@ def calls(port: int, key: str) -> list[int]:
 
 
 class DeskInThread:
-    """The desk at its end of the line, in this process: what it loads can be seen here."""
+    """The decision worker at its end of the line, in this process: what it loads can be seen here."""
 
     pid = os.getpid()
 
@@ -83,7 +83,7 @@ class DeskInThread:
 
     def _run(self) -> None:
         with self._end:
-            desk.main(self._end)
+            decision_worker.main(self._end)
 
     def wait(self) -> None:
         self._thread.join()
@@ -93,7 +93,7 @@ def main(home: str, key: str) -> None:
     """Serve, call, stop, tell."""
     settings = load_settings(home=home, api_port=0, api_budget_ms=30_000)
     told: dict[str, Any] = {}
-    setattr(bootstrap, "_start_desk", DeskInThread)  # noqa: B010  the checker knows only the process
+    setattr(bootstrap, "_start_worker", DeskInThread)  # noqa: B010  the checker knows only the process
     service = build_service(settings, build_context(settings))
     server = _Server(_uvicorn_config(settings, service), service)
 

@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 
 from zaslon.bootstrap import build_context
 from zaslon.entrypoints.api.app import build_app
-from zaslon.entrypoints.api.serve import build_service
+from zaslon.entrypoints.api.server import build_service
 from zaslon.entrypoints.api.service import Service
-from zaslon.flows.keys import create_key
+from zaslon.services.api_keys import create_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 

@@ -24,8 +24,8 @@ from zaslon.client import AsyncClient, Client, Decision, RefusedError, Unavailab
 from zaslon.domain.errors import BusyError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.entrypoints.cli import main
-from zaslon.flows.keys import create_key
 from zaslon.flows.reconcile import reconcile
+from zaslon.services.api_keys import create_key
 from zaslon.testing import SmallWorld
 
 CLIENTS = 64
@@ -160,36 +160,36 @@ def test_killed_under_load_every_answer_stands_and_no_retry_is_doubled(world: Sm
     assert (found_whole.is_whole, found_whole.decisions, found_whole.records) == (True, 600, 600)
 
 
-def desk_of(server: Server) -> int:
+def worker_of(server: Server) -> int:
     """The process that decides for it."""
-    (desk,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return int(desk)
+    (worker,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return int(worker)
 
 
-def test_a_killed_service_takes_its_desk_with_it(world: SmallWorld) -> None:
+def test_a_killed_service_takes_its_worker_with_it(world: SmallWorld) -> None:
     key_of(world)  # without one it does not start
     server = Server(world.context.home)
-    desk = os.pidfd_open(desk_of(server))
+    worker = os.pidfd_open(worker_of(server))
     server.end(signal.SIGKILL)
-    assert select.select([desk], [], [], 60)[0], "the desk goes on without a service"
-    os.close(desk)
+    assert select.select([worker], [], [], 60)[0], "the decision worker goes on without a service"
+    os.close(worker)
 
 
-def test_nobody_enters_the_home_before_the_desk_of_a_killed_service_has_ended(world: SmallWorld) -> None:
+def test_nobody_enters_the_home_before_the_worker_of_a_killed_service_has_ended(world: SmallWorld) -> None:
     key_of(world)
     server = Server(world.context.home)
-    desk = desk_of(server)
-    ended = os.pidfd_open(desk)
-    os.kill(desk, signal.SIGSTOP)
+    worker = worker_of(server)
+    ended = os.pidfd_open(worker)
+    os.kill(worker, signal.SIGSTOP)
     server.end(signal.SIGKILL)
     try:
-        with pytest.raises(BusyError, match="is in use"), world.context.alone():
+        with pytest.raises(BusyError, match="is in use"), world.context.exclusive():
             pass
     finally:
-        os.kill(desk, signal.SIGCONT)
+        os.kill(worker, signal.SIGCONT)
     assert select.select([ended], [], [], 60)[0]
     os.close(ended)
-    with world.context.alone():
+    with world.context.exclusive():
         pass
 
 
@@ -198,7 +198,7 @@ def test_a_service_whose_desk_is_killed_ends_and_says_so(world: SmallWorld) -> N
     server = Server(world.context.home)
     with Client(server.address, key, timeout_seconds=60) as client:
         decided = client.decide(transaction())
-    os.kill(desk_of(server), signal.SIGKILL)
+    os.kill(worker_of(server), signal.SIGKILL)
     assert server.process.stderr is not None
     said = server.process.stderr.read().decode()
     assert server.process.wait(60) == 11
@@ -215,7 +215,7 @@ def test_a_stop_that_is_signalled_to_all_processes_saves_the_state(world: SmallW
     server = Server(world.context.home)
     with Client(server.address, key, timeout_seconds=60) as client:
         client.decide(transaction())
-    for process in (desk_of(server), server.process.pid):
+    for process in (worker_of(server), server.process.pid):
         os.kill(process, signal.SIGTERM)
     assert server.process.wait(60) == -signal.SIGTERM
     assert server.process.stderr is not None

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zaslon.flows.keys import create_key
+from zaslon.services.api_keys import create_key
 from zaslon.testing import SmallWorld
 
 

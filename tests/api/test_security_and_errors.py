@@ -13,8 +13,8 @@ from tests.api.serving import Caller, serving, transaction
 
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.entrypoints.api.rates import Rates
-from zaslon.entrypoints.api.serve import _check_address
-from zaslon.flows.keys import FILE, KeyRing, create_key, list_keys, revoke_key
+from zaslon.entrypoints.api.server import _check_address
+from zaslon.services.api_keys import FILE, KeyRing, create_key, list_keys, revoke_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 

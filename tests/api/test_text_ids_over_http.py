@@ -23,9 +23,9 @@ from tests.text_ids import BY_TEXT, world_by_text
 
 from zaslon.client import Client, Rejection
 from zaslon.entrypoints.api import schemas
-from zaslon.flows.keys import create_key
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import find_position, replay
+from zaslon.services.api_keys import create_key
 from zaslon.testing import SmallWorld
 
 NAME = "5e1f6f6a-9a2b-4f0e-8f61-2b1c7f1d9e55"

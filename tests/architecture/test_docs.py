@@ -65,7 +65,7 @@ def test_every_setting_is_described_with_its_default() -> None:
 
 
 def test_every_metric_of_the_service_stands_in_the_runbook() -> None:
-    from zaslon.entrypoints.api.metrics import Metrics
+    from zaslon.entrypoints.api.service_metrics import Metrics
 
     told = set(re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/runbook-service.md"), re.MULTILINE))
     counted = {

@@ -1,4 +1,4 @@
-"""One small run through the front door, made once; tests that change a home take a copy of it."""
+"""One small run through the front gateway, made once; tests that change a home take a copy of it."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
         home = place / "home"
         # Not by `capfd`, which lives for one test only.
         from zaslon.bootstrap import build_context
-        from zaslon.flows.logs import alone
         from zaslon.flows.run import run
-        from zaslon.models.train import TrainSettings
+        from zaslon.models.training import TrainSettings
+        from zaslon.services.logs import exclusive
         from zaslon.settings import load_settings
 
         context = build_context(load_settings(home=home))
-        with alone(context):
+        with exclusive(context):
             report = run(
                 context, [str(raw)], train_settings=TrainSettings(rounds_max=30, threads=1),
             )  # fmt: skip

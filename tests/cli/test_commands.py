@@ -1,4 +1,4 @@
-"""Every command through the front door, with the names that the reference promises."""
+"""Every command through the front gateway, with the names that the reference promises."""
 
 from __future__ import annotations
 

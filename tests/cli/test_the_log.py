@@ -22,9 +22,9 @@ from tests.cli.conftest import SmallRun, Zaslon
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.bootstrap import build_context
 from zaslon.domain.events import Kind, RecordBatch
-from zaslon.flows.home import recover_engine
 from zaslon.flows.replay import replay
 from zaslon.intake import clean_batch
+from zaslon.services.home import recover_engine
 from zaslon.settings import load_settings
 
 
@@ -129,9 +129,9 @@ def frauds_known_at(home: Path, line: bytes) -> float:
     engine = recover_engine(context, journal, context.open_snapshots(journal))
     batch = RecordBatch.of([line], [Kind.TRANSACTION_LINE], [2**32 - 2], engine.position)
     cleaned = clean_batch(batch, context.catalogue, context.key)
-    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
     journal.close()
-    return float(folded.matrix[0, engine.plan.column_of["terminal_frauds_30d"]])
+    return float(applied.matrix[0, engine.plan.column_of["terminal_frauds_30d"]])
 
 
 def three_at_one_terminal(file: Path) -> list[bytes]:

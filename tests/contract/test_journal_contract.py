@@ -116,7 +116,7 @@ def test_outcomes_of_transactions_named_by_a_text_are_found_by_that_text_and_no_
     again = open_journal()
     assert [[p for p, _ in again.find(name)] for name in names[:3]] == [[0, 3], [1], [2]]
     assert [o for _, o in again.find("5")] == [named[0].to_json(), named[3].to_json()]
-    assert again.perhaps_known([*names, "6", 7]) == set(names)
+    assert again.possibly_known([*names, "6", 7]) == set(names)
     assert again.find(5) == again.find("6") == again.find("") == []
 
 
@@ -124,15 +124,15 @@ def test_only_transactions_that_find_may_have_something_about_are_perhaps_known(
     open_journal: OpenJournal,
 ) -> None:
     journal = open_journal()
-    assert journal.perhaps_known([1, 5]) == set()
+    assert journal.possibly_known([1, 5]) == set()
     records = [b"4,5,6,7", b"{}", b"1,2,3,4,5"]
     journal.record(batch(0, records), outcomes(0, records), None)
     known = {len(record) for record, made in zip(records, outcomes(0, records), strict=True)
              if not isinstance(made, Rejection)}  # fmt: skip
     asked = [*range(12), -1, 2**63 - 1, -(2**63)]
     assert {identifier for identifier in asked if journal.find(identifier)} == known
-    assert journal.perhaps_known(asked) == known
-    assert journal.perhaps_known([]) == set()
+    assert journal.possibly_known(asked) == known
+    assert journal.possibly_known([]) == set()
 
 
 @pytest.mark.parametrize("count", [1, 127, 128, 129, 300])

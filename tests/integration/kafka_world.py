@@ -23,16 +23,16 @@ from deploy.kafka.broker import LocalBroker
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
-from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_seal
+from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_barrier
 from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
-from zaslon.flows.context import Context
-from zaslon.flows.featurise import featurise
-from zaslon.flows.stream import PLACE, StreamReport, stream, stream_snapshots
+from zaslon.flows.stream import CHECKPOINT, StreamReport, stream, stream_snapshots
 from zaslon.intake import clean_days
 from zaslon.labels.feedback import DelayedLabels
+from zaslon.services.context import Context
+from zaslon.services.featurising import featurise
 from zaslon.settings import Settings, load_settings
 
 _NUMBERS = itertools.count(1)
@@ -143,7 +143,7 @@ class Cluster:
             for m in found
         }
         for message in self.read("order"):
-            if is_seal(message):
+            if is_barrier(message):
                 continue
             order = Order.from_json(message.value())
             records = [
@@ -182,8 +182,8 @@ class Cluster:
         return report
 
     def _committed(self, consumer: Consumer) -> int:
-        places = [place for name in ("input", "labels") for place in self._places(consumer, name)]
-        return sum(max(place.offset, 0) for place in consumer.committed(places, 20))
+        places = [target for name in ("input", "labels") for target in self._places(consumer, name)]
+        return sum(max(target.offset, 0) for target in consumer.committed(places, 20))
 
     def committed_records(self) -> int:
         """How many records of `input` and `labels` the group has committed."""
@@ -256,5 +256,5 @@ def begin_from_clean_days(context: Context, clean: Path, *, last: int) -> int:
     days = list(clean_days(clean, context.catalogue))[:-last]
     for _ in featurise(engine, days, context.catalogue, DelayedLabels(7 * SECONDS_PER_DAY)):
         pass
-    engine.save(stream_snapshots(context), **{PLACE: b'{"history":"clean days","position":0}'})
+    engine.save(stream_snapshots(context), **{CHECKPOINT: b'{"history":"clean days","position":0}'})
     return len(engine.history.remembered)

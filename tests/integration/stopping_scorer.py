@@ -16,7 +16,7 @@ from typing import Any
 
 from zaslon.adapters.cluster.kafka.commit import Committer
 from zaslon.adapters.cluster.kafka.source import Partitions
-from zaslon.flows.saver import Saver
+from zaslon.services.snapshot_writer import SnapshotWriter
 
 # What is about to be called when it stops, by step.
 STEPS: dict[str, tuple[type[Any], str]] = {
@@ -27,7 +27,7 @@ STEPS: dict[str, tuple[type[Any], str]] = {
     "6 offsets": (Committer, "send_offsets_to_transaction"),
     "7 commit": (Committer, "commit_transaction"),
     "7 committed": (Committer, "_committed"),
-    "8 state": (Saver, "save"),
+    "8 state": (SnapshotWriter, "save"),
 }
 
 
@@ -44,13 +44,13 @@ def stop_before(step: str, commit: int) -> None:
 
     def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*given: Any, **more: Any) -> Any:
-            # `_patiently` calls the client; what it is about to call is the name that counts.
-            count_and_stop(given[1].__name__ if name == "_patiently" else name)
+            # `_with_retries` calls the client; what it is about to call is the name that counts.
+            count_and_stop(given[1].__name__ if name == "_with_retries" else name)
             return call(*given, **more)
 
         return wrapper
 
-    for owner, name in {(Committer, "_transaction"), (Committer, "_patiently"), *STEPS.values()}:
+    for owner, name in {(Committer, "_transaction"), (Committer, "_with_retries"), *STEPS.values()}:
         if name == "_committed":
             continue
         if hasattr(owner, name):

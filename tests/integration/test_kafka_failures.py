@@ -20,7 +20,7 @@ from tests.integration.kafka_world import Cluster, Scorer
 from zaslon.adapters.cluster.kafka.commit import Committer
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.leadership import Leadership
-from zaslon.adapters.cluster.kafka.order import Order, Range, is_seal
+from zaslon.adapters.cluster.kafka.order import Order, Range, is_barrier
 from zaslon.adapters.cluster.kafka.source import Partitions
 from zaslon.adapters.cluster.kafka.topics import TopicNames
 from zaslon.domain.errors import ServerError
@@ -121,12 +121,12 @@ def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_fini
     other.produce(cluster.topic("order"), order.to_json())
     other.flush(20)
     admin = cluster.connection("viewer").admin()
-    place, latest = TopicPartition(cluster.topic("order"), 0), OffsetSpec._latest
+    checkpoint, latest = TopicPartition(cluster.topic("order"), 0), OffsetSpec._latest
     assert latest is not None
 
     def end_of_order() -> int:
         """With what is not committed."""
-        offset: int = admin.list_offsets({place: latest})[place].result(20).offset
+        offset: int = admin.list_offsets({checkpoint: latest})[checkpoint].result(20).offset
         return offset
 
     open_at, said, is_committed = end_of_order(), list[str](), False
@@ -143,7 +143,7 @@ def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_fini
     stream(cluster.context("scorer", home), is_over, said.append)
     assert is_committed
     assert "Deciding from position 130." in said
-    assert any(map(is_seal, cluster.read("order")))
+    assert any(map(is_barrier, cluster.read("order")))
 
 
 def _begin_in_vain(opened: Stream, broker: LocalBroker) -> None:
@@ -158,7 +158,7 @@ def _begin_in_vain(opened: Stream, broker: LocalBroker) -> None:
 def test_a_life_that_ends_while_the_broker_is_away_is_followed_by_another(
     broker: LocalBroker, tmp_path: Path
 ) -> None:
-    """It ends before it has heard that it is the one to decide: there the client waited for ever."""
+    """It ends before it has heard that it is the one to decide: there the client waited permanently."""
     cluster = Cluster.new(broker)
     opened = cluster.context("scorer", tmp_path, kafka_timeout_seconds=1).adapters.open_stream(print)
     opened.open(STREAM_BEGIN)

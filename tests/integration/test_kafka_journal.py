@@ -59,7 +59,7 @@ def test_who_records_shuts_out_the_scorers_of_the_group(cluster: Cluster, open_j
     )  # fmt: skip
     open_journal().record(batch(0, RECORDS), outcomes(0, RECORDS), None)
     with pytest.raises(SupersededError, match="shut us out"):
-        scorer.seal()
+        scorer.commit_barrier()
     leadership.close()
 
 

@@ -24,8 +24,8 @@ def _lines(world: SmallWorld) -> list[bytes]:
 
 def _delete(cluster: Cluster, topic: str, before: int = OFFSET_END) -> None:
     """As retention does: messages before an offset, or all that there are."""
-    admin, place = cluster.connected_admin(), TopicPartition(cluster.topic(topic), 0, before)
-    admin.delete_records([place])[place].result(20)
+    admin, checkpoint = cluster.connected_admin(), TopicPartition(cluster.topic(topic), 0, before)
+    admin.delete_records([checkpoint])[checkpoint].result(20)
 
 
 @pytest.mark.parametrize("before", [100, OFFSET_END], ids=["some", "all"])

@@ -54,7 +54,7 @@ def _read(cluster: Cluster, user: str, topic: str) -> int | None:
     """The error of a read by a user, or None if it was allowed."""
     consumer = cluster.connection(user).consumer(
         Watch("broker"),
-        group_id={"scorer": "zaslon-reads", "door": "door"}.get(user, f"{user}-reads"),
+        group_id={"scorer": "zaslon-reads", "gateway": "gateway"}.get(user, f"{user}-reads"),
         enable_partition_eof=True,
         auto_offset_reset="earliest",
     )
@@ -71,7 +71,7 @@ def _read(cluster: Cluster, user: str, topic: str) -> int | None:
     [
         ("producer", {"input", "labels"}, set()),
         ("scorer", {"order", "predictions", "rejections"}, {"input", "labels", "order"}),
-        ("door", {"input", "labels"}, {"order", "predictions", "rejections"}),
+        ("gateway", {"input", "labels"}, {"order", "predictions", "rejections"}),
         ("viewer", set(), {"input", "labels", "order", "predictions", "rejections"}),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_user_is_refused_what_is_not_its_own(
         )
 
 
-@pytest.mark.parametrize("user", ["producer", "door", "viewer"])
+@pytest.mark.parametrize("user", ["producer", "gateway", "viewer"])
 def test_only_the_scorer_may_open_its_transactions_and_join_its_group(cluster: Cluster, user: str) -> None:
     producer = cluster.connection(user).producer(Watch("broker"), transactional_id="zaslon-scorer")
     assert _code(lambda: producer.init_transactions(SECONDS_MAX)) == (

@@ -62,7 +62,7 @@ def test_a_restart_goes_on_from_the_snapshot_and_the_recorded_order(
     newest.write_bytes(newest.read_bytes()[:-100])  # damaged: the one before it must do
     cluster.send("input", lines[1_000:1_500])
     report = cluster.stream_until(home, 1_500)
-    assert report.followed > 0, "nothing was replayed"
+    assert report.replayed > 0, "nothing was replayed"
     assert report.decided.decisions + sum(report.decided.rejected.values()) == 500
     assert cluster.published() == cluster.embedded(small_world.engine())
 
@@ -106,7 +106,7 @@ def test_ids_that_are_texts_pass_the_stream_as_they_are(
         report = cluster.stream_until(home, sent + sent // 8, catalogue=catalogue)
         newest = max((home / "stream" / "snapshots").iterdir())
         newest.unlink()
-    assert report.followed > 0
+    assert report.replayed > 0
     published = cluster.published()
     assert len(published) == 900
     assert published == cluster.embedded(world.engine())

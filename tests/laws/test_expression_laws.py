@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from zaslon.domain.expressions import ExpressionError, parse_expression
+from zaslon.expressions.expression import ExpressionError, parse_expression
 
 NAMES = ("amount", "hour", "terminal_frauds_7d")
 # A few values, so that ties, zeros and nulls meet often.

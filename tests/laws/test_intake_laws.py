@@ -1,4 +1,4 @@
-"""Laws of cleaning: one outcome per record, one function for every door, a record of a record is the same."""
+"""Laws of cleaning: one outcome per record, one function for every ingress, a record of a record is the same."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_record_is_the_same_transaction_through_every_door(
     assert len(expected) == len(rows)
     _assert_same(clean(*lines, catalogue=SHOP).transactions, expected, answers=True)
     _assert_stable([j.encode() for j in jsons], Kind.TRANSACTION_JSON, SHOP)
-    place = tmp_path_factory.mktemp("doors")
+    place = tmp_path_factory.mktemp("ingress paths")
     backwards = [";".join(_quoted(v, ";") for v in row[::-1]) for row in [names, *rows]]
     (place / "csv").write_text("\n".join(backwards))
     (place / "json").write_text("\n".join(jsons))

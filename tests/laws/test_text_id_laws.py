@@ -11,7 +11,7 @@ from tests.text_ids import TEXT_MISSION, renamed
 from tests.unit.intake_cases import KEY, MISSION, clean, line
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.domain.events import Kind, RecordBatch, shown_ids
+from zaslon.domain.events import Kind, RecordBatch, public_ids
 from zaslon.engine import Engine
 from zaslon.intake import clean_batch
 from zaslon.intake.identifiers import is_identifier
@@ -39,8 +39,8 @@ def _folded(records: list[Record], catalogue: Catalogue) -> tuple[bytes, list[in
     raw, kinds = [record for record, _ in records], [kind for _, kind in records]
     engine = Engine(catalogue, key=KEY)
     cleaned = engine.clean(RecordBatch.of(raw, kinds, arrivals))
-    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
-    return folded.matrix.tobytes(), folded.status.tolist(), folded.label_status.tolist()
+    applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    return applied.matrix.tobytes(), applied.status.tolist(), applied.label_status.tolist()
 
 
 @given(st.lists(_records(), max_size=30))
@@ -60,14 +60,14 @@ def test_any_text_is_refused_or_comes_back_as_it_was_from_every_form(texts: list
     ]  # fmt: skip
     first = clean(*records, kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION).transactions
     bare = [text.strip(" \t") for text in texts]
-    assert shown_ids(first) == [text for text in bare if _is_id(text)]
+    assert public_ids(first) == [text for text in bare if _is_id(text)]
     if not len(first):
         return
     objects = json_records(first, TEXT_MISSION, KEY)
     lines, kind = transaction_records(first, TEXT_MISSION, KEY)
     for again in (clean(*objects, kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION),
                   clean(*lines, kind=kind, catalogue=TEXT_MISSION)):  # fmt: skip
-        assert shown_ids(again.transactions) == shown_ids(first)
+        assert public_ids(again.transactions) == public_ids(first)
         np.testing.assert_array_equal(again.transactions.fingerprint, first.fingerprint)
         np.testing.assert_array_equal(again.transactions.transaction_id, first.transaction_id)
 
@@ -83,4 +83,4 @@ def test_no_bytes_where_a_text_should_be_raise(word: bytes) -> None:
     cleaned = clean_batch(batch, TEXT_MISSION, KEY)
     assert len(cleaned.transactions) + len(cleaned.rejected) == 1
     if len(cleaned.transactions):
-        assert all(_is_id(text) for text in map(str, shown_ids(cleaned.transactions)))
+        assert all(_is_id(text) for text in map(str, public_ids(cleaned.transactions)))

@@ -88,8 +88,8 @@ def test_a_label_between_two_transactions_changes_the_second(small_world: SmallW
         from zaslon.intake import clean_batch
 
         cleaned = clean_batch(RecordBatch.of(rows[2:], kinds[2:], [moment]), engine.catalogue, engine.key)
-        folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
-        row: bytes = folded.matrix[0, names.index("terminal_frauds_7d")].tobytes()
+        applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
+        row: bytes = applied.matrix[0, names.index("terminal_frauds_7d")].tobytes()
         return row
 
     assert features_of_last(b"true") != features_of_last(b"false")

@@ -16,9 +16,9 @@ from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import RecordBatch
 from zaslon.engine import Engine
-from zaslon.flows.context import Silent
-from zaslon.flows.decide import decide_records
-from zaslon.flows.home import recover_engine
+from zaslon.services.context import Silent
+from zaslon.services.decision_loop import decide_records
+from zaslon.services.home import recover_engine
 from zaslon.settings import load_settings
 
 
@@ -51,7 +51,7 @@ def decide_everything(home: Path, batch_size: int, log: Log) -> None:
 
 def main(log_path: Path) -> None:
     log = Log(log_path)
-    Engine(load_catalogue(), key=b"warm").follow(log.batch(0, 100))  # children inherit compiled code
+    Engine(load_catalogue(), key=b"warm").replay(log.batch(0, 100))  # children inherit compiled code
     print("ready", flush=True)
     for line in sys.stdin:
         home, batch_size = line.split()

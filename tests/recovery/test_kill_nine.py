@@ -49,7 +49,7 @@ class Nursery:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == line
 
-    def _line(self) -> bytes:
+    def _channel(self) -> bytes:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
@@ -58,15 +58,15 @@ class Nursery:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{home} {batch_size}\n".encode())
         self._process.stdin.flush()
-        child = int(self._line())
-        said = b"" if death is None or death.while_recovering else self._line()
+        child = int(self._channel())
+        said = b"" if death is None or death.while_recovering else self._channel()
         if death is not None and said != b"ended\n":
             # Waiting for nothing: the moment of death is what is drawn at random.
             time.sleep(death.after_seconds)
             with suppress(ProcessLookupError):  # it was faster
                 os.kill(child, signal.SIGKILL)
         while said != b"ended\n":
-            said = self._line()
+            said = self._channel()
             assert said, "the nursery is gone"
         assert not (home / "failed").exists(), (home / "failed").read_text()
         return not (home / "done").exists()

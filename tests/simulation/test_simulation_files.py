@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from zaslon.simulate import SimulationReport, simulation_profile, write_simulation
-from zaslon.simulate.text import COLUMNS
+from zaslon.simulate.text_lines import COLUMNS
 from zaslon.simulate.writing import Format
 
 HEADER = (

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from benchmarks import batch
 from benchmarks.speed import compare, ours, polar
-from benchmarks.speed.engine import engine_costs, train_champion
-from benchmarks.speed.kernel import fold_cost, simulated_events
+from benchmarks.speed.engine_speed import engine_costs, train_champion
+from benchmarks.speed.kernel_speed import fold_cost, simulated_events
 from benchmarks.speed.measure import cpu_seconds, measure
 from benchmarks.speed.rows import write_clean, write_raw
 
@@ -96,7 +96,7 @@ def test_the_cost_of_a_fold_is_per_transaction(tmp_path: Path) -> None:
 
 
 def test_every_stage_of_a_decision_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.speed.engine.BATCHES", (1, 50))
+    monkeypatch.setattr("benchmarks.speed.engine_speed.BATCHES", (1, 50))
     found = engine_costs(train_champion(tmp_path, ROWS, trees=5))
     assert found["trees"] == 5
     for row in found["batches"]:

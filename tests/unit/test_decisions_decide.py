@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zaslon.decisions.decide import decide
+from zaslon.decisions.deciding import decide
 from zaslon.decisions.policy import Policy, parse_policy
 from zaslon.domain.outcomes import Action
 
@@ -132,11 +132,11 @@ def test_a_batch_decides_as_one_by_one(rows: list[tuple[float, ...]], rules: lis
     columns = {name: table[:, i] for i, name in enumerate(NAMES)}
     at_once = decide(policy, table[:, 4], columns)
     for i in range(len(rows)):
-        alone = decide(policy, table[i : i + 1, 4], {n: c[i : i + 1] for n, c in columns.items()})
-        assert alone.action[0] == at_once.action[i]
-        assert alone.model_action[0] == at_once.model_action[i]
-        assert alone.fired[0] == at_once.fired[i]
-        assert (alone.action.dtype, alone.fired.dtype) == (at_once.action.dtype, at_once.fired.dtype)
+        exclusive = decide(policy, table[i : i + 1, 4], {n: c[i : i + 1] for n, c in columns.items()})
+        assert exclusive.action[0] == at_once.action[i]
+        assert exclusive.model_action[0] == at_once.model_action[i]
+        assert exclusive.fired[0] == at_once.fired[i]
+        assert (exclusive.action.dtype, exclusive.fired.dtype) == (at_once.action.dtype, at_once.fired.dtype)
 
 
 def test_one_transaction_with_ten_rules_is_decided_in_less_than_50_microseconds() -> None:

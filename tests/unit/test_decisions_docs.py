@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from zaslon.decisions.policy import Costs, RuleText, Thresholds, parse_policy
-from zaslon.domain.expression_words import RESERVED_WORDS
-from zaslon.domain.expressions import FUNCTIONS, NESTING_MAX, TEXT_CHARACTERS_MAX, parse_expression
+from zaslon.expressions.expression import FUNCTIONS, NESTING_MAX, TEXT_CHARACTERS_MAX, parse_expression
+from zaslon.expressions.words import RESERVED_WORDS
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 COLUMNS = (

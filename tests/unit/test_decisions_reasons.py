@@ -212,7 +212,7 @@ def test_any_values_have_reasons_and_a_batch_has_those_of_each_alone(
     amounts = np.array([amount_minor, 5])
     together = WRITER.explain(x, contributions, amounts)
     for i in range(2):
-        alone = WRITER.explain(x[i : i + 1], contributions[i : i + 1], amounts[i : i + 1])[0]
-        assert alone == together[i]
-        assert 1 <= len(alone) <= 3
-        assert all(reason.text and "nan" not in reason.text for reason in alone)
+        exclusive = WRITER.explain(x[i : i + 1], contributions[i : i + 1], amounts[i : i + 1])[0]
+        assert exclusive == together[i]
+        assert 1 <= len(exclusive) <= 3
+        assert all(reason.text and "nan" not in reason.text for reason in exclusive)

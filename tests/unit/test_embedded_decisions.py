@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zaslon.adapters.embedded import identifiers
-from zaslon.adapters.embedded.decisions import SqliteDecisions
+from zaslon.adapters.embedded import id_columns
+from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.domain.errors import SystemRefusedError
 
 
@@ -29,12 +29,12 @@ def some(*positions: int) -> list[tuple[int, int, bytes]]:
 
 def test_what_is_kept_is_found_by_id_and_by_pages_also_after_a_restart(tmp_path: Path) -> None:
     store = SqliteDecisions(tmp_path / "d.db", 100)
-    assert store.place == b""
+    assert store.checkpoint == b""
     store.keep(some(0, 1, 3), b"place 1")
     store.keep(some(3, 4), b"place 2")  # the third again
     store.close()
     again = SqliteDecisions(tmp_path / "d.db", 100)
-    assert again.place == b"place 2"
+    assert again.checkpoint == b"place 2"
     assert again.find(30) == [(3, b"decision 3")]
     assert again.find(2**70) == again.find(5) == []
     assert [position for position, _ in again.page(None, 3)] == [4, 3, 1]
@@ -43,7 +43,7 @@ def test_what_is_kept_is_found_by_id_and_by_pages_also_after_a_restart(tmp_path:
 
 
 def test_two_texts_with_one_digest_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identifiers, "hashlib", SameDigest)
+    monkeypatch.setattr(id_columns, "hashlib", SameDigest)
     store = SqliteDecisions(tmp_path / "d.db", 100)
     store.keep([(1, "a", b'{"transaction_id":"a"}'), (2, "b", b'{"transaction_id":"b"}')], b"")
     assert store.find("a") == [(1, b'{"transaction_id":"a"}')]
@@ -61,7 +61,7 @@ def test_older_decisions_make_room_also_after_a_restart(tmp_path: Path) -> None:
     again.keep([], b"")
     assert [position for position, _ in again.page(None, 10)] == [9, 8, 7]
     again.clear()
-    assert (again.page(None, 10), again.place) == ([], b"")
+    assert (again.page(None, 10), again.checkpoint) == ([], b"")
     again.keep(some(0), b"")
     assert again.find(0) == [(0, b"decision 0")]
     again.close()
@@ -82,7 +82,7 @@ def test_a_reader_in_another_thread_sees_what_is_kept(tmp_path: Path) -> None:
 def test_a_file_that_is_no_store_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "d.db").write_bytes(content)
     store = SqliteDecisions(tmp_path / "d.db", 100)
-    assert store.place == b""
+    assert store.checkpoint == b""
     store.keep(some(1), b"place")
     assert store.find(10) == [(1, b"decision 1")]
     store.close()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from zaslon.domain.expressions import (
+from zaslon.expressions.expression import (
     NESTING_MAX,
     TEXT_CHARACTERS_MAX,
     ExpressionError,

@@ -99,7 +99,7 @@ def test_a_batch_of_any_size_is_folded_in_parts_with_the_same_bytes() -> None:
     is_label = merge_by_time(transactions.event_time_seconds, early.arrival_time_seconds)
     assert len(is_label) > 1 << 16
     plan = plan_features(load_catalogue())
-    whole = History(plan).fold(transactions, early, is_label)
+    whole = History(plan).apply(transactions, early, is_label)
     history, parts = History(plan), []
     ends = np.concatenate([[0], np.cumsum(is_label)])
     for begin in range(0, len(is_label), 9_999):
@@ -107,7 +107,7 @@ def test_a_batch_of_any_size_is_folded_in_parts_with_the_same_bytes() -> None:
         of_labels = slice(int(ends[begin]), int(ends[end]))
         of_transactions = slice(begin - of_labels.start, end - of_labels.stop)
         parts.append(
-            history.fold(transactions.take(of_transactions), early.take(of_labels), is_label[begin:end])
+            history.apply(transactions.take(of_transactions), early.take(of_labels), is_label[begin:end])
         )
     assert np.concatenate([p.matrix for p in parts]).tobytes() == whole.matrix.tobytes()
     assert np.concatenate([p.label_status for p in parts]).tobytes() == whole.label_status.tobytes()
@@ -119,7 +119,7 @@ def bytes_per_event_by_day(history: History, days: list[tuple[Transactions, Labe
     for day, (transactions, _) in enumerate(days):
         labels = days[day - 7][1] if day >= 7 else as_labels([])
         is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
-        status = history.fold(transactions, labels, is_label).status
+        status = history.apply(transactions, labels, is_label).status
         assert not status.any()
         found.append(history.bytes_used() / len(history))
     return found
@@ -176,5 +176,5 @@ def test_five_entities_with_text_ids_come_through_cleaning_and_equal_the_oracle(
     )
     cleaned = clean_batch(batch, catalogue, b"secret")
     assert not len(cleaned.rejected)
-    found = history.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    found = history.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
     np.testing.assert_allclose(found.matrix, np.array(expected), rtol=1e-6, equal_nan=True)

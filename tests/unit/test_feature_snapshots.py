@@ -13,9 +13,9 @@ from tests.oracle import Payment, Verdict
 
 from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.errors import ArtefactError
+from zaslon.features.capacity import with_room
 from zaslon.features.history import History
 from zaslon.features.plan import plan_features
-from zaslon.features.room import with_room
 
 Saved = dict[str, NDArray[Any]]
 PLAN = PLANS["short"]

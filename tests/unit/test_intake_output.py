@@ -255,7 +255,7 @@ def test_a_kill_between_two_renames_is_mended_by_the_next_run(tmp_path: Path) ->
 def test_the_output_is_replaced_where_two_names_cannot_be_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zaslon.intake import replacing
+    from zaslon.system import replacing
 
     monkeypatch.setattr(replacing, "_exchange", lambda *_: False)
     run([_write(tmp_path / "in.txt", *_days(10))], tmp_path / "out")

@@ -35,7 +35,7 @@ def test_a_record_is_found_by_its_offset_and_position() -> None:
     world = World()
     number = world.matching.send()
     world.matching.acknowledged(number, "ours", "input", 0, 6)
-    world.matching.folded(order(40, [Range("labels", 0, 3, 4), Range("input", 0, 5, 7)], [1, 0, 1]))
+    world.matching.applied(order(40, [Range("labels", 0, 3, 4), Range("input", 0, 5, 7)], [1, 0, 1]))
     for position in (40, 41, 42):
         world.matching.outcome(position, b"%d" % position)
     assert world.found == {"ours": b"42"}
@@ -45,23 +45,23 @@ def test_a_record_acknowledged_last_is_found_all_the_same() -> None:
     world = World()
     number = world.matching.send()
     world.matching.outcome(41, b"outcome")
-    world.matching.folded(order(40, [Range("input", 0, 5, 7)], [0, 0]))
+    world.matching.applied(order(40, [Range("input", 0, 5, 7)], [0, 0]))
     world.matching.acknowledged(number, "ours", "input", 0, 6)
     assert world.found == {"ours": b"outcome"}
 
 
 def test_gaps_are_not_counted_as_records() -> None:
-    folded = order(10, [Range("input", 0, 5, 12, ((5, 2), (9, 1)))], [0] * 4)
-    positions = [folded.position_of("input", 0, offset) for offset in range(4, 13)]
+    applied = order(10, [Range("input", 0, 5, 12, ((5, 2), (9, 1)))], [0] * 4)
+    positions = [applied.position_of("input", 0, offset) for offset in range(4, 13)]
     assert positions == [None, None, None, 10, 11, None, 12, 13, None]
-    assert Order.from_json(folded.to_json()).ranges == folded.ranges
+    assert Order.from_json(applied.to_json()).ranges == applied.ranges
 
 
 def test_gaps_that_an_order_does_not_tell_leave_no_guess() -> None:
     """As in orders written before gaps were."""
     world = World()
     world.matching.acknowledged(world.matching.send(), "ours", "input", 0, 6)
-    world.matching.folded(order(10, [Range("input", 0, 5, 8)], [0, 0]))
+    world.matching.applied(order(10, [Range("input", 0, 5, 8)], [0, 0]))
     assert (world.found, world.lost) == ({}, ["ours"])
 
 
@@ -70,7 +70,7 @@ def test_what_others_send_is_not_remembered() -> None:
     for begin in range(0, 1_000, 10):
         for position in range(begin, begin + 10):
             world.matching.outcome(position, b"theirs")
-        world.matching.folded(order(begin, [Range("input", 0, begin, begin + 10)], [0] * 10))
+        world.matching.applied(order(begin, [Range("input", 0, begin, begin + 10)], [0] * 10))
     assert not world.matching._outcomes
     assert not world.matching._folded
 
@@ -102,7 +102,7 @@ def test_every_record_gets_the_outcome_at_its_position_whatever_is_heard_first(d
         index = chance.choice([i for i, queue in enumerate(queues) if queue])
         heard = queues[index].pop(0)
         if isinstance(heard, Order):
-            world.matching.folded(heard)
+            world.matching.applied(heard)
         elif isinstance(heard, int):
             world.matching.outcome(heard, b"%d" % heard)
         else:

@@ -12,7 +12,7 @@ from zaslon.domain.outcomes import Action, Decision, Versions
 def test_the_key_of_a_prediction_gives_back_the_id(name: TransactionId) -> None:
     pytest.importorskip("confluent_kafka", reason="the extra kafka is not installed")
     from zaslon.adapters.cluster.kafka.commit import send_outcomes
-    from zaslon.adapters.cluster.kafka.following import _named
+    from zaslon.adapters.cluster.kafka.outcome_reader import _named
     from zaslon.adapters.cluster.kafka.topics import TopicNames
 
     sent: list[dict[str, bytes]] = []

@@ -133,11 +133,11 @@ def test_money_is_what_missed_and_stopped_frauds_amount_to_in_thirty_days() -> N
 def test_a_day_without_a_transaction_is_a_day_of_the_month_too() -> None:
     data = drawn()
     day = data["event_time_seconds"] // 86_400
-    quiet = {name: column[(day != day.min() + 3)] for name, column in data.items()}
-    whole, fewer = (evaluate(**d, review=0.3, replicates=10) for d in (data, quiet))
+    ignore_notice = {name: column[(day != day.min() + 3)] for name, column in data.items()}
+    whole, fewer = (evaluate(**d, review=0.3, replicates=10) for d in (data, ignore_notice))
     assert fewer.days == whole.days == 10
-    fraud, stopped = quiet["is_fraud"] == 1, quiet["score"] >= 0.3
-    assert fewer.money.lost.value == pytest.approx(3 * quiet["amount_minor"][fraud & ~stopped].sum())
+    fraud, stopped = ignore_notice["is_fraud"] == 1, ignore_notice["score"] >= 0.3
+    assert fewer.money.lost.value == pytest.approx(3 * ignore_notice["amount_minor"][fraud & ~stopped].sum())
 
 
 def test_money_has_the_interval_of_its_shares_of_all_frauds_money() -> None:

@@ -16,7 +16,7 @@ from zaslon.models.model import Model, ModelFacts
 from zaslon.models.plots import calibration, draw_all, importance_bars, money_curve
 from zaslon.models.report import ReportContent, render_report, write_report
 from zaslon.models.report_style import PICTURES
-from zaslon.models.train import TrainSettings, train
+from zaslon.models.training import TrainSettings, train
 
 NAMES = ("amount", "<b>risk</b>")
 

@@ -17,7 +17,7 @@ from zaslon.models import tune as tune_module
 from zaslon.models.artefact import load_model, save_model
 from zaslon.models.dataset import Sample
 from zaslon.models.model import Model, ModelFacts
-from zaslon.models.train import TrainedModel, TrainSettings, smoothed_curve, train
+from zaslon.models.training import TrainedModel, TrainSettings, smoothed_curve, train
 from zaslon.models.tune import tune
 
 NAMES = ("amount", "customer_mean", "terminal_risk", "hour")
@@ -93,9 +93,9 @@ def test_two_trainings_give_the_same_bytes_whatever_the_threads(past: Sample, la
 def test_a_row_scores_the_same_in_any_company(model: Model, later: Sample) -> None:
     x = later.x[:300]
     whole = model.score(x)
-    alone = np.concatenate([model.score(x[i : i + 1]) for i in range(300)])
+    exclusive = np.concatenate([model.score(x[i : i + 1]) for i in range(300)])
     sevens = np.concatenate([model.score(x[i : i + 7]) for i in range(0, 300, 7)])
-    assert whole.tobytes() == alone.tobytes() == sevens.tobytes()
+    assert whole.tobytes() == exclusive.tobytes() == sevens.tobytes()
     assert model.score(x[:0]).shape == (0,)
     wide = np.repeat(x, 2, axis=1)[:, ::2]  # not contiguous
     assert model.score(wide).tobytes() == whole.tobytes()
@@ -115,8 +115,8 @@ def test_contributions_are_lightgbms_own_and_sum_to_the_score(model: Model, late
     peer = np.asarray(Booster(model_str=model.trees).predict(x, pred_contrib=True))
     assert np.allclose(parts, peer[:, :-1], rtol=0, atol=1e-12)
     assert np.allclose(parts.sum(axis=1) + peer[:, -1], model.raw_score(x), rtol=0, atol=1e-10)
-    alone = np.concatenate([model.contributions(x[i : i + 1]) for i in range(100)])
-    assert alone.tobytes() == parts[:100].tobytes()
+    exclusive = np.concatenate([model.contributions(x[i : i + 1]) for i in range(100)])
+    assert exclusive.tobytes() == parts[:100].tobytes()
     assert model.contributions(x[:0]).shape == (0, 4)
 
 

@@ -14,10 +14,9 @@ from tests.unit.intake_cases import KEY, MISSION, clean, line
 
 from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.errors import CatalogueError, InputError
-from zaslon.domain.events import Kind, Labels, shown_ids
+from zaslon.domain.events import Kind, Labels, public_ids
 from zaslon.engine import Engine
-from zaslon.intake import clean as cleaning
-from zaslon.intake import clean_days, clean_files, read_clean_day
+from zaslon.intake import clean_days, clean_files, cleaning, read_clean_day
 from zaslon.intake.identifiers import named_by, numbers_of
 from zaslon.intake.records import json_records, label_records, transaction_records
 from zaslon.labels.feedback import DelayedLabels
@@ -44,7 +43,7 @@ def test_a_text_is_kept_as_it_is_whichever_way_it_comes(text: str) -> None:
                   catalogue=TEXT_MISSION)  # fmt: skip
     (number, _) = numbers_of(text.encode(), KEY)
     for found in (by_line.transactions, by_json.transactions, label.labels):
-        assert (shown_ids(found), found.transaction_id.tolist()) == ([text], [number])
+        assert (public_ids(found), found.transaction_id.tolist()) == ([text], [number])
     assert by_line.transactions.fingerprint == by_json.transactions.fingerprint
 
 
@@ -57,7 +56,7 @@ def test_a_record_made_of_a_transaction_gives_the_same_transaction(text: str) ->
     objects = json_records(first.transactions, TEXT_MISSION, KEY)
     thirdly = clean(objects[0], kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION).transactions
     for found in (again, thirdly):
-        assert shown_ids(found) == [text]
+        assert public_ids(found) == [text]
         assert found.fingerprint == first.transactions.fingerprint
     labels = Labels(again.transaction_id, np.array([True]), np.array([5]), again.id_text)
     (record,) = label_records(labels)
@@ -69,11 +68,11 @@ def test_blanks_around_a_text_do_not_count() -> None:
         (line(transaction_id="  a b\t"), Kind.TRANSACTION_LINE),
         (as_json(transaction_id=" a b\t"), Kind.TRANSACTION_JSON),
     ):
-        assert shown_ids(clean(record, kind=kind, catalogue=TEXT_MISSION).transactions) == ["a b"]
+        assert public_ids(clean(record, kind=kind, catalogue=TEXT_MISSION).transactions) == ["a b"]
     labelled = clean(
         '{"transaction_id":" a b ","is_fraud":true}', kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION
     )
-    assert shown_ids(labelled.labels) == ["a b"]
+    assert public_ids(labelled.labels) == ["a b"]
     assert named_by(" a b ", TEXT_MISSION) == "a b"
 
 
@@ -144,7 +143,7 @@ def test_a_label_without_an_id_or_verdict_says_what_was_expected(label: str) -> 
 def test_numbers_are_read_as_ever_where_ids_are_numbers() -> None:
     found = clean(line()).transactions
     assert found.id_text is None
-    assert shown_ids(found) == found.transaction_id.tolist() == [17]
+    assert public_ids(found) == found.transaction_id.tolist() == [17]
     assert named_by("17", MISSION) == 17
     assert named_by("a", MISSION) is None
 
@@ -153,15 +152,15 @@ def test_another_key_gives_other_numbers_and_the_same_text() -> None:
     one = clean(line(transaction_id="a"), catalogue=TEXT_MISSION).transactions
     other = clean(line(transaction_id="a"), catalogue=TEXT_MISSION, key=b"another").transactions
     assert one.transaction_id != other.transaction_id
-    assert shown_ids(one) == shown_ids(other) == ["a"]
+    assert public_ids(one) == public_ids(other) == ["a"]
 
 
 def test_two_texts_with_one_hash_are_a_conflict_and_no_duplicate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleaning, "numbers_of", lambda word, key: (5, numbers_of(word, key)[1]))
     engine = Engine(TEXT_MISSION, key=KEY)
     cleaned = clean(*(line(transaction_id=name) for name in ("a", "a", "b")), catalogue=TEXT_MISSION)
-    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
-    assert folded.status.tolist() == [0, 17, 18]
+    applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    assert applied.status.tolist() == [0, 17, 18]
 
 
 def test_minimum_and_maximum_mean_nothing_for_a_text_and_are_refused() -> None:
@@ -196,12 +195,12 @@ def test_clean_days_show_the_text_and_repeats_are_found_by_it(tmp_path: Path) ->
     assert frame.columns[:2] == ["transaction_id", "transaction_key"]
     assert frame["transaction_id"].to_list() == sorted(names), "equal times stand in the order of their texts"
     again = read_clean_day(day, TEXT_MISSION)
-    assert shown_ids(again) == sorted(names)
+    assert public_ids(again) == sorted(names)
     assert again.transaction_id.tolist() == [numbers_of(n.encode(), KEY)[0] for n in sorted(names)]
     feedback = DelayedLabels(5)
     feedback.add(again)
-    assert shown_ids(feedback.due(1 << 40)) == sorted(names)
-    assert shown_ids(feedback.due(1 << 40)) == []
+    assert public_ids(feedback.due(1 << 40)) == sorted(names)
+    assert public_ids(feedback.due(1 << 40)) == []
 
 
 def test_parquet_gives_the_same_ids_as_text_and_from_integers_their_digits(tmp_path: Path) -> None:

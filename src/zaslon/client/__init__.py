@@ -2,7 +2,7 @@
 
 from zaslon.client.answers import Decision, LabelAccepted, Reason, Rejection
 from zaslon.client.client import AsyncClient, Client
-from zaslon.client.errors import RefusedError, UnavailableError
+from zaslon.client.problems import RefusedError, UnavailableError
 
 __all__ = [
     "AsyncClient", "Client", "Decision", "LabelAccepted", "Reason", "RefusedError", "Rejection",

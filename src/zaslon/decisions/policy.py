@@ -21,9 +21,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from zaslon.decisions.wording import money_text, number_text
 from zaslon.domain.errors import PolicyError, did_you_mean
-from zaslon.domain.expressions import Expression, ExpressionError, parse_expression
 from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.outcomes import Action
+from zaslon.expressions.expression import Expression, ExpressionError, parse_expression
 
 RULES_MAX = 64  # one bit each in the mask of rules that fired
 REASON_CHARACTERS_MAX = 500

@@ -22,9 +22,9 @@ from zaslon.decisions.wording import (
     window_adjective,
     window_text,
 )
-from zaslon.domain.expressions import ExpressionError, parse_expression
 from zaslon.domain.features import FeatureInfo
 from zaslon.domain.money import amount_text
+from zaslon.expressions.expression import ExpressionError, parse_expression
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class _Who:
         return f"no confirmed fraud {self.place} {self.within}"
 
 
-Say = Callable[[_Who, float, Facts], str]
+Notify = Callable[[_Who, float, Facts], str]
 
 
 def _of_aggregate(info: FeatureInfo) -> Sentence:
@@ -166,7 +166,7 @@ def _statistic(compute: str) -> str | None:
     return _OF_AMOUNTS.get(compute)
 
 
-def _amount_statistic(statistic: str) -> Say:
+def _amount_statistic(statistic: str) -> Notify:
     def say(who: _Who, value: float, facts: Facts) -> str:
         if math.isnan(value):
             return who.none_before
@@ -176,7 +176,7 @@ def _amount_statistic(statistic: str) -> Say:
     return say
 
 
-def _same(other: str) -> Say:
+def _same(other: str) -> Notify:
     there = f"{_PREPOSITIONS.get(other, 'by')} this {other}"
 
     def say(who: _Who, value: float, facts: Facts) -> str:
@@ -187,7 +187,7 @@ def _same(other: str) -> Say:
     return say
 
 
-def _distinct(other: str) -> Say:
+def _distinct(other: str) -> Notify:
     def say(who: _Who, value: float, facts: Facts) -> str:
         if math.isnan(value) or value == 0:
             return who.none_before
@@ -269,7 +269,7 @@ def _good_since_fraud(who: _Who, value: float, facts: Facts) -> str:
     return f"{counted(int(value), 'payment')} {who.place} {told} {since}"
 
 
-_SAY: dict[str, Say] = {
+_SAY: dict[str, Notify] = {
     "count": _count, "sum": _sum, "std": _deviation, "since_last": _since_last, "known": _known,
     "frauds": _frauds, "risk": _risk, "recent_risk": _recent_risk, "since_fraud": _since_fraud,
     "since_first_fraud": _since_first_fraud, "good_since_fraud": _good_since_fraud,

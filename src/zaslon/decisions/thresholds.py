@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from zaslon.decisions.policy import Costs, Thresholds
 from zaslon.decisions.wording import percent_text
-from zaslon.domain.compiled import compiled
 from zaslon.domain.errors import DataError
 from zaslon.domain.money import whole_text
 from zaslon.domain.time import days_spanned
+from zaslon.system.compiled import compiled
 
 DAYS_PER_MONTH = 30  # as in the business limits: thirty days, so that months compare
 

@@ -31,7 +31,7 @@ class Kind(IntEnum):
     CONFLICT_JSON = 3  # a transaction whose id the log has, longer ago than is remembered: refused
 
 
-class LeftOut(IntEnum):
+class Degradation(IntEnum):
     """What the time budget did not allow; each includes those before it.
 
     It stands in the log with the record, because a replay must leave out the same.
@@ -51,9 +51,9 @@ class LeftOut(IntEnum):
 _LEFT_OUT_SHIFT = 4
 
 
-def terms(kind: int, left_out: int = LeftOut.NOTHING) -> int:
+def terms(kind: int, degradation: int = Degradation.NOTHING) -> int:
     """A record's byte in `RecordBatch.kinds`."""
-    return kind | left_out << _LEFT_OUT_SHIFT
+    return kind | degradation << _LEFT_OUT_SHIFT
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RecordBatch:
 
     Attributes:
         first_position: log position of record 0; record i has `first_position + i`.
-        kinds: uint8 of each record: `Kind` in the low four bits, `LeftOut` in the high ones.
+        kinds: uint8 of each record: `Kind` in the low four bits, `Degradation` in the high ones.
         arrival_time_seconds: when each record reached the log, seconds since 1970.
     """
 
@@ -82,8 +82,8 @@ class RecordBatch:
         return self.kinds & np.uint8((1 << _LEFT_OUT_SHIFT) - 1)
 
     @property
-    def left_out(self) -> UInt8:
-        """uint8 `LeftOut` of each record."""
+    def degradation(self) -> UInt8:
+        """uint8 `Degradation` of each record."""
         return self.kinds >> np.uint8(_LEFT_OUT_SHIFT)
 
     def raw(self, index: int) -> bytes:
@@ -221,7 +221,7 @@ def joined_id_text(parts: Sequence[Transactions | Labels]) -> IdText | None:
     return np.concatenate(texts) if texts else None
 
 
-def shown_ids(part: Transactions | Labels) -> list[TransactionId]:
+def public_ids(part: Transactions | Labels) -> list[TransactionId]:
     """The ids as people know them."""
     if part.id_text is None:
         return list(part.transaction_id.tolist())

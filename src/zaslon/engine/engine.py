@@ -1,4 +1,4 @@
-"""READ FIRST: the one path that every transaction takes, whichever door it came through.
+"""READ FIRST: the one path that every transaction takes, whichever ingress it came through.
 
     records ─ clean ─► transactions, labels ─ fold ─► features ─ score ─► decide ─► outcomes
 
@@ -19,10 +19,10 @@ from zaslon.decisions.policy import Policy
 from zaslon.decisions.reasons import ReasonWriter
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import Labels, LeftOut, RecordBatch, Transactions
+from zaslon.domain.events import Degradation, Labels, RecordBatch, Transactions
 from zaslon.domain.outcomes import Outcome, Versions
-from zaslon.engine.outcomes import BatchOutcomes
-from zaslon.features.history import Folded, History
+from zaslon.engine.batch_outcomes import BatchOutcomes
+from zaslon.features.history import Applied, History
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.intake import Cleaned, clean_batch
 from zaslon.intake.pseudonyms import key_mark
@@ -89,36 +89,36 @@ class Engine:
         if self.model is None or self.policy is None:
             raise ValueError("this engine has no model and policy: it can only follow the log")
         cleaned = self.clean(batch) if cleaned is None else cleaned
-        folded = self.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
-        accepted = folded.status == 0
-        left_out = batch.left_out[cleaned.transaction_index[accepted]]
-        scores = self._score(self.model, folded.matrix, left_out)
-        outcomes = BatchOutcomes(self, batch, cleaned, folded, accepted, scores)
+        applied = self.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
+        accepted = applied.status == 0
+        degradation = batch.degradation[cleaned.transaction_index[accepted]]
+        scores = self._score(self.model, applied.matrix, degradation)
+        outcomes = BatchOutcomes(self, batch, cleaned, applied, accepted, scores)
         self.position += len(batch)
         return Processed(outcomes.assemble())
 
-    def follow(self, batch: RecordBatch) -> None:
+    def replay(self, batch: RecordBatch) -> None:
         """Fold a batch whose outcomes are already recorded: state moves on, nothing is decided."""
         if batch.first_position != self.position:
             raise ValueError(f"batch begins at {batch.first_position}, expected {self.position}")
         cleaned = self.clean(batch)
-        self.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+        self.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
         self.position += len(batch)
 
     def _score(
-        self, model: Model, matrix: NDArray[np.float32], left_out: NDArray[np.uint8]
+        self, model: Model, matrix: NDArray[np.float32], degradation: NDArray[np.uint8]
     ) -> NDArray[np.float64]:
         """float64[accepted] scores; NaN where there was no time for the model."""
-        if not left_out.any():
+        if not degradation.any():
             return model.score(self.for_model(matrix))
         scores = np.full(len(matrix), np.nan)
-        scored = left_out < LeftOut.MODEL
+        scored = degradation < Degradation.MODEL
         scores[scored] = model.score(self.for_model(matrix[scored]))
         return scores
 
-    def fold(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
+    def apply(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
         """Fold clean events in log order into the history and read their features."""
-        return self.history.fold(transactions, labels, is_label)
+        return self.history.apply(transactions, labels, is_label)
 
     @cached_property
     def reason_writer(self) -> ReasonWriter:

@@ -19,10 +19,10 @@ from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.entrypoints import cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
-from zaslon.entrypoints.service import add_commands
-from zaslon.flows.context import Context
-from zaslon.flows.home import existing_home
-from zaslon.flows.logs import alone, with_named_log
+from zaslon.entrypoints.serve_command import add_commands
+from zaslon.services.context import Context
+from zaslon.services.home import existing_home
+from zaslon.services.logs import exclusive, with_named_log
 from zaslon.settings import Settings, load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 
@@ -61,7 +61,7 @@ def _perform(
     if not (reading or makes_home):
         existing_home(told.home)
     context = build_context(told, reading=reading)
-    with Quiet() if as_json else Bars() as bars, nullcontext() if reading else alone(context):
+    with Quiet() if as_json else Bars() as bars, nullcontext() if reading else exclusive(context):
         result = work(replace(context, progress=bars))
     if as_json:
         print_json(result.to_json_dict())
@@ -182,7 +182,7 @@ def features(
     """
 
     def work(context: Context) -> Any:
-        from zaslon.flows.features import write_features  # noqa: PLC0415
+        from zaslon.flows.export_features import write_features  # noqa: PLC0415
 
         return write_features(context, out or context.home / "features")
 

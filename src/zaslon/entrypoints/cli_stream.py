@@ -14,7 +14,7 @@ from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.console import Bars, Quiet, err, out, print_json, print_table
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
-from zaslon.flows.home import existing_home
+from zaslon.services.home import existing_home
 from zaslon.settings import Settings, load_settings
 
 
@@ -25,7 +25,7 @@ def topics(
 
     Example: [bold]zaslon topics create[/]
     """
-    from zaslon.flows.topics import make_or_check  # noqa: PLC0415
+    from zaslon.flows.manage_topics import make_or_check  # noqa: PLC0415
 
     settings = load_settings()
     states = make_or_check(lambda: open_topics(settings), action)
@@ -62,7 +62,7 @@ def produce(
     settings = load_settings(home=home, catalogue=catalogue)
     kafka_connection(settings)  # says what is missing before anything of the extra is imported
     from zaslon.entrypoints.stream_metrics import SendMetrics  # noqa: PLC0415
-    from zaslon.flows.produce import Form, Pace  # noqa: PLC0415
+    from zaslon.flows.produce import Form, LatencyBudget  # noqa: PLC0415
     from zaslon.flows.produce import produce as flow  # noqa: PLC0415
 
     stop = stop_on_signals()
@@ -71,7 +71,7 @@ def produce(
     _publish(settings, metrics.registry)
     with Quiet() if as_json else Bars() as bars:
         report = flow(
-            replace(context, progress=bars), sources, topic, form=cast(Form, form), pace=Pace(rate, speed),
+            replace(context, progress=bars), sources, topic, form=cast(Form, form), budget=LatencyBudget(rate, speed),
             is_over=stop.is_set, observe=metrics.observe,
         )  # fmt: skip
     if as_json:
@@ -95,8 +95,8 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     stop = stop_on_signals()
     metrics = StreamMetrics()
     _publish(settings, metrics.registry)
-    with Quiet() as quiet:
-        context = replace(build_context(settings), progress=quiet)
+    with Quiet() as ignore_notice:
+        context = replace(build_context(settings), progress=ignore_notice)
         report = flow(context, stop.is_set, tell, metrics.observe, metrics.snapshot)
     values = report.to_json_dict()
     if as_json:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from zaslon.flows.context import Silent
+from zaslon.services.context import Silent
 
 
 def log_line(now_seconds: float, level: str, content: dict[str, Any]) -> bytes:

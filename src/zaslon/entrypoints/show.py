@@ -197,8 +197,8 @@ def reconciled(found: Reconciled) -> None:
     rows += [["none", len(found.without_outcome)], ["all records", found.records]]
     print_table("The log's records by outcome", ("outcome", "records"), rows)
     if found.degraded:
-        left_out = [[what, count] for what, count in found.degraded.items()]
-        print_table("Left out for want of time", ("what", "decisions"), left_out)
+        degradation = [[what, count] for what, count in found.degraded.items()]
+        print_table("Left out for want of time", ("what", "decisions"), degradation)
     if found.sent:
         out.print(f"{found.sent:,} transactions sent, {len(found.unanswered):,} of them unanswered")
     _named("Records without an outcome, by position", found.without_outcome)

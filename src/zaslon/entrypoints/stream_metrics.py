@@ -12,8 +12,8 @@ from prometheus_client import (
 )
 
 from zaslon.domain.errors import SystemRefusedError
-from zaslon.flows.pulse import Beat
-from zaslon.flows.saver import Saved
+from zaslon.services.batch_metrics import BatchMetrics
+from zaslon.services.snapshot_writer import SnapshotResult
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _RECORDS = (1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 20_000, 100_000)
@@ -46,18 +46,18 @@ class StreamMetrics:
         self.log_position = Gauge("zaslon_stream_log_position", "next position", registry=registry)
         ProcessCollector(registry=registry)
 
-    def observe(self, beat: Beat) -> None:
+    def observe(self, metrics: BatchMetrics) -> None:
         """Count a micro-batch."""
-        self.outcomes.labels("decision").inc(beat.decisions)
-        self.outcomes.labels("rejection").inc(beat.rejections)
-        self.outcomes.labels("label").inc(beat.labels)
-        self.batch_records.observe(beat.records)
+        self.outcomes.labels("decision").inc(metrics.decisions)
+        self.outcomes.labels("rejection").inc(metrics.rejections)
+        self.outcomes.labels("label").inc(metrics.labels)
+        self.batch_records.observe(metrics.records)
         for stage in ("take", "decide", "hand_over", "commit"):
-            self.stage_seconds.labels(stage).observe(getattr(beat, f"{stage}_seconds"))
-        self.lag_records.set(beat.lag_records)
-        self.log_position.set(beat.next_position)
+            self.stage_seconds.labels(stage).observe(getattr(metrics, f"{stage}_seconds"))
+        self.lag_records.set(metrics.lag_records)
+        self.log_position.set(metrics.next_position)
 
-    def snapshot(self, saved: Saved) -> None:
+    def snapshot(self, saved: SnapshotResult) -> None:
         """Count a snapshot; called from the thread that wrote it."""
         self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
         if saved.is_kept:

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import DataError
-from zaslon.features.kernel import NEWEST, SEEN, RowArrays, Scratch, fold
-from zaslon.features.keys import Keys
+from zaslon.features.capacity import with_room
+from zaslon.features.deduplication import Steps
+from zaslon.features.entity_keys import Keys
+from zaslon.features.kernel import NEWEST, SEEN, RowArrays, Scratch, apply
 from zaslon.features.lists import (
     BLOCK,
     CAPACITY,
@@ -23,8 +25,6 @@ from zaslon.features.lists import (
     free_segments,
 )
 from zaslon.features.plan import EntityPlan, FeaturePlan
-from zaslon.features.remembered import Steps
-from zaslon.features.room import with_room
 
 POOL_ENTRIES_MIN = 1 << 14
 _SEEN_PLACES_MIN = 1 << 12
@@ -72,12 +72,12 @@ class EntityHistory:
             more = max(len(lists.time) >> _GROWTH_SHIFT, self.pool_entries_min)
             _resize_pool(lists, len(lists.time) + more)
 
-    def fold(self, rows: RowArrays, steps: Steps, scratch: Scratch, matrix: NDArray[np.float32]) -> Scratch:
+    def apply(self, rows: RowArrays, steps: Steps, scratch: Scratch, matrix: NDArray[np.float32]) -> Scratch:
         """Run the kernel over all steps, making room whenever a pool or the scratch is full."""
         done = 0
         while done < len(steps):
             events, marks, frauds = self.pools
-            done = fold(
+            done = apply(
                 self.plan.arrays, events, marks, frauds, self.hints, rows, steps, done, scratch, matrix
             )
             if done < len(steps):

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import Integer, Number, compiled
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Labels, Transactions
-from zaslon.domain.expressions import Expression
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_duration_seconds
-from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
-from zaslon.features.kernel import RowArrays
-from zaslon.features.plan import TRANSACTION_FEATURES, FeaturePlan
-from zaslon.features.remembered import (
+from zaslon.expressions.expression import Expression
+from zaslon.features.deduplication import (
     ACCEPTED_COUNT,
     STEP,
     STEP_COUNT,
+    DeduplicationIndex,
     Limits,
-    Remembered,
     Steps,
     identify,
     note_condition,
 )
+from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
+from zaslon.features.kernel import RowArrays
+from zaslon.features.plan import TRANSACTION_FEATURES, FeaturePlan
+from zaslon.system.compiled import Integer, Number, compiled
 
 # Bigger batches are folded in parts of this many events: the working set stays in cache.
 _PART_EVENTS = 1 << 16
@@ -35,7 +35,7 @@ _LAYOUT = 5  # of a snapshot; raise it with any change of what `save` gives
 
 
 @dataclass(frozen=True)
-class Folded:
+class Applied:
     """What a batch's events came to.
 
     Attributes:
@@ -50,7 +50,7 @@ class Folded:
 
 
 class History:
-    """The remembered past of all entities. `fold` is the only way to change it.
+    """The remembered past of all entities. `apply` is the only way to change it.
 
     Example:
         >>> from zaslon.domain.catalogue import load_catalogue
@@ -75,7 +75,7 @@ class History:
             waiting_labels_max,
         )
         self._rows_min = min(_ROWS_MIN, pool_entries_min)
-        self.remembered = Remembered(len(plan.entities), self._limits, self._rows_min)
+        self.remembered = DeduplicationIndex(len(plan.entities), self._limits, self._rows_min)
         self.entities = [EntityHistory(entity, pool_entries_min) for entity in plan.entities]
         self._scratch = new_scratch(plan)
 
@@ -92,7 +92,7 @@ class History:
         """Bytes of all arrays: what remembering costs."""
         return self.remembered.bytes_used() + sum(e.bytes_used() for e in self.entities)
 
-    def fold(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
+    def apply(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
         """Fold one batch in log order and return what each event came to.
 
         Args:
@@ -107,7 +107,7 @@ class History:
         if len(arrival) and not 0 <= arrival.min() <= arrival.max() <= EVENT_TIME_SECONDS_MAX:
             raise ValueError(f"labels arrive at {arrival.min()} to {arrival.max()}, outside 1970 to 2106")
         if len(is_label) <= _PART_EVENTS:
-            return self._fold_part(transactions, labels, is_label)
+            return self._apply_part(transactions, labels, is_label)
         label_ends = np.concatenate([[0], np.cumsum(is_label)])
         parts = []
         for begin in range(0, len(is_label), _PART_EVENTS):
@@ -115,15 +115,15 @@ class History:
             label_part = slice(int(label_ends[begin]), int(label_ends[end]))
             part = slice(begin - label_part.start, end - label_part.stop)
             parts.append(
-                self._fold_part(transactions.take(part), labels.take(label_part), is_label[begin:end])
+                self._apply_part(transactions.take(part), labels.take(label_part), is_label[begin:end])
             )
-        return Folded(
+        return Applied(
             np.concatenate([p.status for p in parts]),
             np.concatenate([p.label_status for p in parts]),
             np.concatenate([p.matrix for p in parts]),
         )
 
-    def _fold_part(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Folded:
+    def _apply_part(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
         self.remembered.move_up(len(is_label))
         status, label_status = np.empty(len(transactions), np.uint8), np.empty(len(labels), np.uint8)
         steps = np.empty(len(is_label) + 1, STEP)  # one is written before it is known to count
@@ -138,7 +138,7 @@ class History:
         if progress[ACCEPTED_COUNT] < len(transactions):
             transactions = transactions.take(status == 0)
         batch = _Batch(self, transactions, steps[: progress[STEP_COUNT]])
-        return Folded(status, label_status, batch.run())
+        return Applied(status, label_status, batch.run())
 
     def save(self) -> dict[str, NDArray[Any]]:
         """The whole state as flat arrays by name, for a snapshot.
@@ -182,7 +182,7 @@ class History:
         remembered = _below("remembered/", saved)
         if remembered["slots"].ndim != 2 or remembered["slots"].shape[1] != len(self.entities):
             raise ValueError("its transactions have other entities")
-        self.remembered = Remembered.restore(remembered, self._limits, self._rows_min)
+        self.remembered = DeduplicationIndex.restore(remembered, self._limits, self._rows_min)
         slots = self.remembered.arrays.slots[: len(self.remembered)]
         for number, entity in enumerate(self.entities):
             entity.restore(_below(f"entity/{entity.plan.entity}/", saved))
@@ -212,7 +212,7 @@ class _Batch:
 
     def run(self) -> NDArray[np.float32]:
         if not len(self.transactions):  # labels alone meet no condition and have no features
-            self._fold_entities(lambda number: None)
+            self._apply_entities(lambda number: None)
             return self.matrix
         values = _Values(self.plan, self.transactions, self.matrix)
         keys = self.transactions.entity_keys
@@ -220,16 +220,16 @@ class _Batch:
             entity.keys.find(keys[entity.plan.entity], self.steps, number, self.rows.slots)
             entity.add_slots()
         with np.errstate(all="ignore"):  # beyond float32 is infinite, and that is no accident
-            self._fold_entities(lambda number: self._meet_conditions(number, values))
+            self._apply_entities(lambda number: self._meet_conditions(number, values))
             for name, expression in self.plan.derived:
                 self.matrix[:, self.plan.column_of[name]] = values.of(expression)
         return self.matrix
 
-    def _fold_entities(self, before: Callable[[int], None]) -> None:
+    def _apply_entities(self, before: Callable[[int], None]) -> None:
         history = self.history
         for number, entity in enumerate(history.entities):
             before(number)
-            history._scratch = entity.fold(self.rows, self.steps, history._scratch, self.matrix)
+            history._scratch = entity.apply(self.rows, self.steps, history._scratch, self.matrix)
         before(len(history.entities))
 
     def _meet_conditions(self, number: int, values: _Values) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import Integer, Number, compiled, inlined
+from zaslon.features.deduplication import CONDITION_SHIFT, FRAUD, Steps
 from zaslon.features.lists import (
     CAPACITY,
     SIZE,
@@ -33,8 +33,8 @@ from zaslon.features.lists import (
     upper_bound,
     window_sum,
 )
-from zaslon.features.prefetch import prefetch
-from zaslon.features.remembered import CONDITION_SHIFT, FRAUD, Steps
+from zaslon.system.compiled import Integer, Number, compiled, inlined
+from zaslon.system.prefetch import prefetch
 
 EVENTS, MARKS, FRAUDS = 0, 1, 2  # pools
 SEEN = 3  # what else may be too small: the hash set that counts different counterparties
@@ -286,7 +286,7 @@ def _value_column(
 
 
 @compiled
-def fold(
+def apply(
     plan: PlanArrays,
     events: ListArrays,
     marks: ListArrays,

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import Integer, Number, compiled, inlined
+from zaslon.system.compiled import Integer, Number, compiled, inlined
 
 BLOCK = 128
 _SPARE_SHIFT = 4  # a list that moves takes room for a 16th more

@@ -11,9 +11,9 @@ import numpy as np
 
 from zaslon.domain.catalogue import Aggregates, Catalogue
 from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
-from zaslon.domain.expressions import Expression, parse_expression
 from zaslon.domain.features import FeatureInfo
 from zaslon.domain.time import parse_duration_seconds
+from zaslon.expressions.expression import Expression, parse_expression
 from zaslon.features.kernel import EVENTS, FRAUDS, MARKS, Compute, PlanArrays
 
 _OVER_EVENTS = {
@@ -95,8 +95,8 @@ class FeaturePlan:
     @cached_property
     def model_columns(self) -> tuple[int, ...]:
         """Columns that a model is trained on: all but the catalogue's `not_for_model`."""
-        left_out = set(self.catalogue.not_for_model)
-        return tuple(i for i, name in enumerate(self.names) if name not in left_out)
+        degradation = set(self.catalogue.not_for_model)
+        return tuple(i for i, name in enumerate(self.names) if name not in degradation)
 
 
 def plan_features(catalogue: Catalogue) -> FeaturePlan:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zaslon.flows.context import Context
 from zaslon.intake import CleanReport, clean_files
 from zaslon.intake.files import QUARANTINE
+from zaslon.services.context import Context
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from zaslon.domain.errors import InputError
-from zaslon.flows.context import KEY, LOCK, Context, Stopwatch
 from zaslon.flows.run import RunReport, run
-from zaslon.models.train import TrainSettings
+from zaslon.models.training import TrainSettings
+from zaslon.services.context import KEY, LOCK, Context, Stopwatch
 from zaslon.simulate import SimulationReport, simulation_profile, write_simulation
 
 # Real defects are rare; a small file shows each of them only at a multiple of its rate.

@@ -23,10 +23,10 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.flows.home import policy_names
 from zaslon.intake import clean_batch
 from zaslon.intake.records import transaction_records
 from zaslon.ports import Topics
+from zaslon.services.home import policy_names
 from zaslon.simulate import simulation_profile, write_simulation
 
 _LIBRARIES = ("numpy", "numba", "polars", "lightgbm", "sqlglot", "pydantic", "scikit-learn")
@@ -117,7 +117,7 @@ def _one_transaction(catalogue: Catalogue) -> str:
     cleaned = clean_batch(batch, catalogue, b"doctor")
     if not len(cleaned.transactions):
         raise ZaslonError(f"the example record was rejected: {cleaned.rejected.detail[0]}")
-    folded = engine.fold(cleaned.transactions, cleaned.labels, cleaned.is_label)
+    applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
     records, kind = transaction_records(cleaned.transactions, catalogue, b"doctor")
     again = RecordBatch.of(records, [kind], [1_600_000_000])
     same = np.array_equal(
@@ -125,7 +125,7 @@ def _one_transaction(catalogue: Catalogue) -> str:
     )
     if not same:
         raise ZaslonError("a record cleaned twice does not have the same content")
-    return f"one transaction cleaned and featurised, {folded.matrix.shape[1]} features"
+    return f"one transaction cleaned and featurised, {applied.matrix.shape[1]} features"
 
 
 def _example_record(catalogue: Catalogue) -> bytes:

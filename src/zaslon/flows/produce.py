@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, DataError, InputError
-from zaslon.flows.context import Context
-from zaslon.flows.home import write_atomically
-from zaslon.flows.pulse import reported
-from zaslon.intake.clean import clean_fields
+from zaslon.intake.cleaning import clean_fields
 from zaslon.intake.sources import Chunk, read_source
 from zaslon.ports import Sender
+from zaslon.services.batch_metrics import reported
+from zaslon.services.context import Context
+from zaslon.services.home import write_atomically
 
 Form = Literal["line", "json"]
 _SLICE_RECORDS, _SLICES_PER_SECOND = 5_000, 50
@@ -58,7 +58,7 @@ class ProduceReport:
 
 
 @dataclass(frozen=True)
-class Pace:
+class LatencyBudget:
     """How fast to send: so many a second, or so many times faster than it happened; 0 is no limit."""
 
     rate: float = 0.0
@@ -66,7 +66,7 @@ class Pace:
 
 
 def produce(
-    context: Context, sources: Sequence[str], topic: str, *, form: Form, pace: Pace,
+    context: Context, sources: Sequence[str], topic: str, *, form: Form, budget: LatencyBudget,
     is_over: Callable[[], bool], observe: Callable[[int, float], None] = lambda *_: None,
 ) -> ProduceReport:  # fmt: skip
     """Send the records of files to a topic, in their order.
@@ -80,15 +80,15 @@ def produce(
     report = ProduceReport(rows_before=cursor.done)
     context.progress.start(f"send to {topic}", None)
     begin = time.perf_counter()
-    params = {"topic": topic, "format": form, "rate": pace.rate, "speed": pace.speed}
+    params = {"topic": topic, "format": form, "rate": budget.rate, "speed": budget.speed}
 
     def look() -> dict[str, float]:
         report.seconds = time.perf_counter() - begin
         return {"transactions_per_second_sent_to_kafka": report.per_second}
 
     with reported(context, "produce", params, look):
-        clock = _Clock(pace, is_over)
-        for records, moments in _slices(context, sources, form, pace):
+        clock = _Clock(budget, is_over)
+        for records, moments in _slices(context, sources, form, budget):
             report.rows_in += len(records)
             context.progress.advance(len(records))
             unsent = records[max(0, len(records) - (report.rows_in - cursor.done)) :]
@@ -142,35 +142,35 @@ class _Cursor:
 class _Clock:
     """Holds sending back to its pace, counted from the first record (open loop: no catching breath)."""
 
-    def __init__(self, pace: Pace, is_over: Callable[[], bool]) -> None:
-        self._pace, self._is_over = pace, is_over
+    def __init__(self, budget: LatencyBudget, is_over: Callable[[], bool]) -> None:
+        self._budget, self._is_over = budget, is_over
         self._begin: float | None = None
         self._first_moment: int | None = None
 
     def wait_for(self, sent: int, moments: NDArray[np.int64] | None) -> None:
         """Wait until the next slice is due."""
         due = 0.0
-        if self._pace.rate:
-            due = sent / self._pace.rate
-        elif self._pace.speed and moments is not None and len(moments):
+        if self._budget.rate:
+            due = sent / self._budget.rate
+        elif self._budget.speed and moments is not None and len(moments):
             self._first_moment = int(moments[0]) if self._first_moment is None else self._first_moment
-            due = (int(moments[0]) - self._first_moment) / self._pace.speed
+            due = (int(moments[0]) - self._first_moment) / self._budget.speed
         self._begin = time.monotonic() if self._begin is None else self._begin
         while (left := self._begin + due - time.monotonic()) > 0 and not self._is_over():
             time.sleep(min(left, 0.1))
 
 
 def _slices(
-    context: Context, sources: Sequence[str], form: Form, pace: Pace
+    context: Context, sources: Sequence[str], form: Form, budget: LatencyBudget
 ) -> Iterator[tuple[list[bytes], NDArray[np.int64] | None]]:
     """Records in slices small enough for the pace; with their event times where the pace needs them."""
     size = _SLICE_RECORDS
-    if pace.rate:
-        size = int(min(max(pace.rate / _SLICES_PER_SECOND, 1), _SLICE_RECORDS))
+    if budget.rate:
+        size = int(min(max(budget.rate / _SLICES_PER_SECOND, 1), _SLICE_RECORDS))
     for source in sources:
         for chunk in read_source(source, context.catalogue, min(context.options.chunk_bytes, 4 << 20)):
             records = _records(chunk, context.catalogue, form)
-            if pace.speed:
+            if budget.speed:
                 yield from _by_moment(records, _moments(chunk, context))
                 continue
             for begin in range(0, len(records), size):

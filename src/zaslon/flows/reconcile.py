@@ -13,9 +13,9 @@ import orjson
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import TransactionId
-from zaslon.flows.context import Context
-from zaslon.flows.logs import existing_log
 from zaslon.ports import Journal
+from zaslon.services.context import Context
+from zaslon.services.logs import existing_log
 
 _SHOWN_MAX = 100
 

@@ -12,11 +12,11 @@ import orjson
 from zaslon.domain.errors import ArtefactError, DataError
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.flows.context import Context
-from zaslon.flows.home import engine_at, load_versions
-from zaslon.flows.logs import existing_log
 from zaslon.intake.identifiers import named_by
 from zaslon.ports import Journal
+from zaslon.services.context import Context
+from zaslon.services.home import engine_at, load_versions
+from zaslon.services.logs import existing_log
 
 _DECISION_ID = re.compile(r"(?P<position>[0-9]{1,19})|tx:(?P<transaction>.+)")
 
@@ -80,7 +80,7 @@ def _replayed(context: Context, journal: Journal, position: int) -> Replayed:
         history=past.history, position=past.position, plan=plan,
     )  # fmt: skip
     for batch in journal.read(engine.position, position):
-        engine.follow(batch)
+        engine.replay(batch)
     (last,) = journal.read(position, position + 1)
     return Replayed(position, recorded, engine.process(last).outcomes[0].to_json())
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from zaslon.decisions.policy import Policy
 from zaslon.features.plan import plan_features
-from zaslon.flows.context import Context, Stopwatch
-from zaslon.flows.home import keep_champion, load_champion
 from zaslon.flows.train import (
     collect_samples,
     evaluate_sample,
@@ -20,8 +18,10 @@ from zaslon.flows.train import (
 from zaslon.intake import clean_days
 from zaslon.models.dataset import Days
 from zaslon.models.model import Model
-from zaslon.models.train import TrainSettings
+from zaslon.models.training import TrainSettings
 from zaslon.models.tune import check_installed, tune
+from zaslon.services.context import Context, Stopwatch
+from zaslon.services.home import keep_champion, load_champion
 
 
 @dataclass(frozen=True)

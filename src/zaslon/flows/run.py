@@ -11,12 +11,7 @@ from zaslon.domain.errors import DataError
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.engine import Engine
 from zaslon.flows.clean import clean
-from zaslon.flows.context import Context, Stopwatch
-from zaslon.flows.decide import DecideReport, decide_records, records_of_days
-from zaslon.flows.featurise import Day
-from zaslon.flows.home import engine_at, keep_champion
-from zaslon.flows.logs import new_log, put_in_use
-from zaslon.flows.report import log_to_tracker, make_report
+from zaslon.flows.run_report import log_to_tracker, make_report
 from zaslon.flows.train import (
     Samples,
     Trained,
@@ -33,8 +28,13 @@ from zaslon.intake import CleanReport, clean_days, read_clean_day
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.dataset import Days
 from zaslon.models.metrics import Evaluation
-from zaslon.models.train import TrainSettings
+from zaslon.models.training import TrainSettings
 from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard
+from zaslon.services.context import Context, Stopwatch
+from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
+from zaslon.services.featurising import Day
+from zaslon.services.home import engine_at, keep_champion
+from zaslon.services.logs import new_log, put_in_use
 
 DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
 

@@ -19,13 +19,13 @@ from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.features.plan import plan_features
 from zaslon.flows.clean import Cleaned, clean
-from zaslon.flows.context import Context
-from zaslon.flows.decide import DecideReport, decide_records, records_of_days
-from zaslon.flows.home import load_champion, recover_engine
 from zaslon.intake import clean_days
 from zaslon.intake.files import QUARANTINE
 from zaslon.intake.labels import INT64_MAX
 from zaslon.labels.feedback import DelayedLabels
+from zaslon.services.context import Context
+from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
+from zaslon.services.home import load_champion, recover_engine
 
 LABEL_FILE_BYTES_MAX = 1 << 30
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")

@@ -1,6 +1,6 @@
 """Serve: single transactions and labels through the engine, durable before they are answered.
 
-One process owns engine and journal: the desk. Its calls come from another, the service, so that
+One process owns engine and journal: the decision worker. Its calls come from another, the service, so that
 neither waits for the other's turn at Python's lock. While one group is written to disk the next one
 gathers, so the cost of a durable commit is shared by all who wait. For every group, in this order:
 
@@ -21,21 +21,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zaslon.domain.errors import BusyError, ZaslonError
-from zaslon.domain.events import Kind, LeftOut, RecordBatch, terms
+from zaslon.domain.events import Degradation, Kind, RecordBatch, terms
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome
 from zaslon.engine import Engine
-from zaslon.flows.context import Context
-from zaslon.flows.home import recover_engine
-from zaslon.flows.pace import Pace
-from zaslon.flows.repeats import find_repeats, without_repeats
-from zaslon.flows.saver import Saver, WatchSaves
-from zaslon.flows.warm import keep_from_collector, warm_up
 from zaslon.ports import Answer, Call, Calls, Clock, Journal
+from zaslon.services.context import Context
+from zaslon.services.home import recover_engine
+from zaslon.services.idempotency import find_repeats, without_repeats
+from zaslon.services.latency_budget import LatencyBudget
+from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter
+from zaslon.services.warm_up import freeze_garbage_collector, warm_up
 
 _LOOK_SECONDS = 1.0  # between two attempts to recover while no call comes
 
-# What a desk tells the service beside its answers.
-GROUP, SAVED = "group", "saved"
+# What a decision worker tells the service beside its answers.
+GROUP, SNAPSHOT = "group", "saved"
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class GroupDone:
     next_position: int
 
 
-class Desk:
+class DecisionWorker:
     """Decides the calls of a service, group by group, until there will be no more.
 
     Args:
         context: whose home is served; its champion decides.
         group_records_max: records that are enough for a group.
         clock: tells arrivals and deadlines.
-        calls: what it is asked; told GROUP and SAVED.
+        calls: what it is asked; told GROUP and SNAPSHOT.
     """
 
     def __init__(self, context: Context, group_records_max: int, clock: Clock, calls: Calls) -> None:
@@ -84,8 +84,8 @@ class Desk:
             work.close()
 
     def _begin(self) -> _Work:
-        work = _Work(self._context, self._clock, lambda saved: self._calls.tell(SAVED, saved))
-        keep_from_collector()
+        work = _Work(self._context, self._clock, lambda saved: self._calls.tell(SNAPSHOT, saved))
+        freeze_garbage_collector()
         self._calls.ready(True)
         return work
 
@@ -114,27 +114,27 @@ class Desk:
 
 
 class _Work:
-    """Engine and journal of one life of the desk."""
+    """Engine and journal of one life of the decision worker."""
 
-    def __init__(self, context: Context, clock: Clock, watch_saves: WatchSaves) -> None:
+    def __init__(self, context: Context, clock: Clock, on_snapshot: OnSnapshot) -> None:
         self._clock = clock
         self._journal: Journal = context.open_journal()
         snapshots = context.open_snapshots(self._journal)
         self._engine: Engine = recover_engine(context, self._journal, snapshots)
-        self._saver = Saver(
+        self._snapshot_writer = SnapshotWriter(
             snapshots, context.options.snapshot_every_records, self._engine.position,
-            context.progress.warn, watch_saves,
+            context.progress.warn, on_snapshot,
         )  # fmt: skip
-        self._pace: Pace = warm_up(self._engine, clock)
+        self._budget: LatencyBudget = warm_up(self._engine, clock)
         self._journal.serve(self._engine.versions)
-        self._journal.perhaps_known([0])
+        self._journal.possibly_known([0])
         self._journal.find(0)
         self._journal.page(None, 1)
 
     def decide(self, group: Sequence[Call]) -> tuple[list[Answer], GroupDone]:
         """Steps 2 to 5 for a group; one answer per record, in order."""
         begin = self._clock.monotonic_seconds()
-        batch, left_out = self._batch(group, begin)
+        batch, degradation = self._batch(group, begin)
         cleaned = self._engine.clean(batch)
         repeats = find_repeats(self._engine, self._journal, cleaned)
         part, kept = batch, list(range(len(batch)))
@@ -145,13 +145,13 @@ class _Work:
         decided = self._clock.monotonic_seconds()
         recorded = self._journal.record(part, outcomes, None)
         durable = self._clock.monotonic_seconds()
-        self._pace.learn(left_out, len(batch), decided - begin, durable - decided)
+        self._budget.learn(degradation, len(batch), decided - begin, durable - decided)
         answers = {index: Answer(json) for index, json in zip(kept, recorded, strict=True)}
         answers |= {index: Answer(known, repeated=True) for index, known in repeats.recorded.items()}
         for index, earlier in repeats.earlier.items():
             answers[index] = Answer(answers[earlier].outcome, repeated=True)
-        if self._saver.is_due(self._engine.position):
-            self._saver.save(self._engine)
+        if self._snapshot_writer.is_due(self._engine.position):
+            self._snapshot_writer.save(self._engine)
         done = GroupDone(
             _counted(outcomes), Counter(_degraded(outcomes)), len(batch) - len(part),
             begin - min(c.asked_seconds for c in group), decided - begin, durable - decided,
@@ -159,7 +159,7 @@ class _Work:
         )  # fmt: skip
         return [answers[index] for index in range(len(batch))], done
 
-    def _batch(self, group: Sequence[Call], now: float) -> tuple[RecordBatch, LeftOut]:
+    def _batch(self, group: Sequence[Call], now: float) -> tuple[RecordBatch, Degradation]:
         """The group's records, with what must be left out for the sake of its most urgent call.
 
         Who is late already gets the fallback, and does not hurry the others.
@@ -167,27 +167,27 @@ class _Work:
         remaining = [call.deadline_seconds - now for call in group]
         in_time = [seconds for seconds in remaining if seconds > 0]
         records = sum(len(call.records) for call in group)
-        left_out = self._pace.left_out(records, min(in_time)) if in_time else LeftOut.RULES
+        degradation = self._budget.degradation(records, min(in_time)) if in_time else Degradation.RULES
         raws: list[bytes] = []
         kinds: list[int] = []
         for call, seconds in zip(group, remaining, strict=True):
             is_label = call.kind == Kind.LABEL_JSON
-            less = LeftOut.NOTHING if is_label else left_out if seconds > 0 else LeftOut.RULES
+            less = Degradation.NOTHING if is_label else degradation if seconds > 0 else Degradation.RULES
             raws += call.records
             kinds += [terms(call.kind, less)] * len(call.records)
         arrivals = [int(self._clock.now_seconds())] * len(raws)
         batch = RecordBatch.of(raws, kinds, arrivals, self._engine.position)
-        return batch.with_labels_by(self._engine.history.watermark_seconds), left_out
+        return batch.with_labels_by(self._engine.history.watermark_seconds), degradation
 
     def close(self) -> None:
         """Save the state, so that the next start has nothing to replay."""
-        self._saver.save_last(self._engine)
-        self._saver.close()
+        self._snapshot_writer.save_last(self._engine)
+        self._snapshot_writer.close()
         self._journal.close()
 
     def abandon(self) -> None:
         """Let go of a journal that failed."""
-        self._saver.close()
+        self._snapshot_writer.close()
         self._journal.close()
 
 

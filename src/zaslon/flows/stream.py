@@ -25,15 +25,15 @@ from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import Decision, Outcome, Rejection
 from zaslon.engine import Engine, restore_engine
 from zaslon.features.plan import plan_features
-from zaslon.flows.context import STREAM, Context
-from zaslon.flows.decide import DecideReport, decide_batches
-from zaslon.flows.home import engine_at, keep_policy, load_champion
-from zaslon.flows.pulse import Beat, Observe, Totals, reported
-from zaslon.flows.saver import Saver, WatchSaves, unwatched
-from zaslon.flows.warm import first_pass, keep_from_collector
 from zaslon.ports import SnapshotStore, Stream, SupersededError
+from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
+from zaslon.services.context import STREAM, Context
+from zaslon.services.decision_loop import DecideReport, decide_batches
+from zaslon.services.home import engine_at, keep_policy, load_champion
+from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
+from zaslon.services.warm_up import freeze_garbage_collector, run_once
 
-PLACE = "place"
+CHECKPOINT = "place"
 
 
 @dataclass
@@ -41,7 +41,7 @@ class StreamReport:
     """What a scorer did until it was asked to stop."""
 
     decided: DecideReport = field(default_factory=DecideReport)
-    followed: int = 0
+    replayed: int = 0
     takeovers: int = 0
     next_position: int = 0
     seconds: float = 0.0
@@ -50,7 +50,7 @@ class StreamReport:
         """Plain values, by the names of every command."""
         return {
             **self.decided.to_json_dict(),
-            "records_followed": self.followed,
+            "records_replayed": self.replayed,
             "takeovers": self.takeovers,
             "next_position": self.next_position,
             "seconds": round(self.seconds, 3),
@@ -59,28 +59,28 @@ class StreamReport:
 
 def stream(
     context: Context, is_over: Callable[[], bool], say: Callable[[str], None],
-    observe: Observe | None = None, watch_saves: WatchSaves = unwatched,
+    observe: Observe | None = None, on_snapshot: OnSnapshot = ignore_snapshot,
 ) -> StreamReport:  # fmt: skip
     """Score the stream until `is_over`.
 
     Args:
         say: told in sentences what people should know.
         observe: told of every micro-batch, on the deciding thread.
-        watch_saves: told of every snapshot, on the thread that writes it.
+        on_snapshot: told of every snapshot, on the thread that writes it.
     """
-    place = context.home / STREAM
-    place.mkdir(exist_ok=True)
+    directory = context.home / STREAM
+    directory.mkdir(exist_ok=True)
     begin = time.perf_counter()
     totals = Totals()
     params = {"catalogue": context.catalogue.label}
 
-    def both(beat: Beat) -> None:
-        totals.add(beat)
+    def both(metrics: BatchMetrics) -> None:
+        totals.add(metrics)
         if observe is not None:
-            observe(beat)
+            observe(metrics)
 
-    with context.adapters.alone_in(place), reported(context, "stream", params, totals.take):
-        scorer = _Scorer(context, is_over, say, both, watch_saves)
+    with context.adapters.exclusive_in(directory), reported(context, "stream", params, totals.take):
+        scorer = _Scorer(context, is_over, say, both, on_snapshot)
         try:
             while not is_over():
                 try:
@@ -99,60 +99,62 @@ class _Scorer:
 
     def __init__(
         self, context: Context, is_over: Callable[[], bool], say: Callable[[str], None], observe: Observe,
-        watch_saves: WatchSaves,
+        on_snapshot: OnSnapshot,
     ) -> None:  # fmt: skip
         self.context, self.is_over, self.say, self.observe = context, is_over, say, observe
-        self.watch_saves = watch_saves
+        self.on_snapshot = on_snapshot
         self.report = StreamReport()
-        self.saver: Saver | None = None
+        self.snapshot_writer: SnapshotWriter | None = None
         self.snapshots = stream_snapshots(context)
         self.stream: Stream = context.adapters.open_stream(say)
 
     def live(self) -> None:
         """One life, from a snapshot to a stop or to `SupersededError`."""
         self.close()
-        engine, place = newest_state(self.context, self.snapshots, self.say)
-        first_pass(engine)
-        keep_from_collector()
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.say)
+        run_once(engine)
+        freeze_garbage_collector()
         every = self.context.options.snapshot_every_records
-        self.saver = saver = Saver(self.snapshots, every, engine.position, self.say, self.watch_saves)
-        self.stream.open(place)
+        self.snapshot_writer = snapshot_writer = SnapshotWriter(
+            self.snapshots, every, engine.position, self.say, self.on_snapshot
+        )
+        self.stream.open(checkpoint)
         self.say(f"Following the log from position {engine.position}.")
-        self._follow(engine, saver)
+        self._replay(engine, snapshot_writer)
         if self.is_over():
             return
         self.report.takeovers += 1
         self.say(f"Deciding from position {engine.position}.")
-        self._decide(engine, saver)
+        self._decide(engine, snapshot_writer)
 
     def close(self) -> None:
         """Wait for the snapshot that is under way."""
-        if self.saver is not None:
-            self.saver.close()
+        if self.snapshot_writer is not None:
+            self.snapshot_writer.close()
 
-    def _follow(self, engine: Engine, saver: Saver) -> None:
-        for batch in self.stream.follow(self.is_over):
+    def _replay(self, engine: Engine, snapshot_writer: SnapshotWriter) -> None:
+        for batch in self.stream.replay(self.is_over):
             if batch is None:
                 continue
-            engine.follow(batch)
-            self.report.followed += len(batch)
+            engine.replay(batch)
+            self.report.replayed += len(batch)
             self.report.next_position = engine.position
-            if saver.is_due(engine.position):
-                saver.save(engine, place=self.stream.place)
+            if snapshot_writer.is_due(engine.position):
+                snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
 
-    def _decide(self, engine: Engine, saver: Saver) -> None:
+    def _decide(self, engine: Engine, snapshot_writer: SnapshotWriter) -> None:
         begin = time.perf_counter()
         timer = _Timer(self.stream, engine, self.observe)
 
         def keep_state() -> None:
-            if saver.is_due(engine.position):
+            if snapshot_writer.is_due(engine.position):
                 self.stream.settle()
-                saver.save(engine, place=self.stream.place)
+                snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
 
         try:
             decide_batches(engine, timer.batches(self.is_over), timer.record, keep_state, self.report.decided)
             self.stream.settle()
-            saver.save_last(engine, place=self.stream.place)
+            snapshot_writer.save_last(engine, checkpoint=self.stream.checkpoint)
         finally:
             self.report.decided.seconds += time.perf_counter() - begin
             self.report.next_position = engine.position
@@ -179,7 +181,7 @@ class _Timer:
         kinds = [type(outcome) for outcome in outcomes]
         decisions, rejections = kinds.count(Decision), kinds.count(Rejection)
         self._observe(
-            Beat(
+            BatchMetrics(
                 len(batch), decisions, rejections, len(batch) - decisions - rejections,
                 self._taken_at - self._asked_at, decided_at - self._taken_at,
                 time.perf_counter() - decided_at, self._stream.commit_seconds,
@@ -208,9 +210,9 @@ def newest_state(
     position, content, complaints = found
     for complaint in complaints:
         say(complaint)
-    place = content.pop(PLACE).tobytes()
+    checkpoint = content.pop(CHECKPOINT).tobytes()
     engine = restore_engine(context.catalogue, position, content, key=context.key, model=model, policy=policy)
-    return engine, place
+    return engine, checkpoint
 
 
 def _remembered(context: Context) -> Engine:
@@ -220,7 +222,7 @@ def _remembered(context: Context) -> Engine:
     journal = context.open_journal()
     engine = engine_at(context, journal, context.open_snapshots(journal), journal.next_position)
     for batch in journal.read(engine.position):
-        engine.follow(batch)
+        engine.replay(batch)
     journal.close()
     return engine
 
@@ -233,4 +235,4 @@ def _begin(context: Context, snapshots: SnapshotStore) -> None:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(values).data)
     engine = Engine(context.catalogue, key=context.key, history=past)
-    engine.save(snapshots, place=b'{"history":"%s","position":0}' % digest.hexdigest().encode())
+    engine.save(snapshots, checkpoint=b'{"history":"%s","position":0}' % digest.hexdigest().encode())

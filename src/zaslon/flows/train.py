@@ -25,16 +25,16 @@ from zaslon.domain.errors import DataError
 from zaslon.domain.time import SECONDS_PER_DAY, day_text, days_spanned, parse_duration_seconds
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan, plan_features
-from zaslon.flows.context import Context
-from zaslon.flows.featurise import Day, FeaturisedPart, featurise
-from zaslon.flows.home import with_chosen_thresholds, written_policy
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.artefact import save_model
 from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, keep_by_id
 from zaslon.models.metrics import REPLICATES, Evaluation, evaluate
 from zaslon.models.model import Model, ModelFacts
-from zaslon.models.train import TrainSettings, train
+from zaslon.models.training import TrainSettings, train
 from zaslon.monitoring.scorecard import unseeable_share
+from zaslon.services.context import Context
+from zaslon.services.featurising import Day, FeaturisedPart, featurise
+from zaslon.services.home import with_chosen_thresholds, written_policy
 
 # What counts as a large amount when frauds without evidence are counted.
 _LARGE_AMOUNT_QUANTILE, _LARGE_RATIO = 0.999, 2.5

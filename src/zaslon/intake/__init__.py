@@ -1,6 +1,6 @@
-"""Bytes → clean columns or a named rejection: one cleaning function for every door."""
+"""Bytes → clean columns or a named rejection: one cleaning function for every ingress."""
 
-from zaslon.intake.clean import Cleaned, clean_batch
+from zaslon.intake.cleaning import Cleaned, clean_batch
 from zaslon.intake.files import CleanReport, clean_days, clean_files, read_clean_day
 
 __all__ = [

@@ -18,7 +18,7 @@ from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import InputError
 from zaslon.intake.fields import BINARY_NOISE, EXACT_INTEGER_LIMIT
 from zaslon.intake.layouts import Layout, checked_columns
-from zaslon.intake.opening import local_path
+from zaslon.system.opening import local_path
 
 _ROWS = 250_000
 _NOT_TEXT = "\0"  # a control byte: a value with it is rejected as not_text

@@ -20,7 +20,7 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
 # A float this close to an amount is that amount (relative, from 1 on): some hundred roundings, and
-# still less than a tenth of a minor unit at a milliard.
+# still less than a tenth of a minor unit at a billion.
 BINARY_NOISE = 1e-13
 # From here on a float stands for several integers.
 EXACT_INTEGER_LIMIT = 2.0**53

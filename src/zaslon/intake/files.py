@@ -26,12 +26,12 @@ from zaslon.domain.errors import InputError
 from zaslon.domain.events import Rejected, Transactions
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import parse_day
-from zaslon.intake.clean import clean_fields
-from zaslon.intake.opening import local_path
-from zaslon.intake.repeats import RepeatFilter
-from zaslon.intake.replacing import replacing
+from zaslon.intake.cleaning import clean_fields
+from zaslon.intake.repeat_filter import RepeatFilter
 from zaslon.intake.sources import Chunk, read_source
 from zaslon.intake.staging import Staging, frame_of, transactions_of
+from zaslon.system.opening import local_path
+from zaslon.system.replacing import replacing
 
 REPORT, QUARANTINE, STAGING = "_report.json", "_quarantine.parquet", ".staging"
 _QUARANTINE_SCHEMA = {

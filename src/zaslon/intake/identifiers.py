@@ -1,7 +1,7 @@
 """Transaction ids that are texts: what such a text may be, and the numbers that stand for it inside.
 
 See docs/decisions/0014. Which characters are refused is a list of its own, because what Python calls
-printable changes with its version, and a log must read the same for ever.
+printable changes with its version, and a log must read the same permanently.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Clean transactions and labels as records again: what a file's rows look like in the log.
 
 A record made here and cleaned gives back the same transaction, flags and all, so decisions about
-files take the one path that every other door takes. Text identifiers are written as their
+files take the one path that every other ingress takes. Text identifiers are written as their
 pseudonyms with a proof: the log of a file never holds the originals.
 """
 
@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, SourceField
-from zaslon.domain.events import Kind, Labels, Transactions, shown_ids
+from zaslon.domain.events import Kind, Labels, Transactions, public_ids
 from zaslon.domain.time import SECONDS_PER_DAY, parse_day
 from zaslon.intake.pseudonyms import pseudonym_text
 
@@ -86,7 +86,7 @@ def _texts(
 ) -> list[Any] | None:
     """The values of one field as plain text, or None where the field says nothing more."""
     if field.role == "transaction_id":
-        return list(shown_ids(transactions))
+        return list(public_ids(transactions))
     if field.role == "amount":
         return _amounts(transactions, catalogue.minor_digits)
     if field.role == "event_time":
@@ -158,5 +158,5 @@ def label_records(labels: Labels) -> list[bytes]:
     """One JSON object per label."""
     return [
         b'{"transaction_id":%s,"is_fraud":%s}' % (orjson.dumps(i), b"true" if fraud else b"false")
-        for i, fraud in zip(shown_ids(labels), labels.is_fraud.tolist(), strict=True)
+        for i, fraud in zip(public_ids(labels), labels.is_fraud.tolist(), strict=True)
     ]

@@ -23,7 +23,7 @@ from zaslon.domain.errors import InputError
 from zaslon.intake.columnar import parquet_lines
 from zaslon.intake.fields import Fields, fields_of_json, fields_of_lines
 from zaslon.intake.layouts import Layout, find_layout, has_needed, names_of, other_objects
-from zaslon.intake.opening import opened, unpacked
+from zaslon.system.opening import opened, unpacked
 
 _PARQUET = b"PAR1"
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")

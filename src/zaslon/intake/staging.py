@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.domain.events import ID_TEXT, Transactions, shown_ids
+from zaslon.domain.events import ID_TEXT, Transactions, public_ids
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 
@@ -24,7 +24,7 @@ _TEXT = "transaction_text"
 def frame_of(transactions: Transactions) -> pl.DataFrame:
     """Clean transactions as the columns of the staged rows."""
     columns = {
-        **({} if transactions.id_text is None else {_TEXT: shown_ids(transactions)}),
+        **({} if transactions.id_text is None else {_TEXT: public_ids(transactions)}),
         "transaction_id": transactions.transaction_id,
         "event_time_seconds": transactions.event_time_seconds,
         "amount_minor": transactions.amount_minor,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import Integer, compiled, inlined
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
+from zaslon.system.compiled import Integer, compiled, inlined
 
 UInt8 = NDArray[np.uint8]
 Int64 = NDArray[np.int64]

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import compiled
 from zaslon.domain.errors import ArtefactError, DataError
+from zaslon.system.compiled import compiled
 
 Float64 = NDArray[np.float64]
 

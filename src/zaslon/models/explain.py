@@ -26,8 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import Integer, compiled, inlined
 from zaslon.models.trees import Tree
+from zaslon.system.compiled import Integer, compiled, inlined
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]

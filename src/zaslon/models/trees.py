@@ -17,8 +17,8 @@ import numpy as np
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import Integer, compiled, inlined
 from zaslon.domain.errors import ArtefactError
+from zaslon.system.compiled import Integer, compiled, inlined
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]

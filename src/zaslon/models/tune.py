@@ -8,7 +8,7 @@ from typing import Any
 
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.models.dataset import Sample
-from zaslon.models.train import FRAUDS_TO_STOP_BY, Progress, TrainSettings, smoothed_curve, train
+from zaslon.models.training import FRAUDS_TO_STOP_BY, Progress, TrainSettings, smoothed_curve, train
 
 
 def tune(

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.compiled import compiled
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.simulate.attacks import attack
 from zaslon.simulate.profiles import START_DAY_MAX, SimulationProfile, whole_number
 from zaslon.simulate.streams import DAY, WORLD, random_stream
+from zaslon.system.compiled import compiled
 
 PLANE = 100.0
 MEAN_AMOUNT_MIN, MEAN_AMOUNT_MAX = 5, 100

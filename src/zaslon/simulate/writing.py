@@ -18,7 +18,7 @@ from zaslon.domain.errors import ZaslonError, did_you_mean
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.simulate.defects import DEFECTS, DirtyDay, make_dirty
 from zaslon.simulate.profiles import SimulationProfile, whole_number
-from zaslon.simulate.text import COLUMNS, LINE_BYTES_MAX, TextFormat, format_rows, header
+from zaslon.simulate.text_lines import COLUMNS, LINE_BYTES_MAX, TextFormat, format_rows, header
 from zaslon.simulate.world import simulate_days
 
 Format = Literal["mission", "csv", "jsonl", "parquet"]

@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numpy as np
 import orjson
 
-from zaslon.adapters.embedded.identifiers import INTEGER_MAX, column_value, only_of
+from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, only_of
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import RecordBatch, TransactionId
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Versions
@@ -189,7 +189,7 @@ class SqliteJournal:
         found = list(self._rows(query, (column_value(transaction_id),)))
         return only_of(transaction_id, found)
 
-    def perhaps_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
+    def possibly_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
         """Which of these transactions may have outcomes."""
         values = {identifier: column_value(identifier) for identifier in transaction_ids}
         query = (

@@ -12,7 +12,7 @@ from zaslon.domain.errors import BusyError
 
 
 @contextmanager
-def alone_in(lock: Path) -> Iterator[None]:
+def exclusive_in(lock: Path) -> Iterator[None]:
     """Keep other processes out while the block runs. A killed process leaves no lock.
 
     A child that inherits what can be inherited (`close_fds=False`) keeps them out too, until its own end.

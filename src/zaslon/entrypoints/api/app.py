@@ -11,8 +11,9 @@ from starlette.types import ASGIApp
 
 from zaslon import __version__
 from zaslon.entrypoints.api import schemas
-from zaslon.entrypoints.api.door import authorised, service_of
-from zaslon.entrypoints.api.middleware import Surroundings
+from zaslon.entrypoints.api.fast_path import FastPath
+from zaslon.entrypoints.api.ingress import authorised, service_of
+from zaslon.entrypoints.api.middleware import RequestMiddleware
 from zaslon.entrypoints.api.problems import Problem, answer_with_problems
 from zaslon.entrypoints.api.routes import (
     decisions_router,
@@ -21,8 +22,7 @@ from zaslon.entrypoints.api.routes import (
     transactions_router,
 )
 from zaslon.entrypoints.api.service import Service
-from zaslon.entrypoints.api.short_way import ShortWay
-from zaslon.flows.keys import Role
+from zaslon.services.api_keys import Role
 
 _SUMMARY = "One transaction in, one decision out: durable, explained, answered in milliseconds."
 probes_router = APIRouter(tags=["probes"])
@@ -52,7 +52,7 @@ def build_app(service: Service) -> ASGIApp:
         describe = app.openapi
         app.openapi = lambda: schemas.describe_text_ids(describe())  # type: ignore[method-assign]
     answer_with_problems(app)
-    return Surroundings(ShortWay(app, transactions), service)
+    return RequestMiddleware(FastPath(app, transactions), service)
 
 
 @probes_router.get("/healthz", summary="Whether the process lives", response_model=schemas.Health,

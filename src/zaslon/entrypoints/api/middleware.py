@@ -27,7 +27,7 @@ _TLS_HEADER = (b"strict-transport-security", b"max-age=31536000")
 _PROBES = ("/healthz", "/readyz", "/metrics")
 
 
-class Surroundings:
+class RequestMiddleware:
     """ASGI middleware around everything else."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_BYTES_MAX, Kind, TransactionId
 from zaslon.entrypoints.api import schemas
-from zaslon.entrypoints.api.door import (
+from zaslon.entrypoints.api.ingress import (
     Analyst,
     Scorer,
     check_rate,
@@ -23,10 +23,10 @@ from zaslon.entrypoints.api.door import (
 )
 from zaslon.entrypoints.api.problems import Problem, invalid, rejected
 from zaslon.entrypoints.api.service import Service
-from zaslon.flows.decisions import DecisionFilter, decisions_page
-from zaslon.flows.keys import Key
-from zaslon.flows.repeats import recorded_decision
 from zaslon.ports import Answer
+from zaslon.services.api_keys import Key
+from zaslon.services.decision_pages import DecisionFilter, decisions_page
+from zaslon.services.idempotency import recorded_decision
 
 _REJECTION = b'{"outcome":"rejection"'
 _JSON = "application/json"

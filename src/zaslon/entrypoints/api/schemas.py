@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from zaslon.domain.catalogue import Catalogue, SourceField
-from zaslon.domain.events import ID_BYTES_MAX, LeftOut
+from zaslon.domain.events import ID_BYTES_MAX, Degradation
 from zaslon.entrypoints.api.problems import ProblemDetails
 
 INT64_MAX = 2**63 - 1
@@ -52,7 +52,7 @@ class Decision(BaseModel):
     policy: str = _Version
     catalogue: str = _Version
     degraded: Literal["explanation", "model", "rules"] | None = Field(
-        description="what was left out for want of time: " + ", ".join(x.code for x in LeftOut if x),
+        description="what was left out for want of time: " + ", ".join(x.code for x in Degradation if x),
         examples=[None],
     )
 

@@ -1,4 +1,4 @@
-"""What the routes share: the decider behind the door, keys, limits, metrics, and its records."""
+"""What the routes share: the decider behind the gateway, keys, limits, metrics, and its records."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import TypeVar
 from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import ArtefactError, BusyError, TooLargeError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind
-from zaslon.entrypoints.api.metrics import Metrics
 from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.rates import Rates
+from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.features.plan import plan_features
-from zaslon.flows.context import Context
-from zaslon.flows.home import load_versions
-from zaslon.flows.keys import KeyRing
 from zaslon.models.model import Model
 from zaslon.ports import Answer, Answered, Clock, Decider, Outcomes
+from zaslon.services.api_keys import KeyRing
+from zaslon.services.context import Context
+from zaslon.services.home import load_versions
 from zaslon.settings import Settings
 
 T = TypeVar("T")
 _READERS = 2
 
 
-class Bridge:
+class EventLoopBridge:
     """Brings answers from the decider's thread to the event loop: one wake-up for a whole group."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -119,7 +119,7 @@ class Service:
     is_settled: bool = True  # False while the process still does what would slow the first calls
     rates: Rates = field(init=False)
     reading: Reading = field(init=False)
-    _bridge: Bridge | None = None
+    _bridge: EventLoopBridge | None = None
 
     def __post_init__(self) -> None:
         """The parts that only serve this one."""
@@ -134,7 +134,7 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         if self._bridge is None:
-            self._bridge = Bridge(loop)
+            self._bridge = EventLoopBridge(loop)
         future: asyncio.Future[list[Answer]] = loop.create_future()
         deadline = begin_seconds + self.settings.api_budget_ms / 1000
         stands_in_log: Callable[[], bool] | None = None

@@ -22,7 +22,7 @@ other id need not wait. Never more than one of the two is in a transaction, so t
 A broker that is killed while it marks may come back, call the transaction complete and never set the
 missing marks. What was committed then stays hidden from `read_committed` readers until the same id
 commits again in that partition. Whoever takes over sees that topic `order` goes on behind the last
-message that it may read, and commits a message without content under both ids (`seal`): it brings
+message that it may read, and commits a message without content under both ids (`commit_barrier`): it brings
 the hidden one to light before anything is decided.
 """
 
@@ -47,7 +47,7 @@ from zaslon.ports import SupersededError
 
 _CALL_SECONDS = 5.0
 # How long a stop waits for a broker that is away, before it leaves the batch to the next process.
-_PARTING_SECONDS = 10.0
+_STOP_SECONDS = 10.0
 _TRANSACTION_MS = 30_000
 _BACKOFF_SECONDS, _BACKOFF_SECONDS_MAX = 0.1, 2.0
 _HEADROOM_BYTES = 8_192  # of a message, for its headers
@@ -103,7 +103,7 @@ class Committer:
             for name in transactional_ids(group)
         )  # fmt: skip
         for producer in (self._producer, self._next_producer):
-            self._patiently(producer.init_transactions, _CALL_SECONDS)
+            self._with_retries(producer.init_transactions, _CALL_SECONDS)
         self._queue: Queue[Work | None] = Queue(maxsize=1)
         self._failure: BaseException | None = None
         self._thread = Thread(target=self._run, name="zaslon-commit", daemon=True)
@@ -120,7 +120,7 @@ class Committer:
         self.raise_if_failed()
         self._queue.put(work)
 
-    def seal(self) -> None:
+    def commit_barrier(self) -> None:
         """Commit an empty message of `order` under both ids; to be called before anything is handed over.
 
         Raises:
@@ -128,9 +128,9 @@ class Committer:
         """
         try:
             for producer in (self._producer, self._next_producer):
-                self._patiently(producer.begin_transaction)
+                self._with_retries(producer.begin_transaction)
                 producer.produce(self._names.order, None, partition=0)
-                self._patiently(producer.commit_transaction, _CALL_SECONDS)
+                self._with_retries(producer.commit_transaction, _CALL_SECONDS)
         except KafkaException as error:
             raise SupersededError(f"the order could not be sealed: {error.args[0].str()}") from error
 
@@ -177,23 +177,23 @@ class Committer:
                 self._committed(work.order, self._order_offset + 1)
                 return
             self._leadership.poll()
-            if not self._leadership.is_ours or self._parting():
+            if not self._leadership.is_ours or self._stop_expired():
                 raise SupersededError("another scorer has taken over")
             time.sleep(backoff)
             backoff = min(backoff * 2, _BACKOFF_SECONDS_MAX)
 
     def _transaction(self, work: Work) -> None:
         """Steps 3 to 7."""
-        self._patiently(self._producer.begin_transaction)
+        self._with_retries(self._producer.begin_transaction)
         self._producer.produce(
             self._names.order, work.order.to_json(), partition=0, on_delivery=self._note_offset
         )
         self._send_outcomes(work)
         done = [TopicPartition(r.topic, r.partition, r.end) for r in work.order.ranges]
-        self._patiently(
+        self._with_retries(
             self._producer.send_offsets_to_transaction, done, self._leadership.metadata(), _CALL_SECONDS
         )
-        self._patiently(self._producer.commit_transaction, _CALL_SECONDS)
+        self._with_retries(self._producer.commit_transaction, _CALL_SECONDS)
 
     def _send_outcomes(self, work: Work) -> None:
         send_outcomes(self._producer, self._names, work.outcomes, work.originals, self._original_bytes_max)
@@ -206,15 +206,15 @@ class Committer:
     def _abort(self, error: KafkaError) -> None:
         """Clear away a transaction that failed, or raise what cannot be tried again."""
         _raise_if_shut_out(error)
-        self._watch.raise_if_hopeless()
+        self._watch.raise_if_fatal()
         # Who goes on sending in a transaction that has failed is only told that its state is wrong.
         if not error.txn_requires_abort() and error.code() != KafkaError._STATE:
             raise refused(error, "the transaction of a micro-batch")
-        self._patiently(self._producer.abort_transaction, _CALL_SECONDS)
+        self._with_retries(self._producer.abort_transaction, _CALL_SECONDS)
         if error.code() in _REFUSALS:
             raise refused(error, f"'{self._names.predictions}', '{self._names.rejections}' or the order")
 
-    def _patiently(self, call: Callable[..., Any], *arguments: Any) -> None:
+    def _with_retries(self, call: Callable[..., Any], *arguments: Any) -> None:
         """The same call again for as long as the client says that it may succeed."""
         while True:
             try:
@@ -224,21 +224,21 @@ class Committer:
                 _raise_if_shut_out(found)
                 if not found.retriable():
                     raise
-                self._watch.raise_if_hopeless()
-                self._watch.away()
-                if self._parting():
+                self._watch.raise_if_fatal()
+                self._watch.unreachable()
+                if self._stop_expired():
                     raise SupersededError("the broker stayed away while we were leaving") from error
                 time.sleep(_BACKOFF_SECONDS)
             else:
                 return
 
-    def _parting(self) -> bool:
+    def _stop_expired(self) -> bool:
         """Whether a stop was asked for and has waited long enough."""
         if not self._is_over():
             return False
         now = time.monotonic()
         self._over_since = self._over_since or now
-        return now - self._over_since > _PARTING_SECONDS
+        return now - self._over_since > _STOP_SECONDS
 
 
 def _raise_if_shut_out(error: KafkaError) -> None:

@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 
 from zaslon.domain.errors import ServerError
 
-Say = Callable[[str], None]
-# Errors of the client that no waiting mends. It only tells them to a callback and tries for ever.
+Notify = Callable[[str], None]
+# Errors of the client that no waiting mends. It only tells them to a callback and tries permanently.
 _HOPELESS = {
     KafkaError._AUTHENTICATION: (
         "refuses the user or the password",
@@ -44,7 +44,7 @@ _PASSING = (
 _ATTEMPT_SECONDS = 1.0
 
 
-def quiet(_: str) -> None:
+def ignore_notice(_: str) -> None:
     """Say nothing."""
 
 
@@ -108,7 +108,7 @@ class Connection:
                 client.list_topics(timeout=_ATTEMPT_SECONDS)
             except KafkaException as error:
                 client.poll(0)
-                watch.raise_if_hopeless()
+                watch.raise_if_fatal()
                 if time.monotonic() > end:
                     raise unreachable(self.servers, error.args[0]) from error
             else:
@@ -125,14 +125,14 @@ class Connection:
         return Producer(self.config(watch, enable_idempotence=True, **more))
 
 
-class AwayError(ServerError):
+class UnreachableError(ServerError):
     """No broker answers; one may later."""
 
 
 class Watch:
     """Hears what a client tells only to its callback: who refuses us, who is away."""
 
-    def __init__(self, servers: str, say: Say = quiet) -> None:
+    def __init__(self, servers: str, say: Notify = ignore_notice) -> None:
         self._servers, self._say = servers, say
         self._hopeless: KafkaError | None = None
         self._said_away_at = float("-inf")
@@ -142,15 +142,15 @@ class Watch:
         if error.code() in _HOPELESS:
             self._hopeless = error
         elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            self.away()
+            self.unreachable()
 
-    def away(self) -> None:
+    def unreachable(self) -> None:
         """Say that no broker answers; once in ten seconds is enough."""
         if time.monotonic() - self._said_away_at > 10:
             self._said_away_at = time.monotonic()
             self._say(f"The broker at {self._servers} is away; waiting for it. Nothing is lost.")
 
-    def raise_if_hopeless(self) -> None:
+    def raise_if_fatal(self) -> None:
         """One clear error for what waiting cannot mend.
 
         Raises:
@@ -161,9 +161,9 @@ class Watch:
             raise ServerError(f"The broker at {self._servers} {what}: {self._hopeless.str()}.", hint=hint)
 
 
-def unreachable(servers: str, error: KafkaError) -> AwayError:
+def unreachable(servers: str, error: KafkaError) -> UnreachableError:
     """Nobody answers."""
-    return AwayError(
+    return UnreachableError(
         f"No broker answers at {servers}: {error.str()}.",
         hint="Check ZASLON_KAFKA_SERVERS and that the broker runs.",
     )
@@ -183,5 +183,5 @@ def refused(error: KafkaError, what: str) -> ServerError:
             f"A message is larger than a topic takes: {what}.",
             hint="Raise max.message.bytes of the topic, then start again.",
         )
-    kind = AwayError if error.retriable() or error.code() in _PASSING else ServerError
+    kind = UnreachableError if error.retriable() or error.code() in _PASSING else ServerError
     return kind(f"The broker answers {error.str()} ({what}).")

@@ -21,7 +21,7 @@ from confluent_kafka._model import TopicCollection
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection, send_outcomes, transactional_ids
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
-from zaslon.adapters.cluster.kafka.order import Order, Range, batch_in_order, is_seal
+from zaslon.adapters.cluster.kafka.order import Order, Range, batch_in_order, is_barrier
 from zaslon.adapters.cluster.kafka.topics import REJECTION_BYTES_MAX, TopicNames, require
 from zaslon.domain.errors import ArtefactError, DataError
 from zaslon.domain.events import Kind, RecordBatch, TransactionId
@@ -187,7 +187,7 @@ class KafkaJournal:
         )  # a number and its digits have one key
         return [row for row in found if orjson.loads(row[1])["transaction_id"] == transaction_id]
 
-    def perhaps_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
+    def possibly_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
         """Which of these transactions have outcomes; reads all of `predictions`."""
         wanted = {str(identifier).encode(): identifier for identifier in transaction_ids}
         topic = self._names.predictions
@@ -278,10 +278,10 @@ class KafkaJournal:
         consumer.assign([place])
         while not self._is_closed:
             message = consumer.poll(_CALL_SECONDS)
-            self._watch.raise_if_hopeless()
+            self._watch.raise_if_fatal()
             error = message.error() if message is not None else KafkaError(KafkaError._TIMED_OUT)
             if error is None and message is not None:
-                if place.topic != self._names.order or not is_seal(message):
+                if place.topic != self._names.order or not is_barrier(message):
                     yield message
             elif error is not None and error.code() == KafkaError._PARTITION_EOF:
                 return

@@ -61,7 +61,7 @@ class Leadership:
         """
         with self._lock:
             message = self._consumer.poll(wait_seconds)
-        self._watch.raise_if_hopeless()
+        self._watch.raise_if_fatal()
         error = message.error() if message is not None else None
         if error is not None and not error.retriable() and error.code() not in _PASSING:
             is_about_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
@@ -77,7 +77,7 @@ class Leadership:
 
         What the group dealt out and we have not heard yet is heard and given back before the client
         is closed. Its own close would serve both; with the broker away the membership is then over
-        after the first, and the client waits for ever in the second, with all threads of the process.
+        after the first, and the client waits permanently in the second, with all threads of the process.
         """
         with self._lock:
             self._consumer.unsubscribe()

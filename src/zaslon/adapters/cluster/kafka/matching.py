@@ -72,7 +72,7 @@ class Matching(Generic[Record]):
             self._unfolded.setdefault((topic, partition), deque()).append((offset, record))
         self.refused(number)
 
-    def folded(self, order: Order) -> None:
+    def applied(self, order: Order) -> None:
         """A micro-batch was recorded."""
         for r in order.ranges:
             waiting = self._unfolded.get((r.topic, r.partition), deque())

@@ -3,7 +3,7 @@
 Transactions and labels arrive in separate topics, and topics have partitions: what is folded first
 is a choice of the process that decides. It writes its choice into topic `order`, one message per
 micro-batch, in the transaction of the outcomes. Whoever folds the log later reads these messages and
-never chooses. See docs/decisions/0009-the-order-of-folding-is-a-topic.md.
+never chooses. See docs/decisions/0009-the-apply-order-is-a-topic.md.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Order:
         return order
 
 
-def is_seal(message: Message) -> bool:
+def is_barrier(message: Message) -> bool:
     """Whether a message of topic `order` orders nothing: see `commit.py`."""
     return message.value() is None
 

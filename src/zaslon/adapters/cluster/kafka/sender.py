@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from zaslon.adapters.cluster.kafka.connection import Connection, Say, Watch, quiet, refused
+from zaslon.adapters.cluster.kafka.connection import Connection, Notify, Watch, ignore_notice, refused
 from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, require
 from zaslon.domain.errors import ServerError
 
@@ -21,7 +21,7 @@ class KafkaSender:
         ServerError: the broker cannot be reached or refuses us, or the topic does not exist.
     """
 
-    def __init__(self, connection: Connection, topic: str, say: Say = quiet) -> None:
+    def __init__(self, connection: Connection, topic: str, say: Notify = ignore_notice) -> None:
         admin = connection.admin()
         require(admin, (topic,), connection.timeout_seconds)
         self._topic, self._watch = topic, Watch(connection.servers, say)
@@ -61,7 +61,7 @@ class KafkaSender:
         self._raise_if_failed()
 
     def _raise_if_failed(self) -> None:
-        self._watch.raise_if_hopeless()
+        self._watch.raise_if_fatal()
         if self._failure is not None:
             raise refused(self._failure, f"'{self._topic}'")
 

@@ -249,7 +249,7 @@ class Partitions:
                     self._not_a_message(message)
         if found:
             self._note_ends()
-        self._watch.raise_if_hopeless()
+        self._watch.raise_if_fatal()
 
     def _not_a_message(self, message: Message) -> None:
         error = message.error()

@@ -1,0 +1,144 @@
+"""Decisions of a log that is kept elsewhere, copied into one SQLite file so that they can be looked up."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, only_of
+from zaslon.domain.errors import SystemRefusedError
+from zaslon.domain.events import TransactionId
+
+_FORMAT = 1
+_SCHEMA = """
+CREATE TABLE decisions (
+    position INTEGER PRIMARY KEY,
+    transaction_id INTEGER NOT NULL,
+    outcome BLOB NOT NULL
+) STRICT;
+CREATE INDEX decisions_by_transaction ON decisions (transaction_id);
+CREATE TABLE place (one INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
+"""
+
+
+class SqliteDecisions:
+    """`zaslon.ports.DecisionStore`: a copy, so a file that cannot be used is begun anew.
+
+    Args:
+        path: the file.
+        records_max: decisions further than so many log positions behind the newest one are dropped.
+        read_only: opens what another thread writes.
+
+    Raises:
+        SystemRefusedError: the machine will not let it be opened or written.
+    """
+
+    def __init__(self, path: Path, records_max: int, *, read_only: bool = False) -> None:
+        self._path, self._records_max = path, records_max
+        with self._explained():
+            if not read_only:
+                _make_room(path)
+            self._connection = _connect(path, "ro" if read_only else "rwc")
+            if not read_only:
+                self._set_up()
+            row = self._connection.execute("SELECT max(position) FROM decisions").fetchone()
+        self._newest = -1 if row[0] is None else int(row[0])
+
+    def _set_up(self) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        # What a loss of power takes away is copied again: no need to wait for the disk.
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        if self._connection.execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
+            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_FORMAT}; COMMIT;")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise SystemRefusedError(
+                f"The copy of decisions '{self._path}' cannot be used: {error}.",
+                hint="Look at the free space and the permissions there; it may be deleted.",
+            ) from error
+
+    @property
+    def checkpoint(self) -> bytes:
+        """Where the log is read next (see the port)."""
+        with self._explained():
+            row = self._connection.execute("SELECT content FROM place").fetchone()
+        return bytes(row[0]) if row else b""
+
+    def keep(self, decisions: Sequence[tuple[int, TransactionId, bytes]], checkpoint: bytes) -> None:
+        """Keep decisions and place in one transaction (see the port)."""
+        newest = max([self._newest, *(position for position, _, _ in decisions)])
+        with self._explained(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?)",
+                ((position, column_value(named), outcome) for position, named, outcome in decisions),
+            )
+            self._connection.execute("INSERT OR REPLACE INTO place VALUES (0, ?)", (checkpoint,))
+            self._connection.execute(
+                "DELETE FROM decisions WHERE position <= ?", (newest - self._records_max,)
+            )
+        self._newest = newest
+
+    def clear(self) -> None:
+        """Forget all (see the port)."""
+        with self._explained(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("DELETE FROM decisions")
+            self._connection.execute("DELETE FROM place")
+        self._newest = -1
+
+    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
+        """(position, JSON) of the decisions about a transaction, oldest first."""
+        query = "SELECT position, outcome FROM decisions WHERE transaction_id = ? ORDER BY position"
+        with self._explained():
+            found = self._connection.execute(query, (column_value(transaction_id),)).fetchall()
+        return only_of(transaction_id, found)
+
+    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
+        """(position, JSON) of up to `count` decisions before a position, newest first."""
+        query = "SELECT position, outcome FROM decisions WHERE position < ? ORDER BY position DESC LIMIT ?"
+        before = INTEGER_MAX if before_position is None else before_position
+        with self._explained():
+            return self._connection.execute(query, (before, count)).fetchall()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _make_room(path: Path) -> None:
+    """The directory, without a file that cannot be gone on with."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_ours(path):
+        for part in ("", "-wal", "-shm"):
+            path.with_name(path.name + part).unlink(missing_ok=True)
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there is no file yet, or one of this format that is whole enough to be read."""
+    if not path.exists():
+        return True
+    try:
+        connection = _connect(path, "rw")
+        try:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            connection.execute("SELECT max(position) FROM decisions").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError:
+        return False
+    return bool(found == _FORMAT)

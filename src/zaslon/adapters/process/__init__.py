@@ -1,0 +1,1 @@
+"""Adapters to a process of our own on the same machine."""

@@ -1,0 +1,315 @@
+"""The port `Decider` on the decision worker's process, and that process's side of it.
+
+    service: submit ─► line ─► take : worker
+    service: answered ◄─ line ◄─ answer : worker
+
+The decision worker's process lives as long as the service: when the line is gone, it ends as if killed, and the
+log is as after any crash. See docs/decisions/0015-the-decision-worker-is-a-separate-process.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from zaslon.adapters.process.channel import Channel, Message, packed
+from zaslon.domain import errors
+from zaslon.domain.errors import BusyError, ServerError, UncertainError, ZaslonError
+from zaslon.domain.events import Kind
+from zaslon.domain.outcomes import Versions
+from zaslon.ports import Answer, Answered, Call, Clock, Outcomes
+
+_SETTINGS, _CALL, _CLOSE = "settings", "call", "close"  # to the decision worker
+_ANSWERS, _READY, _FAILED = "answers", "ready", "failed"  # from it; what else it says is heard by others
+
+
+class Process(Protocol):
+    """The decision worker's process, as it was started."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def wait(self) -> object:
+        """Wait for its end."""
+
+
+Start = Callable[[socket.socket], Process]
+
+
+class WorkerProcess:
+    """`zaslon.ports.Decider` whose engine and journal are in a process of their own.
+
+    Args:
+        start: starts the decision worker's process at the other end of a line.
+        settings: as text; the first thing that the decision worker is sent.
+        records_max: records without outcome.
+        clock: the monotonic one counts for both processes.
+        open_outcomes: opens the journal for a thread that only looks.
+        heard: told what the decision worker says beside answers, by topic, on the thread that hears it.
+    """
+
+    def __init__(
+        self, start: Start, settings: str, records_max: int, clock: Clock,
+        open_outcomes: Callable[[], Outcomes], heard: Callable[[str, Any], None],
+    ) -> None:  # fmt: skip
+        self._records_max, self._clock, self._open_outcomes = records_max, clock, open_outcomes
+        self._heard = heard
+        self._numbers = itertools.count()
+        self._waiting: dict[int, tuple[Answered, int]] = {}
+        self._waiting_records = 0
+        self._lock = threading.Lock()
+        self._is_open = True
+        self._is_ready, self._is_alive = False, True
+        self._begun = threading.Event()
+        self._failure: ZaslonError | None = None
+        here, there = socket.socketpair()
+        with there:
+            self._process = start(there)
+        self._channel = Channel(here)
+        self._rests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._rests_left = 0
+        self._sender = threading.Thread(target=self._send_rests, name="worker-sender", daemon=True)
+        self._receiver = threading.Thread(target=self._receive, name="worker-receiver", daemon=True)
+        self._sender.start()
+        self._receiver.start()
+        self._send(Message(_SETTINGS, settings))
+
+    def start(self) -> None:
+        """Wait until the state is recovered and everything is warm.
+
+        Raises:
+            ZaslonError: why it cannot serve.
+        """
+        self._begun.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def pid(self) -> int:
+        """The decision worker's process."""
+        return self._process.pid
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether records are decided now."""
+        return self._is_ready and self._is_open and self._is_alive
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing is decided now."""
+        return "The service is starting, recovering or stopping."
+
+    @property
+    def serving(self) -> Versions | None:
+        """What this process was started with."""
+        return None
+
+    def open_outcomes(self) -> Outcomes:
+        """The journal, for a thread that only looks.
+
+        Raises:
+            BusyError: it has not been opened yet by the decision worker.
+        """
+        if not self._begun.is_set():
+            raise BusyError(self.obstacle)
+        return self._open_outcomes()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the decision worker's process runs; when it does not, only a new service helps."""
+        return self._is_alive
+
+    @property
+    def waiting_records(self) -> int:
+        """Records without outcome."""
+        return self._waiting_records
+
+    def submit(
+        self, records: Sequence[bytes], kind: Kind, deadline_seconds: float, answered: Answered
+    ) -> Callable[[], bool]:
+        """Take the records of one call (see the port); they stand in the log when they are answered."""
+        with self._lock:
+            if not self.is_ready:
+                raise BusyError("The service is not ready.", hint="Try again in a moment.")
+            if self._waiting_records + len(records) > self._records_max:
+                raise BusyError("The service's queue is full.", hint="Try again in a moment.")
+            self._waiting_records += len(records)
+            number = next(self._numbers)
+            self._waiting[number] = answered, len(records)
+            terms = [number, kind, deadline_seconds, self._clock.monotonic_seconds()]
+            self._send(Message(_CALL, terms, records))
+        return _never
+
+    def close(self) -> None:
+        """Decide what was taken, save the state, stop."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                self._send(Message(_CLOSE))
+        self._receiver.join()
+        self._process.wait()
+        self._rests.put(None)
+        self._sender.join()
+        self._channel.close()
+
+    def _send(self, message: Message) -> None:
+        """Send without waiting; what the line does not take now, another thread sends. Under the lock."""
+        rest = packed(message)
+        try:
+            if not self._rests_left:
+                rest = self._channel.send_at_once(rest)
+        except OSError:  # it has gone: who hears the line tells all who wait
+            return
+        if rest:
+            self._rests_left += 1
+            self._rests.put(rest)
+
+    def _send_rests(self) -> None:
+        while (rest := self._rests.get()) is not None:
+            try:
+                self._channel.send_rest(rest)
+            except OSError:
+                return
+            with self._lock:
+                self._rests_left -= 1
+
+    def _receive(self) -> None:
+        """What the decision worker says, until it is gone."""
+        try:
+            with suppress(EOFError):
+                while True:
+                    for message in self._channel.receive():
+                        self._take(message)
+        finally:  # also after a mistake of ours: nobody may wait for what nobody hears
+            self._end()
+
+    def _take(self, message: Message) -> None:
+        if message.topic == _ANSWERS:
+            given = _unpacked_answers(message)
+            with self._lock:
+                found = [(*self._waiting.pop(number), answers) for number, answers in given]
+                self._waiting_records -= sum(records for _, records, _ in found)
+            for answered, _, answers in found:
+                answered(answers)
+        elif message.topic == _READY:
+            self._is_ready = message.content
+            self._begun.set()
+        elif message.topic == _FAILED:
+            self._failure = _error_of(message.content)
+        else:
+            self._heard(message.topic, message.content)
+
+    def _end(self) -> None:
+        """The decision worker is gone, or goes because nobody hears it: nobody waits for it any more."""
+        self._channel.shut_down()
+        with self._lock:
+            self._is_alive = False
+            waiting, self._waiting, self._waiting_records = self._waiting, {}, 0
+        if not self._begun.is_set() and self._failure is None:
+            self._failure = ServerError(
+                "The process that decides ended before it had begun.", hint="Its last words stand above."
+            )
+        self._begun.set()
+        for answered, _ in waiting.values():
+            answered(UncertainError("The process that decides has gone."))
+
+
+def _never() -> bool:
+    return False
+
+
+class WorkerCalls:
+    """`zaslon.ports.Calls` at the decision worker's end of the line. Used by one thread, but for `tell`."""
+
+    def __init__(self, line: Channel) -> None:
+        self._channel = line
+        self._waiting: deque[Call] = deque()
+        self._is_last = False
+        self._lock = threading.Lock()
+        self.settings = ""
+        while not self.settings:
+            self._add(line.receive())
+
+    def take(self, records_max: int, wait_seconds: float) -> Sequence[Call] | None:
+        """The calls of the next group (see the port).
+
+        Raises:
+            EOFError: the service has gone.
+        """
+        if not self._is_last:
+            self._add(self._channel.receive(0 if self._waiting else wait_seconds))
+        if self._is_last and not self._waiting:
+            return None
+        group: list[Call] = []
+        records = 0
+        while self._waiting and records < records_max:
+            group.append(self._waiting.popleft())
+            records += len(group[-1].records)
+        return group
+
+    def answer(self, answers: Sequence[tuple[int, list[Answer] | ZaslonError]]) -> None:
+        """Answer calls by number."""
+        self._send(_packed_answers(answers))
+
+    def ready(self, is_ready: bool) -> None:
+        """Say whether calls are decided from now on."""
+        self._send(Message(_READY, is_ready))
+
+    def tell(self, topic: str, content: object) -> None:
+        """Tell the service something; from any thread."""
+        self._send(Message(topic, content))
+
+    def fail(self, error: ZaslonError) -> None:
+        """Tell the service why nothing can be decided at all."""
+        self._send(Message(_FAILED, _told(error)))
+
+    def _send(self, message: Message) -> None:
+        with self._lock:
+            self._channel.send(message)
+
+    def _add(self, messages: Sequence[Message]) -> None:
+        for topic, content, blobs in messages:
+            if topic == _CALL:
+                number, kind, *seconds = content
+                self._waiting.append(Call(number, blobs, Kind(kind), *seconds))
+            elif topic == _SETTINGS:
+                self.settings = content
+            else:
+                self._is_last = True
+
+
+def _packed_answers(answers: Sequence[tuple[int, list[Answer] | ZaslonError]]) -> Message:
+    terms: list[object] = []
+    blobs: list[bytes] = []
+    for number, given in answers:
+        if isinstance(given, ZaslonError):
+            terms.append([number, _told(given)])
+        else:
+            terms.append([number, [answer.repeated for answer in given]])
+            blobs += [answer.outcome for answer in given]
+    return Message(_ANSWERS, terms, blobs)
+
+
+def _unpacked_answers(message: Message) -> list[tuple[int, list[Answer] | ZaslonError]]:
+    blobs = iter(message.blobs)
+    return [
+        (number, _error_of(told) if isinstance(told, dict) else [Answer(next(blobs), said) for said in told])
+        for number, told in message.content
+    ]
+
+
+def _told(error: ZaslonError) -> dict[str, str | None]:
+    kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return {"kind": kind, "message": error.message, "hint": error.hint}
+
+
+def _error_of(told: dict[str, Any]) -> ZaslonError:
+    error: ZaslonError = getattr(errors, told["kind"])(told["message"], hint=told["hint"])
+    return error

@@ -1,0 +1,159 @@
+"""From columns to outcomes: one per record, in log order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.decisions.deciding import decide, fall_back
+from zaslon.domain.events import Degradation, RecordBatch, TransactionId, public_ids
+from zaslon.domain.outcomes import (
+    Action,
+    Decision,
+    LabelAccepted,
+    Outcome,
+    ReasonGiven,
+    Rejection,
+)
+from zaslon.domain.rejections import Reason, reason_text
+from zaslon.features.deduplication import LABEL_WAITS
+from zaslon.features.history import Applied, transaction_columns
+from zaslon.intake import Cleaned
+
+if TYPE_CHECKING:
+    from zaslon.engine.engine import Engine
+
+_DETAILS = {
+    Reason.TOO_LATE: "is older than the newest accepted event by more than late_within = {late}; "
+    "its exact history is no longer remembered.",
+    Reason.DUPLICATE: "repeats a transaction that already has its outcome, with the same content.",
+    Reason.CONFLICTING_DUPLICATE: "has the id of an earlier transaction but other content.",
+    Reason.UNKNOWN_TRANSACTION: "concerns no remembered transaction, and too many labels "
+    "already wait for theirs.",
+}
+_ACTIONS = tuple(Action)
+
+
+class BatchOutcomes:
+    """The outcomes of one batch, put together from what each stage said."""
+
+    def __init__(
+        self, engine: Engine, batch: RecordBatch, cleaned: Cleaned, applied: Applied,
+        accepted: NDArray[np.bool_], scores: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        self.engine, self.batch, self.cleaned, self.applied = engine, batch, cleaned, applied
+        self.accepted = np.flatnonzero(accepted)
+        self.refused = np.flatnonzero(~accepted)
+        self.scores = scores
+        self.degradation = batch.degradation[cleaned.transaction_index[accepted]]
+        self.outcomes: list[Outcome | None] = [None] * len(batch)
+
+    def assemble(self) -> list[Outcome]:
+        """One outcome per record."""
+        self._rejections()
+        self._labels()
+        self._decisions()
+        done = [outcome for outcome in self.outcomes if outcome is not None]
+        assert len(done) == len(self.batch), "a record has no outcome"
+        return done
+
+    def _position(self, index: int) -> int:
+        return self.batch.first_position + index
+
+    def _reject(self, index: int, reason: str, detail: str) -> None:
+        raw = self.batch.raw(index)[: self.engine.catalogue.record.max_record_bytes]
+        self.outcomes[index] = Rejection(self._position(index), reason, detail, raw)
+
+    def _rejections(self) -> None:
+        rejected = self.cleaned.rejected
+        for i, index in enumerate(rejected.index.tolist()):
+            self._reject(index, reason_text(int(rejected.reason[i]), rejected.field[i]), rejected.detail[i])
+        shown = public_ids(self.cleaned.transactions) if len(self.refused) else []
+        for row in self.refused.tolist():
+            reason = Reason(int(self.applied.status[row]))
+            detail = self._detail(reason, shown[row])
+            self._reject(int(self.cleaned.transaction_index[row]), reason.code, detail)
+
+    def _detail(self, reason: Reason, transaction_id: TransactionId) -> str:
+        late = self.engine.catalogue.retention.late_within
+        return f"Transaction {transaction_id} {_DETAILS[reason].format(late=late)}"
+
+    def _labels(self) -> None:
+        labels = self.cleaned.labels
+        shown = public_ids(labels)
+        for i, index in enumerate(self.cleaned.label_index.tolist()):
+            status, transaction_id = int(self.applied.label_status[i]), shown[i]
+            if status == Reason.UNKNOWN_TRANSACTION:
+                reason = Reason.UNKNOWN_TRANSACTION
+                self._reject(index, reason.code, self._detail(reason, transaction_id))
+            else:
+                self.outcomes[index] = LabelAccepted(
+                    self._position(index), transaction_id, bool(labels.is_fraud[i]),
+                    waiting=status == LABEL_WAITS,
+                )  # fmt: skip
+
+    def _decisions(self) -> None:
+        if not len(self.accepted):
+            return
+        engine = self.engine
+        assert engine.policy is not None
+        transactions = self.cleaned.transactions.take(self.accepted)
+        columns = _RuleColumns(engine, transaction_columns(engine.plan, transactions), self)
+        decided = decide(engine.policy, self.scores, columns)
+        if self.degradation.any():
+            decided = fall_back(decided, self.degradation)
+        reasons = self._reasons(decided.action)
+        digits = engine.catalogue.minor_digits
+        fired = decided.fired.tolist()
+        flags = _flag_names(engine.catalogue.flag_names, transactions.flags)
+        versions, first_position = engine.versions, self.batch.first_position
+        actions = [_ACTIONS[a] for a in decided.action.tolist()]
+        ids, times = public_ids(transactions), transactions.event_time_seconds.tolist()
+        scores = self.scores.tolist()
+        degraded = [Degradation(left).code if left else None for left in self.degradation.tolist()]
+        for row, index in enumerate(self.cleaned.transaction_index[self.accepted].tolist()):
+            rules: tuple[str, ...] = ()
+            in_shadow: tuple[str, ...] = ()
+            given = reasons.get(row, ())
+            if fired[row]:
+                rules, in_shadow = decided.rule_names(row), decided.rule_names(row, shadow=True)
+                given = (*decided.rule_reasons(row, columns, digits), *given)
+            self.outcomes[index] = Decision(
+                first_position + index, ids[row], times[row], actions[row], scores[row],
+                given, rules, flags[row], versions, in_shadow, degraded[row],
+            )  # fmt: skip
+
+    def _reasons(self, action: NDArray[np.uint8]) -> dict[int, tuple[ReasonGiven, ...]]:
+        """Reasons of the model for what is not allowed, by row."""
+        stopped = np.flatnonzero((action != Action.ALLOW) & (self.degradation == Degradation.NOTHING))
+        if not len(stopped):
+            return {}
+        engine = self.engine
+        assert engine.model is not None
+        matrix = engine.for_model(self.applied.matrix[stopped])
+        amounts = self.cleaned.transactions.amount_minor[self.accepted[stopped]]
+        contributions = engine.model.contributions(matrix)
+        given = engine.reason_writer.explain(matrix, contributions, amounts)
+        return dict(zip(stopped.tolist(), map(tuple, given), strict=True))
+
+
+class _RuleColumns(dict[str, NDArray[Any]]):
+    """Columns for rules: the transaction's own, the features, and `score`."""
+
+    def __init__(self, engine: Engine, columns: dict[str, NDArray[Any]], batch: BatchOutcomes) -> None:
+        super().__init__(columns, score=batch.scores)
+        self._engine, self._matrix = engine, batch.applied.matrix
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        return self._matrix[:, self._engine.plan.column_of[name]]
+
+
+def _flag_names(names: tuple[str, ...], flags: NDArray[np.uint32]) -> list[tuple[str, ...]]:
+    """Names of the set flags, by row."""
+    by_value = {
+        value: tuple(name for bit, name in enumerate(names) if value >> bit & 1)
+        for value in np.unique(flags).tolist()
+    }
+    return [by_value[value] for value in flags.tolist()]

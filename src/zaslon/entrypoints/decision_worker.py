@@ -1,0 +1,35 @@
+"""The decision worker's process: `zaslon serve` starts it, at the other end of a line; nobody else does.
+
+python -m zaslon.entrypoints.decision_worker FILE_DESCRIPTOR
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import replace
+
+from zaslon.bootstrap import build_clock, build_context, open_calls, settings_from
+from zaslon.domain.errors import ZaslonError
+from zaslon.entrypoints.json_log import LogProgress, log_as_json
+from zaslon.flows.serve import DecisionWorker
+
+
+def main(end: socket.socket) -> None:
+    """Decide the calls that come over the line, until the service says that there will be no more."""
+    calls = open_calls(end)
+    try:
+        settings = settings_from(calls.settings)
+        context = replace(build_context(settings), progress=LogProgress())
+        DecisionWorker(context, settings.api_group_records_max, build_clock(), calls).run()
+    except ZaslonError as error:
+        calls.fail(error)
+
+
+if __name__ == "__main__":
+    log_as_json()
+    try:
+        main(socket.socket(fileno=int(sys.argv[1])))
+    except (EOFError, ConnectionError):
+        os._exit(1)  # the service was killed, and so is its worker: what is recorded stands

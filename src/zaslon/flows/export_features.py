@@ -1,0 +1,95 @@
+"""Features of clean days as Parquet, for notebooks: exactly what training and serving see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from zaslon.domain.events import public_ids
+from zaslon.domain.time import day_text
+from zaslon.engine import Engine
+from zaslon.features.plan import FeaturePlan
+from zaslon.intake import clean_days
+from zaslon.labels.feedback import DelayedLabels
+from zaslon.services.context import Context, Stopwatch
+from zaslon.services.featurising import Day, FeaturisedPart, featurise
+from zaslon.system.replacing import replacing
+
+MARK = "_features.json"
+
+
+@dataclass(frozen=True)
+class FeaturesReport:
+    """What was written."""
+
+    rows: int
+    days: tuple[str, ...]
+    features: tuple[str, ...]
+    remembered: int
+    bytes_per_event: float
+    seconds: float
+    path: str
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "rows_clean": self.rows, "days": list(self.days), "features": list(self.features),
+            "remembered": self.remembered, "bytes_per_event": round(self.bytes_per_event, 1),
+            "seconds": {"features": self.seconds}, "paths": {"features": self.path},
+        }  # fmt: skip
+
+
+def write_features(context: Context, out: Path) -> FeaturesReport:
+    """Fold the home's clean days and write `out/day=YYYY-MM-DD/part-NNNNN.parquet`.
+
+    `out` appears or is replaced as a whole.
+
+    Raises:
+        InputError: there are no clean days, or `out` holds something else.
+    """
+    days = clean_days(context.home / "clean", context.catalogue)
+    engine = Engine(context.catalogue, key=context.key)
+    feedback = DelayedLabels(context.options.label_delay_seconds)
+    context.progress.start("features", None)
+    rows, watch = 0, Stopwatch()
+    with replacing(out, MARK, "zaslon features") as building, watch.stage("features"):
+        for day in days:
+            rows += _write_day(context, engine, feedback, day, building / day[1].parent.name)
+        (building / MARK).write_bytes(orjson.dumps({"catalogue": context.catalogue.label}))
+    remembered = max(len(engine.history), 1)
+    return FeaturesReport(
+        rows, tuple(day_text(day) for day, _ in days), engine.plan.names, len(engine.history),
+        engine.history.bytes_used() / remembered, watch.seconds["features"], str(out),
+    )  # fmt: skip
+
+
+def _write_day(context: Context, engine: Engine, feedback: DelayedLabels, day: Day, directory: Path) -> int:
+    """Write the parts of one day; returns its rows."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    for number, part in enumerate(featurise(engine, [day], context.catalogue, feedback)):
+        if len(part.transactions):
+            path = directory / f"part-{number:05d}.parquet"
+            _frame(part, engine.plan).write_parquet(path, compression="zstd")
+        rows += len(part.transactions)
+        context.progress.advance(len(part.transactions))
+    return rows
+
+
+def _frame(part: FeaturisedPart, plan: FeaturePlan) -> pl.DataFrame:
+    return pl.DataFrame(dict(_columns(part, plan)))
+
+
+def _columns(part: FeaturisedPart, plan: FeaturePlan) -> Iterator[tuple[str, Any]]:
+    transactions = part.transactions
+    are_texts = transactions.id_text is not None
+    yield "transaction_id", public_ids(transactions) if are_texts else transactions.transaction_id
+    yield "event_time_seconds", transactions.event_time_seconds
+    yield "is_fraud", transactions.is_fraud
+    for column, name in enumerate(plan.names):
+        yield name, part.matrix[:, column]

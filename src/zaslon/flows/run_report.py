@@ -1,0 +1,130 @@
+"""Reports: what a run found out, for people (HTML, plots) and for the run tracker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from zaslon import __version__
+from zaslon.domain.errors import ServerError
+from zaslon.flows.train import Trained, evaluation_values
+from zaslon.intake import CleanReport
+from zaslon.models.metrics import Evaluation
+from zaslon.models.plots import draw_all
+from zaslon.models.report import ReportContent, write_report
+from zaslon.models.training import TrainSettings
+from zaslon.monitoring.scorecard import Scorecard
+from zaslon.services.context import Context
+from zaslon.services.decision_loop import DecideReport
+from zaslon.services.home import write_atomically
+
+_DELAY_COLUMNS = {
+    "recall": "recall", "precision": "precision", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC",
+}  # fmt: skip
+
+
+def make_report(
+    context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
+    cleaned: CleanReport, decided: DecideReport,
+) -> dict[str, str]:  # fmt: skip
+    """Write the HTML report, its pictures and the scorecard as JSON; returns their paths by name."""
+    reports = context.home / "reports"
+    pictures = _pictures(context, trained)
+    for name, content in pictures.items():
+        write_atomically(reports / "plots" / f"{name}.png", content)
+    page = write_report(
+        reports / "report.html", _content(context, trained, scorecard, by_delay, cleaned, decided, pictures)
+    )
+    card = reports / "scorecard.json"
+    write_atomically(card, orjson.dumps(scorecard.to_json_dict(), option=orjson.OPT_INDENT_2))
+    return {
+        "report": str(page), "plots": str(reports / "plots"), "scorecard": str(card),
+        "model": str(trained.path), "clean": str(context.home / "clean"),
+        "journal": str(context.home / context.log / "journal.db"),
+    }  # fmt: skip
+
+
+def _pictures(context: Context, trained: Trained) -> dict[str, bytes]:
+    test, evaluation = trained.test, trained.evaluation
+    return draw_all(
+        trained.test_score, test.is_fraud, test.amount_minor, test.weight.astype(np.float64),
+        days=evaluation.days, bins=evaluation.calibration, importance=trained.model.importance(),
+        thresholds={"review": evaluation.review, "block": evaluation.block},
+        currency=context.catalogue.currency, minor_digits=context.catalogue.minor_digits,
+    )  # fmt: skip
+
+
+def _content(
+    context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
+    cleaned: CleanReport, decided: DecideReport, pictures: Mapping[str, bytes],
+) -> ReportContent:  # fmt: skip
+    split = trained.split
+    return ReportContent(
+        title="What the fraud model is worth",
+        model=trained.model,
+        evaluation=trained.evaluation,
+        pictures=pictures,
+        periods=[
+            ("trained on", str(split.train)), ("validated on", str(split.validation)),
+            ("tested on", str(split.test)),
+        ],
+        scorecard=[(r.goal, r.target, r.reached, r.met, r.comment) for r in scorecard.rows],
+        by_delay=_delay_rows(by_delay),
+        notes=_notes(context, trained, cleaned, decided),
+        versions={"Zaslon": __version__, "policy": trained.policy.hash},
+        currency=context.catalogue.currency,
+        minor_digits=context.catalogue.minor_digits,
+    )  # fmt: skip
+
+
+def _delay_rows(by_delay: Mapping[str, Evaluation]) -> list[dict[str, str]]:
+    rows = []
+    for delay, evaluation in by_delay.items():
+        values = evaluation_values(evaluation)
+        row = {"labels after": delay}
+        row |= {heading: _figure(values[name]) for name, heading in _DELAY_COLUMNS.items()}
+        rows.append(row)
+    return rows
+
+
+def _figure(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _notes(context: Context, trained: Trained, cleaned: CleanReport, decided: DecideReport) -> list[str]:
+    currency = f" (money in {context.catalogue.currency})"
+    rejected = cleaned.rows_in - cleaned.rows_clean
+    return [
+        f"{cleaned.rows_in:,} rows were read and {rejected:,} of them rejected, each with a named reason.",
+        f"{decided.decisions:,} transactions of the test period were decided by the engine, in order of "
+        "time, each with the labels that had arrived by then.",
+        "The thresholds were chosen earlier, on the validation period"
+        f"{currency}: " + " ".join(limit.sentence for limit in trained.thresholds.limits),
+    ]
+
+
+def log_to_tracker(
+    context: Context, trained: Trained, settings: TrainSettings, paths: Mapping[str, str]
+) -> dict[str, str]:
+    """Log the run where a tracker is installed; returns where it stands.
+
+    All results are in the home by now, so a tracker that fails is a warning and loses none of them.
+    """
+    tracker = context.run_tracker()
+    if tracker is None:
+        return {}
+    params: dict[str, Any] = {**settings.model_dump(), "catalogue": context.catalogue.label}
+    try:
+        run_id = tracker.log_run(
+            "zaslon run", params, trained.evaluation.flat(),
+            [Path(paths["report"]), Path(paths["plots"]), trained.path],
+        )  # fmt: skip
+    except ServerError as error:
+        context.progress.warn(error.message)
+        return {}
+    return {"mlflow": f"{context.home / 'mlflow'} (run {run_id})"}

@@ -1,0 +1,349 @@
+"""Cleaning: one function from fields to clean transactions or named rejections, for every ingress.
+
+A field is checked in the order of `domain.rejections.Reason`; among equal reasons the first field
+of the catalogue wins. What is odd but not malformed is kept and flagged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.catalogue import Catalogue, Role, SourceField
+from zaslon.domain.events import ID_TEXT, IdText, Kind, Labels, RecordBatch, Rejected, Transactions
+from zaslon.domain.money import AMOUNT_MINOR_MAX
+from zaslon.domain.rejections import Reason
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
+from zaslon.intake import text
+from zaslon.intake.detail import detail_of_field, detail_of_record
+from zaslon.intake.fields import (
+    Fields,
+    concatenated,
+    fields_of_json,
+    fields_of_lines,
+    in_order,
+)
+from zaslon.intake.identifiers import is_identifier, numbers_of
+from zaslon.intake.labels import read_labels
+from zaslon.intake.pseudonyms import pseudonym
+
+Int64 = NDArray[np.int64]
+INT64_MAX = 2**63 - 1
+_CONFLICT = "The record has the id of a transaction from longer ago than is remembered but other content."
+_NOT_GIVEN = -(2**63)  # no text reads as this
+
+
+@dataclass(frozen=True)
+class CleanFields:
+    """What n records of fields came to.
+
+    Attributes:
+        transactions: the accepted ones, in order.
+        index: int64[transactions], which record each is.
+        rejected: the others; `index` likewise.
+    """
+
+    transactions: Transactions
+    index: Int64
+    rejected: Rejected
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What a batch of records came to.
+
+    Attributes:
+        transactions, transaction_index: accepted transactions and their records in the batch.
+        labels, label_index: labels and their records.
+        is_label: bool[transactions + labels], which kind the k-th accepted record is.
+        rejected: everything else.
+    """
+
+    transactions: Transactions
+    transaction_index: Int64
+    labels: Labels
+    label_index: Int64
+    is_label: NDArray[np.bool_]
+    rejected: Rejected
+
+
+def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned:
+    """Clean a batch of records of any kinds. Nothing that a record contains raises.
+
+    Args:
+        batch: records in log order.
+        catalogue: how they look.
+        key: secret for the pseudonyms of text identifiers, up to 64 bytes.
+    """
+    kind = batch.kind
+    at_labels = np.flatnonzero(kind == Kind.LABEL_JSON)
+    at_transactions = np.flatnonzero((kind != Kind.LABEL_JSON) & (kind != Kind.CONFLICT_JSON))
+    fields = _fields(batch, kind, at_transactions, catalogue)
+    found = clean_fields(fields, catalogue, key, batch.arrival_time_seconds[at_transactions])
+    labels, good, bad = read_labels(batch, at_labels, key, are_texts=catalogue.has_text_ids)
+    conflicts = np.flatnonzero(kind == Kind.CONFLICT_JSON).tolist()
+    bad += [(i, Reason.CONFLICTING_DUPLICATE, _CONFLICT) for i in conflicts]
+    index = at_transactions[found.index]
+    order = np.argsort(np.concatenate([index, good]), kind="stable")
+    return Cleaned(
+        found.transactions, index, labels, good, order >= len(index),
+        _all_rejected(found.rejected, at_transactions, bad),
+    )  # fmt: skip
+
+
+def _fields(batch: RecordBatch, kind: text.UInt8, chosen: Int64, catalogue: Catalogue) -> Fields:
+    is_json = kind[chosen] == Kind.TRANSACTION_JSON
+    lines, jsons = chosen[~is_json], chosen[is_json]
+    parts = []
+    if len(lines):
+        parts.append(fields_of_lines(batch.buffer, batch.starts[lines], batch.lengths[lines], catalogue))
+    if len(jsons) or not len(lines):
+        parts.append(fields_of_json([batch.raw(i) for i in jsons.tolist()], catalogue))
+    fields = concatenated(parts)
+    if len(parts) == 1:
+        return fields
+    return in_order(fields, np.argsort(np.concatenate([lines, jsons]), kind="stable"))
+
+
+def _all_rejected(found: Rejected, chosen: Int64, others: list[tuple[int, Reason, str]]) -> Rejected:
+    index = np.concatenate([chosen[found.index], np.array([i for i, _, _ in others], np.int64)])
+    reason = np.concatenate([found.reason, np.array([r for _, r, _ in others], np.uint8)])
+    order = np.argsort(index, kind="stable")
+    field = [*found.field, *(None for _ in others)]
+    detail = [*found.detail, *(sentence for _, _, sentence in others)]
+    return Rejected(index[order], reason[order], [field[i] for i in order], [detail[i] for i in order])
+
+
+def clean_fields(
+    fields: Fields, catalogue: Catalogue, key: bytes, arrival_time_seconds: Int64 | None
+) -> CleanFields:
+    """THE cleaning function: fields of n records → clean columns and rejections."""
+    reading = _Reading(fields, catalogue, key)
+    for number, field in enumerate(catalogue.fields):
+        reading.read(number, field)
+    if arrival_time_seconds is not None:
+        reading.check_arrival(arrival_time_seconds)
+    return reading.result()
+
+
+class _Reading:
+    """The columns of n records while they are read field by field."""
+
+    def __init__(self, fields: Fields, catalogue: Catalogue, key: bytes) -> None:
+        self.fields, self.catalogue, self.key = fields, catalogue, key
+        self.n = len(fields.reason)
+        self.best = fields.reason.copy()
+        self.best_field = np.full(self.n, -1, np.int16)
+        self.has_fields = fields.reason == 0
+        self.values: dict[str, Int64] = {}
+        self.numbers: dict[str, NDArray[np.float64]] = {}
+        self.id_text: IdText | None = None
+        self.id_beside = np.zeros(0, np.int64)
+        self.flags = np.zeros(self.n, np.uint32)
+        self.elapsed_is_odd = np.zeros(self.n, np.bool_)
+
+    def read(self, number: int, field: SourceField) -> None:
+        """Read one field into `values` by its role."""
+        if field.role == "ignored":
+            return
+        start, length = self.fields.start[number], self.fields.length[number]
+        reason = (~self.has_fields).astype(np.uint8)  # no second look at what has none
+        if field.unknown:
+            words = [word.encode() for word in field.unknown]
+            ends = np.cumsum([0] + [len(w) for w in words])
+            joined = np.frombuffer(b"".join(words), np.uint8)
+            text.find_listed(self.fields.buffer, start, length, joined, ends, reason)
+        self._read_by_role(field, start, length, reason)
+        reason[~self.has_fields] = 0
+        text.keep_first(reason, self.best, self.best_field, number)
+
+    def _read_by_role(self, field: SourceField, start: Int64, length: Int64, reason: text.UInt8) -> None:
+        value = np.zeros(self.n, np.int64)
+        self.values[field.name] = value
+        if field.role == "amount":
+            digits = self.catalogue.minor_digits
+            least, most = _bounds(field, digits)
+            least, most = max(least, -AMOUNT_MINOR_MAX), min(most, AMOUNT_MINOR_MAX)
+            text.read_decimals(
+                self.fields.buffer, start, length, field.required, digits, least, most, value, reason
+            )
+            self._flag_unusual(field, value, 10**digits)
+        elif field.role == "number":
+            self._read_number(field, start, length, reason)
+        elif field.role == "event_time":
+            self._read_time(field, start, length, value, reason)
+        elif field.role == "elapsed_seconds":
+            self._read_elapsed(field, start, length, value, reason)
+        elif field.is_text_id:
+            self._read_identifier(start, length, value, reason)
+        elif field.type == "text":
+            self._read_text(start, length, value, reason)
+        else:
+            self._read_integer(field, start, length, value, reason)
+
+    def _read_integer(
+        self, field: SourceField, start: Int64, length: Int64, value: Int64, reason: text.UInt8
+    ) -> None:
+        least, most = _bounds(field, 0)
+        if field.role in ("is_fraud", "scenario"):
+            least, most = 0, 1 if field.role == "is_fraud" else 127
+            value[length <= 0] = -1
+        text.read_integers(self.fields.buffer, start, length, field.required, least, most, value, reason)
+        self._flag_unusual(field, value, 1)
+
+    def _flag_unusual(self, field: SourceField, value: NDArray[Any], scale: int) -> None:
+        if field.usual_maximum is not None:
+            self._flag(f"{field.name}_unusual", value > field.usual_maximum * scale)
+
+    def _read_number(self, field: SourceField, start: Int64, length: Int64, reason: text.UInt8) -> None:
+        """The nearest float64; NaN where the field is absent."""
+        value, is_long = np.full(self.n, np.nan), np.zeros(self.n, np.uint8)
+        text.read_numbers(self.fields.buffer, start, length, field.required, value, reason, is_long)
+        for i in np.flatnonzero(is_long).tolist():
+            begin = int(start[i])
+            value[i] = float(self.fields.buffer[begin : begin + int(length[i])].tobytes()) + 0.0
+        least = -np.inf if field.minimum is None else field.minimum
+        most = np.inf if field.maximum is None else field.maximum
+        reason[(reason == 0) & (np.isinf(value) | (value < least) | (value > most))] = Reason.OUT_OF_RANGE
+        self._flag_unusual(field, value, 1)
+        self.numbers[field.name] = value
+
+    def _read_time(
+        self, field: SourceField, start: Int64, length: Int64, value: Int64, reason: text.UInt8
+    ) -> None:
+        buffer = self.fields.buffer
+        if field.format == "epoch_seconds":
+            text.read_integers(buffer, start, length, True, 0, EVENT_TIME_SECONDS_MAX, value, reason)
+            reason[reason == Reason.NOT_AN_INTEGER] = Reason.NOT_A_TIME
+            reason[reason == Reason.OUT_OF_RANGE] = Reason.IMPOSSIBLE_TIME
+            return
+        dropped = np.zeros(self.n, np.uint8)
+        text.read_times(buffer, start, length, value, reason, dropped)
+        self._flag("fraction_of_second_dropped", dropped == 1)
+
+    def _read_text(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
+        """Text identifiers become keyed hashes; a pseudonym of our own is taken as it is."""
+        reason[(length <= 0) & (reason == 0)] = Reason.MISSING_FIELD
+        known: dict[bytes, int | None] = {}
+        for i in np.flatnonzero(reason == 0).tolist():
+            begin = int(start[i])
+            word = self.fields.buffer[begin : begin + int(length[i])].tobytes()
+            if word not in known:
+                known[word] = pseudonym(word.replace(b'""', b'"'), self.key)
+            found = known[word]
+            if found is None:
+                reason[i] = Reason.UNKNOWN_ENTITY
+            else:
+                value[i] = found
+
+    def _read_identifier(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
+        """A transaction's id that is a text: kept as it is, and known inside by a keyed hash."""
+        reason[(length <= 0) & (reason == 0)] = Reason.MISSING_FIELD
+        self.id_text, self.id_beside = np.zeros(self.n, ID_TEXT), np.zeros(self.n, np.int64)
+        for i in np.flatnonzero(reason == 0).tolist():
+            begin = int(start[i])
+            word = self.fields.buffer[begin : begin + int(length[i])].tobytes().replace(b'""', b'"')
+            if is_identifier(word):
+                self.id_text[i] = word
+                value[i], self.id_beside[i] = numbers_of(word, self.key)
+            else:
+                reason[i] = Reason.OUT_OF_RANGE
+
+    def _read_elapsed(
+        self, field: SourceField, start: Int64, length: Int64, value: Int64, reason: text.UInt8
+    ) -> None:
+        """A count of seconds is compared later; one that cannot be read is odd, no reason to reject."""
+        text.read_integers(
+            self.fields.buffer, start, length, field.required, -INT64_MAX, INT64_MAX, value, reason
+        )
+        self.elapsed_is_odd = reason > Reason.MISSING_FIELD
+        reason[self.elapsed_is_odd] = 0
+        value[length <= 0] = _NOT_GIVEN
+
+    def _flag(self, name: str, where: NDArray[np.bool_]) -> None:
+        bit = self.catalogue.flag_names.index(name)
+        self.flags |= where.astype(np.uint32) << np.uint32(bit)
+
+    def check_arrival(self, arrival_time_seconds: Int64) -> None:
+        """Reject what says to have happened well after it arrived."""
+        time = self._field("event_time")
+        skew = parse_duration_seconds(self.catalogue.record.clock_skew)
+        late = self.values[time.name] > arrival_time_seconds + skew
+        reason = np.where(late & self.has_fields, Reason.AFTER_ARRIVAL, 0).astype(np.uint8)
+        text.keep_first(reason, self.best, self.best_field, self.catalogue.fields.index(time))
+
+    def _field(self, role: Role) -> SourceField:
+        field = self.catalogue.field_of(role)
+        assert field is not None, "the catalogue checks this"
+        return field
+
+    def result(self) -> CleanFields:
+        """Split into clean and rejected."""
+        amount, time = self._field("amount"), self._field("event_time")
+        self._flag("amount_zero", self.values[amount.name] == 0)
+        elapsed = self.catalogue.field_of("elapsed_seconds")
+        if elapsed is not None:
+            self._flag("elapsed_disagrees", self._elapsed_disagrees(elapsed, self.values[time.name]))
+        index = np.flatnonzero(self.best == 0)
+        bad = np.flatnonzero(self.best)
+        transactions = self._transactions()
+        kept = transactions if not len(bad) else transactions.take(index)
+        return CleanFields(kept, index, self._rejected(bad))
+
+    def _elapsed_disagrees(self, field: SourceField, event_time: Int64) -> NDArray[np.bool_]:
+        elapsed = self.values[field.name]
+        agrees = np.full(self.n, not field.counts_from)
+        for day in field.counts_from:
+            agrees |= event_time - elapsed == parse_day(day) * SECONDS_PER_DAY
+        agrees |= elapsed == _NOT_GIVEN
+        return np.asarray(self.elapsed_is_odd | ~agrees)
+
+    def _transactions(self) -> Transactions:
+        identifier = self.values[self._field("transaction_id").name]
+        moment = self.values[self._field("event_time").name]
+        amount = self.values[self._field("amount").name]
+        keys = {f.entity: self.values[f.name] for f in self.catalogue.fields if f.entity is not None}
+        digest = np.zeros(self.n, np.uint64)
+        for column in self.numbers.values():
+            text.mix_into(digest, column.view(np.int64))
+        for value in (identifier, moment, amount, *keys.values()):
+            text.mix_into(digest, value)
+        if self.id_text is not None:  # two texts with one hash are a conflict, no duplicate
+            text.mix_into(digest, self.id_beside)
+        return Transactions(
+            identifier, moment, amount, keys, self.numbers, self.flags,
+            (digest >> np.uint64(32)).astype(np.uint32), self._answers("is_fraud"),
+            self._answers("scenario"), self.id_text,
+        )  # fmt: skip
+
+    def _answers(self, role: Role) -> NDArray[np.int8]:
+        field = self.catalogue.field_of(role)
+        if field is None:
+            return np.full(self.n, -1, np.int8)
+        return self.values[field.name].astype(np.int8)
+
+    def _rejected(self, bad: Int64) -> Rejected:
+        fields: list[str | None] = []
+        details = []
+        for i in bad.tolist():
+            number, reason = int(self.best_field[i]), Reason(int(self.best[i]))
+            if number < 0:
+                fields.append(None)
+                details.append(detail_of_record(reason, self.fields, self.catalogue))
+                continue
+            field = self.catalogue.fields[number]
+            fields.append(field.name)
+            details.append(detail_of_field(reason, field, self.fields.text(number, i), self.catalogue))
+        return Rejected(bad, self.best[bad], fields, details)
+
+
+def _bounds(field: SourceField, digits: int) -> tuple[int, int]:
+    """The least and the most integer of 10**-digits that lie within the field's range."""
+    least = -INT64_MAX if field.minimum is None else ceil(Decimal(str(field.minimum)).scaleb(digits))
+    most = INT64_MAX if field.maximum is None else floor(Decimal(str(field.maximum)).scaleb(digits))
+    return max(least, -INT64_MAX), min(most, INT64_MAX)

@@ -1,0 +1,172 @@
+"""What every flow is given: settings, catalogue, places, adapters."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.ports import Journal, RunTracker, Sender, SnapshotStore, Stream
+
+# Files of a home that belong to it and not to any run.
+LOCK, KEY = ".lock", "pseudonym.key"
+# The home's log that a broker keeps; its directory holds only the snapshots.
+STREAM = "stream"
+# What a service in front of the stream keeps of it.
+GATEWAY = "gateway"
+
+
+class Progress(Protocol):
+    """Told about long work; the command line draws a bar, tests and machines stay silent."""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """A stage begins; `total` steps are expected, None if nobody knows."""
+
+    def advance(self, steps: int) -> None:
+        """Steps of the current stage are done."""
+
+    def warn(self, sentence: str) -> None:
+        """Something that a person should know and that does not stop the work."""
+
+
+class Silent:
+    """A progress that tells nobody."""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, steps: int) -> None:
+        """Nothing."""
+
+    def warn(self, sentence: str) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds and peak memory by stage, for people; results never depend on them."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mib: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time inside as that of a stage."""
+        begin = time.perf_counter()
+        _forget_peak()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
+            _give_back_freed_memory()
+            peak = _peak_mib()
+            if peak is not None:
+                self.peak_mib[name] = max(peak, self.peak_mib.get(name, 0))
+
+
+def _give_back_freed_memory() -> None:
+    """Let the system have what was freed: glibc would keep a gigabyte of it after a large sample."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _forget_peak() -> None:
+    """Begin a new high-water mark of resident memory, where the system has one (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mib() -> int | None:
+    """Most resident memory since `_forget_peak`."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+    return None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings that flows need, by the same names as in `zaslon.settings`."""
+
+    seed: int
+    threads: int
+    label_delay_seconds: int
+    chunk_bytes: int
+    repeat_filter_bytes: int
+    batch_records: int
+    snapshot_every_records: int
+    train_rows_max: int
+    test_rows_max: int
+    decide_rows_max: int
+    test_days: int
+    validation_days: int
+    false_positive_rate_max: float
+    limit_margin: float
+    missed_frauds_max: float
+    loss_per_month_max: float
+    reviews_per_day_max: int | None
+    stream_report_seconds: float
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """How the ports are opened: a log in its directory, everything else in a home."""
+
+    open_journal: Callable[[Path], Journal]
+    open_journal_for_reading: Callable[[Path], Journal]
+    open_snapshots: Callable[[Path, Journal], SnapshotStore]
+    open_run_tracker: Callable[[Path], RunTracker | None]
+    exclusive_in: Callable[[Path], AbstractContextManager[None]]
+    open_stream_snapshots: Callable[[Path], SnapshotStore]
+    open_stream: Callable[[Callable[[str], None]], Stream]
+    open_sender: Callable[[str, Callable[[str], None]], Sender]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The outside world as flows see it. `log` names the home's log that is meant, see `flows.logs`."""
+
+    options: Options
+    catalogue: Catalogue
+    key: bytes
+    home: Path
+    adapters: Adapters
+    progress: Progress = field(default_factory=Silent)
+    log: str = "log"
+
+    def open_journal(self) -> Journal:
+        """The log and its outcomes; an empty one where there is none."""
+        return self.adapters.open_journal(self.home / self.log)
+
+    def open_journal_for_reading(self) -> Journal:
+        """The same beside its writer; every thread opens its own."""
+        return self.adapters.open_journal_for_reading(self.home / self.log)
+
+    def open_snapshots(self, journal: Journal) -> SnapshotStore:
+        """The states saved of a log."""
+        return self.adapters.open_snapshots(self.home / self.log, journal)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other processes out of the home: for every flow that writes into it.
+
+        Entering raises BusyError where another process is inside.
+        """
+        return self.adapters.exclusive_in(self.home)
+
+    def run_tracker(self) -> RunTracker | None:
+        """Where training runs are written down, or None where no tracker is installed."""
+        return self.adapters.open_run_tracker(self.home)
+
+    def in_home(self, home: Path) -> Context:
+        """The same world with another home."""
+        return replace(self, home=home)
+
+    def with_log(self, log: str) -> Context:
+        """The same home with another of its logs."""
+        return replace(self, log=log)

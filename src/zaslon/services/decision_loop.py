@@ -1,0 +1,212 @@
+"""Decide: records through the engine into log and store, batch by batch, exactly once.
+
+One batch, in this order:
+    1. take the next records of the source, from where its cursor stands
+    2. engine: one outcome per record
+    3. one transaction: records, outcomes, cursor
+    4. now and then a snapshot of the state
+A crash before 3 leaves no trace and after 3 loses nothing: the next start replays the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zaslon.domain.events import Kind, Labels, RecordBatch, Transactions
+from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, Rejection
+from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.engine import Engine
+from zaslon.features.history import merge_by_time
+from zaslon.intake import read_clean_day
+from zaslon.intake.records import label_records, transaction_records
+from zaslon.labels.feedback import DelayedLabels
+from zaslon.ports import Journal, SnapshotStore
+from zaslon.services.context import Context, Progress
+from zaslon.services.featurising import Day
+
+_FIRST_REJECTED_MAX = 10
+
+
+@dataclass
+class DecideReport:
+    """How many records were decided, how, and how fast.
+
+    Attributes:
+        rejected: records by reason.
+        first_rejected: the first of them, for people.
+        already_done: records of the source that had their outcomes before; nothing was done again.
+    """
+
+    decisions: int = 0
+    actions: dict[str, int] = field(default_factory=lambda: {"allow": 0, "review": 0, "block": 0})
+    labels: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    first_rejected: list[Rejection] = field(default_factory=list)
+    already_done: int = 0
+    rules_fired: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def decisions_per_second(self) -> float:
+        """Decisions per second of the whole path, log and store included."""
+        return self.decisions / self.seconds if self.seconds else 0.0
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Add a batch's outcomes."""
+        decisions = [outcome for outcome in outcomes if type(outcome) is Decision]
+        actions = [decision.action for decision in decisions]
+        self.decisions += len(decisions)
+        for action in Action:
+            self.actions[action.code] += actions.count(action)
+        for decision in decisions:
+            if decision.rules or decision.shadow_rules:
+                for rule in (*decision.rules, *decision.shadow_rules):
+                    self.rules_fired[rule] = self.rules_fired.get(rule, 0) + 1
+        if len(decisions) == len(outcomes):
+            return
+        for outcome in outcomes:
+            if isinstance(outcome, LabelAccepted):
+                self.labels += 1
+            elif isinstance(outcome, Rejection):
+                self.rejected[outcome.reason] = self.rejected.get(outcome.reason, 0) + 1
+                if len(self.first_rejected) < _FIRST_REJECTED_MAX:
+                    self.first_rejected.append(outcome)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values, by the names that every command uses."""
+        return {
+            "decisions": self.decisions,
+            "actions": self.actions,
+            "rules_fired": dict(sorted(self.rules_fired.items())),
+            "labels": self.labels,
+            "records_rejected": dict(sorted(self.rejected.items())),
+            "first_rejected": [
+                {"position": r.position, "reason": r.reason, "detail": r.detail} for r in self.first_rejected
+            ],
+            "records_already_done": self.already_done,
+            "decisions_per_second": round(self.decisions_per_second, 1),
+        }
+
+
+def decide_batches(
+    engine: Engine,
+    batches: Iterable[RecordBatch],
+    record: Callable[[RecordBatch, Sequence[Outcome]], None],
+    keep_state: Callable[[], None],
+    report: DecideReport,
+) -> None:
+    """The one loop that decides: batches that follow each other in the log, recorded in turn.
+
+    Args:
+        record: makes a batch and its outcomes durable, or takes them over to do so.
+        keep_state: called after every batch; saves a snapshot where one is due.
+        report: counts along.
+    """
+    for batch in batches:
+        outcomes = engine.process(batch).outcomes
+        record(batch, outcomes)
+        report.count(outcomes)
+        keep_state()
+
+
+def decide_records(
+    engine: Engine,
+    journal: Journal,
+    snapshots: SnapshotStore,
+    batches: Iterable[RecordBatch],
+    source: str | None,
+    *,
+    snapshot_every_records: int,
+    progress: Progress,
+) -> DecideReport:
+    """Decide all records of a source that are not decided yet.
+
+    `batches` are numbered from 0 within the source; those before its cursor are passed over, so
+    the same source given again after a crash or by mistake is decided once. A source without a
+    name has no cursor: all of it is taken.
+    """
+    report = DecideReport()
+    saved_position = engine.position
+    journal.serve(engine.versions)
+    done = journal.cursor(source) if source else 0
+
+    def todo() -> Iterator[RecordBatch]:
+        for batch in batches:
+            end = batch.first_position + len(batch)
+            report.already_done += min(max(done - batch.first_position, 0), len(batch))
+            if end > done:
+                yield _renumbered(batch, done - batch.first_position, engine.position)
+            progress.advance(len(batch))
+
+    def record(batch: RecordBatch, outcomes: Sequence[Outcome]) -> None:
+        nonlocal done
+        journal.record(batch, outcomes, (source, done + len(batch)) if source else None)
+        done += len(batch)
+
+    def keep_state() -> None:
+        # Nobody waits for one record here, so the work stops rather than hold a second state in memory.
+        nonlocal saved_position
+        if engine.position - saved_position >= snapshot_every_records:
+            engine.save(snapshots)
+            saved_position = engine.position
+
+    begin = time.perf_counter()
+    decide_batches(engine, todo(), record, keep_state, report)
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _renumbered(batch: RecordBatch, skipped: int, first_position: int) -> RecordBatch:
+    """The batch without its first records, at its place in the log."""
+    part = slice(max(skipped, 0), None)
+    return RecordBatch(
+        first_position, batch.kinds[part], batch.arrival_time_seconds[part],
+        batch.buffer, batch.starts[part], batch.lengths[part],
+    )  # fmt: skip
+
+
+def records_of_days(
+    context: Context, days: Sequence[Day], feedback: DelayedLabels | None
+) -> Iterator[RecordBatch]:
+    """Clean days as records in log order: transactions, and the labels that arrive among them."""
+    position = 0
+    for day, path in days:
+        transactions = read_clean_day(path, context.catalogue)
+        labels = Labels(np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.int64))
+        if feedback is not None:
+            feedback.add(transactions)
+            labels = feedback.due((day + 1) * SECONDS_PER_DAY)
+        is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
+        for begin in range(0, len(is_label), context.options.batch_records):
+            part = is_label[begin : begin + context.options.batch_records]
+            before = int(is_label[:begin].sum())
+            count = int(part.sum())
+            rows = slice(begin - before, begin - before + len(part) - count)
+            yield _records(
+                context, transactions.take(rows),
+                labels.take(slice(before, before + count)), part, position,
+            )  # fmt: skip
+            position += len(part)
+
+
+def _records(
+    context: Context, transactions: Transactions, labels: Labels,
+    is_label: np.ndarray[Any, np.dtype[np.bool_]], position: int,
+) -> RecordBatch:  # fmt: skip
+    records, kind = transaction_records(transactions, context.catalogue, context.key)
+    of_transactions = iter(records)
+    of_labels = iter(label_records(labels))
+    arrivals = np.empty(len(is_label), np.int64)
+    arrivals[~is_label] = transactions.event_time_seconds
+    arrivals[is_label] = labels.arrival_time_seconds
+    return RecordBatch.of(
+        [next(of_labels) if label else next(of_transactions) for label in is_label.tolist()],
+        np.where(is_label, Kind.LABEL_JSON, kind).tolist(),
+        arrivals.tolist(),
+        position,
+    )

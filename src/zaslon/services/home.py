@@ -1,0 +1,179 @@
+"""What stands where in a home: models, the champion, its policy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import orjson
+
+from zaslon.decisions.policy import Policy, load_policy
+from zaslon.domain.errors import ArtefactError, DataError
+from zaslon.engine import Engine, restore_engine
+from zaslon.features.plan import FeaturePlan, plan_features
+from zaslon.models.artefact import load_model
+from zaslon.models.model import Model
+from zaslon.ports import Journal, SnapshotStore
+from zaslon.services.context import Context
+
+REPLAY_RECORDS = 100_000
+
+
+def existing_home(home: Path) -> Path:
+    """The home, if there is one.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not home.is_dir():
+        raise DataError(
+            f"There is no home '{home}'.",
+            hint="`zaslon run FILE` makes one; another one is named with --home.",
+        )
+    return home
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a small file so that a crash leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def policy_names(plan: FeaturePlan) -> list[str]:
+    """What rules may use: the features, and the model's score."""
+    return [*plan.names, "score"]
+
+
+def written_policy(context: Context, plan: FeaturePlan) -> Policy:
+    """The policy that people wrote into the home, or the default one without rules.
+
+    Raises:
+        PolicyError: it says something inconsistent; points at the word.
+    """
+    path = context.home / "policy.toml"
+    return load_policy(path if path.exists() else None, policy_names(plan))
+
+
+def keep_policy(context: Context, policy: Policy) -> None:
+    """Keep a policy under its hash, for the replay of what it decides."""
+    path = context.home / "policies" / f"{policy.hash}.toml"
+    if not path.exists():
+        write_atomically(path, policy.to_toml().encode())
+
+
+def keep_champion(context: Context, model: Model, policy: Policy) -> None:
+    """Make a saved model and its policy the ones that serve; old policies stay readable."""
+    keep_policy(context, policy)
+    write_atomically(
+        context.home / "champion.json",
+        orjson.dumps({"model": model.artefact_id, "policy": policy.hash}),
+    )
+
+
+def load_champion(context: Context, plan: FeaturePlan) -> tuple[Model, Policy]:
+    """The serving model and policy: the written one, with the champion's thresholds if it has none.
+
+    Raises:
+        DataError: there is no home.
+        ArtefactError: there is no model, or it is damaged or of another catalogue.
+        PolicyError: `policy.toml` says something inconsistent.
+    """
+    path = existing_home(context.home) / "champion.json"
+    if not path.exists():
+        raise ArtefactError(
+            f"There is no model in '{context.home}'.",
+            hint="Train one: `zaslon run FILE` or `zaslon train`.",
+        )
+    try:
+        named = orjson.loads(path.read_bytes())
+        model_id, policy_hash = str(named["model"]), str(named["policy"])
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ArtefactError(
+            f"'{path}' does not name the model and policy that serve.", hint="Train again: `zaslon train`."
+        ) from error
+    model, policy = load_versions(context, plan, model_id, policy_hash)
+    return model, with_chosen_thresholds(
+        written_policy(context, plan), policy.thresholds.review, policy.thresholds.block
+    )
+
+
+def with_chosen_thresholds(written: Policy, review: float, block: float) -> Policy:
+    """A written policy with thresholds from training, where it states none itself."""
+    return written if written.states_thresholds else written.with_thresholds(review, block)
+
+
+def load_versions(
+    context: Context, plan: FeaturePlan, model_id: str, policy_hash: str
+) -> tuple[Model, Policy]:
+    """A model and a policy by their ids, for serving or for the replay of an old decision."""
+    directory = context.home / "models" / model_id
+    if not directory.is_dir():
+        raise ArtefactError(
+            f"Model {model_id} is no longer in '{directory.parent}'.",
+            hint="Restore its directory from a backup.",
+        )
+    model = load_model(directory, context.catalogue.hash)
+    path = context.home / "policies" / f"{policy_hash}.toml"
+    if not path.is_file():
+        raise ArtefactError(
+            f"Policy {policy_hash} is no longer in '{path.parent}'.", hint="Restore its file from a backup."
+        )
+    policy = load_policy(path, policy_names(plan))
+    if policy.hash != policy_hash:
+        raise ArtefactError(
+            f"Policy {policy_hash} was changed: it now has the hash {policy.hash}.",
+            hint="Restore the file from a backup; policies are never edited in place.",
+        )
+    return model, policy
+
+
+def recover_engine(context: Context, journal: Journal, snapshots: SnapshotStore) -> Engine:
+    """The engine as it was after the journal's last record: newest snapshot, then replay.
+
+    Nothing is emitted again: records of the journal already have their outcomes.
+    """
+    plan = plan_features(context.catalogue)
+    model, policy = load_champion(context, plan)
+    keep_policy(context, policy)
+    beyond = snapshots.forget_after(journal.next_position)
+    if beyond:
+        context.progress.warn(
+            f"The log ends at position {journal.next_position}, before {beyond} of its snapshots: it was "
+            "restored from an older copy. They were removed."
+        )
+    past = engine_at(context, journal, snapshots, journal.next_position)
+    engine = Engine(
+        context.catalogue, key=context.key, model=model, policy=policy,
+        history=past.history, position=past.position, plan=plan,
+    )  # fmt: skip
+    if journal.next_position == 0:
+        engine.save(snapshots)  # what the log begins from
+    for batch in journal.read(engine.position):
+        engine.replay(batch)
+    return engine
+
+
+def engine_at(context: Context, journal: Journal, snapshots: SnapshotStore, up_to_position: int) -> Engine:
+    """An engine without model from the newest readable snapshot at or before a position.
+
+    Raises:
+        ArtefactError: the log has records, and the state that it began from is gone.
+    """
+    found = snapshots.newest(up_to_position)
+    if found is not None:
+        position, content, complaints = found
+        for complaint in complaints:
+            context.progress.warn(complaint)
+        return restore_engine(context.catalogue, position, content, key=context.key)
+    if journal.next_position:
+        raise ArtefactError(
+            f"The log in '{context.home / context.log}' has {journal.next_position} records and no "
+            "snapshot of the state that it began from.",
+            hint="Restore its directory `snapshots` from a backup.",
+        )
+    return Engine(context.catalogue, key=context.key)

@@ -1,0 +1,87 @@
+"""The logs of a home: `log` is in use; `log-1`, `log-2`, … were put aside by later runs.
+
+A run makes its log beside the one in use, so that nothing is lost where it does not come to its end:
+
+    .log-building   the state that the new log begins from; thrown away by the next run
+    .log-ready      complete: it takes the place of `log`, now or when the next process starts
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.services.context import STREAM, Context
+from zaslon.services.home import existing_home
+
+_BUILDING, _READY = ".log-building", ".log-ready"
+_NAME = re.compile(rf"log(-[1-9][0-9]*)?|{STREAM}")
+
+
+def with_named_log(context: Context, name: str) -> Context:
+    """The context of a log that a person named.
+
+    Raises:
+        ZaslonError: no log is ever called so, as with another directory of the home or beside it.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise ZaslonError(f"'{name}' is no name of a log.", hint=f"Use log, log-1, log-2, … or {STREAM}.")
+    return context.with_log(name)
+
+
+def new_log(context: Context) -> Context:
+    """The context of a log to come, empty; `put_in_use` makes it the home's."""
+    shutil.rmtree(context.home / _BUILDING, ignore_errors=True)
+    return context.with_log(_BUILDING)
+
+
+def put_in_use(context: Context) -> None:
+    """Let the log made by `new_log` take the place of the one in use, which is put aside."""
+    (context.home / _BUILDING).rename(context.home / _READY)
+    _settle(context.home, context.log)
+
+
+def _settle(home: Path, log: str) -> None:
+    """Take the last step of `put_in_use`, from wherever a killed process left it."""
+    ready, in_use = home / _READY, home / log
+    if not ready.exists():
+        return
+    if in_use.exists():
+        number = 1
+        while (home / f"{log}-{number}").exists():
+            number += 1
+        in_use.rename(home / f"{log}-{number}")
+    ready.rename(in_use)
+
+
+@contextmanager
+def exclusive(context: Context) -> Iterator[None]:
+    """Keep other processes out of the home; what a killed one left half done is finished first.
+
+    Raises:
+        BusyError: another process is inside.
+    """
+    with context.exclusive():
+        _settle(context.home, context.log)
+        yield
+
+
+def existing_log(context: Context) -> Context:
+    """The context, if its log exists.
+
+    Raises:
+        DataError: there is no home, or no such log in it; names those that are there.
+    """
+    if context.log == STREAM:
+        return context  # what the broker keeps needs nothing in the home
+    if (existing_home(context.home) / context.log).is_dir():
+        return context
+    found = sorted(path.name for path in context.home.glob("log*") if path.is_dir())
+    raise DataError(
+        f"There is no log '{context.log}' in '{context.home}'.",
+        hint=f"There are: {', '.join(found)}." if found else "`zaslon run` and `zaslon score` begin one.",
+    )

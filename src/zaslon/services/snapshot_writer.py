@@ -1,0 +1,108 @@
+"""SnapshotWriter: snapshots of a state that goes on changing, written beside the decisions.
+
+For one snapshot:
+    1. the deciding thread sees that it is due and that none is under way
+    2. the deciding thread makes sure that the log holds every record that the state has folded
+    3. the deciding thread copies the state: the only pause
+    4. another thread writes the copy
+When 4 fails, that is said and decisions go on: the log is the truth, and the next start replays more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from zaslon.domain.errors import ZaslonError
+from zaslon.engine import Engine
+from zaslon.ports import SnapshotStore
+
+
+@dataclass(frozen=True)
+class SnapshotResult:
+    """What became of one snapshot: whether it is kept, and what it cost."""
+
+    position: int
+    is_kept: bool
+    copy_seconds: float
+    write_seconds: float
+
+
+OnSnapshot = Callable[[SnapshotResult], None]
+
+
+def ignore_snapshot(saved: SnapshotResult) -> None:
+    """For those who do not count snapshots."""
+
+
+class SnapshotWriter:
+    """Saves the state of one engine whenever it has folded `every_records` more. Used by one thread.
+
+    At most one snapshot is under way; what falls due meanwhile is saved as soon as that one is done.
+
+    Args:
+        position: of the state to begin with; it needs no snapshot.
+        say: told in a sentence why a snapshot could not be kept, on the writing thread.
+        watch: told about every snapshot, on the writing thread.
+    """
+
+    def __init__(
+        self, snapshots: SnapshotStore, every_records: int, position: int, say: Callable[[str], None],
+        watch: OnSnapshot,
+    ) -> None:  # fmt: skip
+        self._snapshots, self._every_records, self._say, self._watch = snapshots, every_records, say, watch
+        self._copied_position = self._kept_position = position
+        self._thread = ThreadPoolExecutor(1, "snapshot")
+        self._under_way: Future[None] | None = None
+
+    def is_due(self, position: int) -> bool:
+        """Whether the state at a position should be saved now."""
+        if position - self._copied_position < self._every_records:
+            return False
+        return self._under_way is None or self._under_way.done()
+
+    def save(self, engine: Engine, **beside: bytes) -> None:
+        """Copy the state, with what must be kept `beside` it, and write it while the engine goes on.
+
+        The log must hold every record that the engine has folded.
+        """
+        begin = time.perf_counter()
+        state = {name: array.copy() for name, array in engine.state(**beside).items()}
+        self._start(engine.position, state, time.perf_counter() - begin)
+
+    def save_last(self, engine: Engine, **beside: bytes) -> None:
+        """As `save`, of an engine that is used no more: without a copy, and only if its state is not kept."""
+        self._wait()
+        if engine.position != self._kept_position:
+            self._start(engine.position, engine.state(**beside), 0.0)
+
+    def close(self) -> None:
+        """Wait for the snapshot that is under way."""
+        self._wait()
+        self._thread.shutdown()
+
+    def _start(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
+        self._wait()
+        self._copied_position = position
+        self._under_way = self._thread.submit(self._write, position, state, copy_seconds)
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()  # raises what is a mistake of ours
+            self._under_way = None
+
+    def _write(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
+        begin = time.perf_counter()
+        try:
+            self._snapshots.save(position, state)
+        except ZaslonError as error:
+            self._say(f"The snapshot at position {position} could not be kept: {error}")
+        else:
+            self._kept_position = position
+        is_kept = self._kept_position == position
+        self._watch(SnapshotResult(position, is_kept, copy_seconds, time.perf_counter() - begin))

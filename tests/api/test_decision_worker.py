@@ -1,0 +1,372 @@
+"""The decision worker: groups in one transaction, what is left out for want of time, a log that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.api.serving import serving, transaction
+
+from zaslon.bootstrap import build_clock, build_decider
+from zaslon.domain.errors import ArtefactError, BusyError, ServerError, UncertainError, ZaslonError
+from zaslon.domain.events import Degradation, Kind
+from zaslon.flows.reconcile import reconcile
+from zaslon.flows.replay import replay
+from zaslon.flows.serve import GroupDone
+from zaslon.ports import Answer, Decider
+from zaslon.services.latency_budget import Cost, LatencyBudget
+from zaslon.services.snapshot_writer import SnapshotResult
+from zaslon.settings import load_settings
+from zaslon.testing import SmallWorld
+
+LIMITS = {"api_queue_records_max": 100, "api_group_records_max": 50}
+COSTS = {
+    Degradation.NOTHING: Cost(0.010, 0.001), Degradation.EXPLANATION: Cost(0.005, 0.0005),
+    Degradation.MODEL: Cost(0.002, 0.0002), Degradation.RULES: Cost(0.001, 0.0001),
+}  # fmt: skip
+
+
+class Asker:
+    """Submits calls and waits for their answers."""
+
+    def __init__(self, worker: Decider) -> None:
+        self.worker = worker
+
+    def submit(
+        self, records: list[bytes], kind: Kind = Kind.TRANSACTION_JSON, budget: float = 60
+    ) -> Callable[[], list[Answer]]:
+        said: list[list[Answer] | ZaslonError] = []
+        done = threading.Event()
+
+        def answered(answers: list[Answer] | ZaslonError) -> None:
+            said.append(answers)
+            done.set()
+
+        self.worker.submit(records, kind, build_clock().monotonic_seconds() + budget, answered)
+
+        def wait() -> list[Answer]:
+            assert done.wait(60)
+            (answers,) = said
+            if isinstance(answers, ZaslonError):
+                raise answers
+            return answers
+
+        return wait
+
+
+@dataclass
+class Opened:
+    """a decision worker in its process, and what it said beside its answers."""
+
+    worker: Decider
+    pid: int
+    groups: list[GroupDone]
+    saves: queue.SimpleQueue[SnapshotResult]
+
+
+def begun(world: SmallWorld, grouped: Callable[[GroupDone], None] | None = None, **settings: Any) -> Opened:
+    """a decision worker that may not be ready yet."""
+    groups: list[GroupDone] = []
+    saves: queue.SimpleQueue[SnapshotResult] = queue.SimpleQueue()
+    pids: list[int] = []
+    worker = build_decider(
+        load_settings(home=world.context.home, **{**LIMITS, **settings}), world.context, begun=pids.append,
+        grouped=grouped or groups.append, saved=saves.put, passed=lambda deliveries, position: None, say=print,
+    )  # fmt: skip
+    return Opened(worker, pids[0], groups, saves)
+
+
+def opened(world: SmallWorld, **settings: Any) -> Opened:
+    found = begun(world, **settings)
+    found.worker.start()
+    return found
+
+
+def test_rest_decides_as_the_embedded_engine_does_bit_for_bit(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    rows = [line.split(b",") for line, kind in zip(world.records, world.kinds, strict=True) if kind == 0]
+    names = world.context.catalogue.record.columns
+    sent = [
+        orjson.dumps({name: value.decode("latin-1") for name, value in zip(names, row, strict=False)})
+        for row in rows[:150]
+    ]
+    labels = [b'{"transaction_id":%s,"is_fraud":true}' % rows[i][0] for i in range(0, 100, 10)]
+    worker = opened(world).worker
+    asker = Asker(worker)
+    asker.submit(sent[:40])()
+    waits = [asker.submit([record]) for record in sent[40:60]]
+    asker.submit(labels, Kind.LABEL_JSON)()
+    waits += [asker.submit([record]) for record in sent[60:]]
+    answers = [answer.outcome for wait in waits for answer in wait()]
+    worker.close()
+    journal = world.context.open_journal()
+    engine = small_world.engine()
+    expected = [o.to_json() for batch in journal.read(0) for o in engine.process(batch).outcomes]
+    assert [outcome for _, outcome in journal.outcomes()] == expected
+    assert set(answers) <= set(expected)
+    assert sum(b'"decision"' in outcome for outcome in expected) > 100
+    journal.close()
+
+
+def test_calls_that_wait_together_are_decided_together(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    found = opened(world)
+    worker, groups = found.worker, found.groups
+    asker = Asker(worker)
+    waits = [asker.submit([orjson.dumps(transaction())]) for _ in range(60)]
+    positions = [json.loads(wait()[0].outcome)["position"] for wait in waits]
+    worker.close()
+    assert positions == list(range(60))
+    assert sum(sum(group.outcomes["decision"].values()) for group in groups) == 60
+    assert len(groups) < 60
+
+
+def test_a_full_queue_and_a_closed_worker_say_so(small_world: SmallWorld, tmp_path: Path) -> None:
+    worker = opened(small_world.in_home(tmp_path / "home")).worker
+    asker = Asker(worker)
+    with pytest.raises(BusyError, match="queue is full"):
+        asker.submit([b"{}"] * 101)
+    worker.close()
+    with pytest.raises(BusyError, match="not ready"):
+        asker.submit([b"{}"])
+    assert not worker.is_ready
+
+
+def test_what_is_taken_before_the_end_is_answered(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    worker = opened(world).worker
+    waits = [Asker(worker).submit([orjson.dumps(transaction())]) for _ in range(30)]
+    worker.close()
+    assert [json.loads(wait()[0].outcome)["position"] for wait in waits] == list(range(30))
+    assert reconcile(world.context).decisions == 30
+
+
+def test_who_is_late_gets_the_fallback_and_a_replay_gives_the_same_bytes(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    worker = opened(world).worker
+    (late,) = Asker(worker).submit([orjson.dumps(transaction())], budget=-1)()
+    worker.close()
+    decision = json.loads(late.outcome)
+    assert (decision["degraded"], decision["action"], decision["score"]) == ("rules", "review", None)
+    assert replay(world.context, 0).identical
+    assert reconcile(world.context).degraded == {"rules": 1}
+
+
+def test_a_log_that_fails_refuses_and_is_taken_up_again(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    worker = opened(world).worker
+    asker = Asker(worker)
+    asker.submit([orjson.dumps(transaction())])()
+    # Another writer takes the decision worker's place in the log, so that its next group cannot be recorded.
+    other = world.context.open_journal()
+    stranger = world.engine()
+    (first,) = other.read(0)
+    stranger.process(first)
+    from zaslon.domain.events import RecordBatch
+
+    batch = RecordBatch.of([b"{}"], [Kind.TRANSACTION_JSON], [0], 1)
+    other.record(batch, stranger.process(batch).outcomes, None)
+    other.close()
+    sent = orjson.dumps(transaction())
+    with pytest.raises(ZaslonError):
+        asker.submit([sent])()
+    answer = None
+    while answer is None:
+        try:
+            (answer,) = asker.submit([sent])()
+        except BusyError:  # it looks again within a second
+            continue
+    assert (json.loads(answer.outcome)["position"], answer.repeated) == (2, False)
+    worker.close()
+    assert reconcile(world.context).is_whole
+
+
+def test_snapshots_are_kept_while_deciding_and_one_that_fails_stops_nothing(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    found = opened(world, snapshot_every_records=1)
+    worker, saves, context = found.worker, found.saves, world.context
+    asker = Asker(worker)
+    asker.submit([orjson.dumps(transaction())])()
+    first = saves.get(timeout=60)
+    assert (first.position, first.is_kept) == (1, True)
+    (place,) = (context.home / "log" / "snapshots").iterdir()
+    aside = place.rename(tmp_path / "aside")
+    place.write_text("a file where the directory should be")
+    asker.submit([orjson.dumps(transaction())])()
+    assert not saves.get(timeout=60).is_kept
+    place.unlink()
+    aside.rename(place)
+    asker.submit([orjson.dumps(transaction())])()
+    worker.close()
+    third = saves.get(timeout=60)
+    assert (third.position, third.is_kept) == (3, True)
+    assert reconcile(world.context).is_whole
+
+
+def test_taking_never_waits_for_a_worker_that_takes_nothing(small_world: SmallWorld, tmp_path: Path) -> None:
+    found = opened(small_world.in_home(tmp_path / "home"), api_queue_records_max=1_000)
+    asker = Asker(found.worker)
+    os.kill(found.pid, signal.SIGSTOP)
+    try:  # ten times what the line holds
+        large = [orjson.dumps(transaction(more="x" * 20_000)) for _ in range(100)]
+        waits = [asker.submit([record]) for record in large]
+        assert found.worker.waiting_records == 100
+    finally:
+        os.kill(found.pid, signal.SIGCONT)
+    positions = [json.loads(wait()[0].outcome)["position"] for wait in waits]
+    assert positions == list(range(100)), "in the order in which they were taken"
+    assert found.worker.waiting_records == 0
+    found.worker.close()
+
+
+def test_when_the_worker_is_killed_nobody_is_told_more_than_is_known(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    found = opened(world)
+    asker = Asker(found.worker)
+    (answer,) = asker.submit([orjson.dumps(transaction())])()
+    os.kill(found.pid, signal.SIGSTOP)
+    wait = asker.submit([orjson.dumps(transaction())])
+    os.kill(found.pid, signal.SIGKILL)
+    with pytest.raises(UncertainError, match="has gone"):
+        wait()
+    assert (found.worker.is_alive, found.worker.is_ready, found.worker.waiting_records) == (False, False, 0)
+    with pytest.raises(BusyError, match="not ready"):
+        asker.submit([b"{}"])
+    found.worker.close()
+    again = opened(world).worker
+    (known,) = again.open_outcomes().find(json.loads(answer.outcome)["transaction_id"])
+    assert known[1] == answer.outcome
+    again.close()
+
+
+def test_a_worker_that_cannot_begin_says_why_with_what_to_do(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    journal = world.context.home / "log" / "journal.db"
+    journal.parent.mkdir()
+    journal.write_bytes(b"no journal" * 1_000)
+    found = begun(world)
+    with pytest.raises(ArtefactError, match="is damaged or no journal") as told:
+        found.worker.start()
+    assert told.value.hint == "Restore it from a backup, or name another home."
+    found.worker.close()
+
+
+def test_a_worker_that_is_killed_before_it_has_begun_is_not_waited_for(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    found = begun(small_world.in_home(tmp_path / "home"))
+    os.kill(found.pid, signal.SIGKILL)
+    with pytest.raises(ServerError, match="ended before it had begun"):
+        found.worker.start()
+    with pytest.raises(BusyError, match="not ready"):
+        Asker(found.worker).submit([b"{}"])
+    found.worker.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_has_only_just_been_started_does_not_listen_to_signals(
+    small_world: SmallWorld, tmp_path: Path, number: signal.Signals
+) -> None:
+    found = begun(small_world.in_home(tmp_path / "home"))
+    os.kill(found.pid, number)
+    found.worker.start()
+    found.worker.close()
+
+
+def test_any_setting_that_the_service_takes_reaches_the_worker(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / os.fsdecode(b"no utf-8 \xff"))
+    found = opened(world, snapshot_every_records=10**20, pseudonym_key="sixteen letters or more")
+    Asker(found.worker).submit([orjson.dumps(transaction())])()
+    found.worker.close()
+    assert reconcile(world.context).decisions == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_when_hearing_the_worker_fails_nobody_waits_and_nothing_hangs(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    def mistake(_: object) -> None:
+        raise ZeroDivisionError
+
+    world = small_world.in_home(tmp_path / "home")
+    worker = begun(world, grouped=mistake).worker
+    worker.start()
+    Asker(worker).submit([orjson.dumps(transaction())])()
+    with pytest.raises((UncertainError, BusyError)):
+        Asker(worker).submit([orjson.dumps(transaction())])()
+    assert not worker.is_alive
+    worker.close()
+
+
+def test_nobody_reads_the_log_before_the_worker_has_opened_it(small_world: SmallWorld, tmp_path: Path) -> None:
+    found = begun(small_world.in_home(tmp_path / "home"))
+    os.kill(found.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BusyError, match="starting"):
+            found.worker.open_outcomes()
+    finally:
+        os.kill(found.pid, signal.SIGCONT)
+    found.worker.start()
+    found.worker.open_outcomes()
+    found.worker.close()
+
+
+def test_nothing_durable_in_time_is_told_with_the_fallback(small_world: SmallWorld, tmp_path: Path) -> None:
+    with serving(small_world, tmp_path / "home", api_budget_ms=1) as callers:
+        caller = callers("scorer")
+        answers = [caller.post("/v1/transactions", transaction()) for _ in range(20)]
+        refused = [answer.json() for answer in answers if answer.status_code == 503]
+    assert refused
+    assert {problem["type"] for problem in refused} == {"urn:zaslon:problem:not_in_time"}
+    assert {problem["fallback_action"] for problem in refused} == {"review"}
+
+
+def test_with_time_nothing_is_left_out_and_with_less_more_and_more() -> None:
+    budget = LatencyBudget(COSTS)
+    enough = [0.1, 0.010, 0.006, 0.0001]
+    assert [budget.degradation(1, seconds) for seconds in enough] == [
+        Degradation.NOTHING, Degradation.EXPLANATION, Degradation.MODEL, Degradation.RULES,
+    ]  # fmt: skip
+
+
+def test_a_slow_machine_is_noticed_and_a_recovered_one_too() -> None:
+    budget = LatencyBudget(COSTS)
+    for _ in range(20):
+        budget.learn(Degradation.NOTHING, 1, 0.11, 0.002)
+    assert budget.degradation(1, 0.1) > Degradation.NOTHING
+    for _ in range(40):
+        budget.learn(Degradation.RULES, 1, 0.0011, 0.002)
+    assert budget.degradation(1, 0.1) == Degradation.NOTHING
+
+
+@given(st.integers(1, 1_000), st.floats(0, 10), st.floats(0, 10))
+def test_more_time_never_leaves_out_more(records: int, some: float, other: float) -> None:
+    budget = LatencyBudget(COSTS)
+    less, more = sorted((some, other))
+    assert budget.degradation(records, more) <= budget.degradation(records, less)
+
+
+def test_settings_of_the_service_have_ranges() -> None:
+    wrong: Any
+    for wrong in ({"api_port": 70_000}, {"api_budget_ms": 0}, {"api_batch_records_max": 0}):
+        with pytest.raises(ZaslonError, match=next(iter(wrong))):
+            load_settings(**wrong)

@@ -1,0 +1,330 @@
+"""The decision service in front of the stream: every decision passes the log once, whichever ingress it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import KafkaError, Message
+from deploy.kafka.broker import LocalBroker
+from starlette.testclient import TestClient
+from tests.api.serving import QUIET, Caller, transaction
+from tests.integration.kafka_world import Cluster, Scorer
+
+from zaslon.adapters.cluster.kafka.commit import as_rejection
+from zaslon.adapters.cluster.kafka.connection import Watch
+from zaslon.adapters.cluster.kafka.gateway import KafkaGateway
+from zaslon.adapters.cluster.kafka.order import Order
+from zaslon.bootstrap import build_context
+from zaslon.domain.errors import ServerError
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.outcomes import Decision
+from zaslon.entrypoints.api.app import build_app
+from zaslon.entrypoints.api.server import build_service
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def gateway(cluster: Cluster, home: Path, **more: Any) -> Iterator[Caller]:
+    """A ready service in front of the cluster's stream."""
+    settings = cluster.settings("gateway", home, **{"api_decider": "kafka", **QUIET, **more})
+    service = build_service(settings, build_context(settings))
+    service.decider.start()
+    with TestClient(build_app(service), raise_server_exceptions=False) as client:
+        yield Caller(service, client, "admin")
+
+
+@contextmanager
+def scoring(cluster: Cluster, home: Path) -> Iterator[Scorer]:
+    """A process that decides the stream."""
+    with cluster.scorer(home) as scorer:
+        assert scorer.says("Deciding from position"), scorer.said
+        yield scorer
+
+
+@pytest.fixture(scope="module")
+def cluster(broker: LocalBroker) -> Cluster:
+    return Cluster.new(broker)
+
+
+@pytest.fixture(scope="module")
+def module_home(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_world.in_home(tmp_path_factory.mktemp("gateway") / "home").context.home
+
+
+@pytest.fixture(scope="module")
+def caller(cluster: Cluster, module_home: Path) -> Iterator[Caller]:
+    """A gateway with a scorer behind it."""
+    with scoring(cluster, module_home), gateway(cluster, module_home) as made:
+        yield made
+
+
+def until(found: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what another process does."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "it has not come to pass"
+        time.sleep(0.05)
+
+
+def test_through_the_door_the_log_and_its_decisions_are_the_embedded_engines_bit_for_bit(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    with scoring(cluster, home), gateway(cluster, home) as caller:
+        single = [caller.post("/v1/transactions", transaction(tx_amount=10 + i)) for i in range(20)]
+        many = [transaction(customer_id=i % 5, tx_amount=9_000 + i) for i in range(100)]
+        batch = caller.post("/v1/transactions/batch", many).json()["outcomes"]
+        one = single[0].json()["transaction_id"]
+        looked_up = caller.get(f"/v1/decisions/{one}").content
+    assert {answer.status_code for answer in single} == {200}
+    answered = [*(answer.json() for answer in single), *batch]
+    published = cluster.published()
+    assert published == cluster.embedded(small_world.engine())
+    assert len(published) == 120
+    for answer in answered:
+        answer.pop("time_used_ms", None)
+        assert answer.pop("repeated") is False
+        assert answer == orjson.loads(published[answer["position"]])
+    assert looked_up == published[answered[0]["position"]]
+
+
+def test_a_label_between_two_transactions_changes_the_second(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    """Both happened long before the broker's clock had the label."""
+    cluster = Cluster.new(broker)
+    first, second = transaction(), transaction(tx_datetime="2019-09-20 10:16:00")
+    verdict = {"transaction_id": first["transaction_id"], "verdict": "confirmed_fraud"}
+    with scoring(cluster, home), gateway(cluster, home) as caller:
+        assert caller.post("/v1/transactions", first).status_code == 200
+        (told,) = caller.post("/v1/labels", verdict).json()["outcomes"]
+        decided = caller.post("/v1/transactions", second).json()
+    assert (told["outcome"], told["is_fraud"], told["waiting"]) == ("label", True, False)
+    without = small_world.engine()
+    unlabelled = RecordBatch.of(
+        [orjson.dumps(first), orjson.dumps(second)], [Kind.TRANSACTION_JSON] * 2, [int(time.time())] * 2
+    )
+    (_, unaware) = without.process(unlabelled).outcomes
+    assert isinstance(unaware, Decision)
+    assert decided["score"] != unaware.score
+    assert cluster.published() == cluster.embedded(small_world.engine())
+
+
+def test_a_repeat_gives_the_recorded_decision_and_the_log_calls_it_a_duplicate(
+    caller: Caller, cluster: Cluster
+) -> None:
+    sent = transaction()
+    first = caller.post("/v1/transactions", sent).json()
+    again = caller.post("/v1/transactions", dict(reversed(sent.items()))).json()
+    assert (first.pop("repeated"), again.pop("repeated")) == (False, True)
+    del first["time_used_ms"], again["time_used_ms"]
+    assert again == first
+    assert as_rejection(cluster.read("rejections")[-1]).reason == "duplicate"
+
+
+def test_the_same_content_twice_in_a_call_is_sent_once(caller: Caller, cluster: Cluster) -> None:
+    sent, before = transaction(), len(cluster.read("input"))
+    outcomes = caller.post("/v1/transactions/batch", [sent, sent]).json()["outcomes"]
+    assert [outcome.pop("repeated") for outcome in outcomes] == [False, True]
+    assert outcomes[0] == outcomes[1]
+    assert len(cluster.read("input")) == before + 1
+
+
+def test_the_same_id_with_other_content_is_refused_and_recorded(caller: Caller, cluster: Cluster) -> None:
+    sent = transaction()
+    assert caller.post("/v1/transactions", sent).status_code == 200
+    refused = caller.post("/v1/transactions", {**sent, "tx_amount": 1.5})
+    assert refused.status_code == 409
+    problem = refused.json()
+    assert problem["type"] == "urn:zaslon:problem:conflict"
+    recorded = as_rejection(cluster.read("rejections")[-1])
+    assert (recorded.reason, recorded.position) == ("conflicting_duplicate", problem["position"])
+
+
+def test_of_a_sender_past_the_door_and_one_through_it_each_gets_its_own_outcome(
+    caller: Caller, cluster: Cluster
+) -> None:
+    sent = transaction()
+    cluster.send("input", [orjson.dumps({**sent, "tx_amount": 1.5})])  # first, with the same id
+    answer = caller.post("/v1/transactions", sent)
+    assert (answer.status_code, answer.json()["reason"]) == (409, "conflicting_duplicate")
+
+
+def test_what_cannot_be_decided_is_a_problem_with_the_recorded_reason(
+    caller: Caller, cluster: Cluster
+) -> None:
+    answer = caller.post("/v1/transactions", transaction(tx_amount="much"))
+    problem = answer.json()
+    assert (answer.status_code, problem["reason"]) == (422, "not_a_number:tx_amount")
+    assert problem["errors"][0]["field"] == "tx_amount"
+    recorded = as_rejection(cluster.read("rejections")[-1])
+    assert (recorded.reason, recorded.detail) == (problem["reason"], problem["detail"])
+
+
+def test_marks_of_other_senders_transactions_are_not_counted_as_records(
+    caller: Caller, cluster: Cluster
+) -> None:
+    """Their messages and ours in turns: offsets then say less than records do."""
+    other = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-others")
+    other.init_transactions(20)
+    amounts = iter(range(100, 200))
+    for ends in (other.commit_transaction, other.abort_transaction) * 3:
+        other.begin_transaction()
+        other.produce(cluster.topic("input"), orjson.dumps(transaction(tx_amount=next(amounts))))
+        other.flush(20)
+        ours = [transaction(tx_amount=next(amounts)) for _ in range(3)]
+        ends(20)
+        outcomes = caller.post("/v1/transactions/batch", ours).json()["outcomes"]
+        assert [o["transaction_id"] for o in outcomes] == [one["transaction_id"] for one in ours]
+    assert any(r.gaps for message in cluster.read("order") for r in Order.from_json(message.value()).ranges)
+
+
+def test_what_serves_is_what_decides_the_stream(caller: Caller, small_world: SmallWorld) -> None:
+    assert caller.post("/v1/transactions", transaction()).status_code == 200
+    versions = small_world.engine().versions
+    assert caller.get("/v1/model").json()["model"] == versions.model
+    assert caller.get("/v1/policy").json()["policy"] == versions.policy
+
+
+def test_a_record_larger_than_the_log_takes_is_refused_before_it_is_sent(caller: Caller) -> None:
+    answer = caller.post("/v1/transactions", transaction(note="x" * 1_100_000))
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:zaslon:problem:too_large")
+
+
+def test_metrics_tell_how_long_the_log_and_the_scorer_took(caller: Caller) -> None:
+    assert caller.post("/v1/transactions", transaction()).status_code == 200
+    text = caller.get("/metrics").text
+    for name in ("zaslon_logged_seconds_count", "zaslon_decided_seconds_count"):
+        assert float(text.split(f"\n{name} ")[1].split()[0]) > 0
+    assert 'zaslon_outcomes_total{detail="allow",outcome="decision"}' in text
+
+
+def test_without_a_scorer_the_deadline_is_kept_and_the_decision_is_there_later(
+    broker: LocalBroker, home: Path
+) -> None:
+    cluster, sent = Cluster.new(broker), transaction()
+    path = f"/v1/decisions/{sent['transaction_id']}"
+    with gateway(cluster, home, api_budget_ms=400) as caller:
+        for _ in range(2):  # the second waits for the same record
+            late = caller.post("/v1/transactions", sent)
+            problem = late.json()
+            assert (late.status_code, problem["type"]) == (503, "urn:zaslon:problem:not_in_time")
+            assert (problem["in_log"], problem["fallback_action"]) == (True, "review")
+            assert "/v1/decisions/" in problem["detail"]
+            assert late.headers["retry-after"] == "1"
+        assert caller.get(path).status_code == 404
+        assert [m.value() for m in cluster.read("input")] == [orjson.dumps(sent)]
+        with scoring(cluster, home):
+            until(lambda: caller.get(path).status_code == 200)
+    assert [caller_sees(cluster, home, path)] == cluster.published()
+
+
+def caller_sees(cluster: Cluster, home: Path, path: str) -> bytes:
+    """What another gateway, just started, answers."""
+    with gateway(cluster, home) as caller:
+        content: bytes = caller.get(path).content
+        return content
+
+
+@pytest.mark.parametrize(
+    ("error", "in_log"), [(None, True), (KafkaError(KafkaError._MSG_TIMED_OUT), None)], ids=["taken", "late"]
+)
+def test_of_a_record_that_the_broker_took_without_saying_where_nothing_untrue_is_said(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, error: KafkaError | None, in_log: bool | None
+) -> None:
+    """The acknowledgement of a retry whose first attempt was taken has no offset; of a late one nothing is known."""
+    gateway, sent = caller.service.decider, transaction()
+    assert isinstance(gateway, KafkaGateway)
+    heard = gateway._delivered
+
+    def unsaid(record: Any, _: KafkaError | None, message: Message) -> None:
+        heard(record, error, Message(topic=message.topic(), partition=message.partition()))
+
+    monkeypatch.setattr(gateway, "_delivered", unsaid)
+    answer = caller.post("/v1/transactions", sent)
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (503, "urn:zaslon:problem:not_in_time")
+    assert (problem["in_log"], problem["fallback_action"]) == (in_log, "review")
+    monkeypatch.undo()
+    again = caller.post("/v1/transactions", sent).json()
+    assert (again["transaction_id"], again["repeated"]) == (sent["transaction_id"], True)
+    assert gateway.waiting_records == 0
+
+
+def test_rejections_are_answered_from_whichever_partition_they_stand_in(
+    broker: LocalBroker, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    cluster.grow(rejections=3)
+    with scoring(cluster, home), gateway(cluster, home) as caller:
+        answers = [caller.post("/v1/transactions", transaction(tx_amount="much")) for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {422}
+
+
+def test_a_full_queue_is_refused_at_once(broker: LocalBroker, home: Path) -> None:
+    cluster = Cluster.new(broker)
+    with gateway(cluster, home, api_budget_ms=300, api_queue_records_max=3) as caller:
+        caller.post("/v1/transactions/batch", [transaction() for _ in range(3)])
+        answer = caller.post("/v1/transactions", transaction())
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:zaslon:problem:busy")
+    assert len(cluster.read("input")) == 3
+
+
+def test_a_door_begun_later_knows_the_newest_decisions_and_says_what_it_does_not_know(
+    broker: LocalBroker, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    sent = [transaction() for _ in range(300)]
+    cluster.send("input", [orjson.dumps(one) for one in sent])
+    cluster.stream_until(home, 300)
+    (home / "gateway").mkdir()
+    (home / "gateway" / "decisions.db").write_bytes(b"this is no store of decisions, or is damaged" * 99)
+    with gateway(cluster, home, api_kept_records=100) as caller:
+        newest, oldest = (caller.get(f"/v1/decisions/{sent[i]['transaction_id']}") for i in (-1, 0))
+        page = caller.get("/v1/decisions", limit=200).json()["decisions"]
+    assert newest.content == cluster.published()[-1]
+    assert oldest.status_code == 404
+    assert "newest 100 records" in oldest.json()["detail"]
+    assert 90 <= len(page) <= 100
+    assert [d["position"] for d in page] == sorted((d["position"] for d in page), reverse=True)
+
+
+def test_while_the_broker_is_away_the_service_says_so_and_then_goes_on(
+    broker: LocalBroker, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    with scoring(cluster, home), gateway(cluster, home, api_budget_ms=2_000) as caller:
+        assert caller.post("/v1/transactions", transaction()).status_code == 200
+        broker.kill()
+        sent = transaction()
+        refused = caller.post("/v1/transactions", sent)
+        until(lambda: caller.get("/readyz").status_code == 503)
+        assert refused.status_code == 503
+        assert not refused.json().get("in_log")
+        assert "away" in caller.get("/readyz").json()["detail"]
+        assert caller.get("/healthz").status_code == 200
+        broker.start()
+        until(lambda: caller.get("/readyz").status_code == 200)
+        until(lambda: caller.post("/v1/transactions", sent).status_code == 200)
+    decided = [orjson.loads(outcome) for outcome in cluster.published()]
+    ids = [d["transaction_id"] for d in decided if d["outcome"] == "decision"]
+    assert ids.count(sent["transaction_id"]) == 1
+
+
+def test_a_broker_that_refuses_the_service_is_one_clear_error(cluster: Cluster, module_home: Path) -> None:
+    settings = cluster.settings(
+        "gateway", module_home, api_decider="kafka", kafka_password="wrong", kafka_password_file=None
+    )
+    service = build_service(settings, build_context(settings))
+    with pytest.raises(ServerError, match="refuses the user or the password"):
+        service.decider.start()
+    assert not service.decider.is_ready
+    until(lambda: not service.decider.is_alive)

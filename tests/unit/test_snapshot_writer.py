@@ -1,0 +1,131 @@
+"""The saver: snapshots of a state that goes on changing, and what becomes of those that fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.domain.catalogue import load_catalogue
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.engine import Engine
+from zaslon.services.snapshot_writer import SnapshotResult, SnapshotWriter
+
+CATALOGUE = load_catalogue(None)
+LINE = b"%d,2020-01-01 10:00:00,5,7,20.00,0,0,0,0"
+
+
+class SlowSnapshots(FileSnapshots):
+    """Writes only when it may."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.may_write = threading.Event()
+
+    def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
+        assert self.may_write.wait(60)
+        super().save(position, content)
+
+
+class World:
+    """An engine whose state is saved, and what the saver said and told."""
+
+    def __init__(self, store: FileSnapshots, every_records: int = 10) -> None:
+        self.engine = Engine(CATALOGUE, key=b"key")
+        self.said: list[str] = []
+        self.saves: list[SnapshotResult] = []
+        self.snapshot_writer = SnapshotWriter(store, every_records, 0, self.said.append, self.saves.append)
+
+    def apply(self, records: int) -> None:
+        first = self.engine.position
+        lines = [LINE % (first + i) for i in range(records)]
+        kinds = [Kind.TRANSACTION_LINE] * records
+        self.engine.replay(RecordBatch.of(lines, kinds, [1_600_000_000] * records, first))
+
+
+def copied(engine: Engine) -> dict[str, NDArray[Any]]:
+    return {name: array.copy() for name, array in engine.state().items()}
+
+
+def test_a_snapshot_holds_the_moment_of_its_copy_though_the_engine_goes_on(tmp_path: Path) -> None:
+    store = SlowSnapshots(tmp_path)
+    world = World(store)
+    world.apply(10)
+    expected = copied(world.engine)
+    world.snapshot_writer.save(world.engine, place=b"here")
+    world.apply(25)
+    store.may_write.set()
+    world.snapshot_writer.close()
+    found = FileSnapshots(tmp_path).newest()
+    assert found is not None
+    position, content, _ = found
+    assert (position, content.pop("place").tobytes()) == (10, b"here")
+    assert content.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(content[name], array)
+    assert [(s.position, s.is_kept) for s in world.saves] == [(10, True)]
+
+
+def test_one_snapshot_is_under_way_at_a_time_and_what_falls_due_meanwhile_waits(tmp_path: Path) -> None:
+    store = SlowSnapshots(tmp_path)
+    world = World(store)
+    world.apply(9)
+    assert not world.snapshot_writer.is_due(world.engine.position)
+    world.apply(1)
+    assert world.snapshot_writer.is_due(world.engine.position)
+    world.snapshot_writer.save(world.engine)
+    world.apply(10)
+    assert not world.snapshot_writer.is_due(world.engine.position)
+    store.may_write.set()
+    while not world.snapshot_writer.is_due(world.engine.position):
+        assert len(world.saves) <= 1
+    world.snapshot_writer.save(world.engine)
+    world.snapshot_writer.close()
+    assert [s.position for s in world.saves] == [10, 20]
+
+
+def test_a_failure_is_said_and_told_and_the_next_one_is_kept(tmp_path: Path) -> None:
+    place = tmp_path / "snapshots"
+    place.write_text("a file where the directory should be")
+    world = World(FileSnapshots(place))
+    world.apply(10)
+    world.snapshot_writer.save(world.engine)
+    while not world.saves:
+        pass
+    assert not world.snapshot_writer.is_due(world.engine.position), (
+        "a store that fails is not asked at every batch"
+    )
+    place.unlink()
+    world.snapshot_writer.save_last(world.engine)
+    world.snapshot_writer.close()
+    assert [(s.position, s.is_kept) for s in world.saves] == [(10, False), (10, True)]
+    (sentence,) = world.said
+    assert sentence.startswith("The snapshot at position 10 could not be kept: Snapshot '")
+
+
+def test_the_last_state_is_saved_unless_it_is_kept_already(tmp_path: Path) -> None:
+    world = World(FileSnapshots(tmp_path))
+    world.snapshot_writer.save_last(world.engine)
+    world.apply(4)
+    world.snapshot_writer.save_last(world.engine, place=b"end")
+    world.snapshot_writer.save_last(world.engine, place=b"end")
+    world.snapshot_writer.close()
+    assert [s.position for s in world.saves] == [4]
+
+
+def test_a_mistake_of_ours_stops_the_thread_that_decides(tmp_path: Path) -> None:
+    class Mistaken(FileSnapshots):
+        def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
+            raise KeyError("no such array")
+
+    world = World(Mistaken(tmp_path))
+    world.apply(10)
+    world.snapshot_writer.save(world.engine)
+    with pytest.raises(KeyError):
+        world.snapshot_writer.close()
