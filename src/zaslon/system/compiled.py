@@ -2,7 +2,8 @@
 
 Compiled machine code is cached below the source (or in NUMBA_CACHE_DIR), so only the first start
 after an installation pays for it. Numba looks only at the file of the function that it compiles, but
-ours are inlined across files; so the cache's folder is named by all of them. Fast-math is off, because it
+ours are inlined across files and take constants from others; so the cache's folder is named by the
+content of all packages that hold either. Fast-math is off, because it
 would let results depend on how the compiler orders additions. Compiled code leaves the interpreter to
 other threads while it runs: what it works on must belong to the thread that called it.
 """
@@ -27,11 +28,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _cache_folder(package: Path) -> Path:
-    """A folder whose name changes with every source file of the package."""
-    files = sorted(package.rglob("*.py"))
-    stamps = [(str(f.relative_to(package)), f.stat().st_mtime_ns, f.stat().st_size) for f in files]
-    return package / "__pycache__" / f"compiled-{hashlib.sha256(repr(stamps).encode()).hexdigest()[:12]}"
+# Packages that hold compiled functions, or constants that these take.
+_PACKAGES = ("domain", "expressions", "features", "intake", "models", "simulate", "system")
+
+
+def _cache_folder(source: Path) -> Path:
+    """A folder whose name changes with the content of every file that compiled code depends on."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for file in sorted((source / package).rglob("*.py")):
+            digest.update(str(file.relative_to(source)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return source / "__pycache__" / f"compiled-{digest.hexdigest()[:12]}"
 
 
 if not config.CACHE_DIR:  # type: ignore[attr-defined]
