@@ -292,7 +292,9 @@ def test_a_worker_that_has_only_just_been_started_does_not_listen_to_signals(
     found.worker.close()
 
 
-def test_any_setting_that_the_service_takes_reaches_the_worker(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_any_setting_that_the_service_takes_reaches_the_worker(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
     world = small_world.in_home(tmp_path / os.fsdecode(b"no utf-8 \xff"))
     found = opened(world, snapshot_every_records=10**20, pseudonym_key="sixteen letters or more")
     Asker(found.worker).submit([orjson.dumps(transaction())])()
@@ -317,7 +319,9 @@ def test_when_hearing_the_worker_fails_nobody_waits_and_nothing_hangs(
     worker.close()
 
 
-def test_nobody_reads_the_log_before_the_worker_has_opened_it(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_nobody_reads_the_log_before_the_worker_has_opened_it(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
     found = begun(small_world.in_home(tmp_path / "home"))
     os.kill(found.pid, signal.SIGSTOP)
     try:

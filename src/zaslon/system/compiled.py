@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 # Packages that hold compiled functions, or constants that these take.
-_PACKAGES = ("domain", "expressions", "features", "intake", "models", "simulate", "system")
+_PACKAGES = ("decisions", "domain", "expressions", "features", "intake", "models", "simulate", "system")
 
 
 def _cache_folder(source: Path) -> Path:
