@@ -1,4 +1,4 @@
-"""What a caller is told when there is no decision."""
+"""Errors that the client raises when there is no decision."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class ZaslonError(Exception):
-    """An error that the user can mend. Its text is a whole sentence; `hint` says what to do.
+    """An error that the user can fix. Its text is a whole sentence; `hint` says what to do.
 
     Raise a subclass, so that callers can tell the kinds apart. A programmer's mistake is not a
     `ZaslonError`: it raises whatever Python raises and stops.
@@ -65,7 +65,7 @@ class TooLargeError(ZaslonError):
 
 
 class SystemRefusedError(ZaslonError):
-    """What the machine would not do: no space, no permission, a place that is no directory."""
+    """The machine refused: no space, no permission, or a path that is not a directory."""
 
     exit_code = 10
 

@@ -1,4 +1,4 @@
-"""What a feature is, told to those who explain, report or write rules about it."""
+"""What a feature is, for code that explains it, reports it or writes rules about it."""
 
 from __future__ import annotations
 

@@ -17,5 +17,5 @@ def amount_text(amount_minor: int, minor_digits: int = 2) -> str:
 
 
 def whole_text(amount_minor: float, minor_digits: int = 2) -> str:
-    """`1,234,567`, rounded to the major unit: nobody reads coins in a sum of a month."""
+    """`1,234,567`, rounded to the major unit; minor units are noise in a monthly sum."""
     return f"{round(amount_minor / 10**minor_digits):,}"

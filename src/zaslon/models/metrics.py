@@ -284,7 +284,7 @@ def _mean_over_days(by_day: Float64, seed: int, replicates: int) -> Estimate:
 def _money(
     headline: dict[str, Estimate], thresholds: dict[str, float], good_minor: float, days: int
 ) -> Money:
-    """Takes the sums of money out of the headline: they are told by month."""
+    """Removes the sums of money from the headline: they are reported by month."""
     month = DAYS_PER_MONTH / days
     by_threshold = {
         name: [_scaled(headline.pop(f"{kind}_minor_at_{name}"), month) for kind in ("lost", "saved")]

@@ -1,4 +1,4 @@
-"""One HTML file that tells a head of risk what a model does, and an engineer where it comes from.
+"""One HTML report: what a model does, for the head of risk, and where it comes from, for engineers.
 
 Self-contained: pictures are inlined, nothing is loaded from anywhere. All text is escaped.
 """

@@ -23,7 +23,7 @@ FRAUDS_TO_STOP_BY = 100
 EVALUATE_EVERY_ROUNDS = 5
 SMOOTHED_EVALUATIONS = 5
 
-Progress = Callable[[int], None]  # told how many steps were done since the last time
+Progress = Callable[[int], None]  # called with the steps done since the last call
 
 
 Bins = Annotated[int, Field(ge=2, le=65_535)]
@@ -105,7 +105,7 @@ def train(
             trees' own probabilities.
         settings: None for the defaults.
         facts: what is to be noted in the model; rows, frauds and settings are added.
-        progress: told 1 after every round.
+        progress: called with 1 after every round.
 
     Raises:
         DataError: a period without frauds or without good transactions, or other features.
@@ -162,7 +162,7 @@ def _boost(
 
 
 def _best_round(curve: Sequence[tuple[int, float]]) -> int:
-    """The round of the highest average precision after smoothing: one lucky tree is no reason."""
+    """The round of the highest average precision after smoothing, so that one lucky tree does not decide."""
     return curve[int(np.argmax(smoothed_curve(curve)))][0]
 
 

@@ -30,11 +30,11 @@ def tune(
             a result is quoted for.
         settings: to start from; None for the defaults.
         trials: trainings to do, 1 or more.
-        progress: told 1 after every trial.
+        progress: called with 1 after every trial.
 
     Raises:
         ZaslonError: Optuna is not installed.
-        DataError: too few frauds to tell settings apart, or no trials.
+        DataError: too few frauds to compare settings, or no trials.
     """
     if trials < 1:
         raise DataError(f"{trials} trials find nothing.", hint="Ask for at least one.")

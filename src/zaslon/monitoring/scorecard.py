@@ -19,7 +19,7 @@ _ROUNDING = 1e-9  # of sums of weights: 49 frauds of 50 are 98 %
 class Goals:
     """The targets. Rates are shares; the loss is in minor units per 30 days.
 
-    `reviews_per_day_max` is what the analysts have time for; None where nobody has said.
+    `reviews_per_day_max` is what the analysts have time for; None if not configured.
     """
 
     missed_frauds_max: float = 0.02
@@ -37,13 +37,13 @@ class Reached:
         recall, precision, false_positive_rate, roc_auc: shares; precision NaN if nothing stopped.
         loss_minor_per_month: money of missed frauds, 30 days.
         unseeable_share: share of the frauds that had no evidence when they happened (an ordinary
-            amount, no fraud of the same `entities` known yet), or None if nobody can tell.
+            amount, no fraud of the same `entities` known yet), or None if unknown.
         reviews_per_day: what the analysts get on an average day.
         entities: names of what fraud is counted by, for the sentence on evidence.
         false_positive_rate_before, reviews_per_day_before: the same on the validation period, by which
             thresholds are judged, or None.
         recall_at_least_delay: recall with the shortest label delay measured, or None.
-        rules: of the policy, those that may act beside the model; no figure here counts what they do.
+        rules: rules of the policy that may act; no figure here includes their effect.
         transactions_per_second: decided through the engine, log and store included; None if not
             measured.
     """

@@ -63,7 +63,7 @@ def _leaks(profile: SimulationProfile, seed: int, day: int) -> NDArray[np.int8]:
 def _hit(
     profile: SimulationProfile, seed: int, day: int, kind: int, population: int, share: float
 ) -> NDArray[np.int64]:
-    """Who is hit anew on a day: int64[m], each once.
+    """Entities newly attacked on a day: int64[m], each once.
 
     The number hit is even over the days (2.1 a day is 2, 2, 2, 2, 2, 2, 2, 2, 2, 3), for otherwise
     the share of fraud in a small world would depend on the seed.

@@ -30,8 +30,8 @@ class SimulationProfile:
         busy_terminals: terminals that every customer uses, with the share of payments that go there
             beside those of customers nearby.
             They are never compromised, so that the share of fraud is the same for every seed.
-        terminals_hit_share: share of terminals compromised anew each day (scenario 2).
-        customers_hit_share: share of customers compromised anew each day (scenario 3).
+        terminals_hit_share: share of terminals newly compromised each day (scenario 2).
+        customers_hit_share: share of customers newly compromised each day (scenario 3).
         earlier_attacks: whether attacks of the four weeks before the start still last.
         time_ordered: whether the payments of a day come by time, or by customer.
         defects: multiple of the real rates of defects (`DEFECTS`); 0 injects none.
