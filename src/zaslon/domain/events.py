@@ -1,4 +1,4 @@
-"""Events: raw records as they stand in the log, and what cleaning makes of them.
+"""Events: raw records as they arrive, and the typed records that admission makes of them for the log.
 
 All arrays of one object have the same length and order. Columns, not objects: a batch of one
 million transactions is ten arrays.
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zaslon.domain.rejections import Reason
 
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
@@ -214,6 +217,16 @@ class Labels:
             None if self.id_text is None else self.id_text[chosen],
         )
 
+    @staticmethod
+    def concatenate(parts: Sequence[Labels]) -> Labels:
+        """All labels of `parts` (at least one), in order."""
+        return Labels(
+            np.concatenate([p.transaction_id for p in parts]),
+            np.concatenate([p.is_fraud for p in parts]),
+            np.concatenate([p.arrival_time_seconds for p in parts]),
+            joined_id_text(parts),
+        )
+
 
 def joined_id_text(parts: Sequence[Transactions | Labels]) -> IdText | None:
     """The texts of all parts (at least one) in order; None where ids are numbers."""
@@ -246,3 +259,167 @@ class Rejected:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def take(self, chosen: slice) -> Rejected:
+        """A run of them, in order, with the index that each has now."""
+        return Rejected(self.index[chosen], self.reason[chosen], self.field[chosen], self.detail[chosen])
+
+
+class EntryKind(IntEnum):
+    """What admission made of a record."""
+
+    TRANSACTION = 0
+    LABEL = 1
+    REJECTED = 2
+
+
+# As plain integers: NumPy takes microseconds to compare with a member of an enumeration.
+_TRANSACTION, _LABEL, _REJECTED = map(int, EntryKind)
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The bytes that records arrived as: record i is `buffer[starts[i] : starts[i] + lengths[i]]`."""
+
+    buffer: UInt8
+    starts: Int64
+    lengths: Int64
+
+    def of(self, index: int) -> bytes:
+        """The bytes of one record."""
+        start = int(self.starts[index])
+        return self.buffer[start : start + int(self.lengths[index])].tobytes()
+
+    def take(self, chosen: slice) -> Originals:
+        """A run of records; their bytes stay where they are."""
+        return Originals(self.buffer, self.starts[chosen], self.lengths[chosen])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Originals]) -> Originals:
+        """The records of all parts (at least one), in order."""
+        if all(part.buffer is parts[0].buffer for part in parts):
+            starts = [part.starts for part in parts]
+            buffer = parts[0].buffer
+        else:
+            ends = np.cumsum([len(part.buffer) for part in parts])
+            starts = [p.starts + end - len(p.buffer) for p, end in zip(parts, ends.tolist(), strict=True)]
+            buffer = np.concatenate([part.buffer for part in parts])
+        return Originals(buffer, np.concatenate(starts), np.concatenate([p.lengths for p in parts]))
+
+
+@dataclass(frozen=True)
+class LogBatch:
+    """Typed records in log order: what the log holds and what the engine applies.
+
+    Attributes:
+        first_position: log position of record 0; record i has `first_position + i`.
+        kind: uint8[n], `EntryKind` of each record.
+        degradation: uint8[n], `Degradation` of each record.
+        arrival_time_seconds: int64[n], when each record reached the log, seconds since 1970.
+        transactions, labels, rejected: the records of each kind, in log order.
+        originals: the bytes as they arrived; None where they are not kept: a file's rows, or records
+            whose bytes are older than `original_retention_days`.
+    """
+
+    first_position: int
+    kind: UInt8
+    degradation: UInt8
+    arrival_time_seconds: Int64
+    transactions: Transactions
+    labels: Labels
+    rejected: Rejected
+    originals: Originals | None = None
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    @property
+    def end_position(self) -> int:
+        """Position after the last record."""
+        return self.first_position + len(self)
+
+    @cached_property
+    def transaction_index(self) -> Int64:
+        """int64[transactions], which record of the batch each is."""
+        return np.flatnonzero(self.kind == _TRANSACTION)
+
+    @cached_property
+    def label_index(self) -> Int64:
+        """int64[labels], which record of the batch each is."""
+        return np.flatnonzero(self.kind == _LABEL)
+
+    @cached_property
+    def is_label(self) -> NDArray[np.bool_]:
+        """bool[transactions + labels], which kind the k-th of them is."""
+        accepted = self.kind != _REJECTED
+        is_label = np.asarray(self.kind == _LABEL)
+        return is_label if accepted.all() else is_label[accepted]
+
+    def original(self, index: int) -> bytes | None:
+        """The bytes that a record arrived as, or None where they are not kept."""
+        return None if self.originals is None else self.originals.of(index)
+
+    def part(self, begin: int, end: int) -> LogBatch:
+        """Records [begin, end) of the batch, at their log positions."""
+        if begin <= 0 and end >= len(self):
+            return self
+        begin, end = max(begin, 0), min(end, len(self))
+        rows = [slice(*np.searchsorted(of_kind, (begin, end))) for of_kind in self._places()]
+        rejected = self.rejected.take(rows[2])
+        return LogBatch(
+            self.first_position + begin, self.kind[begin:end], self.degradation[begin:end],
+            self.arrival_time_seconds[begin:end], self.transactions.take(rows[0]), self.labels.take(rows[1]),
+            replace(rejected, index=rejected.index - begin),
+            None if self.originals is None else self.originals.take(slice(begin, end)),
+        )  # fmt: skip
+
+    def at(self, first_position: int) -> LogBatch:
+        """The same records at another place in a log."""
+        return replace(self, first_position=first_position)
+
+    def without_originals(self) -> LogBatch:
+        """The same without the bytes as they arrived."""
+        return replace(self, originals=None)
+
+    def rejecting(self, indexes: Sequence[int], reason: Reason, detail: str) -> LogBatch:
+        """The same with some of its records rejected for a reason; they are not applied."""
+        chosen = np.zeros(len(self), np.bool_)
+        chosen[list(indexes)] = True
+        before = np.flatnonzero(~chosen[self.rejected.index]).tolist()
+        added = np.flatnonzero(chosen)
+        index = np.concatenate([self.rejected.index[before], added])
+        reasons = np.concatenate([self.rejected.reason[before], np.full(len(added), reason, np.uint8)])
+        field = [*(self.rejected.field[i] for i in before), *[None] * len(added)]
+        details = [*(self.rejected.detail[i] for i in before), *[detail] * len(added)]
+        order = np.argsort(index, kind="stable").tolist()
+        return replace(
+            self, kind=np.where(chosen, np.uint8(_REJECTED), self.kind),
+            transactions=self.transactions.take(~chosen[self.transaction_index]),
+            labels=self.labels.take(~chosen[self.label_index]),
+            rejected=Rejected(
+                index[order], reasons[order], [field[i] for i in order], [details[i] for i in order]
+            ),
+        )  # fmt: skip
+
+    def _places(self) -> tuple[Int64, Int64, Int64]:
+        return self.transaction_index, self.label_index, self.rejected.index
+
+    @staticmethod
+    def concatenate(parts: Sequence[LogBatch]) -> LogBatch:
+        """All records of `parts` (at least one), which follow each other in the log."""
+        first, begins = parts[0], np.cumsum([0, *(len(part) for part in parts)])
+        originals = [part.originals for part in parts if part.originals is not None]
+        return LogBatch(
+            first.first_position, np.concatenate([p.kind for p in parts]),
+            np.concatenate([p.degradation for p in parts]),
+            np.concatenate([p.arrival_time_seconds for p in parts]),
+            Transactions.concatenate([p.transactions for p in parts]),
+            Labels.concatenate([p.labels for p in parts]),
+            Rejected(
+                np.concatenate([p.rejected.index + b for p, b in zip(parts, begins.tolist(), strict=False)]),
+                np.concatenate([p.rejected.reason for p in parts]),
+                [field for p in parts for field in p.rejected.field],
+                [detail for p in parts for detail in p.rejected.detail],
+            ),
+            Originals.concatenate(originals) if len(originals) == len(parts) else None,
+        )  # fmt: skip

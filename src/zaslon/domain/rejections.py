@@ -33,6 +33,7 @@ class Reason(IntEnum):
     CONFLICTING_DUPLICATE = 18  # a known transaction id with other content
     UNKNOWN_TRANSACTION = 19  # a label for a transaction too old to be remembered
     UNREADABLE_LABEL = 20  # a label record without id or verdict
+    ENGINE_ERROR = 21  # the record breaks our own code, at whichever stage
 
     @property
     def code(self) -> str:

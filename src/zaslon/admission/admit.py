@@ -1,0 +1,66 @@
+"""Admission: records are cleaned once, before the log, which holds what came of it.
+
+    raw records ─ admit ─► LogBatch ─ log ─► engine, now and at every replay
+
+Whatever a record contains, admission gives it exactly one entry: a transaction, a label or a rejection.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.events import (
+    Degradation,
+    EntryKind,
+    Labels,
+    LogBatch,
+    Originals,
+    RecordBatch,
+    Rejected,
+    Transactions,
+)
+from zaslon.intake import clean_batch
+
+_TRANSACTION, _LABEL, _REJECTED = map(int, EntryKind)
+
+
+def admit(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:
+    """Clean a batch of raw records for the log; it keeps positions, arrivals and original bytes.
+
+    Args:
+        batch: records in log order, with their time of arrival.
+        catalogue: how they look.
+        key: secret for pseudonyms, up to 64 bytes.
+    """
+    cleaned = clean_batch(batch, catalogue, key)
+    kind = np.full(len(batch), _REJECTED, np.uint8)
+    kind[cleaned.transaction_index] = _TRANSACTION
+    kind[cleaned.label_index] = _LABEL
+    return LogBatch(
+        batch.first_position, kind, batch.degradation, batch.arrival_time_seconds,
+        cleaned.transactions, cleaned.labels, cleaned.rejected,
+        Originals(batch.buffer, batch.starts, batch.lengths),
+    )  # fmt: skip
+
+
+def from_clean(
+    transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_], first_position: int
+) -> LogBatch:
+    """Rows that were cleaned from files as records of the log; the files keep the original bytes.
+
+    Args:
+        transactions: in log order; each arrives at its event time.
+        labels: in log order.
+        is_label: bool[transactions + labels], which kind the k-th record is.
+        first_position: log position of the first one.
+    """
+    arrival = np.empty(len(is_label), np.int64)
+    arrival[~is_label] = transactions.event_time_seconds
+    arrival[is_label] = labels.arrival_time_seconds
+    return LogBatch(
+        first_position, np.where(is_label, _LABEL, _TRANSACTION).astype(np.uint8),
+        np.full(len(is_label), int(Degradation.NOTHING), np.uint8), arrival, transactions, labels,
+        Rejected(np.zeros(0, np.int64), np.zeros(0, np.uint8), [], []),
+    )  # fmt: skip
