@@ -10,7 +10,7 @@ from tests.contract.conftest import OpenJournal
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, ReasonGiven, Rejection, Versions
 
-VERSIONS = Versions("model-1", "policy-1", "catalogue-1")
+VERSIONS = Versions("model-1", "policy-1", "catalogue-1", 1)
 
 
 def batch(first: int, records: list[bytes]) -> RecordBatch:
@@ -181,7 +181,7 @@ def test_which_versions_served_is_known_for_every_position(open_journal: OpenJou
     journal.serve(VERSIONS)
     journal.record(batch(0, RECORDS[:3]), outcomes(0, RECORDS[:3]), None)
     journal.serve(VERSIONS)
-    later = Versions("model-2", "policy-1", "catalogue-1")
+    later = Versions("model-2", "policy-1", "catalogue-1", 2)
     journal.serve(later)
     journal.record(batch(3, RECORDS[3:]), outcomes(3, RECORDS[3:]), None)
     journal.close()

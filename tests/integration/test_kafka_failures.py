@@ -115,7 +115,7 @@ def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_fini
     ranges = [(cluster.topic("labels"), 0, 0), (cluster.topic("input"), done, done + 30)]
     order = Order(
         100, tuple(Range(topic, 0, begin, end) for topic, begin, end in ranges),
-        np.ones(30, np.int64), np.full(30, int(time.time()), np.int64), Versions("m", "p", "c"), before.history,
+        np.ones(30, np.int64), np.full(30, int(time.time()), np.int64), Versions("m", "p", "c", 1), before.history,
     )  # fmt: skip
     other.begin_transaction()
     other.produce(cluster.topic("order"), order.to_json())

@@ -13,7 +13,7 @@ from zaslon.adapters.cluster.kafka.matching import Matching
 from zaslon.adapters.cluster.kafka.order import Order, Range
 from zaslon.domain.outcomes import Versions
 
-VERSIONS = Versions("m", "p", "c")
+VERSIONS = Versions("m", "p", "c", 1)
 
 
 def order(position: int, ranges: list[Range], source: list[int]) -> Order:

@@ -34,7 +34,7 @@ def test_an_outcome_that_the_client_does_not_take_fails_the_transaction(
             (ReasonGiven("code", "x" * length, 1.0),),
             (),
             (),
-            Versions("m", "p", "c"),
+            Versions("m", "p", "c", 1),
         )
         for n, length in enumerate((10, 2_000, 10, 10))
     ]

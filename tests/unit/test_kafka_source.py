@@ -56,7 +56,7 @@ def _fold(found: Sequence[int], *, end: int, begin: int = 10, recorded_end: int 
         pending.end_at(end)
     order = Order(
         0, (Range("input", 0, begin, recorded_end),), np.zeros(count, np.int64), np.zeros(count, np.int64),
-        Versions("m", "p", "c"), "none",
+        Versions("m", "p", "c", 1), "none",
     )  # fmt: skip
     records = partitions.as_recorded(order)
     return "waits" if records is None else b" ".join(records[0]).decode()

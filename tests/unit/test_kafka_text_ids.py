@@ -22,7 +22,7 @@ def test_the_key_of_a_prediction_gives_back_the_id(name: TransactionId) -> None:
             sent.extend(messages)
             return len(messages)
 
-    decision = Decision(41, name, 5, Action.ALLOW, 0.5, (), (), (), Versions("m", "p", "c"))
+    decision = Decision(41, name, 5, Action.ALLOW, 0.5, (), (), (), Versions("m", "p", "c", 1))
     names = TopicNames("input", "labels", "predictions", "rejections", "order")
     send_outcomes(Producer(), names, [decision], {}, 1_000)  # type: ignore[arg-type]
     assert [_named(message["key"], message["value"]) for message in sent] == [name]

@@ -34,6 +34,7 @@ class Decision:
     model: str
     policy: str
     catalogue: str
+    engine: int
     degraded: str | None
     shadow_rules: tuple[str, ...] = ()
     repeated: bool = False
@@ -65,7 +66,7 @@ def read_decision(content: Mapping[str, Any]) -> Decision:
         content["position"], content["transaction_id"], content["event_time"], content["action"],
         content["score"], tuple(Reason(r["code"], r["text"], r["weight"]) for r in content["reasons"]),
         tuple(content["rules"]), tuple(content["flags"]), content["model"], content["policy"],
-        content["catalogue"], content["degraded"], tuple(content["shadow_rules"]), content.get("repeated", False),
+        content["catalogue"], content["engine"], content["degraded"], tuple(content["shadow_rules"]), content.get("repeated", False),
         content.get("time_used_ms"),
     )  # fmt: skip
 

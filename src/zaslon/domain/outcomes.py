@@ -43,11 +43,12 @@ class ReasonGiven:
 
 @dataclass(frozen=True)
 class Versions:
-    """Which model, policy and catalogue decided: short hashes."""
+    """What decided: short hashes of model, policy and catalogue, and the engine's version."""
 
     model: str
     policy: str
     catalogue: str
+    engine: int
 
 
 class Decision(NamedTuple):
@@ -92,6 +93,7 @@ class Decision(NamedTuple):
                 "model": versions.model,
                 "policy": versions.policy,
                 "catalogue": versions.catalogue,
+                "engine": versions.engine,
                 "degraded": self.degraded,
             }
         )

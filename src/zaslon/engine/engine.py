@@ -22,7 +22,8 @@ from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Degradation, Labels, RecordBatch, Transactions
 from zaslon.domain.outcomes import Outcome, Versions
 from zaslon.engine.batch_outcomes import BatchOutcomes
-from zaslon.features.history import Applied, History
+from zaslon.engine.version import ENGINE_VERSION
+from zaslon.features.history import STATE_VERSION, Applied, History
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.intake import Cleaned, clean_batch
 from zaslon.intake.pseudonyms import key_mark
@@ -69,7 +70,8 @@ class Engine:
     def versions(self) -> Versions:
         """What decides now."""
         model = self.model.artefact_id if self.model else "none"
-        return Versions(model, self.policy.hash if self.policy else "none", self.catalogue.hash)
+        policy = self.policy.hash if self.policy else "none"
+        return Versions(model, policy, self.catalogue.hash, ENGINE_VERSION)
 
     def clean(self, batch: RecordBatch) -> Cleaned:
         """Clean a batch without deciding it: `process` takes the result, so that it is done once."""
@@ -140,6 +142,7 @@ class Engine:
     def state(self, **beside: bytes) -> dict[str, NDArray[Any]]:
         """What a snapshot holds; the arrays are the engine's own, so copy what must outlive a batch."""
         content: dict[str, NDArray[Any]] = dict(self.history.save())
+        content["engine"] = np.array([ENGINE_VERSION], np.int64)
         content["catalogue"] = np.frombuffer(self.catalogue.hash.encode(), np.uint8)
         content["key"] = np.frombuffer(_mark(self.catalogue, self.key), np.uint8)
         return content | {name: np.frombuffer(value, np.uint8) for name, value in beside.items()}
@@ -157,8 +160,10 @@ def restore_engine(
     """An engine in the state of a snapshot, whose arrays are taken out of `content`.
 
     Raises:
-        ArtefactError: the snapshot was made with another catalogue or another key.
+        ArtefactError: the snapshot was made with another catalogue or another key, or has another
+            state version. One of another engine version is taken over: the state's meaning is the same.
     """
+    _check_state_version(position, content)
     made_with = content["catalogue"].tobytes().decode() if "catalogue" in content else "nothing"
     if made_with != catalogue.hash:
         raise ArtefactError(
@@ -179,6 +184,16 @@ def restore_engine(
         catalogue, key=key, model=model, policy=policy,
         history=history, position=position, plan=plan,
     )  # fmt: skip
+
+
+def _check_state_version(position: int, content: dict[str, NDArray[Any]]) -> None:
+    state, engine = (int(content[name][0]) if name in content else 0 for name in ("layout", "engine"))
+    if state != STATE_VERSION:
+        raise ArtefactError(
+            f"The snapshot at position {position} holds state version {state}, made by engine version "
+            f"{engine}; this Zaslon has state version {STATE_VERSION} and engine version {ENGINE_VERSION}.",
+            hint="Use the release that made it, or begin from history again.",
+        )
 
 
 def _mark(catalogue: Catalogue, key: bytes) -> bytes:

@@ -31,7 +31,8 @@ from zaslon.system.compiled import Integer, Number, compiled
 # Bigger batches are folded in parts of this many events: the working set stays in cache.
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
-_LAYOUT = 5  # of a snapshot; raise it with any change of what `save` gives
+# Raise it with any change after which the same log could leave another byte in what `save` gives.
+STATE_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class History:
         They are views of what the next fold changes: write or copy them before.
         """
         saved = {f"remembered/{k}": v for k, v in self.remembered.save().items()}
-        saved["layout"] = np.array([_LAYOUT], np.int64)
+        saved["layout"] = np.array([STATE_VERSION], np.int64)
         for entity in self.entities:
             saved |= {f"entity/{entity.plan.entity}/{k}": v for k, v in entity.save().items()}
         return saved
@@ -177,7 +178,7 @@ class History:
         return history
 
     def _take_over(self, saved: dict[str, NDArray[Any]]) -> None:
-        if saved["layout"].tolist() != [_LAYOUT]:
+        if saved["layout"].tolist() != [STATE_VERSION]:
             raise ValueError("it was made by another version of Zaslon")
         remembered = _below("remembered/", saved)
         if remembered["slots"].ndim != 2 or remembered["slots"].shape[1] != len(self.entities):

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from zaslon.domain.errors import ArtefactError, DataError
-from zaslon.engine import Engine
+from zaslon.engine import ENGINE_VERSION, Engine
 from zaslon.features.plan import plan_features
 from zaslon.intake.identifiers import named_by
 from zaslon.ports import Journal
@@ -52,7 +52,8 @@ def replay(context: Context, position: int) -> Replayed:
 
     Raises:
         DataError: nothing was decided at that position.
-        ArtefactError: the model, policy or catalogue of that day is no longer there.
+        ArtefactError: another engine version decided, or the model, policy or catalogue of that day is
+            no longer there.
     """
     with closing(existing_log(context).open_journal_for_reading()) as journal:
         return _replayed(context, journal, position)
@@ -65,6 +66,12 @@ def _replayed(context: Context, journal: Journal, position: int) -> Replayed:
         raise DataError(
             f"There is no outcome at position {position}.",
             hint=f"The log in '{context.home / context.log}' ends before position {journal.next_position}.",
+        )
+    if versions.engine != ENGINE_VERSION:
+        raise ArtefactError(
+            f"Position {position} was decided by engine version {versions.engine}; this Zaslon has engine "
+            f"version {ENGINE_VERSION}, which may give other bytes without anything being wrong.",
+            hint="Replay it with a release of that engine version: see docs/reference/engine-versions.md.",
         )
     if versions.catalogue != context.catalogue.hash:
         raise ArtefactError(

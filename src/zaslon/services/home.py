@@ -9,7 +9,7 @@ import orjson
 
 from zaslon.decisions.policy import Policy, load_policy
 from zaslon.domain.errors import ArtefactError, DataError
-from zaslon.engine import Engine, restore_engine
+from zaslon.engine import ENGINE_VERSION, Engine, restore_engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
@@ -151,11 +151,21 @@ def recover_engine(context: Context, journal: Journal, snapshots: SnapshotStore)
         context.catalogue, key=context.key, model=model, policy=policy,
         history=past.history, position=past.position, plan=plan,
     )  # fmt: skip
+    _warn_of_another_engine(context, journal)
     if journal.next_position == 0:
         engine.save(snapshots)  # what the log begins from
     for batch in journal.read(engine.position):
         engine.replay(batch)
     return engine
+
+
+def _warn_of_another_engine(context: Context, journal: Journal) -> None:
+    before = journal.serving(journal.next_position - 1)
+    if before is not None and before.engine != ENGINE_VERSION:
+        context.progress.warn(
+            f"Engine version {ENGINE_VERSION} decides from position {journal.next_position} on; before it was "
+            f"engine version {before.engine}."
+        )
 
 
 def engine_at(context: Context, journal: Journal, snapshots: SnapshotStore, up_to_position: int) -> Engine:

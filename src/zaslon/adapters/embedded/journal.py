@@ -7,6 +7,7 @@ import sqlite3
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -42,10 +43,11 @@ CREATE TABLE IF NOT EXISTS serving (
     from_position INTEGER PRIMARY KEY,
     model TEXT NOT NULL,
     policy TEXT NOT NULL,
-    catalogue TEXT NOT NULL
+    catalogue TEXT NOT NULL,
+    engine INTEGER NOT NULL
 ) STRICT;
 """
-_FORMAT = 2
+_FORMAT = 3
 _INSERTED_MAX = 128  # outcomes with one statement
 _PREPARED = 2 * _INSERTED_MAX  # statements: one for every number of outcomes, and the others
 
@@ -221,8 +223,8 @@ class SqliteJournal:
             return
         with self._explained():
             self._connection.execute(
-                "INSERT OR REPLACE INTO serving VALUES (?, ?, ?, ?)",
-                (self._next_position, versions.model, versions.policy, versions.catalogue),
+                "INSERT OR REPLACE INTO serving VALUES (?, ?, ?, ?, ?)",
+                (self._next_position, *astuple(versions)),
             )
 
     def serving(self, position: int) -> Versions | None:
@@ -230,7 +232,7 @@ class SqliteJournal:
         if not 0 <= position <= INTEGER_MAX:
             return None
         row = self._one(
-            "SELECT model, policy, catalogue FROM serving WHERE from_position <= ? "
+            "SELECT model, policy, catalogue, engine FROM serving WHERE from_position <= ? "
             "ORDER BY from_position DESC LIMIT 1",
             (position,),
         )

@@ -51,6 +51,7 @@ class Decision(BaseModel):
     model: str = _Version
     policy: str = _Version
     catalogue: str = _Version
+    engine: int = Field(description="version of the engine that decided", examples=[1])
     degraded: Literal["explanation", "model", "rules"] | None = Field(
         description="what was left out for want of time: " + ", ".join(x.code for x in Degradation if x),
         examples=[None],

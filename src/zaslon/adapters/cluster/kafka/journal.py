@@ -28,7 +28,7 @@ from zaslon.domain.events import Kind, RecordBatch, TransactionId
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
 
 _CALL_SECONDS = 20.0
-_NOBODY = Versions("none", "none", "none")
+_NOBODY = Versions("none", "none", "none", 0)
 _KIND_BITS = np.uint8(15)  # of a record's byte in `RecordBatch.kinds`; above them stands what was left out
 
 

@@ -31,7 +31,7 @@ from zaslon.ports import SupersededError
 
 _IDLE_SECONDS = 0.1  # how long nothing new is waited for at a time
 _AGAIN_SECONDS = 0.2  # between two attempts to begin
-_UNDECIDED = Versions("none", "none", "none")
+_UNDECIDED = Versions("none", "none", "none", 0)
 
 
 @dataclass(frozen=True)

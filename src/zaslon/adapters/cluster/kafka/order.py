@@ -105,6 +105,7 @@ class Order:
                 "model": self.versions.model,
                 "policy": self.versions.policy,
                 "catalogue": self.versions.catalogue,
+                "engine": self.versions.engine,
                 "history": self.history,
                 **more,
             }
@@ -127,7 +128,9 @@ class Order:
                 ),
                 _from_runs(found["sources"]),
                 _from_runs(found["arrivals"]),
-                Versions(str(found["model"]), str(found["policy"]), str(found["catalogue"])),
+                Versions(
+                    str(found["model"]), str(found["policy"]), str(found["catalogue"]), int(found["engine"])
+                ),
                 str(found["history"]),
                 _from_runs(found["kinds"]).astype(np.uint8) if "kinds" in found else None,
                 {str(source): int(done) for source, done in found.get("cursors", {}).items()},
