@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "zaslon"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "zaslon"
 HEAVY = ("duckdb", "mlflow", "optuna", "pandas", "pyspark")
 # Where a heavy library may be loaded by name at run time, which import contracts cannot see.
 ADAPTED = {"mlflow": "adapters/cluster/", "optuna": "models/"}
@@ -43,3 +44,9 @@ def test_numpy_archives_are_read_with_pickles_forbidden() -> None:
     for path in SOURCE.rglob("*.py"):
         for call in re.findall(r"np\.load\([^)]*\)", path.read_text("utf-8")):
             assert "allow_pickle=False" in call, f"{path.name}: {call}"
+
+
+def test_only_public_modules_of_the_kafka_client_are_imported() -> None:
+    private = re.compile(r"(from|import) confluent_kafka[\w.]*\._")
+    files = [f for folder in ("src", "deploy", "tests", "benchmarks") for f in (ROOT / folder).rglob("*.py")]
+    assert [f.name for f in files if private.search(f.read_text("utf-8"))] == []

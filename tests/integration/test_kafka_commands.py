@@ -1,4 +1,4 @@
-"""`zaslon produce` and `zaslon stream` as processes: paces, resuming, stopping, metrics."""
+"""`zaslon produce` and `zaslon stream` as processes: rates, resuming, stopping, metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.kafka_world import Cluster
 
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind
-from zaslon.flows.produce import LatencyBudget, ProduceReport, produce
+from zaslon.flows.produce import ProduceReport, SendRate, produce
 from zaslon.simulate import simulation_profile, write_simulation
 from zaslon.testing import SmallWorld
 
@@ -45,7 +45,7 @@ def _file(directory: Path, lines: list[bytes], name: str = "lines.txt") -> str:
 
 
 def _produce(cluster: Cluster, home: Path, source: str, topic: str, **more: Any) -> ProduceReport:
-    given: dict[str, Any] = {"form": "line", "pace": LatencyBudget(), "is_over": lambda: False, **more}
+    given: dict[str, Any] = {"form": "line", "rate": SendRate(), "is_over": lambda: False, **more}
     return produce(cluster.context("producer", home), [source], cluster.topic(topic), **given)
 
 
@@ -72,7 +72,7 @@ def test_sending_goes_on_where_it_was_stopped(
         asked += 1
         return asked > 3
 
-    first = _produce(cluster, tmp_path, source, "input", budget=LatencyBudget(rate=5_000), is_over=is_over)
+    first = _produce(cluster, tmp_path, source, "input", rate=SendRate(per_second=5_000), is_over=is_over)
     assert 0 < first.rows_sent < 2_000
     second = _produce(cluster, tmp_path, source, "input")
     assert first.rows_sent + second.rows_sent == 2_000
@@ -80,9 +80,7 @@ def test_sending_goes_on_where_it_was_stopped(
 
 
 def test_a_rate_is_kept(cluster: Cluster, lines: list[bytes], tmp_path: Path) -> None:
-    report = _produce(
-        cluster, tmp_path, _file(tmp_path, lines[:600]), "input", budget=LatencyBudget(rate=400)
-    )
+    report = _produce(cluster, tmp_path, _file(tmp_path, lines[:600]), "input", rate=SendRate(per_second=400))
     assert report.rows_sent == 600
     assert report.per_second < 450
 
@@ -92,7 +90,7 @@ def test_a_time_lapse_keeps_the_distances_of_the_records(broker: LocalBroker, tm
     row = b"%d,2020-01-01 10:0%d:00,5,7,20.00,0,0,0,0"
     source = _file(tmp_path, [row % (i, i) for i in range(4)])
     begin_ms = time.time() * 1000
-    _produce(cluster, tmp_path, source, "input", budget=LatencyBudget(speed=120))
+    _produce(cluster, tmp_path, source, "input", rate=SendRate(speed=120))
     stamps = np.array([m.timestamp()[1] for m in cluster.read("input")])
     # Half a second between two minutes; never earlier, but a busy machine may be later.
     assert len(stamps) == 4

@@ -62,7 +62,7 @@ def produce(
     settings = load_settings(home=home, catalogue=catalogue)
     kafka_connection(settings)  # says what is missing before anything of the extra is imported
     from zaslon.entrypoints.stream_metrics import SendMetrics  # noqa: PLC0415
-    from zaslon.flows.produce import Form, LatencyBudget  # noqa: PLC0415
+    from zaslon.flows.produce import Form, SendRate  # noqa: PLC0415
     from zaslon.flows.produce import produce as flow  # noqa: PLC0415
 
     stop = stop_on_signals()
@@ -71,7 +71,7 @@ def produce(
     _publish(settings, metrics.registry)
     with Quiet() if as_json else Bars() as bars:
         report = flow(
-            replace(context, progress=bars), sources, topic, form=cast(Form, form), budget=LatencyBudget(rate, speed),
+            replace(context, progress=bars), sources, topic, form=cast(Form, form), rate=SendRate(rate, speed),
             is_over=stop.is_set, observe=metrics.observe,
         )  # fmt: skip
     if as_json:

@@ -1,7 +1,7 @@
-"""Produce: the records of files into a topic, as they are or as JSON, at any pace.
+"""Produce: send the records of files to a topic, as they are or as JSON, at a chosen rate.
 
-How far it came is kept in the home, so that the same command goes on where it stopped. A process
-that is killed may send what it sent in its last second again; the engine names such repeats.
+The home keeps how far it got, so the same command continues where it stopped. A process that is
+killed may send the records of its last second again; the engine rejects those as duplicates.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ class ProduceReport:
 
 
 @dataclass(frozen=True)
-class LatencyBudget:
-    """How fast to send: so many a second, or so many times faster than it happened; 0 is no limit."""
+class SendRate:
+    """How fast to send: records per second, or how many times faster than real time; 0 is no limit."""
 
-    rate: float = 0.0
+    per_second: float = 0.0
     speed: float = 0.0
 
 
 def produce(
-    context: Context, sources: Sequence[str], topic: str, *, form: Form, budget: LatencyBudget,
+    context: Context, sources: Sequence[str], topic: str, *, form: Form, rate: SendRate,
     is_over: Callable[[], bool], observe: Callable[[int, float], None] = lambda *_: None,
 ) -> ProduceReport:  # fmt: skip
     """Send the records of files to a topic, in their order.
@@ -80,15 +80,15 @@ def produce(
     report = ProduceReport(rows_before=cursor.done)
     context.progress.start(f"send to {topic}", None)
     begin = time.perf_counter()
-    params = {"topic": topic, "format": form, "rate": budget.rate, "speed": budget.speed}
+    params = {"topic": topic, "format": form, "rate": rate.per_second, "speed": rate.speed}
 
     def look() -> dict[str, float]:
         report.seconds = time.perf_counter() - begin
         return {"transactions_per_second_sent_to_kafka": report.per_second}
 
     with reported(context, "produce", params, look):
-        clock = _Clock(budget, is_over)
-        for records, moments in _slices(context, sources, form, budget):
+        clock = _Clock(rate, is_over)
+        for records, moments in _slices(context, sources, form, rate):
             report.rows_in += len(records)
             context.progress.advance(len(records))
             unsent = records[max(0, len(records) - (report.rows_in - cursor.done)) :]
@@ -140,37 +140,37 @@ class _Cursor:
 
 
 class _Clock:
-    """Holds sending back to its pace, counted from the first record (open loop: no catching breath)."""
+    """Limits sending to a rate, counted from the first record (open loop: delays are caught up)."""
 
-    def __init__(self, budget: LatencyBudget, is_over: Callable[[], bool]) -> None:
-        self._budget, self._is_over = budget, is_over
+    def __init__(self, rate: SendRate, is_over: Callable[[], bool]) -> None:
+        self._rate, self._is_over = rate, is_over
         self._begin: float | None = None
         self._first_moment: int | None = None
 
     def wait_for(self, sent: int, moments: NDArray[np.int64] | None) -> None:
         """Wait until the next slice is due."""
         due = 0.0
-        if self._budget.rate:
-            due = sent / self._budget.rate
-        elif self._budget.speed and moments is not None and len(moments):
+        if self._rate.per_second:
+            due = sent / self._rate.per_second
+        elif self._rate.speed and moments is not None and len(moments):
             self._first_moment = int(moments[0]) if self._first_moment is None else self._first_moment
-            due = (int(moments[0]) - self._first_moment) / self._budget.speed
+            due = (int(moments[0]) - self._first_moment) / self._rate.speed
         self._begin = time.monotonic() if self._begin is None else self._begin
         while (left := self._begin + due - time.monotonic()) > 0 and not self._is_over():
             time.sleep(min(left, 0.1))
 
 
 def _slices(
-    context: Context, sources: Sequence[str], form: Form, budget: LatencyBudget
+    context: Context, sources: Sequence[str], form: Form, rate: SendRate
 ) -> Iterator[tuple[list[bytes], NDArray[np.int64] | None]]:
-    """Records in slices small enough for the pace; with their event times where the pace needs them."""
+    """Records in slices small enough for the rate, with their event times where `speed` needs them."""
     size = _SLICE_RECORDS
-    if budget.rate:
-        size = int(min(max(budget.rate / _SLICES_PER_SECOND, 1), _SLICE_RECORDS))
+    if rate.per_second:
+        size = int(min(max(rate.per_second / _SLICES_PER_SECOND, 1), _SLICE_RECORDS))
     for source in sources:
         for chunk in read_source(source, context.catalogue, min(context.options.chunk_bytes, 4 << 20)):
             records = _records(chunk, context.catalogue, form)
-            if budget.speed:
+            if rate.speed:
                 yield from _by_moment(records, _moments(chunk, context))
                 continue
             for begin in range(0, len(records), size):

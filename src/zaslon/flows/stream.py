@@ -33,7 +33,7 @@ from zaslon.services.home import engine_at, keep_policy, load_champion
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
 from zaslon.services.warm_up import freeze_garbage_collector, run_once
 
-CHECKPOINT = "place"
+CHECKPOINT = "checkpoint"
 
 
 @dataclass

@@ -16,8 +16,15 @@ from itertools import islice
 
 import numpy as np
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka._model import TopicCollection
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection, send_outcomes, transactional_ids
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused

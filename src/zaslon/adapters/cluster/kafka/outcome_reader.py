@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka._model import TopicCollection
-from confluent_kafka.admin._topic import TopicDescription
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import TopicDescription
 
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused

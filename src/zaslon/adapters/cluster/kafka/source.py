@@ -19,9 +19,9 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
+    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka._model import TopicCollection
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
