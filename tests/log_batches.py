@@ -22,7 +22,7 @@ from zaslon.domain.events import (
     Rejected,
     Transactions,
 )
-from zaslon.domain.rejections import Reason
+from zaslon.domain.rejections import Reason, RecordProblem
 
 CATALOGUES = (MISSION, TEXT_MISSION, SHOP)
 _INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -83,10 +83,16 @@ def _id_text(draw: st.DrawFn, catalogue: Catalogue, count: int) -> IdText | None
 
 
 def _rejected(draw: st.DrawFn, index: NDArray[np.int64]) -> Rejected:
-    count = len(index)
-    fields = draw(st.lists(st.none() | st.just("tx_amount"), min_size=count, max_size=count))
-    details = draw(st.lists(st.text(max_size=20), min_size=count, max_size=count))
-    return Rejected(index, _drawn(draw, st.sampled_from(list(Reason)), count, np.uint8), fields, details)
+    texts = st.text(max_size=20)
+    problem = st.builds(
+        RecordProblem,
+        st.sampled_from(list(Reason)),
+        st.none() | st.just("tx_amount"),
+        texts,
+        st.none() | texts,
+    )
+    problems = st.lists(problem, min_size=1, max_size=3).map(tuple)
+    return Rejected(index, draw(st.lists(problems, min_size=len(index), max_size=len(index))))
 
 
 def content_of(batch: LogBatch) -> dict[str, object]:
@@ -94,7 +100,7 @@ def content_of(batch: LogBatch) -> dict[str, object]:
     originals = [batch.original(i) for i in range(len(batch))]
     return {
         "first_position": batch.first_position, "originals": originals,
-        "field": batch.rejected.field, "detail": batch.rejected.detail,
+        "problems": batch.rejected.problems,
         **{name: _plain(array) for name, array in _arrays(batch).items()},
     }  # fmt: skip
 
@@ -108,7 +114,7 @@ def _arrays(batch: LogBatch) -> dict[str, NDArray[Any] | None]:
         **{f"entity.{name}": keys for name, keys in transactions.entity_keys.items()},
         **{f"number.{name}": values for name, values in transactions.numbers.items()},
         **{f"labels.{name}": value for name, value in vars(labels).items()},
-        "rejected.index": batch.rejected.index, "rejected.reason": batch.rejected.reason,
+        "rejected.index": batch.rejected.index,
     }  # fmt: skip
 
 

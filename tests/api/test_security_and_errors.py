@@ -145,6 +145,21 @@ def test_a_rejection_names_field_problem_and_expectation(admin: Caller) -> None:
     ]
 
 
+def test_a_rejection_names_every_field_that_is_wrong_the_primary_reason_first(admin: Caller) -> None:
+    several = transaction(tx_amount="7; expected 8", tx_datetime="soon", customer_id=None)
+    refused = admin.post("/v1/transactions", several).json()
+    assert refused["reason"] == "missing_field:customer_id"
+    assert refused["errors"] == [
+        {"field": "customer_id", "problem": "is missing", "expected": "a value"},
+        {"field": "tx_amount", "problem": "is '7; expected 8'", "expected": "a plain decimal such as 12.34"},
+        {"field": "tx_datetime", "problem": "is 'soon'", "expected": "YYYY-MM-DD HH:MM:SS, in UTC"},
+    ]
+    (in_batch,) = admin.post("/v1/transactions/batch", [several]).json()["outcomes"]
+    without_reason = [{k: v for k, v in p.items() if k != "reason"} for p in in_batch["problems"]]
+    assert without_reason == refused["errors"]
+    assert [p["reason"] for p in in_batch["problems"]] == ["missing_field", "not_a_number", "not_a_time"]
+
+
 NONSENSE: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/v1/transactions/batch", {}, 422, "The body is no array"),
     ("POST", "/v1/transactions/batch", [], 422, "0 elements; expected 1 to 1000"),

@@ -9,6 +9,7 @@ from tests.contract.conftest import OpenJournal
 
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, ReasonGiven, Rejection, Versions
+from zaslon.domain.rejections import Reason, RecordProblem
 
 VERSIONS = Versions("model-1", "policy-1", "catalogue-1", 1)
 
@@ -22,7 +23,8 @@ def outcome(position: int, record: bytes) -> Outcome:
     if record.startswith(b"{"):
         return LabelAccepted(position, len(record), is_fraud=True)
     if len(record) % 3 == 0:
-        return Rejection(position, "empty", "Nothing is there.", record)
+        problem = RecordProblem(Reason.MISSING_FIELD, "sum", "is missing", "a value")
+        return Rejection(position, problem.code, problem.detail, record, (problem,))
     reasons = (ReasonGiven("rule:a", "because", 0.0),)
     return Decision(position, len(record), 5, Action.REVIEW, 0.25, reasons, ("a",), (), VERSIONS)
 

@@ -21,7 +21,7 @@ HEADER = (
     "| tx_time_days | tx_fraud | tx_fraud_scenario"
 )
 NAMES = MISSION.record.columns
-SHOP = parse_catalogue("""
+SHOP_TEXT = """
 name = "shop"
 version = 1
 currency = "JPY"
@@ -55,7 +55,8 @@ role = "number"
 required = false
 minimum = -1e12
 maximum = 1e12
-""")
+"""
+SHOP = parse_catalogue(SHOP_TEXT)
 
 
 def line(**changes: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import orjson
 import pytest
 from tests.unit.intake_cases import (
     ARRIVAL_SECONDS,
@@ -11,14 +12,16 @@ from tests.unit.intake_cases import (
     MISSION,
     NAMES,
     SHOP,
+    SHOP_TEXT,
     clean,
     flags,
     line,
     reasons,
 )
 
+from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.events import Kind
-from zaslon.domain.rejections import Reason
+from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
 
 LONGEST = MISSION.record.max_record_bytes
 # (reason, a record that it rejects, one just beside it that is accepted)
@@ -106,11 +109,12 @@ def test_the_clock_of_the_cases_is_the_one_that_they_say() -> None:
 
 
 def test_every_reason_that_cleaning_gives_has_a_case() -> None:
-    of_the_history = {
+    later_stages = {
         Reason.TOO_LATE, Reason.DUPLICATE, Reason.CONFLICTING_DUPLICATE, Reason.UNKNOWN_TRANSACTION,
+        Reason.ENGINE_ERROR,
     }  # fmt: skip
     tried = {case[0].partition(":")[0] for case in LINES} | {"not_json", "unreadable_label"}
-    assert tried == {r.code for r in Reason if r and r not in of_the_history}
+    assert tried == {r.code for r in Reason if r and r not in later_stages}
 
 
 def _with_defects(chosen: list[Reason]) -> str | bytes:
@@ -146,6 +150,36 @@ def test_the_reason_that_comes_first_in_the_order_wins(first: Reason) -> None:
 
 def test_among_equal_reasons_the_first_field_of_the_catalogue_wins() -> None:
     assert reasons(line(tx_amount="", customer_id="")) == ["missing_field:customer_id"]
+
+
+def test_a_rejection_has_all_problems_of_its_record_by_precedence() -> None:
+    record = line(tx_amount="", customer_id="x", tx_datetime="2099-08-22 00:00:00", terminal_id="Err")
+    (problems,) = clean(record).rejected.problems
+    assert [p.code for p in problems] == [
+        "missing_field:tx_amount", "not_an_integer:customer_id", "unknown_entity:terminal_id",
+        "after_arrival:tx_datetime",
+    ]  # fmt: skip
+    assert [(p.problem, p.expected) for p in problems[:2]] == [
+        ("is missing", "a value"),
+        ("is 'x'", "a whole number in plain digits"),
+    ]
+    (label,) = clean('{"transaction_id": "x"}', kind=Kind.LABEL_JSON).rejected.problems
+    assert [p.code for p in label] == ["unreadable_label:transaction_id", "unreadable_label:is_fraud"]
+
+
+def test_a_problem_is_the_same_after_it_was_written_and_read() -> None:
+    (problems,) = clean(line(tx_amount='é"', customer_id=-999999)).rejected.problems
+    again = tuple(
+        RecordProblem.from_json_dict(orjson.loads(orjson.dumps(p.to_json_dict()))) for p in problems
+    )
+    assert again == problems
+
+
+def test_of_a_hundred_wrong_fields_sixteen_are_named() -> None:
+    numbers = "".join(f'[[fields]]\nname = "n{i}"\nrole = "number"\n' for i in range(100))
+    wide = parse_catalogue(SHOP_TEXT + numbers)
+    (problems,) = clean("{}", kind=Kind.TRANSACTION_JSON, catalogue=wide).rejected.problems
+    assert len(problems) == PROBLEMS_MAX == 16
 
 
 def test_reasons_of_the_whole_record_come_before_those_of_fields_and_in_their_order() -> None:

@@ -62,5 +62,5 @@ def from_clean(
     return LogBatch(
         first_position, np.where(is_label, _LABEL, _TRANSACTION).astype(np.uint8),
         np.full(len(is_label), int(Degradation.NOTHING), np.uint8), arrival, transactions, labels,
-        Rejected(np.zeros(0, np.int64), np.zeros(0, np.uint8), [], []),
+        Rejected(np.zeros(0, np.int64), []),
     )  # fmt: skip

@@ -3,7 +3,7 @@
     header     magic, format, positions, counts, the catalogue's mapping, CRC-32 of everything else
     columns    little-endian, one after the other, the widest first, so that all of them are aligned
     ids        where they are texts: as many bytes for each as the longest of the batch has
-    rejections JSON, where there are any: [[reason, field, detail], …]
+    rejections JSON, where there are any: for each its problems [[reason, field, problem, expected], …]
 
 The original bytes are no part of it: they are kept beside it, and not for as long. Why this format:
 docs/decisions/0016.
@@ -32,6 +32,7 @@ from zaslon.domain.events import (
     Rejected,
     Transactions,
 )
+from zaslon.domain.rejections import Reason, RecordProblem
 
 FORMAT = 1  # raise it with any change of what is written
 _MAGIC = b"ZLOG"
@@ -205,12 +206,15 @@ def _cut(texts: IdText | None, width: int) -> bytes:
 def _rejections(rejected: Rejected) -> bytes:
     if not len(rejected):
         return b""
-    return orjson.dumps(list(zip(rejected.reason.tolist(), rejected.field, rejected.detail, strict=True)))
+    return orjson.dumps([[list(problem) for problem in problems] for problems in rejected.problems])
 
 
 def _rejected(content: bytes, index: NDArray[np.int64]) -> Rejected:
     rows = orjson.loads(content) if content else []
     if len(rows) != len(index):
         raise ValueError("rejections and their records disagree")
-    reasons = np.array([row[0] for row in rows], np.uint8)
-    return Rejected(index, reasons, [row[1] for row in rows], [row[2] for row in rows])
+    return Rejected(index, [tuple(_problem(*problem) for problem in row) for row in rows])
+
+
+def _problem(reason: int, field: str | None, problem: str, expected: str | None) -> RecordProblem:
+    return RecordProblem(Reason(reason), field, problem, expected)

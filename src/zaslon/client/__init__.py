@@ -1,10 +1,10 @@
 """A typed client of the decision service, sync and async: `Client` and `AsyncClient`."""
 
-from zaslon.client.answers import Decision, LabelAccepted, Reason, Rejection
+from zaslon.client.answers import Decision, LabelAccepted, Reason, RecordProblem, Rejection
 from zaslon.client.client import AsyncClient, Client
 from zaslon.client.problems import RefusedError, UnavailableError
 
 __all__ = [
-    "AsyncClient", "Client", "Decision", "LabelAccepted", "Reason", "RefusedError", "Rejection",
-    "UnavailableError",
+    "AsyncClient", "Client", "Decision", "LabelAccepted", "Reason", "RecordProblem", "RefusedError",
+    "Rejection", "UnavailableError",
 ]  # fmt: skip

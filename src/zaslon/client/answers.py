@@ -42,12 +42,26 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class RecordProblem:
+    """One thing that is wrong with a record; `field` is None for the whole of it."""
+
+    reason: str
+    field: str | None
+    problem: str
+    expected: str | None
+
+
+@dataclass(frozen=True)
 class Rejection:
-    """A rejection as recorded: a named reason and what was expected."""
+    """A rejection as recorded: a named reason and what was expected.
+
+    `problems`: all that is wrong with the record, the primary one first.
+    """
 
     position: int
     reason: str
     detail: str
+    problems: tuple[RecordProblem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,11 @@ def read_decision(content: Mapping[str, Any]) -> Decision:
 
 def read_rejection(content: Mapping[str, Any]) -> Rejection:
     """The rejection in an answer."""
-    return Rejection(content["position"], content["reason"], content["detail"])
+    problems = tuple(
+        RecordProblem(p["reason"], p["field"], p["problem"], p["expected"])
+        for p in content.get("problems", ())
+    )
+    return Rejection(content["position"], content["reason"], content["detail"], problems)
 
 
 def read_outcome(content: Mapping[str, Any]) -> Decision | Rejection:

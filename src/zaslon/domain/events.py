@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.rejections import Reason
+from zaslon.domain.rejections import Reason, RecordProblem
 
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
@@ -247,22 +247,34 @@ class Rejected:
 
     Attributes:
         index: int64[m], which record of the batch.
-        reason: uint8[m], `Reason` values.
-        field: by rejected record, the field's name in the source, or None.
-        detail: by rejected record, one sentence: the value's problem and what was expected.
+        problems: by rejected record, what is wrong with it, 1 to PROBLEMS_MAX: by the order of reasons,
+            among equal ones by the order of the catalogue's fields. The first is the primary one.
     """
 
     index: Int64
-    reason: UInt8
-    field: list[str | None]
-    detail: list[str]
+    problems: list[tuple[RecordProblem, ...]]
 
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def reason(self) -> UInt8:
+        """uint8[m], the primary `Reason` values."""
+        return np.array([found[0].reason for found in self.problems], np.uint8)
+
+    @property
+    def field(self) -> list[str | None]:
+        """By rejected record, the field that the primary reason concerns, or None."""
+        return [found[0].field for found in self.problems]
+
+    @property
+    def detail(self) -> list[str]:
+        """By rejected record, one sentence about its primary problem."""
+        return [found[0].detail for found in self.problems]
+
     def take(self, chosen: slice) -> Rejected:
         """A run of them, in order, with the index that each has now."""
-        return Rejected(self.index[chosen], self.reason[chosen], self.field[chosen], self.detail[chosen])
+        return Rejected(self.index[chosen], self.problems[chosen])
 
 
 class EntryKind(IntEnum):
@@ -388,17 +400,14 @@ class LogBatch:
         before = np.flatnonzero(~chosen[self.rejected.index]).tolist()
         added = np.flatnonzero(chosen)
         index = np.concatenate([self.rejected.index[before], added])
-        reasons = np.concatenate([self.rejected.reason[before], np.full(len(added), reason, np.uint8)])
-        field = [*(self.rejected.field[i] for i in before), *[None] * len(added)]
-        details = [*(self.rejected.detail[i] for i in before), *[detail] * len(added)]
+        problem = RecordProblem(reason, None, detail.removesuffix("."))
+        problems = [*(self.rejected.problems[i] for i in before), *[(problem,)] * len(added)]
         order = np.argsort(index, kind="stable").tolist()
         return replace(
             self, kind=np.where(chosen, np.uint8(_REJECTED), self.kind),
             transactions=self.transactions.take(~chosen[self.transaction_index]),
             labels=self.labels.take(~chosen[self.label_index]),
-            rejected=Rejected(
-                index[order], reasons[order], [field[i] for i in order], [details[i] for i in order]
-            ),
+            rejected=Rejected(index[order], [problems[i] for i in order]),
         )  # fmt: skip
 
     def _places(self) -> tuple[Int64, Int64, Int64]:
@@ -417,9 +426,7 @@ class LogBatch:
             Labels.concatenate([p.labels for p in parts]),
             Rejected(
                 np.concatenate([p.rejected.index + b for p, b in zip(parts, begins.tolist(), strict=False)]),
-                np.concatenate([p.rejected.reason for p in parts]),
-                [field for p in parts for field in p.rejected.field],
-                [detail for p in parts for detail in p.rejected.detail],
+                [problems for p in parts for problems in p.rejected.problems],
             ),
             Originals.concatenate(originals) if len(originals) == len(parts) else None,
         )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from zaslon.domain.events import TransactionId
+from zaslon.domain.rejections import RecordProblem
 from zaslon.domain.time import time_text
 
 
@@ -101,21 +102,28 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class Rejection:
-    """The outcome of a record that cannot be decided: a named reason and what was expected."""
+    """The outcome of a record that cannot be decided: a named reason and what was expected.
+
+    `problems`: everything that cleaning found wrong, the primary one first; empty where the record
+    itself is fine.
+    """
 
     position: int
     reason: str
     detail: str
     raw: bytes
+    problems: tuple[RecordProblem, ...] = ()
 
     def to_json(self) -> bytes:
         """Canonical bytes; `raw` is written as text where it is UTF-8 and as hex where not."""
+        problems = {"problems": [p.to_json_dict() for p in self.problems]} if self.problems else {}
         return orjson.dumps(
             {
                 "outcome": "rejection",
                 "position": self.position,
                 "reason": self.reason,
                 "detail": self.detail,
+                **problems,
                 **_raw_as_json(self.raw),
             }
         )

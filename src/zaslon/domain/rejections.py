@@ -1,12 +1,16 @@
 """Why a record is not decided: the fixed list of reasons, in the order in which they are checked.
 
-A record gets the first reason that applies, so the order is part of the contract. A reason that
-concerns a field is written `reason:field`, for example `not_a_number:tx_amount`.
+A record's primary reason is the first that applies, so the order is part of the contract; all its
+problems go with it. A reason that concerns a field is written `reason:field`, for example
+`not_a_number:tx_amount`.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any, NamedTuple
+
+PROBLEMS_MAX = 16  # that a rejection names of one record
 
 
 class Reason(IntEnum):
@@ -45,3 +49,44 @@ def reason_text(reason: int, field: str | None) -> str:
     """`reason` or `reason:field`."""
     code = Reason(reason).code
     return f"{code}:{field}" if field else code
+
+
+class RecordProblem(NamedTuple):
+    """One thing that is wrong with a record.
+
+    Attributes:
+        reason: by which of the reasons.
+        field: the field's name in the catalogue; None for the record as a whole.
+        problem: what is wrong, as the rest of a sentence about the field: "is 'much'".
+        expected: what would have been right, None where that goes without saying.
+    """
+
+    reason: Reason
+    field: str | None
+    problem: str
+    expected: str | None = None
+
+    @property
+    def detail(self) -> str:
+        """The problem as one sentence."""
+        subject = "" if self.field is None else f"Field '{self.field}' "
+        expected = "" if self.expected is None else f"; expected {self.expected}"
+        return f"{subject}{self.problem}{expected}."
+
+    @property
+    def code(self) -> str:
+        """`reason` or `reason:field`."""
+        return reason_text(self.reason, self.field)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "reason": self.reason.code, "field": self.field,
+            "problem": self.problem, "expected": self.expected,
+        }  # fmt: skip
+
+    @staticmethod
+    def from_json_dict(content: dict[str, Any]) -> RecordProblem:
+        """The problem of which `to_json_dict` gave these values."""
+        reason = Reason[content["reason"].upper()]
+        return RecordProblem(reason, content["field"], content["problem"], content["expected"])

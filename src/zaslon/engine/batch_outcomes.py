@@ -17,7 +17,7 @@ from zaslon.domain.outcomes import (
     ReasonGiven,
     Rejection,
 )
-from zaslon.domain.rejections import Reason, reason_text
+from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.features.deduplication import LABEL_WAITS
 from zaslon.features.history import Applied, transaction_columns
 from zaslon.intake import Cleaned
@@ -62,14 +62,14 @@ class BatchOutcomes:
     def _position(self, index: int) -> int:
         return self.batch.first_position + index
 
-    def _reject(self, index: int, reason: str, detail: str) -> None:
+    def _reject(self, index: int, reason: str, detail: str, problems: tuple[RecordProblem, ...] = ()) -> None:
         raw = self.batch.raw(index)[: self.engine.catalogue.record.max_record_bytes]
-        self.outcomes[index] = Rejection(self._position(index), reason, detail, raw)
+        self.outcomes[index] = Rejection(self._position(index), reason, detail, raw, problems)
 
     def _rejections(self) -> None:
         rejected = self.cleaned.rejected
-        for i, index in enumerate(rejected.index.tolist()):
-            self._reject(index, reason_text(int(rejected.reason[i]), rejected.field[i]), rejected.detail[i])
+        for index, problems in zip(rejected.index.tolist(), rejected.problems, strict=True):
+            self._reject(index, problems[0].code, problems[0].detail, problems)
         shown = public_ids(self.cleaned.transactions) if len(self.refused) else []
         for row in self.refused.tolist():
             reason = Reason(int(self.applied.status[row]))

@@ -1,7 +1,7 @@
 """Cleaning: one function from fields to clean transactions or named rejections, for every ingress.
 
-A field is checked in the order of `domain.rejections.Reason`; among equal reasons the first field
-of the catalogue wins. What is odd but not malformed is kept and flagged.
+Every field is checked, so a rejection names all that is wrong. Its primary reason is the first in the
+order of `domain.rejections.Reason`; among equal reasons the first field of the catalogue wins. What is odd but not malformed is kept and flagged.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue, Role, SourceField
 from zaslon.domain.events import ID_TEXT, IdText, Kind, Labels, RecordBatch, Rejected, Transactions
 from zaslon.domain.money import AMOUNT_MINOR_MAX
-from zaslon.domain.rejections import Reason
+from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
 from zaslon.intake import text
-from zaslon.intake.detail import detail_of_field, detail_of_record
+from zaslon.intake.detail import problem_of_field, problem_of_record
 from zaslon.intake.fields import (
     Fields,
     concatenated,
@@ -34,7 +34,10 @@ from zaslon.intake.pseudonyms import pseudonym
 
 Int64 = NDArray[np.int64]
 INT64_MAX = 2**63 - 1
-_CONFLICT = "The record has the id of a transaction from longer ago than is remembered but other content."
+_CONFLICT = RecordProblem(
+    Reason.CONFLICTING_DUPLICATE, None,
+    "The record has the id of a transaction from longer ago than is remembered but other content",
+)  # fmt: skip
 _NOT_GIVEN = -(2**63)  # no text reads as this
 
 
@@ -87,7 +90,7 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
     found = clean_fields(fields, catalogue, key, batch.arrival_time_seconds[at_transactions])
     labels, good, bad = read_labels(batch, at_labels, key, are_texts=catalogue.has_text_ids)
     conflicts = np.flatnonzero(kind == Kind.CONFLICT_JSON).tolist()
-    bad += [(i, Reason.CONFLICTING_DUPLICATE, _CONFLICT) for i in conflicts]
+    bad += [(i, (_CONFLICT,)) for i in conflicts]
     index = at_transactions[found.index]
     order = np.argsort(np.concatenate([index, good]), kind="stable")
     return Cleaned(
@@ -110,13 +113,13 @@ def _fields(batch: RecordBatch, kind: text.UInt8, chosen: Int64, catalogue: Cata
     return in_order(fields, np.argsort(np.concatenate([lines, jsons]), kind="stable"))
 
 
-def _all_rejected(found: Rejected, chosen: Int64, others: list[tuple[int, Reason, str]]) -> Rejected:
-    index = np.concatenate([chosen[found.index], np.array([i for i, _, _ in others], np.int64)])
-    reason = np.concatenate([found.reason, np.array([r for _, r, _ in others], np.uint8)])
+def _all_rejected(
+    found: Rejected, chosen: Int64, others: list[tuple[int, tuple[RecordProblem, ...]]]
+) -> Rejected:
+    index = np.concatenate([chosen[found.index], np.array([i for i, _ in others], np.int64)])
+    problems = [*found.problems, *(problems for _, problems in others)]
     order = np.argsort(index, kind="stable")
-    field = [*found.field, *(None for _ in others)]
-    detail = [*found.detail, *(sentence for _, _, sentence in others)]
-    return Rejected(index[order], reason[order], [field[i] for i in order], [detail[i] for i in order])
+    return Rejected(index[order], [problems[i] for i in order.tolist()])
 
 
 def clean_fields(
@@ -137,8 +140,8 @@ class _Reading:
     def __init__(self, fields: Fields, catalogue: Catalogue, key: bytes) -> None:
         self.fields, self.catalogue, self.key = fields, catalogue, key
         self.n = len(fields.reason)
-        self.best = fields.reason.copy()
-        self.best_field = np.full(self.n, -1, np.int16)
+        self.is_bad = fields.reason != 0
+        self.reasons: list[tuple[int, text.UInt8]] = []  # by field's number; a field may stand twice
         self.has_fields = fields.reason == 0
         self.values: dict[str, Int64] = {}
         self.numbers: dict[str, NDArray[np.float64]] = {}
@@ -160,7 +163,12 @@ class _Reading:
             text.find_listed(self.fields.buffer, start, length, joined, ends, reason)
         self._read_by_role(field, start, length, reason)
         reason[~self.has_fields] = 0
-        text.keep_first(reason, self.best, self.best_field, number)
+        self._note(number, reason)
+
+    def _note(self, number: int, reason: text.UInt8) -> None:
+        """Keep why records are rejected for a field; 0 where they are not."""
+        self.is_bad |= reason != 0
+        self.reasons.append((number, reason))
 
     def _read_by_role(self, field: SourceField, start: Int64, length: Int64, reason: text.UInt8) -> None:
         value = np.zeros(self.n, np.int64)
@@ -275,7 +283,7 @@ class _Reading:
         skew = parse_duration_seconds(self.catalogue.record.clock_skew)
         late = self.values[time.name] > arrival_time_seconds + skew
         reason = np.where(late & self.has_fields, Reason.AFTER_ARRIVAL, 0).astype(np.uint8)
-        text.keep_first(reason, self.best, self.best_field, self.catalogue.fields.index(time))
+        self._note(self.catalogue.fields.index(time), reason)
 
     def _field(self, role: Role) -> SourceField:
         field = self.catalogue.field_of(role)
@@ -289,8 +297,8 @@ class _Reading:
         elapsed = self.catalogue.field_of("elapsed_seconds")
         if elapsed is not None:
             self._flag("elapsed_disagrees", self._elapsed_disagrees(elapsed, self.values[time.name]))
-        index = np.flatnonzero(self.best == 0)
-        bad = np.flatnonzero(self.best)
+        index = np.flatnonzero(~self.is_bad)
+        bad = np.flatnonzero(self.is_bad)
         transactions = self._transactions()
         kept = transactions if not len(bad) else transactions.take(index)
         return CleanFields(kept, index, self._rejected(bad))
@@ -328,18 +336,31 @@ class _Reading:
         return self.values[field.name].astype(np.int8)
 
     def _rejected(self, bad: Int64) -> Rejected:
-        fields: list[str | None] = []
-        details = []
-        for i in bad.tolist():
-            number, reason = int(self.best_field[i]), Reason(int(self.best[i]))
-            if number < 0:
-                fields.append(None)
-                details.append(detail_of_record(reason, self.fields, self.catalogue))
-                continue
-            field = self.catalogue.fields[number]
-            fields.append(field.name)
-            details.append(detail_of_field(reason, field, self.fields.text(number, i), self.catalogue))
-        return Rejected(bad, self.best[bad], fields, details)
+        """All problems of the bad records, by precedence."""
+        if not len(bad):
+            return Rejected(bad, [])
+        reasons = np.array([reason[bad] for _, reason in self.reasons]).T.tolist()
+        whole = self.fields.reason[bad].tolist()
+        found = [
+            (problem_of_record(Reason(whole[m]), self.fields, self.catalogue),)
+            if whole[m]
+            else self._problems(i, reasons[m])
+            for m, i in enumerate(bad.tolist())
+        ]
+        return Rejected(bad, found)
+
+    def _problems(self, record: int, reasons: list[int]) -> tuple[RecordProblem, ...]:
+        numbers = (number for number, _ in self.reasons)
+        found = sorted((reason, number) for reason, number in zip(reasons, numbers, strict=True) if reason)
+        return tuple(
+            problem_of_field(
+                Reason(reason),
+                self.catalogue.fields[number],
+                self.fields.text(number, record),
+                self.catalogue,
+            )
+            for reason, number in found[:PROBLEMS_MAX]
+        )
 
 
 def _bounds(field: SourceField, digits: int) -> tuple[int, int]:

@@ -1,11 +1,11 @@
-"""The sentence that goes with a rejection: the field, the value's problem, what was expected."""
+"""What goes with a rejection: the field, the value's problem, what was expected."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from zaslon.domain.catalogue import Catalogue, SourceField
-from zaslon.domain.rejections import Reason
+from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.intake.fields import NO_STRING, Fields
 from zaslon.intake.identifiers import EXPECTED
 
@@ -21,66 +21,71 @@ def shown(value: bytes) -> str:
     return f"'{printable}'"
 
 
-def detail_of_field(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> str:
-    """One sentence about a record that is rejected for one of its fields."""
+def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> RecordProblem:
+    """The problem of a record that is rejected for one of its fields."""
     if reason == Reason.MISSING_FIELD:
-        return f"Field '{field.name}' is missing; expected a value."
+        return RecordProblem(reason, field.name, "is missing", "a value")
     if field.is_text_id and value.endswith(NO_STRING.encode()):
-        return f"Field '{field.name}' is {shown(value[:-1])} and no JSON string; expected {EXPECTED}."
-    return f"Field '{field.name}' is {shown(value)}{_problem(reason, field, value, catalogue)}"
+        return RecordProblem(reason, field.name, f"is {shown(value[:-1])} and no JSON string", EXPECTED)
+    more, expected = _problem(reason, field, value, catalogue)
+    return RecordProblem(reason, field.name, f"is {shown(value)}{more}", expected)
 
 
-def detail_of_record(reason: Reason, fields: Fields, catalogue: Catalogue) -> str:
-    """One sentence about a record whose fields cannot be told apart."""
-    return {
-        Reason.TOO_LONG: f"The record is longer than {catalogue.record.max_record_bytes} bytes "
-        "(max_record_bytes).",
-        Reason.EMPTY: "The record is empty; expected a transaction.",
-        Reason.NOT_TEXT: "The record is not text: it has control bytes or is not UTF-8.",
-        Reason.NOT_JSON: "The record is not a JSON object.",
-        Reason.WRONG_FIELD_COUNT: _miscounted(fields),
-    }[reason]
+def problem_of_record(reason: Reason, fields: Fields, catalogue: Catalogue) -> RecordProblem:
+    """The problem of a record whose fields cannot be told apart."""
+    problem, expected = {
+        Reason.TOO_LONG: (
+            f"The record is longer than {catalogue.record.max_record_bytes} bytes (max_record_bytes)", None
+        ),
+        Reason.EMPTY: ("The record is empty", "a transaction"),
+        Reason.NOT_TEXT: ("The record is not text: it has control bytes or is not UTF-8", None),
+        Reason.NOT_JSON: ("The record is not a JSON object", None),
+        Reason.WRONG_FIELD_COUNT: (_miscounted(fields), None),
+    }[reason]  # fmt: skip
+    return RecordProblem(reason, None, problem, expected)
 
 
 def _miscounted(fields: Fields) -> str:
     if not fields.columns:
-        return "The record names a field twice."
+        return "The record names a field twice"
     return (
         f"The record does not have {fields.columns} fields separated by {shown(fields.separator.encode())}, "
-        "or it names a field twice."
+        "or it names a field twice"
     )
 
 
-def _problem(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> str:
-    """What follows the value in the sentence."""
+def _problem(
+    reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue
+) -> tuple[str, str | None]:
+    """What follows the value in the sentence, and what was expected."""
     if reason == Reason.OUT_OF_RANGE:
-        return f"; expected {EXPECTED if field.is_text_id else _range(field)}."
+        return "", EXPECTED if field.is_text_id else _range(field)
     if reason == Reason.UNKNOWN_ENTITY:
         return _unknown(field, value)
     if reason == Reason.NOT_A_TIME and field.format == "epoch_seconds":
-        return "; expected whole seconds since 1970."
+        return "", "whole seconds since 1970"
     if reason == Reason.TOO_PRECISE:
-        return f"; expected at most {catalogue.minor_digits} digits behind the point ({catalogue.currency})."
+        return "", f"at most {catalogue.minor_digits} digits behind the point ({catalogue.currency})"
     if reason == Reason.AFTER_ARRIVAL:
         skew = catalogue.record.clock_skew
-        return f", more than {skew} after the record arrived; expected a time that has passed."
-    return _EXPECTED.get(reason, f": {reason.code}.")
+        return f", more than {skew} after the record arrived", "a time that has passed"
+    return "", _EXPECTED[reason]
 
 
 _EXPECTED = {
-    Reason.NOT_AN_INTEGER: "; expected a whole number in plain digits.",
-    Reason.NOT_A_NUMBER: "; expected a plain decimal such as 12.34.",
-    Reason.NOT_A_TIME: "; expected YYYY-MM-DD HH:MM:SS, in UTC.",
-    Reason.HOUR_24: "; expected an hour from 00 to 23: 24:00:00 could mean either day.",
-    Reason.IMPOSSIBLE_TIME: "; expected a time that exists, from 1970 to 2106.",
+    Reason.NOT_AN_INTEGER: "a whole number in plain digits",
+    Reason.NOT_A_NUMBER: "a plain decimal such as 12.34",
+    Reason.NOT_A_TIME: "YYYY-MM-DD HH:MM:SS, in UTC",
+    Reason.HOUR_24: "an hour from 00 to 23: 24:00:00 could mean either day",
+    Reason.IMPOSSIBLE_TIME: "a time that exists, from 1970 to 2106",
 }
 
 
-def _unknown(field: SourceField, value: bytes) -> str:
+def _unknown(field: SourceField, value: bytes) -> tuple[str, str | None]:
     entity = field.entity or field.name
     if value.decode("utf-8", "replace") in field.unknown:
-        return f", which stands for an unknown {entity}."
-    return f"; expected a {entity}, or a pseudonym that was made with this key."
+        return f", which stands for an unknown {entity}", None
+    return "", f"a {entity}, or a pseudonym that was made with this key"
 
 
 def _range(field: SourceField) -> str:

@@ -1,4 +1,4 @@
-"""Label records: verdicts on transactions, or a sentence about what is none."""
+"""Label records: verdicts on transactions, or what is wrong with those that are none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import orjson
 from numpy.typing import NDArray
 
 from zaslon.domain.events import ID_TEXT, Labels, RecordBatch
-from zaslon.domain.rejections import Reason
+from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.intake.detail import shown
 from zaslon.intake.identifiers import EXPECTED, is_identifier, numbers_of
 
@@ -17,8 +17,8 @@ INT64_MAX = 2**63 - 1
 
 def read_labels(
     batch: RecordBatch, chosen: Int64, key: bytes, *, are_texts: bool
-) -> tuple[Labels, Int64, list[tuple[int, Reason, str]]]:
-    """Labels, their records, and (record, reason, sentence) of what is no label.
+) -> tuple[Labels, Int64, list[tuple[int, tuple[RecordProblem, ...]]]]:
+    """Labels, their records, and the problems of each record that is no label.
 
     Args:
         batch, chosen: which of the batch's records are read.
@@ -26,16 +26,16 @@ def read_labels(
         are_texts: whether ids are texts.
     """
     ids, verdicts, good = [], [], []
-    bad: list[tuple[int, Reason, str]] = []
+    bad: list[tuple[int, tuple[RecordProblem, ...]]] = []
     for i in chosen.tolist():
         try:
             content = orjson.loads(batch.raw(i))
         except orjson.JSONDecodeError:
-            bad.append((i, Reason.UNREADABLE_LABEL, "The label is not valid JSON."))
+            bad.append((i, (_problem(None, "The label is not valid JSON"),)))
             continue
-        problem = _label_problem(content, are_texts=are_texts)
-        if problem is not None:
-            bad.append((i, Reason.UNREADABLE_LABEL, problem))
+        problems = _label_problems(content, are_texts=are_texts)
+        if problems:
+            bad.append((i, problems))
             continue
         ids.append(content["transaction_id"])
         verdicts.append(bool(content["is_fraud"]))
@@ -54,23 +54,34 @@ def _word(text: str) -> bytes:
     return text.strip(" \t").encode()
 
 
-def _label_problem(content: object, *, are_texts: bool) -> str | None:
+def _problem(field: str | None, problem: str, expected: str | None = None) -> RecordProblem:
+    return RecordProblem(Reason.UNREADABLE_LABEL, field, problem, expected)
+
+
+def _label_problems(content: object, *, are_texts: bool) -> tuple[RecordProblem, ...]:
     if not isinstance(content, dict):
-        return "The label is no JSON object."
+        return (_problem(None, "The label is no JSON object"),)
     identifier, verdict = content.get("transaction_id"), content.get("is_fraud")
-    if are_texts:
-        if not isinstance(identifier, str):
-            is_not = "" if identifier is None else " and no JSON string"
-            return f"Field 'transaction_id' is {_shown(identifier)}{is_not}; expected {EXPECTED}."
-        if not is_identifier(_word(identifier)):
-            return f"Field 'transaction_id' is {_shown(identifier)}; expected {EXPECTED}."
-    elif isinstance(identifier, bool) or not isinstance(identifier, int):
-        return f"Field 'transaction_id' is {_shown(identifier)}; expected a whole number within 64 bits."
-    elif not -INT64_MAX <= identifier <= INT64_MAX:
-        return f"Field 'transaction_id' is {identifier}; expected a whole number within 64 bits."
+    problem = _text_id_problem(identifier) if are_texts else _number_problem(identifier)
+    found = [] if problem is None else [problem]
     if not isinstance(verdict, int) or verdict not in (0, 1):
-        return f"Field 'is_fraud' is {_shown(verdict)}; expected true or false."
+        found.append(_problem("is_fraud", f"is {_shown(verdict)}", "true or false"))
+    return tuple(found)
+
+
+def _text_id_problem(identifier: object) -> RecordProblem | None:
+    if not isinstance(identifier, str):
+        is_not = "" if identifier is None else " and no JSON string"
+        return _problem("transaction_id", f"is {_shown(identifier)}{is_not}", EXPECTED)
+    if not is_identifier(_word(identifier)):
+        return _problem("transaction_id", f"is {_shown(identifier)}", EXPECTED)
     return None
+
+
+def _number_problem(identifier: object) -> RecordProblem | None:
+    if isinstance(identifier, int) and not isinstance(identifier, bool) and abs(identifier) <= INT64_MAX:
+        return None
+    return _problem("transaction_id", f"is {_shown(identifier)}", "a whole number within 64 bits")
 
 
 def _shown(value: object) -> str:

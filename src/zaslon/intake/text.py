@@ -338,15 +338,6 @@ def read_times(
 
 
 @compiled
-def keep_first(reason: UInt8, best: UInt8, best_field: NDArray[np.int16], field: Integer) -> None:
-    """Let a field's reasons win where they come earlier in the order of precedence."""
-    for i in range(reason.size):
-        if reason[i] and (best[i] == 0 or reason[i] < best[i]):
-            best[i] = reason[i]
-            best_field[i] = field
-
-
-@compiled
 def mix_into(digest: NDArray[np.uint64], value: Int64) -> None:
     """Fold one column into the running content hash (splitmix64's finaliser)."""
     for i in range(value.size):

@@ -50,8 +50,10 @@ class ProblemDetails(BaseModel):
     status: int = Field(examples=[422])
     detail: str = Field(examples=["Field 'tx_amount' is missing; expected a value."])
     request_id: str
-    errors: list[FieldProblem] = Field(default=[], description="by field, where fields are concerned")
-    reason: str | None = Field(default=None, description="of a rejection, as recorded in the log")
+    errors: list[FieldProblem] = Field(default=[], description="everything that is wrong, by field")
+    reason: str | None = Field(
+        default=None, description="of a rejection, as recorded in the log: the primary one of several"
+    )
     position: int | None = Field(default=None, description="of the rejection in the log")
     fallback_action: str | None = Field(default=None, description="what the policy says without a decision")
     in_log: bool | None = Field(
@@ -85,12 +87,12 @@ def rejected(outcome: Mapping[str, Any]) -> Problem:
     """The refusal that says what a recorded rejection says."""
     reason, detail = str(outcome["reason"]), str(outcome["detail"])
     code = "conflict" if reason in ("duplicate", "conflicting_duplicate") else "rejected"
-    _, _, field = reason.partition(":")
-    problem, _, expected = detail.removeprefix(f"Field '{field}' ").partition("; expected ")
-    error = {
-        "field": field or None, "problem": problem.rstrip("."), "expected": expected.rstrip(".") or None,
-    }  # fmt: skip
-    return Problem(code, detail, errors=[error], reason=reason, position=outcome["position"])
+    whole = [{"field": None, "problem": detail.removesuffix("."), "expected": None}]
+    errors = [
+        {name: found[name] for name in ("field", "problem", "expected")}
+        for found in outcome.get("problems", whole)
+    ]
+    return Problem(code, detail, errors=errors, reason=reason, position=outcome["position"])
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:

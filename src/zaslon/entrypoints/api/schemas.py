@@ -58,13 +58,25 @@ class Decision(BaseModel):
     )
 
 
+class RecordProblem(BaseModel):
+    """One thing that is wrong with a record."""
+
+    reason: str = Field(examples=["not_a_number"])
+    field: str | None = Field(description="null for the whole record", examples=["tx_amount"])
+    problem: str = Field(examples=["is 'x'"])
+    expected: str | None = Field(description="what was expected", examples=["a plain decimal such as 12.34"])
+
+
 class Rejection(BaseModel):
     """A rejection as it stands in the log."""
 
     outcome: Literal["rejection"]
     position: int = _Position
     reason: str = Field(examples=["not_a_number:tx_amount"])
-    detail: str = Field(examples=["tx_amount is 'x'; expected a decimal number."])
+    detail: str = Field(examples=["Field 'tx_amount' is 'x'; expected a plain decimal such as 12.34."])
+    problems: list[RecordProblem] = Field(
+        [], description="all that is wrong with the record, the primary one first; none where it is a repeat"
+    )
     raw: str | None = Field(None, description="the record, where it is text", examples=['{"tx_amount":"x"}'])
     raw_hex: str | None = Field(None, description="the record, where it is not", examples=[None])
 

@@ -36,6 +36,7 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
+import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
@@ -43,6 +44,7 @@ from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.order import Order
 from zaslon.adapters.cluster.kafka.topics import TopicNames
 from zaslon.domain.outcomes import Outcome, Rejection
+from zaslon.domain.rejections import RecordProblem
 from zaslon.ports import SupersededError
 
 _CALL_SECONDS = 5.0
@@ -50,7 +52,7 @@ _CALL_SECONDS = 5.0
 _STOP_SECONDS = 10.0
 _TRANSACTION_MS = 30_000
 _BACKOFF_SECONDS, _BACKOFF_SECONDS_MAX = 0.1, 2.0
-_HEADROOM_BYTES = 8_192  # of a message, for its headers
+_HEADROOM_BYTES = 16_384  # of a message, for its headers: up to 16 problems of about 500 bytes
 _FENCED = (
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError._FATAL,  # what is told to those who go on sending after the first of these
@@ -279,6 +281,8 @@ def _headers(outcome: Rejection, original: bytes, original_bytes_max: int) -> li
         ("detail", outcome.detail.encode()),
         ("raw_bytes", b"%d" % len(outcome.raw)),
     ]
+    if outcome.problems:
+        headers.append(("problems", orjson.dumps([p.to_json_dict() for p in outcome.problems])))
     if len(original) > original_bytes_max:
         headers.append(("cut_from_bytes", b"%d" % len(original)))
     return headers
@@ -287,7 +291,9 @@ def _headers(outcome: Rejection, original: bytes, original_bytes_max: int) -> li
 def as_rejection(message: Message) -> Rejection:
     """A message of topic `rejections` as the outcome that was sent."""
     headers: dict[str, Any] = dict(message.headers() or [])
+    problems = orjson.loads(headers.get("problems", b"[]"))
     return Rejection(
         int(headers["position"]), headers["reason"].decode(), headers["detail"].decode(),
         (message.value() or b"")[: int(headers["raw_bytes"])],
+        tuple(RecordProblem.from_json_dict(problem) for problem in problems),
     )  # fmt: skip
