@@ -16,6 +16,7 @@ import threading
 from typing import Any
 
 from numba.core.dispatcher import Dispatcher
+from tests.waiting import until
 
 from zaslon import bootstrap
 from zaslon.bootstrap import build_context
@@ -91,18 +92,16 @@ class DeskInThread:
 
 def main(home: str, key: str) -> None:
     """Serve, call, stop, tell."""
-    settings = load_settings(home=home, api_port=0, api_budget_ms=30_000)
+    settings = load_settings(home=home, api_port=0, api_budget_ms=60_000)
     told: dict[str, Any] = {}
     setattr(bootstrap, "_start_worker", DeskInThread)  # noqa: B010  the checker knows only the process
     service = build_service(settings, build_context(settings))
     server = _Server(_uvicorn_config(settings, service), service)
 
     def call() -> None:
-        while not (server.started and server.servers):
-            pass
+        until(lambda: server.started and server.servers)
         port = server.servers[0].sockets[0].getsockname()[1]
-        while ask(port, key, "GET", "/readyz") != 200:
-            pass
+        until(lambda: ask(port, key, "GET", "/readyz") == 200)
         modules, functions = set(sys.modules), compiled_functions()
         told["statuses"] = calls(port, key)
         told["imported"] = sorted(set(sys.modules) - modules)

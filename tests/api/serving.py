@@ -19,7 +19,7 @@ from zaslon.services.api_keys import create_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
-QUIET = {"api_log_requests": False, "api_budget_ms": 30_000}
+QUIET = {"api_log_requests": False, "api_budget_ms": 60_000}
 _numbers = itertools.count(1)
 
 

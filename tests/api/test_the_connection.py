@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.api.serving import transaction
 from tests.api.test_a_real_server import Server, key_of, running
+from tests.waiting import until
 
 from zaslon.client import Client, UnavailableError
 from zaslon.testing import SmallWorld
@@ -108,6 +109,11 @@ def test_one_connection_too_many_is_told_as_a_problem(crowded: Server) -> None:
     assert alive.status_code == 200
 
 
+def failed_snapshots(address: str) -> float:
+    text = httpx2.get(f"{address}/metrics").text
+    return float(text.split('zaslon_snapshots_total{result="failed"} ')[1].split()[0])
+
+
 def test_a_snapshot_that_cannot_be_kept_is_a_line_of_the_log_and_a_metric(world: SmallWorld) -> None:
     key, home = key_of(world), world.context.home
     with (
@@ -121,13 +127,11 @@ def test_a_snapshot_that_cannot_be_kept_is_a_line_of_the_log_and_a_metric(world:
         assert server.process.stderr is not None
         line = json.loads(server.process.stderr.readline())
         client.decide(transaction())  # decisions go on
-        text = httpx2.get(f"{server.address}/metrics").text
+        until(lambda: failed_snapshots(server.address) >= 1)
         place.unlink()
         aside.rename(place)
     assert line["level"] == "warning"
     assert "snapshot" in line["message"].lower()
-    failed = text.split('zaslon_snapshots_total{result="failed"} ')[1].split()[0]
-    assert float(failed) >= 1
 
 
 def test_a_caller_that_hangs_up_in_the_middle_of_a_body_is_no_mistake_of_ours(world: SmallWorld) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.domain.catalogue import load_catalogue
@@ -29,7 +30,7 @@ class SlowSnapshots(FileSnapshots):
         self.may_write = threading.Event()
 
     def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
-        assert self.may_write.wait(60)
+        assert self.may_write.wait(DEADLINE_SECONDS)
         super().save(position, content)
 
 
@@ -83,11 +84,27 @@ def test_one_snapshot_is_under_way_at_a_time_and_what_falls_due_meanwhile_waits(
     world.apply(10)
     assert not world.snapshot_writer.is_due(world.engine.position)
     store.may_write.set()
-    while not world.snapshot_writer.is_due(world.engine.position):
-        assert len(world.saves) <= 1
+    until(lambda: world.snapshot_writer.is_due(world.engine.position))
     world.snapshot_writer.save(world.engine)
     world.snapshot_writer.close()
     assert [s.position for s in world.saves] == [10, 20]
+
+
+@pytest.mark.parametrize("place", ["directory", "file"])
+def test_the_next_one_may_be_due_when_the_last_one_is_reported(tmp_path: Path, place: str) -> None:
+    if place == "file":
+        (tmp_path / place).write_text("a file where the directory should be")
+    world = World(FileSnapshots(tmp_path / place))
+    due: list[bool] = []
+
+    def report(_: object) -> None:
+        due.append(world.snapshot_writer.is_due(20))
+
+    world.snapshot_writer = SnapshotWriter(FileSnapshots(tmp_path / place), 10, 0, report, report)
+    world.apply(10)
+    world.snapshot_writer.save(world.engine)
+    world.snapshot_writer.close()
+    assert due == ([True] if place == "directory" else [True, True])
 
 
 def test_a_failure_is_said_and_told_and_the_next_one_is_kept(tmp_path: Path) -> None:
@@ -96,8 +113,7 @@ def test_a_failure_is_said_and_told_and_the_next_one_is_kept(tmp_path: Path) -> 
     world = World(FileSnapshots(place))
     world.apply(10)
     world.snapshot_writer.save(world.engine)
-    while not world.saves:
-        pass
+    until(lambda: world.saves)
     assert not world.snapshot_writer.is_due(world.engine.position), (
         "a store that fails is not asked at every batch"
     )

@@ -59,12 +59,13 @@ class SnapshotWriter:
         self._copied_position = self._kept_position = position
         self._thread = ThreadPoolExecutor(1, "snapshot")
         self._under_way: Future[None] | None = None
+        self._is_writing = False
 
     def is_due(self, position: int) -> bool:
         """Whether the state at a position should be saved now."""
         if position - self._copied_position < self._every_records:
             return False
-        return self._under_way is None or self._under_way.done()
+        return not self._is_writing
 
     def save(self, engine: Engine, **beside: bytes) -> None:
         """Copy the state, with what must be kept `beside` it, and write it while the engine goes on.
@@ -89,6 +90,7 @@ class SnapshotWriter:
     def _start(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
         self._wait()
         self._copied_position = position
+        self._is_writing = True
         self._under_way = self._thread.submit(self._write, position, state, copy_seconds)
 
     def _wait(self) -> None:
@@ -98,11 +100,21 @@ class SnapshotWriter:
 
     def _write(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
         begin = time.perf_counter()
+        failure = self._save(position, state)
+        if failure is not None:
+            self._say(f"The snapshot at position {position} could not be kept: {failure}")
+        self._watch(SnapshotResult(position, failure is None, copy_seconds, time.perf_counter() - begin))
+
+    def _save(self, position: int, state: dict[str, NDArray[Any]]) -> ZaslonError | None:
+        """Save a state; why it could not be kept.
+
+        The next snapshot may fall due as soon as this returns: who hears of this one may rely on that.
+        """
         try:
             self._snapshots.save(position, state)
         except ZaslonError as error:
-            self._say(f"The snapshot at position {position} could not be kept: {error}")
-        else:
-            self._kept_position = position
-        is_kept = self._kept_position == position
-        self._watch(SnapshotResult(position, is_kept, copy_seconds, time.perf_counter() - begin))
+            return error
+        finally:
+            self._is_writing = False
+        self._kept_position = position
+        return None
