@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlglot import exp
 
 from zaslon.expressions.words import FUNCTION_PREFIX, KNOWN_WORDS, ExpressionError
+from zaslon.system.portable_math import fill_logarithms, logarithm
 
 Compute = Callable[[Mapping[str, Any]], Any]  # values by column name → the expression's value
 Binary = Callable[[Any, Any], Any]
@@ -55,8 +56,12 @@ def _divide_columns(a: Any, b: Any) -> Any:
 
 
 def _logarithm_of_column(a: Any) -> Any:
-    # `where` also makes it contiguous: NumPy may choose another routine for strided data.
-    return np.log(np.where(np.greater(a, 0.0), a, np.nan))
+    if np.ndim(a) == 0:
+        return logarithm(float(a))
+    values = np.ascontiguousarray(a, np.float64)
+    result = np.empty_like(values)
+    fill_logarithms(values, result)
+    return result
 
 
 def _among_columns(numbers: NDArray[np.float64]) -> Unary:
@@ -79,7 +84,7 @@ SCALARS = Primitives(
     lambda a, b: a / b if b != 0.0 else math.nan,
     operator.neg, abs,
     lambda a: math.sqrt(a) if a >= 0.0 else math.nan,
-    lambda a: float(np.log(a)) if a > 0.0 else math.nan,  # NumPy's, as for columns
+    logarithm,
     operator.eq, operator.lt, operator.le, operator.gt, operator.ge,
     operator.and_, operator.or_, operator.not_, math.isnan,
     lambda holds, yes, no: yes if holds else no,

@@ -275,7 +275,7 @@ def _own_columns(plan: FeaturePlan, transactions: Transactions) -> NDArray[np.fl
     columns = np.empty((first_flag + len(plan.catalogue.flag_names), len(transactions)))
     _describe(
         transactions.event_time_seconds, transactions.amount_minor, transactions.flags,
-        10.0**plan.catalogue.minor_digits, first_flag, columns,
+        float(10**plan.catalogue.minor_digits), first_flag, columns,
     )  # fmt: skip
     for number, name in enumerate(numbers, start=first_number):
         columns[number] = transactions.numbers[name]

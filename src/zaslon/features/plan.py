@@ -255,7 +255,7 @@ class _ArraysBuilder:
             fraud_bits=np.array(self.fraud_bits, np.int64),
             known_list=self.known_list,
             keep_seconds=np.array(longest, np.int64),
-            scale=10.0**self.catalogue.minor_digits,
+            scale=float(10**self.catalogue.minor_digits),
             prior_rate=self.catalogue.prior.rate,
             prior_strength=self.catalogue.prior.strength,
         )

@@ -35,7 +35,7 @@ _NEWLINE, _RETURN, _LAST_ASCII = 10, 13, 126  # 127 is a control byte
 LOOK_AT_UTF8, LOOK_AT_UTF8_MISCOUNTED = 255, 254
 # Every integer up to here, and every power of ten up to 10**22, is exact as a float64.
 _EXACT_MANTISSA_MAX = np.uint64(2**53)
-_EXACT_POWERS = np.array([10.0**e for e in range(23)])
+_EXACT_POWERS = np.array([float(10**e) for e in range(23)])
 _HALF_MAX = np.uint64(9223372036854775807)
 
 

@@ -10,7 +10,6 @@ The one of least log-loss under cross-fitting is taken; a more complex one must 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from zaslon.domain.errors import ArtefactError, DataError
 from zaslon.system.compiled import compiled
+from zaslon.system.portable_math import exponential
 
 Float64 = NDArray[np.float64]
 
@@ -181,7 +181,7 @@ def _probabilities(raw: Float64, points: Float64, calibrated: Float64, result: F
         slope = (calibrated[k] - calibrated[k - 1]) / (points[k] - points[k - 1])
         log_odds = calibrated[k - 1] + slope * (raw[i] - points[k - 1])
         if log_odds >= 0:
-            result[i] = 1.0 / (1.0 + math.exp(-log_odds))
+            result[i] = 1.0 / (1.0 + exponential(-log_odds))
         else:
-            odds = math.exp(log_odds)
+            odds = exponential(log_odds)
             result[i] = odds / (1.0 + odds)

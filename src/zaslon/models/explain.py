@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.models.quadrature import gauss_legendre
 from zaslon.models.trees import Tree
 from zaslon.system.compiled import Integer, compiled, inlined
 
@@ -156,8 +157,8 @@ def _quadrature(deepest: int) -> tuple[Float64, Float64]:
     points = max(1, (deepest + 1) // 2)
     nodes, weights = np.zeros((2, deepest + 1, points))
     for asked in range(1, deepest + 1):
-        at, weight = np.polynomial.legendre.leggauss((asked + 1) // 2)
-        nodes[asked, : len(at)], weights[asked, : len(at)] = (at + 1) / 2, weight / 2
+        for point, (node, weight) in enumerate(gauss_legendre((asked + 1) // 2)):
+            nodes[asked, point], weights[asked, point] = node, weight
     return nodes, weights
 
 

@@ -4,7 +4,8 @@ Compiled machine code is cached below the source (or in NUMBA_CACHE_DIR), so onl
 after an installation pays for it. Numba looks only at the file of the function that it compiles, but
 ours are inlined across files and take constants from others; so the cache's folder is named by the
 content of all packages that hold either. Fast-math is off, because it
-would let results depend on how the compiler orders additions. Compiled code leaves the interpreter to
+would let results depend on how the compiler orders additions and on whether the processor can multiply
+and add at once: without it LLVM does neither. Compiled code leaves the interpreter to
 other threads while it runs: what it works on must belong to the thread that called it.
 """
 
