@@ -66,8 +66,9 @@ def features_of(data: Path, catalogue: Catalogue, delay_days: int, scratch: Path
     """Every transaction with the engine's features, as one sample in log order."""
     clean = scratch / "clean"
     clean_files(
-        [str(data)], clean, catalogue, key=b"benchmark", chunk_bytes=32 << 20, repeat_filter_bytes=16 << 20
-    )
+        [str(data)], clean, catalogue, key=b"benchmark", arrival_time_seconds=int(time.time()),
+        chunk_bytes=32 << 20, repeat_filter_bytes=16 << 20,
+    )  # fmt: skip
     engine = Engine(catalogue, key=b"benchmark")
     days = clean_days(clean, catalogue)
     feedback = DelayedLabels(delay_days * SECONDS_PER_DAY)

@@ -65,7 +65,7 @@ def train_champion(scratch: Path, rows: int, trees: int = TREES) -> Trained:
     options = context.options
     clean_files(
         [str(raw)], scratch / "clean", context.catalogue, key=context.key,
-        chunk_bytes=options.chunk_bytes, repeat_filter_bytes=1 << 20,
+        arrival_time_seconds=int(time.time()), chunk_bytes=options.chunk_bytes, repeat_filter_bytes=1 << 20,
     )  # fmt: skip
     days = clean_days(scratch / "clean", context.catalogue)
     samples = collect_samples(context, days, label_delay_seconds=7 * SECONDS_PER_DAY)

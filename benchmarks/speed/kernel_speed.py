@@ -57,8 +57,9 @@ def simulated_events(profile: str, rows: int, scratch: Path) -> Events:
     write_simulation(simulation_profile(profile, customers=customers, defects=0), days, 3, raw)
     catalogue = load_catalogue()
     clean_files(
-        [str(raw)], clean, catalogue, key=b"benchmark", chunk_bytes=32 << 20, repeat_filter_bytes=32 << 20
-    )
+        [str(raw)], clean, catalogue, key=b"benchmark", arrival_time_seconds=int(time.time()),
+        chunk_bytes=32 << 20, repeat_filter_bytes=32 << 20,
+    )  # fmt: skip
     found = Transactions.concatenate([read_clean_day(p, catalogue) for _, p in clean_days(clean, catalogue)])
     arrivals = found.event_time_seconds + LABEL_DELAY_SECONDS
     known = arrivals <= found.event_time_seconds[-1]

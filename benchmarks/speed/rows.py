@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import polars as pl
@@ -48,8 +49,9 @@ def write_clean(raw: Path, out: Path, catalogue: Catalogue) -> int:
     without such rows both mean the same. Returns the number of rows.
     """
     clean_files(
-        [str(raw)], out, catalogue, key=b"benchmark", chunk_bytes=32 << 20, repeat_filter_bytes=32 << 20
-    )
+        [str(raw)], out, catalogue, key=b"benchmark", arrival_time_seconds=int(time.time()),
+        chunk_bytes=32 << 20, repeat_filter_bytes=32 << 20,
+    )  # fmt: skip
     rows = 0
     for _, path in clean_days(out, catalogue):
         day = pl.read_parquet(path).unique(

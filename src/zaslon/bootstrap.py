@@ -84,6 +84,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
             open_stream=lambda say: _stream(settings, say),
             open_sender=lambda topic, say: _sender(settings, topic, say),
+            clock=SystemClock(),
         ),
     )
 

@@ -83,6 +83,7 @@ def make_small_world(
     context = build_context(load_settings(home=home, threads=1, batch_records=500))
     clean_files(
         [str(raw)], home / "clean", context.catalogue, key=context.key,
+        arrival_time_seconds=int(context.adapters.clock.now_seconds()),
         chunk_bytes=context.options.chunk_bytes, repeat_filter_bytes=1 << 16, progress=None,
     )  # fmt: skip
     samples = collect_samples(

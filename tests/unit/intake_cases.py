@@ -107,11 +107,12 @@ def flags(record: str) -> set[str]:
 def run(
     sources: Sequence[str | Path], out: Path, *, catalogue: Catalogue = MISSION,
     chunk_bytes: int = 1 << 20, filter_bytes: int = 1 << 16, key: bytes = KEY,
+    arrival: int = ARRIVAL_SECONDS, newest: int | None = None,
 ) -> CleanReport:  # fmt: skip
     """Clean files; rows in = clean + rejected by reason, in the report, the days and the quarantine."""
     report = clean_files(
-        [str(s) for s in sources], out, catalogue, key=key, chunk_bytes=chunk_bytes,
-        repeat_filter_bytes=filter_bytes,
+        [str(s) for s in sources], out, catalogue, key=key, arrival_time_seconds=arrival,
+        chunk_bytes=chunk_bytes, repeat_filter_bytes=filter_bytes, newest_seconds=newest,
     )  # fmt: skip
     rejected = sum(report.rows_rejected.values())
     assert report.rows_in == report.rows_clean + rejected

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from tests.text_ids import BY_TEXT, TEXT_MISSION, text_of
-from tests.unit.intake_cases import KEY, MISSION, clean, line
+from tests.unit.intake_cases import ARRIVAL_SECONDS, KEY, MISSION, clean, line
 
 from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.errors import CatalogueError, InputError
@@ -174,7 +174,15 @@ def test_minimum_and_maximum_mean_nothing_for_a_text_and_are_refused() -> None:
 
 
 def cleaned_file(source: Path, out: Path) -> pl.DataFrame:
-    clean_files([str(source)], out, TEXT_MISSION, key=KEY, chunk_bytes=1 << 12, repeat_filter_bytes=64)
+    clean_files(
+        [str(source)],
+        out,
+        TEXT_MISSION,
+        key=KEY,
+        arrival_time_seconds=ARRIVAL_SECONDS,
+        chunk_bytes=1 << 12,
+        repeat_filter_bytes=64,
+    )
     ((_, day),) = clean_days(out, TEXT_MISSION)
     return pl.read_parquet(day)
 
@@ -187,8 +195,10 @@ def test_clean_days_show_the_text_and_repeats_are_found_by_it(tmp_path: Path) ->
     source = tmp_path / "in.csv"
     order = [*random.permutation(300).tolist(), 300, 301]
     source.write_text("\n".join(lines[i] for i in order) + "\n")
-    report = clean_files([str(source)], tmp_path / "out", TEXT_MISSION, key=KEY, chunk_bytes=1 << 12,
-                         repeat_filter_bytes=64)  # fmt: skip
+    report = clean_files(
+        [str(source)], tmp_path / "out", TEXT_MISSION, key=KEY, arrival_time_seconds=ARRIVAL_SECONDS,
+        chunk_bytes=1 << 12, repeat_filter_bytes=64,
+    )  # fmt: skip
     assert report.rows_rejected == {"conflicting_duplicate": 1, "duplicate": 1}
     ((_, day),) = clean_days(tmp_path / "out", TEXT_MISSION)
     frame = pl.read_parquet(day)

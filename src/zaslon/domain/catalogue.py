@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
-from zaslon.domain.time import checked_duration, parse_day, parse_duration_seconds
+from zaslon.domain.time import SECONDS_PER_DAY, checked_duration, parse_day, parse_duration_seconds
 
 FLAGS_MAX = 32
 BOUND_MAX = 1e300  # of a field's range: far beyond any value
@@ -51,10 +51,17 @@ def _checked_bound(bound: float) -> int | float:
     return float(bound) if float(bound) == bound or abs(bound) >= 2**63 else bound
 
 
+def _checked_gap(text: str) -> str:
+    if 0 < parse_duration_seconds(checked_duration(text)) < SECONDS_PER_DAY:
+        raise ValueError(f"'{text}' is less than a day: gaps are counted in days; 0d allows any")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_checked_name)]
 Bound = Annotated[int | float, AfterValidator(_checked_bound)]
 Duration = Annotated[str, AfterValidator(checked_duration)]
 Horizon = Annotated[str, AfterValidator(_checked_horizon)]  # a duration of at least a second
+Gap = Annotated[str, AfterValidator(_checked_gap)]  # a duration of at least a day, or none
 
 
 class _Strict(BaseModel):
@@ -68,6 +75,7 @@ class RecordLayout(_Strict):
     columns: tuple[str, ...] = ()
     max_record_bytes: int = Field(default=4096, ge=16, le=1_048_576)
     clock_skew: Duration = "1d"
+    gap_max: Gap = "30d"
 
 
 class SourceField(_Strict):

@@ -11,6 +11,7 @@ from zaslon.domain.errors import ZaslonError
 SECONDS_PER_DAY = 86_400
 # Event times are kept as unsigned 32-bit seconds since 1970: 1970-01-01 … 2106-02-07.
 EVENT_TIME_SECONDS_MAX = 2**32 - 2
+DAYS_MAX = EVENT_TIME_SECONDS_MAX // SECONDS_PER_DAY + 1
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": SECONDS_PER_DAY, "w": 7 * SECONDS_PER_DAY}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")

@@ -34,10 +34,14 @@ app = typer.Typer(
     help="Real-time anti-fraud: clean, remember, score, decide, explain, prove.",
 )
 
-NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY = 1, 8
+NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, MOSTLY_TOO_LATE = 1, 8, 12
 
 Sources = Annotated[
     list[str], typer.Argument(help="Files or fsspec addresses; text, CSV, JSON lines, Parquet.")
+]
+Arrived = Annotated[
+    str | None,
+    typer.Option(help="When the files arrived, 'YYYY-MM-DD HH:MM:SS' in UTC; now if not given."),
 ]
 Delay = Annotated[str | None, typer.Option(help="When the answers in a file become known, e.g. 7d.")]
 
@@ -154,16 +158,18 @@ def clean(
     out: Annotated[Path | None, typer.Option(help="Directory; HOME/clean if not given.")] = None,
     home: Home = None,
     catalogue: CatalogueFile = None,
+    arrived: Arrived = None,
 ) -> int:
     """Clean raw files into Parquet by day, with every rejected row in quarantine.
 
     Example: [bold]zaslon clean 2019-08-22.txt --out clean[/]
     """
+    moment = _moment(arrived)
 
     def work(context: Context) -> Any:
         from zaslon.flows.clean import clean as flow  # noqa: PLC0415
 
-        return flow(context, sources, out or context.home / "clean")
+        return flow(context, sources, out or context.home / "clean", arrival_time_seconds=moment)
 
     return _perform(as_json, work, show.clean_report, home=home, catalogue=catalogue)
 
@@ -256,21 +262,28 @@ def score(
         bool, typer.Option(help="Answers in the file come back as labels after the delay.")
     ] = False,
     label_delay: Delay = None,
+    arrived: Arrived = None,
 ) -> int:
     """Decide the rows of files through the engine into log and store. Goes on where it stopped.
 
     Example: [bold]zaslon score tomorrow.txt[/]
     """
+    moment = _moment(arrived)
+    is_mostly_late = False
 
     def work(context: Context) -> Any:
         from zaslon.flows.score import score as flow  # noqa: PLC0415
 
-        return flow(context, sources, learn=learn)
+        nonlocal is_mostly_late
+        report = flow(context, sources, learn=learn, arrival_time_seconds=moment)
+        is_mostly_late = report.is_mostly_late
+        return report
 
-    return _perform(
+    done = _perform(
         as_json, work, show.score_report, makes_home=False,
         home=home, catalogue=catalogue, label_delay=label_delay,
     )  # fmt: skip
+    return MOSTLY_TOO_LATE if is_mostly_late else done
 
 
 @app.command()
@@ -321,16 +334,18 @@ def run(
     compare_delays: Annotated[
         bool, typer.Option(help="Show what faster labels are worth (five trainings).")
     ] = True,
+    arrived: Arrived = None,
 ) -> int:
     """Clean, remember, train, prove, decide the last days, and show the scorecard.
 
     Example: [bold]zaslon run 2019-08-22.txt --home august[/]
     """
+    moment = _moment(arrived)
 
     def work(context: Context) -> Any:
         from zaslon.flows.run import run as flow  # noqa: PLC0415
 
-        return flow(context, sources, compare_delays=compare_delays)
+        return flow(context, sources, compare_delays=compare_delays, arrival_time_seconds=moment)
 
     return _perform(as_json, work, show.run_report, home=home, catalogue=catalogue, label_delay=label_delay)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from zaslon.intake import CleanReport, clean_files
 from zaslon.intake.files import QUARANTINE
+from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
 
 
@@ -28,13 +29,28 @@ class Cleaned:
         }
 
 
-def clean(context: Context, sources: Sequence[str], out: Path) -> Cleaned:
-    """Clean the sources into `out`, which appears or is replaced as a whole."""
+def clean(
+    context: Context, sources: Sequence[str], out: Path, *,
+    arrival_time_seconds: int | None = None, newest_seconds: int | None = None,
+) -> Cleaned:  # fmt: skip
+    """Clean the sources into `out`, which appears or is replaced as a whole.
+
+    Args:
+        context, sources, out: what is cleaned, in which world, where to.
+        arrival_time_seconds: when the sources arrived; None for now.
+        newest_seconds: newest event time of the log that they continue; None where they begin one.
+
+    Raises:
+        ZaslonError: the arrival lies in the future.
+        InputError: a source or `out` is not what it should be.
+    """
+    arrival = arrival_of_files(context, arrival_time_seconds)
     context.progress.start("clean", None)
     options = context.options
     report = clean_files(
-        sources, out, context.catalogue, key=context.key, chunk_bytes=options.chunk_bytes,
-        repeat_filter_bytes=options.repeat_filter_bytes, progress=context.progress.advance,
+        sources, out, context.catalogue, key=context.key, arrival_time_seconds=arrival,
+        chunk_bytes=options.chunk_bytes, repeat_filter_bytes=options.repeat_filter_bytes,
+        newest_seconds=newest_seconds, progress=context.progress.advance,
     )  # fmt: skip
     if report.rows_in and not report.rows_clean:
         most = max(report.rows_rejected, key=lambda reason: report.rows_rejected[reason])

@@ -77,13 +77,16 @@ def run(
     sources: Sequence[str],
     *,
     compare_delays: bool = True,
+    arrival_time_seconds: int | None = None,
     train_settings: TrainSettings | None = None,
 ) -> RunReport:
-    """The whole job on one machine. See `docs/start.md`."""
+    """The whole job on one machine. See `docs/start.md`. The files arrived at a time, or for None now."""
     watch = Stopwatch()
     settings = train_settings or TrainSettings(seed=context.options.seed, threads=context.options.threads)
     with watch.stage("clean"):
-        cleaned = clean(context, sources, context.home / "clean").report
+        cleaned = clean(
+            context, sources, context.home / "clean", arrival_time_seconds=arrival_time_seconds
+        ).report
     days = clean_days(context.home / "clean", context.catalogue)
     delay = context.options.label_delay_seconds
     split = time_split(context, days, delay)

@@ -17,17 +17,21 @@ import orjson
 from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind, RecordBatch
-from zaslon.features.plan import plan_features
+from zaslon.domain.rejections import Reason
+from zaslon.domain.time import time_text
 from zaslon.flows.clean import Cleaned, clean
 from zaslon.intake import clean_days
 from zaslon.intake.files import QUARANTINE
 from zaslon.intake.labels import INT64_MAX
 from zaslon.labels.feedback import DelayedLabels
+from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
-from zaslon.services.home import load_champion, recover_engine
+from zaslon.services.home import recover_engine
 
 LABEL_FILE_BYTES_MAX = 1 << 30
+# Of a file that fits the log a few rows are too late; with more of them something is wrong.
+TOO_LATE_SHARE_MAX = 0.2
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
@@ -43,6 +47,19 @@ class ScoreReport:
     position: int
     labels_to_come: int
 
+    @property
+    def too_late_share(self) -> float:
+        """Part of the transactions with an outcome that were `too_late`, 0 to 1."""
+        decided = self.decided
+        return decided.rejected.get(Reason.TOO_LATE.code, 0) / max(
+            1, decided.decisions + sum(decided.rejected.values())
+        )
+
+    @property
+    def is_mostly_late(self) -> bool:
+        """Whether so many are that the file does not fit the log, or the log's newest time is wrong."""
+        return self.too_late_share > TOO_LATE_SHARE_MAX
+
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values, by the names of every command."""
         cleaned = self.clean.to_json_dict()
@@ -50,37 +67,56 @@ class ScoreReport:
             **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected")},
             **self.decided.to_json_dict(),
             "labels_to_come": self.labels_to_come,
+            "too_late_share": round(self.too_late_share, 4),
             "next_position": self.position,
             "seconds": {**cleaned["seconds"], "decide": round(self.decided.seconds, 3)},
             "paths": cleaned["paths"],
         }
 
 
-def score(context: Context, sources: Sequence[str], *, learn: bool) -> ScoreReport:
+def score(
+    context: Context, sources: Sequence[str], *, learn: bool, arrival_time_seconds: int | None = None
+) -> ScoreReport:
     """Decide the rows of files; with `learn` their answers come back as labels after the delay.
 
     The rows are cleaned and put into log order first. The same content given again is decided once,
-    whatever its files are called.
+    whatever its files are called. The files arrived at `arrival_time_seconds`, or for None now.
+
+    Raises:
+        ZaslonError: the arrival lies in the future, or what `clean` and `recover_engine` raise.
     """
-    load_champion(context, plan_features(context.catalogue))  # without one, cleaning would be in vain
-    cleaned, content = _cleaned(context, sources)
-    days = clean_days(cleaned.out, context.catalogue)
+    arrival = arrival_of_files(context, arrival_time_seconds)
     options = context.options
     feedback = DelayedLabels(options.label_delay_seconds) if learn else None
-    # With labels among them, or others, the records of the same rows are numbered otherwise.
-    source = f"file:{content}" + (f":learn:{options.label_delay_seconds}" if learn else "")
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)
         engine = recover_engine(context, journal, snapshots)
+        cleaned, content = _cleaned(context, sources, arrival, engine.history.watermark_seconds or None)
+        days = clean_days(cleaned.out, context.catalogue)
+        # With labels among them, or others, the records of the same rows are numbered otherwise.
+        source = f"file:{content}" + (f":learn:{options.label_delay_seconds}" if learn else "")
         context.progress.start("decide", None)
         decided = decide_records(
             engine, journal, snapshots, records_of_days(context, days, feedback), source,
             snapshot_every_records=options.snapshot_every_records, progress=context.progress,
         )  # fmt: skip
-        return ScoreReport(cleaned, decided, journal.next_position, len(feedback or ()))
+        report = ScoreReport(cleaned, decided, journal.next_position, len(feedback or ()))
+        if report.is_mostly_late:
+            context.progress.warn(_mostly_late(report, engine.history.watermark_seconds))
+        return report
 
 
-def _cleaned(context: Context, sources: Sequence[str]) -> tuple[Cleaned, str]:
+def _mostly_late(report: ScoreReport, newest_seconds: int) -> str:
+    late = report.decided.rejected[Reason.TOO_LATE.code]
+    return (
+        f"{late} transactions ({report.too_late_share:.0%}) were too late: the newest one in the log is of "
+        f"{time_text(newest_seconds)}. Either these files are old, or a wrong date went into the log before."
+    )
+
+
+def _cleaned(
+    context: Context, sources: Sequence[str], arrival: int, newest_seconds: int | None
+) -> tuple[Cleaned, str]:
     """Clean the sources; returns also a name for the clean content, whatever its files are called.
 
     It goes to `scored/<name>-<hash of the quarantine>`, so that no rejected row is ever overwritten.
@@ -88,7 +124,9 @@ def _cleaned(context: Context, sources: Sequence[str]) -> tuple[Cleaned, str]:
     scored = context.home / "scored"
     place = scored / ".cleaning"
     shutil.rmtree(place, ignore_errors=True)
-    report = clean(context, sources, place).report
+    report = clean(
+        context, sources, place, arrival_time_seconds=arrival, newest_seconds=newest_seconds
+    ).report
     content = _hash(place / f"day={day}" / "part-0.parquet" for day in report.days)
     final = scored / f"{content}-{_hash([place / QUARANTINE])}"
     shutil.rmtree(final, ignore_errors=True)

@@ -125,7 +125,10 @@ def _all_rejected(
 def clean_fields(
     fields: Fields, catalogue: Catalogue, key: bytes, arrival_time_seconds: Int64 | None
 ) -> CleanFields:
-    """THE cleaning function: fields of n records → clean columns and rejections."""
+    """THE cleaning function: fields of n records and when each arrived → clean columns and rejections.
+
+    An arrival of None is for those who only look at records and decide nothing.
+    """
     reading = _Reading(fields, catalogue, key)
     for number, field in enumerate(catalogue.fields):
         reading.read(number, field)

@@ -1,10 +1,11 @@
 """Clean files: raw sources in, Parquet by day, quarantine and a report out.
 
-1. read chunks        sources
-2. clean each         clean.clean_fields: the same function as for a stream
-3. set suspects aside repeats
-4. settle repeats, sort and write the days   staging
-5. rename into place: all of it or nothing
+1. read chunks          sources
+2. clean each           cleaning.clean_fields: the same function as for a stream
+3. set suspects aside   repeat_filter
+4. reject wrong dates   date_gaps
+5. settle repeats, sort and write the days   staging
+6. rename into place: all of it or nothing
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Rejected, Transactions
 from zaslon.domain.rejections import Reason
-from zaslon.domain.time import parse_day
-from zaslon.intake.cleaning import clean_fields
+from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
+from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
+from zaslon.intake.date_gaps import DayCounts, WrongDates
 from zaslon.intake.repeat_filter import RepeatFilter
 from zaslon.intake.sources import Chunk, read_source
 from zaslon.intake.staging import Staging, frame_of, transactions_of
@@ -41,6 +43,7 @@ _QUARANTINE_SCHEMA = {
 # Rejected rows held in memory before they go to disk, and in a row group of the quarantine.
 _QUARANTINE_ROWS_HELD = 100_000
 _QUARANTINE_BYTES_HELD = 64 << 20
+_ORIGINAL = ("source", "record", "offset", "raw")
 _CODES = {int(reason): reason.code for reason in Reason}
 _REPEAT_DETAIL = {
     Reason.DUPLICATE: "The transaction stands earlier in the input with the same content.",
@@ -50,7 +53,10 @@ _REPEAT_DETAIL = {
 
 @dataclass
 class CleanReport:
-    """Rows in = clean + rejected, to the last row."""
+    """Rows in = clean + rejected, to the last row.
+
+    `arrived`: the declared arrival of all rows; with the same one the same input gives the same bytes.
+    """
 
     rows_in: int = 0
     rows_clean: int = 0
@@ -60,6 +66,7 @@ class CleanReport:
     sources: list[str] = field(default_factory=list)
     catalogue: str = ""
     mapping: str = ""
+    arrived: str = ""
     seconds: float = 0.0
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -73,14 +80,26 @@ def clean_files(
     catalogue: Catalogue,
     *,
     key: bytes,
+    arrival_time_seconds: int,
     chunk_bytes: int,
     repeat_filter_bytes: int,
+    newest_seconds: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CleanReport:
     """Clean all sources into `out`, which appears or is replaced as a whole.
 
     Memory depends on `chunk_bytes`, `repeat_filter_bytes` and the largest single day, not on how
     many days there are.
+
+    Args:
+        sources, out, catalogue: what is cleaned, where to, and how its records look.
+        key: secret for pseudonyms.
+        arrival_time_seconds: when the sources arrived: a later row, beyond `record.clock_skew`, is
+            rejected as `after_arrival`.
+        chunk_bytes: about how much is read at once.
+        repeat_filter_bytes: memory of the filter that finds suspects of being repeats.
+        newest_seconds: newest event time of the log that the sources continue, None for none.
+        progress: told the number of rows of every chunk.
 
     Raises:
         InputError: a source is not what it should be, `out` holds something else or cannot be
@@ -91,13 +110,13 @@ def clean_files(
     _refuse_sources_in(out, sources)
     begin = time.perf_counter()
     with replacing(out, REPORT, "zaslon clean") as building:
-        cleaning = _Cleaning(building, catalogue, key, repeat_filter_bytes)
+        cleaning = _Cleaning(building, catalogue, key, repeat_filter_bytes, arrival_time_seconds)
         for source in sources:
             for chunk in read_source(source, catalogue, chunk_bytes):
                 cleaning.add(chunk)
                 if progress:
                     progress(len(chunk))
-        report = cleaning.finish(sources)
+        report = cleaning.finish(sources, newest_seconds)
         lasting = report.to_json_dict()
         del lasting["seconds"]  # the same input gives the same bytes, however long it took
         (building / REPORT).write_bytes(
@@ -120,8 +139,11 @@ def _refuse_sources_in(out: Path, sources: Sequence[str]) -> None:
 class _Cleaning:
     """One run over all sources."""
 
-    def __init__(self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int) -> None:
-        self._building, self._catalogue, self._key = building, catalogue, key
+    def __init__(
+        self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int, arrival: int
+    ) -> None:
+        self._building, self._catalogue, self._key, self._arrival = building, catalogue, key, arrival
+        self._days = DayCounts(parse_duration_seconds(catalogue.record.gap_max))
         self._filter = RepeatFilter(repeat_filter_bytes)
         self._staging = Staging(building / STAGING)
         self._quarantine: list[pl.DataFrame] = []
@@ -132,41 +154,41 @@ class _Cleaning:
 
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
-        found = clean_fields(chunk.fields(self._catalogue), self._catalogue, self._key, None)
+        arrival = np.full(len(chunk), self._arrival)
+        found = clean_fields(chunk.fields(self._catalogue), self._catalogue, self._key, arrival)
         order = self._rows_in + found.index
         self._rows_in += len(chunk)
         self._reject(chunk, found.rejected)
         transactions = found.transactions
+        self._set_doubtful_aside(chunk, found)
         suspect = self._filter.suspects(transactions.transaction_id)
         if not suspect.any():
             self._keep(transactions, order)
             return
         self._keep(transactions.take(~suspect), order[~suspect])
-        rows = found.index[suspect]
-        self._staging.add_suspects(
-            frame_of(transactions.take(suspect)).with_columns(
-                pl.Series("order", order[suspect]), pl.lit(chunk.source).alias("source"),
-                pl.Series("record", chunk.first_record + rows), pl.Series("offset", _offsets(chunk, rows)),
-                pl.Series("raw", [chunk.raw(i) for i in rows.tolist()], pl.Binary),
-            )
-        )  # fmt: skip
+        rows = frame_of(transactions.take(suspect)).with_columns(pl.Series("order", order[suspect]))
+        self._staging.add_suspects(rows.hstack(_originals(chunk, found.index[suspect])))
 
-    def _keep(self, transactions: Transactions, order: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    def _set_doubtful_aside(self, chunk: Chunk, found: CleanFields) -> None:
+        """Keep the original bytes of rows whose date may turn out to be wrong: few, or none."""
+        moments = found.transactions.event_time_seconds
+        doubtful = self._days.add(moments)
+        if doubtful.any():
+            rows = _originals(chunk, found.index[doubtful])
+            self._staging.add_doubtful(rows.with_columns(event_time_seconds=moments[doubtful]))
+
+    def _keep(self, transactions: Transactions, order: Int64) -> None:
         self._staging.add(frame_of(transactions).with_columns(pl.Series("order", order)))
 
     def _reject(self, chunk: Chunk, rejected: Rejected) -> None:
         if not len(rejected):
             return
-        rows = rejected.index
         self._hold(
             [_CODES[r] for r in rejected.reason.tolist()],
             {
-                "source": [chunk.source] * len(rows),
-                "record": chunk.first_record + rows,
-                "offset": _offsets(chunk, rows),
+                **_originals(chunk, rejected.index).to_dict(),
                 "field": rejected.field,
                 "detail": rejected.detail,
-                "raw": [chunk.raw(i) for i in rows.tolist()],
             },
         )
 
@@ -190,8 +212,11 @@ class _Cleaning:
         self._quarantine_parts.append(path)
         self._quarantine = []
 
-    def finish(self, sources: Sequence[str]) -> CleanReport:
-        """Settle repeats, write days and quarantine."""
+    def finish(self, sources: Sequence[str], newest_seconds: int | None) -> CleanReport:
+        """Reject wrong dates, settle repeats, write days and quarantine."""
+        if (wrong := self._days.wrong_dates(newest_seconds)) is not None:
+            for dropped in self._staging.drop_days(wrong.first_day):
+                self._reject_wrong_dates(wrong, dropped)
         for repeats in self._staging.settle_repeats():
             self._reject_repeats(repeats)
         days, rows = self._staging.finish(self._building)
@@ -201,7 +226,7 @@ class _Cleaning:
         return CleanReport(
             self._rows_in, rows, dict(sorted(self._reasons.items())),
             dict(zip(self._catalogue.flag_names, self._flags.tolist(), strict=True)), days,
-            list(sources), self._catalogue.label, self._catalogue.mapping_hash,
+            list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip
 
     def _write_quarantine(self) -> None:
@@ -212,6 +237,21 @@ class _Cleaning:
             self._building / QUARANTINE, compression="zstd", row_group_size=_QUARANTINE_ROWS_HELD
         )
 
+    def _reject_wrong_dates(self, wrong: WrongDates, rows: pl.DataFrame) -> None:
+        if not len(rows):
+            return
+        field = self._catalogue.field_of("event_time")
+        assert field is not None, "the catalogue checks this"
+        gap_max = self._catalogue.record.gap_max
+        self._hold(
+            [Reason.AFTER_ARRIVAL.code] * len(rows),
+            {
+                **rows.select(_ORIGINAL).to_dict(),
+                "field": [field.name] * len(rows),
+                "detail": [wrong.sentence(field.name, t, gap_max) for t in rows["event_time_seconds"]],
+            },
+        )
+
     def _reject_repeats(self, repeats: pl.DataFrame) -> None:
         if not len(repeats):
             return
@@ -219,7 +259,7 @@ class _Cleaning:
         self._hold(
             [r.code for r in reasons],
             {
-                **repeats.select("source", "record", "offset", "raw").to_dict(),
+                **repeats.select(_ORIGINAL).to_dict(),
                 "field": [None] * len(reasons),
                 "detail": [_REPEAT_DETAIL[r] for r in reasons],
             },
@@ -234,7 +274,19 @@ class _Cleaning:
                 self._flags[bit] += int(np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1)))
 
 
-def _offsets(chunk: Chunk, rows: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _originals(chunk: Chunk, rows: Int64) -> pl.DataFrame:
+    """Where rows of a chunk stand in their source, and their bytes."""
+    return pl.DataFrame(
+        {
+            "source": pl.Series([chunk.source] * len(rows), dtype=pl.String),
+            "record": chunk.first_record + rows,
+            "offset": _offsets(chunk, rows),
+            "raw": pl.Series([chunk.raw(i) for i in rows.tolist()], dtype=pl.Binary),
+        }
+    )
+
+
+def _offsets(chunk: Chunk, rows: Int64) -> Int64:
     """Byte offsets in the unpacked source; -1 where it has no lines."""
     if chunk.offset < 0:
         return np.full(len(rows), -1, np.int64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_TEXT, Transactions, public_ids
 from zaslon.domain.rejections import Reason
-from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
 
 # Rows held in memory before they go to disk, and suspects looked up in one pass.
 _ROWS_HELD_MAX = 2_000_000
@@ -64,6 +64,8 @@ class Staging:
         self._held_rows = 0
         self._parts: dict[int, list[Path]] = {}
         self._suspects: list[Path] = []
+        self._doubtful: list[Path] = []
+        self._first_dropped_day = DAYS_MAX
 
     def add(self, rows: pl.DataFrame) -> None:
         """Rows that are certainly no repeats."""
@@ -77,6 +79,28 @@ class Staging:
         path = self._directory / f"suspects-{len(self._suspects):06d}.arrow"
         rows.write_ipc(path, compression="uncompressed")
         self._suspects.append(path)
+
+    def add_doubtful(self, rows: pl.DataFrame) -> None:
+        """Original bytes of rows whose days may be dropped, beside `add` and `add_suspects`.
+
+        Columns: `event_time_seconds`, `source`, `record`, `offset`, `raw`.
+        """
+        path = self._directory / f"doubtful-{len(self._doubtful):06d}.arrow"
+        rows.write_ipc(path, compression="uncompressed")
+        self._doubtful.append(path)
+
+    def drop_days(self, first_day: int) -> Iterator[pl.DataFrame]:
+        """Drop the rows of the days from `first_day` on; yields them as `add_doubtful` took them.
+
+        Call it before repeats are settled: a dropped row is not the first of its id.
+        """
+        self._flush()
+        self._first_dropped_day = first_day
+        for day in [day for day in self._parts if day >= first_day]:
+            for path in self._parts.pop(day):
+                path.unlink()
+        for path in self._doubtful:
+            yield _read(path).filter(first_day <= _DAY)
 
     def _flush(self) -> None:
         if not self._held_rows:
@@ -104,9 +128,10 @@ class Staging:
         count = sum(len(_read(path, ["transaction_id"])) for path in self._suspects)
         passes = -(-count // _SUSPECTS_PER_PASS)
         for number in range(passes):
-            mine = pl.col("transaction_id") % passes == number
+            mine = (pl.col("transaction_id") % passes == number) & (self._first_dropped_day > _DAY)
             suspects = pl.concat([_read(path).filter(mine) for path in self._suspects])
-            yield self._settle(suspects.sort("order"))
+            if len(suspects):
+                yield self._settle(suspects.sort("order"))
         self._flush()
 
     def _settle(self, suspects: pl.DataFrame) -> pl.DataFrame:
@@ -151,6 +176,7 @@ class Staging:
 
 
 _ASIDE = ("source", "record", "offset", "raw")
+_DAY = pl.col("event_time_seconds") // SECONDS_PER_DAY
 
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.ports import Journal, RunTracker, Sender, SnapshotStore, Stream
+from zaslon.ports import Clock, Journal, RunTracker, Sender, SnapshotStore, Stream
 
 # Files of a home that belong to it and not to any run.
 LOCK, KEY = ".lock", "pseudonym.key"
@@ -126,6 +126,7 @@ class Adapters:
     open_stream_snapshots: Callable[[Path], SnapshotStore]
     open_stream: Callable[[Callable[[str], None]], Stream]
     open_sender: Callable[[str, Callable[[str], None]], Sender]
+    clock: Clock
 
 
 @dataclass(frozen=True)

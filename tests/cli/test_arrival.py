@@ -1,0 +1,121 @@
+"""When a file arrived: one wrong date in it is one rejection, and the next file is decided as ever."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.cli.conftest import Answer, SmallRun, Zaslon
+
+from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.domain.time import SECONDS_PER_DAY, parse_day, time_text
+from zaslon.entrypoints.cli import MOSTLY_TOO_LATE
+
+HEADER = "transaction_id,tx_datetime,customer_id,terminal_id,tx_amount"
+
+
+def next_day(small_run: SmallRun) -> int:
+    """The day after those of the run, at ten, in seconds."""
+    last = max(line.split(b",")[1][:10] for line in small_run.tomorrow.read_bytes().splitlines()[1:])
+    return (parse_day(last.decode()) + 1) * SECONDS_PER_DAY + 36_000
+
+
+def rows_at(path: Path, first_id: int, *moments: int) -> Path:
+    rows = [f"{first_id + i},{time_text(moment)},5,7,10.00" for i, moment in enumerate(moments)]
+    path.write_text("\n".join([HEADER, *rows, ""]))
+    return path
+
+
+def decisions(home: Path) -> list[dict[str, Any]]:
+    """All decisions but for their positions."""
+    journal = SqliteJournal(home / "log" / "journal.db")
+    found = [orjson.loads(outcome) for _, outcome in journal.outcomes()]
+    journal.close()
+    return [{**o, "position": None} for o in found if o["outcome"] == "decision"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "options"),
+    [
+        ("2042-03-16", []),
+        ("2021-03-16", []),
+        ("2019-10-20", ["--arrived", "2019-10-10 00:00:00"]),
+    ],
+    ids=["the future", "a gap behind the log", "after the arrival"],
+)
+def test_one_wrong_year_does_not_stop_the_log(
+    wrong: str, options: list[str], zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    other_home = tmp_path / "other"
+    shutil.copytree(home, other_home)
+    at = next_day(small_run)
+    assert at < parse_day("2019-10-05") * SECONDS_PER_DAY
+    day_1 = rows_at(tmp_path / "day1.csv", 900_000_001, at, parse_day(wrong) * SECONDS_PER_DAY)
+    day_2 = rows_at(tmp_path / "day2.csv", 900_000_003, at + 62 * 60, at + 63 * 60)
+    said = zaslon("score", day_1, "--home", home, "--json", *options)
+    assert said.code == 0 and said.json["rows_rejected"] == {"after_arrival:tx_datetime": 1}
+    assert said.json["decisions"] == 1
+    said = zaslon("score", day_2, "--home", home, "--json", *options)
+    assert said.code == 0 and said.json["decisions"] == 2 and not said.json["records_rejected"]
+    for number, source in enumerate([rows_at(tmp_path / "honest.csv", 900_000_001, at), day_2]):
+        said = zaslon("score", source, "--home", other_home, "--json", *options)
+        assert said.json["decisions"] == number + 1
+    assert decisions(home) == decisions(other_home)
+
+
+def test_a_file_that_is_mostly_too_late_says_so_and_exits_with_its_code(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    at = next_day(small_run)
+    old = [at - (20 + i) * SECONDS_PER_DAY for i in range(2)]
+    new = [at + i for i in range(8)]
+    for number, (moments, late) in enumerate([([*old, *new], False), ([*old, *new[:7]], True)]):
+        source = rows_at(tmp_path / "in.csv", 900_000_000 + 100 * number, *moments)
+        said = zaslon("score", source, "--home", home, "--json")
+        assert said.json["too_late_share"] == round(2 / len(moments), 4)
+        assert said.code == (MOSTLY_TOO_LATE if late else 0)
+        assert ("2 transactions (22%) were too late: the newest one in the log" in said.err) is late
+
+
+def assert_refused(said: Answer) -> None:
+    assert said.code == 2
+    assert said.json["error"]["message"].startswith(
+        "Nothing can have arrived at 2098-01-01 00:00:00: it is 20"
+    )
+
+
+def test_nothing_arrives_in_the_future(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    before = decisions(home)
+    out = tmp_path / "out"
+    for command in (["clean", "--out", out], ["score"], ["run"]):
+        name, *options = command
+        assert_refused(
+            zaslon(
+                name,
+                small_run.tomorrow,
+                *options,
+                "--home",
+                home,
+                "--json",
+                "--arrived",
+                "2098-01-01 00:00:00",
+            )
+        )
+    assert decisions(home) == before and not out.exists()
+
+
+def test_the_report_of_clean_says_when_the_files_arrived(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    said = zaslon(
+        "clean", small_run.tomorrow, "--home", home, "--out", tmp_path / "out", "--json",
+        "--arrived", "2020-01-01 00:00:00",
+    )  # fmt: skip
+    assert said.json["arrived"] == "2020-01-01 00:00:00"
+    report = orjson.loads((tmp_path / "out" / "_report.json").read_bytes())
+    assert report["arrived"] == "2020-01-01 00:00:00"
