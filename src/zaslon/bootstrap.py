@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -21,11 +19,12 @@ from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.adapters.embedded.lock import exclusive_in
+from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.adapters.process.channel import Channel
 from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
 from zaslon.domain.catalogue import Catalogue, load_catalogue
-from zaslon.domain.errors import ArtefactError, ServerError, SystemRefusedError, ZaslonError
+from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.events import Kind, RecordBatch, TransactionId, public_ids
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.serve import GROUP, SNAPSHOT, GroupDone
@@ -44,6 +43,7 @@ from zaslon.ports import (
 from zaslon.services.context import GATEWAY, KEY, LOCK, STREAM, Adapters, Context, Options
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotResult
 from zaslon.settings import Settings, load_settings
+from zaslon.system.durable import make_directory
 
 if TYPE_CHECKING:
     from zaslon.adapters.cluster.kafka.connection import Connection
@@ -60,7 +60,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
     home = settings.home
     try:
         if not reading:
-            home.mkdir(parents=True, exist_ok=True)
+            make_directory(home)
         key = _pseudonym_key(settings, make=not reading)
     except (OSError, UnicodeDecodeError) as error:
         raise SystemRefusedError(
@@ -188,28 +188,11 @@ def _catalogue(settings: Settings) -> Catalogue:
 
 
 def _pseudonym_key(settings: Settings, *, make: bool) -> bytes:
-    """The key from the settings, or one made once and kept in the home for its owner only.
-
-    Where there is none and none is made it is empty, which fits no state with text identifiers.
-
-    Raises:
-        ArtefactError: the home's key is empty: pseudonyms without a key could be guessed.
-    """
+    """The key from the settings, or the home's."""
     if settings.pseudonym_key is not None:
         return settings.pseudonym_key.get_secret_value().encode()[:64]
     path = settings.home / KEY
-    if not path.exists():
-        if not make:
-            return b""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-    if not (key := path.read_text("ascii").strip().encode()):
-        raise ArtefactError(
-            f"The key of text identifiers, '{path}', is empty.",
-            hint="Restore it from a backup; in a home without a log it can be removed.",
-        )
-    return key
+    return find_or_make_key(path) if make else find_key(path)
 
 
 def _run_tracker(home: Path) -> RunTracker | None:

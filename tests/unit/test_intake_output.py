@@ -255,9 +255,7 @@ def test_a_kill_between_two_renames_is_mended_by_the_next_run(tmp_path: Path) ->
 def test_the_output_is_replaced_where_two_names_cannot_be_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zaslon.system import replacing
-
-    monkeypatch.setattr(replacing, "_exchange", lambda *_: False)
+    monkeypatch.setattr("zaslon.system.durable.exchange_names", lambda *_: False)
     run([_write(tmp_path / "in.txt", *_days(10))], tmp_path / "out")
     run([_write(tmp_path / "in.txt", *_days(20))], tmp_path / "out")
     assert len(rows_of(tmp_path / "out")) == 20 and not list(tmp_path.glob(".out*"))

@@ -25,7 +25,7 @@ from zaslon.intake.sources import Chunk, read_source
 from zaslon.ports import Sender
 from zaslon.services.batch_metrics import reported
 from zaslon.services.context import Context
-from zaslon.services.home import write_atomically
+from zaslon.system.durable import write_file
 
 Form = Literal["line", "json"]
 _SLICE_RECORDS, _SLICES_PER_SECOND = 5_000, 50
@@ -136,7 +136,7 @@ class _Cursor:
         self._write(self.done + sender.finish())
 
     def _write(self, done: int) -> None:
-        write_atomically(self._path, orjson.dumps({"done": done}))
+        write_file(self._path, orjson.dumps({"done": done}))
 
 
 class _Clock:

@@ -21,7 +21,7 @@ from zaslon.models.training import TrainSettings
 from zaslon.monitoring.scorecard import Scorecard
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import DecideReport
-from zaslon.services.home import write_atomically
+from zaslon.system.durable import write_file
 
 _DELAY_COLUMNS = {
     "recall": "recall", "precision": "precision", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC",
@@ -36,12 +36,12 @@ def make_report(
     reports = context.home / "reports"
     pictures = _pictures(context, trained)
     for name, content in pictures.items():
-        write_atomically(reports / "plots" / f"{name}.png", content)
+        write_file(reports / "plots" / f"{name}.png", content)
     page = write_report(
         reports / "report.html", _content(context, trained, scorecard, by_delay, cleaned, decided, pictures)
     )
     card = reports / "scorecard.json"
-    write_atomically(card, orjson.dumps(scorecard.to_json_dict(), option=orjson.OPT_INDENT_2))
+    write_file(card, orjson.dumps(scorecard.to_json_dict(), option=orjson.OPT_INDENT_2))
     return {
         "report": str(page), "plots": str(reports / "plots"), "scorecard": str(card),
         "model": str(trained.path), "clean": str(context.home / "clean"),

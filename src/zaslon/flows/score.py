@@ -28,6 +28,7 @@ from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
 from zaslon.services.home import recover_engine
+from zaslon.system.durable import recover_directory, replace_directory
 
 LABEL_FILE_BYTES_MAX = 1 << 30
 # Of a file that fits the log a few rows are too late; with more of them something is wrong.
@@ -129,8 +130,8 @@ def _cleaned(
     ).report
     content = _hash(place / f"day={day}" / "part-0.parquet" for day in report.days)
     final = scored / f"{content}-{_hash([place / QUARANTINE])}"
-    shutil.rmtree(final, ignore_errors=True)
-    place.rename(final)
+    recover_directory(final)
+    replace_directory(place, final)
     return Cleaned(report, final), content
 
 

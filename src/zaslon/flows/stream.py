@@ -32,6 +32,7 @@ from zaslon.services.decision_loop import DecideReport, decide_batches
 from zaslon.services.home import engine_at, keep_policy, load_champion
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
 from zaslon.services.warm_up import freeze_garbage_collector, run_once
+from zaslon.system.durable import make_directory
 
 CHECKPOINT = "checkpoint"
 
@@ -69,7 +70,7 @@ def stream(
         on_snapshot: told of every snapshot, on the thread that writes it.
     """
     directory = context.home / STREAM
-    directory.mkdir(exist_ok=True)
+    make_directory(directory)
     begin = time.perf_counter()
     totals = Totals()
     params = {"catalogue": context.catalogue.label}

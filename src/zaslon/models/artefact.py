@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,6 +22,7 @@ import orjson
 from zaslon.domain.errors import ArtefactError
 from zaslon.models.calibration import Calibration
 from zaslon.models.model import FORMAT, Model, ModelFacts
+from zaslon.system.durable import make_directory, rename
 
 TREES, FACTS, CHECKSUM = "model.txt", "model.json", "checksum.json"
 
@@ -39,7 +39,7 @@ def save_model(model: Model, directory: str | Path) -> str:
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         return _checked_same(model, directory)
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(directory.parent)
         _write(model, directory)
     except OSError as error:
         raise ArtefactError(f"The model cannot be written to '{directory}': {error}.") from error
@@ -84,12 +84,9 @@ def _write(model: Model, directory: Path) -> None:
     unfinished = Path(tempfile.mkdtemp(prefix=".model-", dir=directory.parent))
     try:
         for name, content in _files(model).items():
-            with (unfinished / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            (unfinished / name).write_bytes(content)
         unfinished.chmod(0o755)
-        unfinished.replace(directory)
+        rename(unfinished, directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -16,6 +16,7 @@ from zaslon.domain.money import whole_text
 from zaslon.models.metrics import Estimate, Evaluation
 from zaslon.models.model import Model
 from zaslon.models.report_style import PICTURES, STYLE
+from zaslon.system.durable import write_file
 
 # (goal, target, reached, whether it is met or None where there is no target, comment)
 ScorecardRow = tuple[str, str, str, bool | None, str]
@@ -67,10 +68,7 @@ class ReportContent:
 
 def write_report(path: Path, content: ReportContent) -> Path:
     """Write `render_report` to `path`, whole or not at all; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(render_report(content), "utf-8")
-    unfinished.replace(path)
+    write_file(path, render_report(content).encode())
     return path
 
 

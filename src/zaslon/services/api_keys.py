@@ -23,7 +23,7 @@ import orjson
 
 from zaslon.domain.errors import ArtefactError, DataError, ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds, time_text
-from zaslon.services.home import write_atomically
+from zaslon.system.durable import make_directory, write_file
 
 FILE = "keys.json"
 _KEY = re.compile(r"zaslon_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -98,7 +98,7 @@ def create_key(home: Path, role: str, name: str, lasts: str | None, now_seconds:
     identifier, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     expires = None if lasts is None else _expiry(lasts, int(now_seconds))
     key = Key(identifier, name, Role(role), _hash(secret), int(now_seconds), expires)
-    home.mkdir(parents=True, exist_ok=True)
+    make_directory(home)
     with _exclusive_keys(home):
         _write(home, [*list_keys(home), key])
     return CreatedKey(key, f"zaslon_{identifier}_{secret}")
@@ -159,11 +159,7 @@ def _exclusive_keys(home: Path) -> Iterator[None]:
 
 def _write(home: Path, keys: list[Key]) -> None:
     content = orjson.dumps({"format": 1, "keys": [asdict(key) for key in keys]}, option=orjson.OPT_INDENT_2)
-    before = os.umask(0o077)  # the hashes are for their owner only
-    try:
-        write_atomically(home / FILE, content)
-    finally:
-        os.umask(before)
+    write_file(home / FILE, content, 0o600)  # the hashes are for their owner only
 
 
 def _hash(secret: str) -> str:

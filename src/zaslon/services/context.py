@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Clock, Journal, RunTracker, Sender, SnapshotStore, Stream
+from zaslon.system.c_library import return_freed_memory
 
 # Files of a home that belong to it and not to any run.
 LOCK, KEY = ".lock", "pseudonym.key"
@@ -63,16 +63,10 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
-            _give_back_freed_memory()
+            return_freed_memory()
             peak = _peak_mib()
             if peak is not None:
                 self.peak_mib[name] = max(peak, self.peak_mib.get(name, 0))
-
-
-def _give_back_freed_memory() -> None:
-    """Let the system have what was freed: glibc would keep a gigabyte of it after a large sample."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_peak() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import orjson
@@ -15,6 +14,7 @@ from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
 from zaslon.ports import Journal, SnapshotStore
 from zaslon.services.context import Context
+from zaslon.system.durable import write_file
 
 REPLAY_RECORDS = 100_000
 
@@ -31,17 +31,6 @@ def existing_home(home: Path) -> Path:
             hint="`zaslon run FILE` makes one; another one is named with --home.",
         )
     return home
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that a crash leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def policy_names(plan: FeaturePlan) -> list[str]:
@@ -63,13 +52,13 @@ def keep_policy(context: Context, policy: Policy) -> None:
     """Keep a policy under its hash, for the replay of what it decides."""
     path = context.home / "policies" / f"{policy.hash}.toml"
     if not path.exists():
-        write_atomically(path, policy.to_toml().encode())
+        write_file(path, policy.to_toml().encode())
 
 
 def keep_champion(context: Context, model: Model, policy: Policy) -> None:
     """Make a saved model and its policy the ones that serve; old policies stay readable."""
     keep_policy(context, policy)
-    write_atomically(
+    write_file(
         context.home / "champion.json",
         orjson.dumps({"model": model.artefact_id, "policy": policy.hash}),
     )

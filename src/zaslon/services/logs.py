@@ -17,6 +17,7 @@ from pathlib import Path
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.services.context import STREAM, Context
 from zaslon.services.home import existing_home
+from zaslon.system.durable import rename, settle
 
 _BUILDING, _READY = ".log-building", ".log-ready"
 _NAME = re.compile(rf"log(-[1-9][0-9]*)?|{STREAM}")
@@ -41,7 +42,7 @@ def new_log(context: Context) -> Context:
 
 def put_in_use(context: Context) -> None:
     """Let the log made by `new_log` take the place of the one in use, which is put aside."""
-    (context.home / _BUILDING).rename(context.home / _READY)
+    rename(context.home / _BUILDING, context.home / _READY)
     _settle(context.home, context.log)
 
 
@@ -54,18 +55,22 @@ def _settle(home: Path, log: str) -> None:
         number = 1
         while (home / f"{log}-{number}").exists():
             number += 1
-        in_use.rename(home / f"{log}-{number}")
-    ready.rename(in_use)
+        rename(in_use, home / f"{log}-{number}")
+    rename(ready, in_use)
 
 
 @contextmanager
 def exclusive(context: Context) -> Iterator[None]:
     """Keep other processes out of the home; what a killed one left half done is finished first.
 
+    That goes also for names which it gave and which have not reached the disk yet.
+
     Raises:
         BusyError: another process is inside.
     """
     with context.exclusive():
+        for directory in (context.home, *context.home.glob("*/")):
+            settle(directory)
         _settle(context.home, context.log)
         yield
 

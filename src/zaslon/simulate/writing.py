@@ -20,6 +20,7 @@ from zaslon.simulate.defects import DEFECTS, DirtyDay, make_dirty
 from zaslon.simulate.profiles import SimulationProfile, whole_number
 from zaslon.simulate.text_lines import COLUMNS, LINE_BYTES_MAX, TextFormat, format_rows, header
 from zaslon.simulate.world import simulate_days
+from zaslon.system.durable import make_directory, rename
 
 Format = Literal["mission", "csv", "jsonl", "parquet"]
 _FORMATS = ("mission", "csv", "jsonl", "parquet")
@@ -90,12 +91,12 @@ def write_simulation(
     parts = _parts(dirty_days, report, rows, progress)
     partial = out.with_name(out.name + ".partial")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(out.parent)
         if format == "parquet":
             _write_parquet(parts, partial)
         else:
             _write_text(parts, partial, out.suffix, format)
-        partial.replace(out)
+        rename(partial, out)
     except OSError as error:
         raise ZaslonError(f"'{out}' cannot be written: {error}.") from error
     finally:

@@ -1,12 +1,11 @@
 """A directory that appears, or replaces another, as a whole: a reader sees all of the old or all of the new.
 
-What a killed run leaves behind is cleared by the next one. After a power failure the files may not
-have reached the disk; what reads them says so, and cleaning again makes them.
+What a killed run leaves behind is cleared by the next one. An output has its name only when all of it
+is on disk.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import shutil
@@ -17,8 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from zaslon.domain.errors import InputError
-
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+from zaslon.system.durable import make_directory, recover_directory, replace_directory
 
 
 @contextmanager
@@ -36,15 +34,14 @@ def replacing(out: Path, mark: str, command: str) -> Iterator[Path]:
     _refuse_foreign(out, mark, command)
     target = out.resolve()
     building = target.with_name(f".{target.name}.building")
-    retired = target.with_name(f".{target.name}.retired")
     made = _missing_parents(target)
     try:
         with _locked(building, out):
             try:
-                _recover(target, retired)
+                recover_directory(target)
                 _clear(building)
                 yield building
-                _put_in_place(building, target, retired)
+                replace_directory(building, target)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -79,7 +76,7 @@ def _missing_parents(target: Path) -> list[Path]:
 @contextmanager
 def _locked(building: Path, out: Path) -> Iterator[None]:
     """Hold the directory against other runs. The lock goes with the process, however it ends."""
-    building.mkdir(parents=True, exist_ok=True)
+    make_directory(building)
     handle = os.open(building, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,28 +96,3 @@ def _clear(directory: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def _recover(target: Path, retired: Path) -> None:
-    """Where a run was killed between two renames, the old directory gets its name back."""
-    if not target.exists() and retired.exists():
-        retired.rename(target)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _put_in_place(building: Path, target: Path, retired: Path) -> None:
-    """In one step where the file system can exchange two names, else in two."""
-    if not target.exists():
-        building.rename(target)
-    elif not _exchange(building, target):
-        target.rename(retired)
-        building.rename(target)
-        shutil.rmtree(retired)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    done = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
-    return bool(done == 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, only_of
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.domain.events import TransactionId
+from zaslon.system.durable import make_directory
 
 _FORMAT = 1
 _SCHEMA = """
@@ -114,9 +115,9 @@ class SqliteDecisions:
 
 def _make_room(path: Path) -> None:
     """The directory, without a file that cannot be gone on with."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     if not _is_ours(path):
-        for part in ("", "-wal", "-shm"):
+        for part in ("-wal", "-shm", ""):  # the file itself last: its log never stands alone
             path.with_name(path.name + part).unlink(missing_ok=True)
 
 

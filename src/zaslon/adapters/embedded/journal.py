@@ -19,6 +19,7 @@ from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, only_
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import RecordBatch, TransactionId
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Versions
+from zaslon.system.durable import make_directory, sync_directory
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (identity TEXT PRIMARY KEY) STRICT;
@@ -69,7 +70,7 @@ class SqliteJournal:
         self._reads: WeakSet[Generator[Any, None, None]] = WeakSet()
         with self._explained():
             if not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_directory(path.parent)
             mode = "ro" if read_only else "rwc"
             address = f"{path.absolute().as_uri()}?mode={mode}"
             self._connection = sqlite3.connect(
@@ -80,6 +81,8 @@ class SqliteJournal:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
             self._set_up()
+            if not read_only:
+                sync_directory(path.parent)
             row = self._one("SELECT first_position + count FROM records ORDER BY first_position DESC LIMIT 1")
             self._identity = str(self._one("SELECT identity FROM log")[0])
         self._next_position = int(row[0]) if row else 0

@@ -1,4 +1,4 @@
-"""One process at a time in a home: a lock on a file, which the system lets go when a process ends."""
+"""One process at a time in a home: locks on files, which the system releases when a process ends."""
 
 from __future__ import annotations
 
@@ -34,3 +34,17 @@ def exclusive_in(lock: Path) -> Iterator[None]:
         file.flush()
         os.set_inheritable(file.fileno(), True)
         yield
+
+
+@contextmanager
+def one_at_a_time_in(directory: Path) -> Iterator[None]:
+    """Wait until no other thread or process is in such a block, for a change of one of its files.
+
+    It has nothing to do with `exclusive_in`: the directory may be in use by a service.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import ArtefactError, SystemRefusedError, ZaslonError
+from zaslon.system.durable import make_directory, settle, writing
 
 _NAME = re.compile(r"snapshot-([0-9]{20})\.npz")
 # What an archive holds, kept in it: the checksums are those of arrays, and one that is missing has none.
@@ -103,21 +103,13 @@ class FileSnapshots(ArchiveSnapshots):
         return [path.name for path in self._directory.iterdir()]
 
     def _write(self, name: str, fill: Fill) -> None:
-        """Write beside, flush to disk, rename: a crash leaves the older snapshots as they were."""
+        """A crash leaves the older snapshots as they were."""
         final = self._directory / name
-        partial = final.with_suffix(".partial")
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("wb") as file:
-                    fill(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-            partial.replace(final)
-            _flush_directory(self._directory)
+            make_directory(self._directory)
+            settle(self._directory)
+            with writing(final) as file:
+                fill(file)
         except OSError as error:
             raise SystemRefusedError(
                 f"Snapshot '{final}' cannot be written: {error}.", hint="Make room, or allow it there."
@@ -146,12 +138,3 @@ def _listed(content: Iterable[str]) -> NDArray[np.uint8]:
 
 def _name(position: int) -> str:
     return f"snapshot-{position:020d}.npz"
-
-
-def _flush_directory(directory: Path) -> None:
-    """A new name is on disk only when its directory is."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
