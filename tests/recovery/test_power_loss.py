@@ -221,8 +221,8 @@ def cleaned(home: Path, rows: int) -> None:
     source.write_text(HEADER + "".join(lines) + "bad\n")
     context = opened(home)
     clean_files(
-        [str(source)], home / "clean", context.catalogue, key=context.key, chunk_bytes=1 << 16,
-        repeat_filter_bytes=1 << 16,
+        [str(source)], home / "clean", context.catalogue, key=context.key,
+        arrival_time_seconds=1_600_000_000, chunk_bytes=1 << 16, repeat_filter_bytes=1 << 16,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from zaslon.monitoring.scorecard import unseeable_share
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day, FeaturisedPart, featurise
 from zaslon.services.home import with_chosen_thresholds, written_policy
+from zaslon.system.durable import make_directory
 
 # What counts as a large amount when frauds without evidence are counted.
 _LARGE_AMOUNT_QUANTILE, _LARGE_RATIO = 0.999, 2.5
@@ -104,7 +105,7 @@ def collect_samples(
     shares = _shares(context, days, split)
     feedback = DelayedLabels(label_delay_seconds)
     if in_home:
-        context.home.mkdir(parents=True, exist_ok=True)
+        make_directory(context.home)
     with TemporaryDirectory(prefix=".samples-", dir=context.home if in_home else None) as scratch:
         kept = {name: SampleFiles(Path(scratch) / name) for name in _PERIODS}
         for day in days:
