@@ -24,6 +24,9 @@ else
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
+# `make test JOBS=1` for one process.
+JOBS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 # `make bench ROWS=1000000` for larger runs.
 ROWS ?= 200000
 # `make lock UPGRADE=--upgrade` also takes newer versions; without it only what must change does.
@@ -44,8 +47,12 @@ demo: $(INSTALLED) ## watch the whole loop run on simulated transactions, under 
 	$(BIN)/zaslon demo
 
 .PHONY: test
-test: $(INSTALLED) ## all tests but those that need a server
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## the fast tests, in a process per processor (JOBS=2)
+	$(PYTEST)
+
+.PHONY: laws
+laws: $(INSTALLED) ## the slow tests, and every law with many more examples
+	HYPOTHESIS_PROFILE=ci $(PYTEST) -m '(slow or law) and not integration and not bench'
 
 .PHONY: integration
 integration: $(INSTALLED) ## tests on real servers, which they start by themselves (Java 17 and Maven)

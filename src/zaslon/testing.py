@@ -21,6 +21,7 @@ from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 
 SECONDS_PER_DAY = 86_400
+_RAW = "small.txt"
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def make_small_world(
     profile = simulation_profile(
         "mission", customers=customers, terminals=max(20, customers // 10), defects=300
     )
-    raw = home / "small.txt"
+    raw = home / _RAW
     write_simulation(profile, days, seed, raw)
-    context = build_context(load_settings(home=home, threads=1, batch_records=500))
+    context = _context(home)
     clean_files(
         [str(raw)], home / "clean", context.catalogue, key=context.key,
         arrival_time_seconds=int(context.adapters.clock.now_seconds()),
@@ -91,8 +92,17 @@ def make_small_world(
     )
     trained = train_and_evaluate(context, samples, TrainSettings(rounds=rounds, rounds_max=rounds, threads=1))
     keep_champion(context, trained.model, trained.policy)
-    lines = raw.read_bytes().splitlines()[-log_rows:]
-    return SmallWorld(context, *_with_labels(lines, seed))
+    return open_small_world(home, log_rows=log_rows, seed=seed)
+
+
+def open_small_world(home: Path, *, log_rows: int = 3_000, seed: int = 5) -> SmallWorld:
+    """The small world that `make_small_world` has made in a home with the same arguments."""
+    lines = (home / _RAW).read_bytes().splitlines()[-log_rows:]
+    return SmallWorld(_context(home), *_with_labels(lines, seed))
+
+
+def _context(home: Path) -> Context:
+    return build_context(load_settings(home=home, threads=1, batch_records=500))
 
 
 def _with_labels(

@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.made_once import made_once
 
+from zaslon.bootstrap import build_context
 from zaslon.entrypoints.cli import main
+from zaslon.flows.run import run
+from zaslon.models.training import TrainSettings
+from zaslon.services.logs import exclusive
+from zaslon.settings import load_settings
+from zaslon.simulate import simulation_profile, write_simulation
 
 DAYS, CUSTOMERS = 40, 200
 
@@ -68,35 +75,25 @@ class SmallRun:
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    place = tmp_path_factory.mktemp("small-run")
-    whole = place / "whole.txt"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZASLON_THREADS", "1")
-        code = main(
-            ["simulate", str(whole), "--days", str(DAYS), "--customers", str(CUSTOMERS), "--terminals", "20",
-             "--defects", "200", "--json"]
-        )  # fmt: skip
-        assert code == 0
-        header, *lines = whole.read_bytes().splitlines(keepends=True)
-        days = sorted({line.split(b",")[1][:10] for line in lines})
-        last = days[-2]
-        raw, tomorrow = place / "raw.txt", place / "tomorrow.txt"
-        raw.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] < last))
-        tomorrow.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] >= last))
-        home = place / "home"
-        # Not by `capfd`, which lives for one test only.
-        from zaslon.bootstrap import build_context
-        from zaslon.flows.run import run
-        from zaslon.models.training import TrainSettings
-        from zaslon.services.logs import exclusive
-        from zaslon.settings import load_settings
+    place = made_once(tmp_path_factory, "small-run", _make_small_run)
+    answer = json.loads((place / "answer.json").read_bytes())
+    return SmallRun(place / "raw.txt", place / "tomorrow.txt", place / "home", answer)
 
-        context = build_context(load_settings(home=home))
-        with exclusive(context):
-            report = run(
-                context, [str(raw)], train_settings=TrainSettings(rounds_max=30, threads=1),
-            )  # fmt: skip
-    return SmallRun(raw, tomorrow, home, report.to_json_dict())
+
+def _make_small_run(place: Path) -> None:
+    whole = place / "whole.txt"
+    profile = simulation_profile("mission", customers=CUSTOMERS, terminals=20, defects=200)
+    write_simulation(profile, DAYS, 1, whole)
+    header, *lines = whole.read_bytes().splitlines(keepends=True)
+    days = sorted({line.split(b",")[1][:10] for line in lines})
+    last = days[-2]
+    raw, tomorrow = place / "raw.txt", place / "tomorrow.txt"
+    raw.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] < last))
+    tomorrow.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] >= last))
+    context = build_context(load_settings(home=place / "home", threads=1))
+    with exclusive(context):
+        report = run(context, [str(raw)], train_settings=TrainSettings(rounds_max=30, threads=1))
+    (place / "answer.json").write_text(json.dumps(report.to_json_dict()))
 
 
 @pytest.fixture

@@ -127,9 +127,9 @@ def test_score_and_label_count_what_they_did(zaslon: Zaslon, small_run: SmallRun
     labels.write_text("transaction_id,is_fraud\n1,1\nx,1\n")
     labelled = zaslon("label", labels, "--home", home, "--json").json
     assert labelled["labels"] + sum(labelled["records_rejected"].values()) == 2
-    assert labelled["records_rejected"] == {"unreadable_label": 1}
+    assert labelled["records_rejected"] == {"unreadable_label:transaction_id": 1}
     (refused,) = labelled["first_rejected"]
-    assert refused["reason"] == "unreadable_label"
+    assert refused["reason"] == "unreadable_label:transaction_id"
     assert "'transaction_id' is 'x'" in refused["detail"]
 
 

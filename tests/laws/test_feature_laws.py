@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import IS_THOROUGH
 from tests.feature_logs import PLANS, Answer, Event, by_kernel, by_oracle, logs
 
 from zaslon.features.history import History
 from zaslon.features.plan import FeaturePlan
 
-_IN_CI = os.environ.get("HYPOTHESIS_PROFILE") == "ci"
-EXAMPLES = 5_000 if _IN_CI else 300
+EXAMPLES = 5_000 if IS_THOROUGH else 300
 
 # One law per catalogue; together they have the number of examples.
 _SHARES = {"short": 0.5, "mission": 0.3, "five": 0.2}
