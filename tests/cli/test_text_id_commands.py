@@ -54,7 +54,7 @@ def test_uuids_run_through_every_command_and_come_back_as_they_were(zaslon: Zasl
     lines = [{"transaction_id": found[-1], "is_fraud": False}, {"transaction_id": 7, "is_fraud": True}]
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     labelled = zaslon("label", tmp_path / "labels.jsonl", *given, "--json").json
-    assert (labelled["labels"], labelled["records_rejected"]) == (1, {"unreadable_label": 1})
+    assert (labelled["labels"], labelled["records_rejected"]) == (1, {"unreadable_label:transaction_id": 1})
 
     for name in (found[0], found[-1]):
         replayed = zaslon("replay", f"tx:{name}", *given, "--json").json

@@ -157,6 +157,28 @@ def test_a_label_is_effective_for_the_next_transaction_and_the_last_one_counts(
         assert frauds_known_at(home, third) == before + more
 
 
+def test_an_answer_that_comes_with_a_repeat_in_a_later_file_is_a_label(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    first, *_ = three_at_one_terminal(small_run.tomorrow)
+    header, *lines = small_run.tomorrow.read_bytes().splitlines(keepends=True)
+    last_day = max(line.split(b",")[1][:10] for line in lines)
+    probe = b",".join([b"900000001", last_day + b" 23:59:59", *first.split(b",")[2:]])
+    assert zaslon("score", small_run.tomorrow, "--home", home, "--json").json["decisions"] > 0
+    before = frauds_known_at(home, probe)
+    repeat = home / "repeat.csv"
+    repeat.write_bytes(header + b",".join([*first.split(b",")[:7], b"1", b"1"]))
+    given = ["score", repeat, "--home", home, "--json", "--label-delay"]
+    assert zaslon(*given, "6h").json["labels"] == 0 and frauds_known_at(home, probe) == before
+    to_come = zaslon(*given, "7d", "--learn").json
+    assert (to_come["labels"], to_come["labels_to_come"]) == (0, 1) and frauds_known_at(home, probe) == before
+    said = zaslon(*given, "6h", "--learn").json
+    assert said["records_rejected"] == {"duplicate": 1} and said["labels"] == 1
+    assert frauds_known_at(home, probe) == before + 1
+    again = zaslon(*given, "6h", "--learn").json
+    assert (again["labels"], again["records_already_done"]) == (0, 2)
+
+
 def test_labels_and_replay_reach_ids_to_the_edge_of_64_bits(
     zaslon: Zaslon, home: Path, tmp_path: Path
 ) -> None:
@@ -168,7 +190,7 @@ def test_labels_and_replay_reach_ids_to_the_edge_of_64_bits(
     assert zaslon("score", payment, "--home", home, "--json").json["decisions"] == 2
     labels.write_text(f"transaction_id,is_fraud\n{2**63 - 1},1\n{10**18},0\n-{2**63 - 1},1\n-{2**63},1\n")
     said = zaslon("label", labels, "--home", home, "--json").json
-    assert (said["labels"], said["records_rejected"]) == (3, {"unreadable_label": 1})
+    assert (said["labels"], said["records_rejected"]) == (3, {"unreadable_label:transaction_id": 1})
     replayed = zaslon("replay", f"tx:{2**63 - 1}", "--home", home, "--json").json
     assert replayed["identical"] and replayed["recorded"]["transaction_id"] == 2**63 - 1
 
@@ -219,7 +241,13 @@ def test_every_kind_of_outcome_is_replayed_to_the_same_bytes(
     for outcome in outcomes(home):
         kind = outcome.get("action") or outcome.get("reason") or f"label, waiting {outcome['waiting']}"
         found.setdefault(kind, outcome["position"])
-    assert found.keys() >= {"allow", "block", "duplicate", "unreadable_label", "label, waiting False"}
+    assert found.keys() >= {
+        "allow",
+        "block",
+        "duplicate",
+        "unreadable_label:transaction_id",
+        "label, waiting False",
+    }
     for position in found.values():
         said = zaslon("replay", position, "--home", home, "--json")
         assert said.code == 0, said

@@ -309,3 +309,53 @@ def test_the_real_rows_are_cleaned_as_they_are(tmp_path: Path) -> None:
     report = run([REAL_ROWS], tmp_path / "out")
     assert report.rows_in == len(rows) == 152
     assert report.rows_rejected.get("not_a_time:tx_datetime", 0) == sum(without_time) > 0
+
+
+ANSWERS = [
+    line(transaction_id=1), line(transaction_id=2, tx_fraud=1, tx_fraud_scenario=2), line(transaction_id=3),
+    line(transaction_id=4, tx_fraud="", tx_fraud_scenario=""), line(transaction_id=5), line(transaction_id=6),
+    line(transaction_id=1, tx_fraud=1, tx_fraud_scenario=3), line(transaction_id=2, tx_fraud=0),
+    line(transaction_id=3, tx_fraud="", tx_fraud_scenario=""), line(transaction_id=4, tx_fraud=1),
+    line(transaction_id=5, tx_amount="9", tx_fraud=1), line(transaction_id=6, tx_fraud=1),
+    line(transaction_id=6, tx_fraud=0), line(transaction_id=2, tx_fraud=1, tx_fraud_scenario=1),
+    line(transaction_id=2, tx_fraud=0, tx_fraud_scenario=0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("filter_bytes", [1, 1 << 16])
+@pytest.mark.parametrize("split", [1, 3, 15])
+def test_the_last_answer_that_comes_with_a_repeat_counts(
+    filter_bytes: int, split: int, tmp_path: Path
+) -> None:
+    size = len(ANSWERS) // split
+    sources = [_write(tmp_path / f"{n}.txt", *ANSWERS[n * size : (n + 1) * size]) for n in range(split)]
+    report = run(sources, tmp_path / "out", filter_bytes=filter_bytes, chunk_bytes=100)
+    assert report.rows_rejected == {"conflicting_duplicate": 1, "duplicate": 8}
+    assert report.answers_changed == 3
+    kept = rows_of(tmp_path / "out").sort("transaction_id")
+    assert kept["is_fraud"].to_list() == [1, 0, 0, 1, 0, 0]
+    assert kept["scenario"].to_list() == [3, 0, 0, 0, 0, 0]
+
+
+def test_the_last_of_many_answers_is_that_of_a_plain_dictionary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zaslon.intake import staging
+
+    monkeypatch.setattr(staging, "_SUSPECTS_PER_PASS", 700)
+    monkeypatch.setattr(staging, "_ROWS_HELD_MAX", 500)
+    random = np.random.default_rng(8)
+    rows = list(zip(random.integers(0, 900, 3000).tolist(), random.choice(["", "0", "1"], 3000), strict=True))
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for identifier, answer in rows:
+        given = int(answer or -1)
+        first.setdefault(identifier, given)
+        last[identifier] = given if given >= 0 else last.get(identifier, -1)
+    lines = [line(transaction_id=i, tx_fraud=a, tx_datetime=MOMENTS[i % 6]) for i, a in rows]
+    source = _write(tmp_path / "in.txt", *lines)
+    for filter_bytes, chunk_bytes in [(64, 5000), (1 << 20, 1 << 20)]:
+        report = run([source], tmp_path / "out", filter_bytes=filter_bytes, chunk_bytes=chunk_bytes)
+        kept = rows_of(tmp_path / "out")
+        assert dict(zip(kept["transaction_id"], kept["is_fraud"], strict=True)) == last
+        assert report.answers_changed == sum(first[i] != last[i] for i in last) > 100

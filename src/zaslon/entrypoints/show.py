@@ -38,6 +38,10 @@ def clean_report(report: Any) -> None:
     rows += [[f"rejected: {reason}", count] for reason, count in sorted(rejected.items())]
     rows.append(["in", values["rows_in"]])
     print_table("Cleaning: every row has one outcome", ("outcome", "rows"), rows)
+    if values["answers_changed"]:
+        out.print(
+            f"{values['answers_changed']:,} answers came, or changed, with a repeat of their transaction"
+        )
     flags = {k: v for k, v in values.get("flags", {}).items() if v}
     if flags:
         print_table("Kept and flagged", ("flag", "rows"), [[k, v] for k, v in flags.items()])
@@ -108,7 +112,7 @@ def score_report(report: Any) -> None:
 def _labels(values: dict[str, Any]) -> None:
     """Answers that came back, and those that did not: the log knows nothing of them yet."""
     if values["labels"] or values["labels_to_come"]:
-        later = f"; {values['labels_to_come']:,} become known after its last day and are not in the log"
+        later = f"; {values['labels_to_come']:,} become known later and are not in the log"
         out.print(f"{values['labels']:,} labels of this source" + (later if values["labels_to_come"] else ""))
 
 

@@ -60,7 +60,7 @@ class RunReport:
         """Plain values."""
         cleaned = self.clean.to_json_dict()
         return {
-            **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected")},
+            **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected", "answers_changed")},
             **trained_values(self.trained),
             **self.decided.to_json_dict(),
             "labels_to_come": self.labels_to_come,

@@ -40,7 +40,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 class ScoreReport:
     """What became of a file's rows.
 
-    `labels_to_come`: answers in the file that become known after its last day.
+    `labels_to_come`: answers in the file that become known later than the file's and the log's newest time.
     """
 
     clean: Cleaned
@@ -65,7 +65,7 @@ class ScoreReport:
         """Plain values, by the names of every command."""
         cleaned = self.clean.to_json_dict()
         return {
-            **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected")},
+            **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected", "answers_changed")},
             **self.decided.to_json_dict(),
             "labels_to_come": self.labels_to_come,
             "too_late_share": round(self.too_late_share, 4),
@@ -98,7 +98,7 @@ def score(
         source = f"file:{content}" + (f":learn:{options.label_delay_seconds}" if learn else "")
         context.progress.start("decide", None)
         decided = decide_records(
-            engine, journal, snapshots, records_of_days(context, days, feedback), source,
+            engine, journal, snapshots, records_of_days(context, days, feedback, lambda: engine.history.watermark_seconds), source,
             snapshot_every_records=options.snapshot_every_records, progress=context.progress,
         )  # fmt: skip
         report = ScoreReport(cleaned, decided, journal.next_position, len(feedback or ()))

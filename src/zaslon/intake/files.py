@@ -55,12 +55,14 @@ _REPEAT_DETAIL = {
 class CleanReport:
     """Rows in = clean + rejected, to the last row.
 
+    `answers_changed`: clean rows whose answer came, or became another, with a repeat.
     `arrived`: the declared arrival of all rows; with the same one the same input gives the same bytes.
     """
 
     rows_in: int = 0
     rows_clean: int = 0
     rows_rejected: dict[str, int] = field(default_factory=dict)
+    answers_changed: int = 0
     flags: dict[str, int] = field(default_factory=dict)
     days: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
@@ -224,7 +226,7 @@ class _Cleaning:
         self._write_quarantine()
         shutil.rmtree(self._building / STAGING)
         return CleanReport(
-            self._rows_in, rows, dict(sorted(self._reasons.items())),
+            self._rows_in, rows, dict(sorted(self._reasons.items())), self._staging.answers_changed,
             dict(zip(self._catalogue.flag_names, self._flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip

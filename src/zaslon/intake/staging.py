@@ -65,6 +65,8 @@ class Staging:
         self._parts: dict[int, list[Path]] = {}
         self._suspects: list[Path] = []
         self._doubtful: list[Path] = []
+        self._answers: dict[int, list[Path]] = {}
+        self.answers_changed = 0
         self._first_dropped_day = DAYS_MAX
 
     def add(self, rows: pl.DataFrame) -> None:
@@ -136,7 +138,7 @@ class Staging:
 
     def _settle(self, suspects: pl.DataFrame) -> pl.DataFrame:
         wanted = np.unique(suspects["transaction_id"].to_numpy())
-        columns = ["transaction_id", "event_time_seconds", "fingerprint", "order"]
+        columns = ["transaction_id", "event_time_seconds", "fingerprint", "order", "is_fraud"]
         kept = [suspects.select(columns)]
         for path in [p for parts in self._parts.values() for p in parts]:
             ids = _read(path, ["transaction_id"])["transaction_id"].to_numpy()
@@ -155,14 +157,40 @@ class Staging:
         fresh = joined.filter(new).select([c for c in suspects.columns if c not in _ASIDE])
         if len(fresh):
             self.add(fresh)
+        self._keep_answers(joined.filter(~new & same))
         reason = pl.when(same).then(int(Reason.DUPLICATE)).otherwise(int(Reason.CONFLICTING_DUPLICATE))
         return joined.filter(~new).with_columns(reason.cast(pl.UInt8).alias("reason"))
+
+    def _keep_answers(self, repeats: pl.DataFrame) -> None:
+        """Keep the last answer to each transaction, in the order of input, where the first row has another."""
+        last = repeats.filter(pl.col("is_fraud") >= 0).group_by("transaction_id", maintain_order=True).last()
+        news = last.filter(pl.col("is_fraud") != pl.col("first_is_fraud"))
+        self.answers_changed += len(news)
+        day = pl.col("event_time_seconds") // SECONDS_PER_DAY
+        answer = news.select(day.alias("day"), pl.col("first_order").alias("order"), "is_fraud", "scenario")
+        for number in answer["day"].unique().to_list():
+            parts = self._answers.setdefault(number, [])
+            path = self._directory / f"answers-{number}-{len(parts):06d}.arrow"
+            rows = answer.filter(pl.col("day") == number)
+            rows.drop("day").write_ipc(path, compression="uncompressed")
+            parts.append(path)
+
+    def _answered(self, day: int, frame: pl.DataFrame) -> pl.DataFrame:
+        """The day's rows with the answers that came with their repeats."""
+        if day not in self._answers:
+            return frame
+        answers = pl.concat([_read(path) for path in self._answers[day]])
+        return (
+            frame.join(answers, on="order", how="left", suffix="_last")
+            .with_columns(pl.coalesce(f"{name}_last", name).alias(name) for name in ("is_fraud", "scenario"))
+            .drop("is_fraud_last", "scenario_last")
+        )
 
     def finish(self, out: Path) -> tuple[list[str], int]:
         """Write every day, sorted by time and id; returns the days and the number of rows."""
         rows = 0
         for day in sorted(self._parts):
-            frame = pl.concat([_read(path) for path in self._parts[day]]).drop("order")
+            frame = self._answered(day, pl.concat([_read(path) for path in self._parts[day]])).drop("order")
             if _TEXT in frame.columns:
                 frame = frame.rename({"transaction_id": "transaction_key", _TEXT: "transaction_id"})
             frame = frame.sort("event_time_seconds", "transaction_id")

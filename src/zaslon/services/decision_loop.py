@@ -171,9 +171,19 @@ def _renumbered(batch: RecordBatch, skipped: int, first_position: int) -> Record
 
 
 def records_of_days(
-    context: Context, days: Sequence[Day], feedback: DelayedLabels | None
-) -> Iterator[RecordBatch]:
-    """Clean days as records in log order: transactions, and the labels that arrive among them."""
+    context: Context, days: Sequence[Day], feedback: DelayedLabels | None,
+    newest_seconds: Callable[[], int] | None = None,
+) -> Iterator[RecordBatch]:  # fmt: skip
+    """Clean days as records in log order: transactions, and the labels that arrive among them.
+
+    Behind them come the labels that the log is already late for: those of transactions that a file brings
+    again, with an answer, when their label delay is long over.
+
+    Args:
+        context, days: what is read.
+        feedback: labels on their way; None: answers are not taken.
+        newest_seconds: newest event time of the log, asked for when all before has been decided.
+    """
     position = 0
     for day, path in days:
         transactions = read_clean_day(path, context.catalogue)
@@ -192,6 +202,18 @@ def records_of_days(
                 labels.take(slice(before, before + count)), part, position,
             )  # fmt: skip
             position += len(part)
+    if feedback is not None and newest_seconds is not None:
+        # They stand in order of arrival, so the same files given later have these in front and new ones behind.
+        yield from _label_batches(feedback.due(newest_seconds() + 1), position, context.options.batch_records)
+
+
+def _label_batches(labels: Labels, position: int, size: int) -> Iterator[RecordBatch]:
+    for begin in range(0, len(labels), size):
+        part = labels.take(slice(begin, begin + size))
+        yield RecordBatch.of(
+            label_records(part), [Kind.LABEL_JSON] * len(part), part.arrival_time_seconds.tolist(),
+            position + begin,
+        )  # fmt: skip
 
 
 def _records(
