@@ -36,12 +36,12 @@ def batch_of(count: int) -> LogBatch:
     """Transactions of the built-in catalogue."""
     random, catalogue = np.random.default_rng(1), load_catalogue()
     number = np.arange(count, dtype=np.int64)
-    hashes = random.integers(0, 2**32, count, dtype=np.uint32)
+    digests = random.integers(0, 2**64, (count, 2), dtype=np.uint64)
     none = np.full(count, -1, np.int8)
     transactions = Transactions(
         number + 10**9, number + MOMENT, random.integers(1, 10**6, count),
         {name: random.integers(1, 10**6, count) for name in catalogue.entities}, {},
-        np.zeros(count, np.uint32), hashes, none, none,
+        np.zeros(count, np.uint32), digests, none, none,
     )  # fmt: skip
     labels = Labels(number[:0], np.zeros(0, np.bool_), number[:0])
     return from_clean(transactions, labels, np.zeros(count, np.bool_), 0)
@@ -54,7 +54,7 @@ def columns_of(batch: LogBatch) -> Columns:
         "kind": batch.kind, "degradation": batch.degradation, "arrival": batch.arrival_time_seconds,
         "transaction_id": transactions.transaction_id, "event_time": transactions.event_time_seconds,
         "amount": transactions.amount_minor, **transactions.entity_keys, "flags": transactions.flags,
-        "fingerprint": transactions.fingerprint, "is_fraud": transactions.is_fraud,
+        "digest_0": transactions.digest[:, 0], "digest_1": transactions.digest[:, 1], "is_fraud": transactions.is_fraud,
         "scenario": transactions.scenario,
     }  # fmt: skip
 

@@ -63,10 +63,10 @@ def memory_by_day(customers: int, terminals: int, days: int) -> Iterator[dict[st
 def _ordered(day: SimulatedDay) -> Transactions:
     """A day's payments as clean transactions in log order."""
     order = np.lexsort((day.transaction_id, day.event_time_seconds))
-    zeros = np.zeros(len(day), np.uint32)
+    flags, digests = np.zeros(len(day), np.uint32), np.zeros((len(day), 2), np.uint64)
     return Transactions(
         day.transaction_id[order], day.event_time_seconds[order], day.amount_minor[order],
-        {"customer": day.customer_id[order], "terminal": day.terminal_id[order]}, {}, zeros, zeros,
+        {"customer": day.customer_id[order], "terminal": day.terminal_id[order]}, {}, flags, digests,
         day.is_fraud[order].astype(np.int8), day.scenario[order],
     )  # fmt: skip
 

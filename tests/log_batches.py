@@ -59,13 +59,16 @@ def _transactions(draw: st.DrawFn, catalogue: Catalogue, count: int) -> Transact
     def small() -> NDArray[np.int8]:
         return _drawn(draw, st.integers(-1, 127), count, np.int8)
 
-    def hashes() -> NDArray[np.uint32]:
+    def flags() -> NDArray[np.uint32]:
         return _drawn(draw, st.integers(0, 2**32 - 1), count, np.uint32)
+
+    def digests() -> NDArray[np.uint64]:
+        return _drawn(draw, st.integers(0, 2**64 - 1), 2 * count, np.uint64).reshape(count, 2)
 
     numbers = {name: _drawn(draw, st.floats(), count, np.float64) for name in catalogue.number_fields}
     return Transactions(
         integers(), integers(), integers(), {name: integers() for name in catalogue.entities}, numbers,
-        hashes(), hashes(), small(), small(), _id_text(draw, catalogue, count),
+        flags(), digests(), small(), small(), _id_text(draw, catalogue, count),
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def handbook_catalogue() -> Catalogue:
 
 
 def clean(raw: Path, out: Path) -> dict[str, Any]:
-    """Text to Parquet by day, with quarantine, flags and fingerprints, sorted by time."""
+    """Text to Parquet by day, with quarantine, flags and digests, sorted by time."""
     report = clean_files(
         [str(raw)], out, load_catalogue(), key=b"benchmark", arrival_time_seconds=int(time.time()),
         chunk_bytes=32 << 20, repeat_filter_bytes=32 << 20,

@@ -60,7 +60,7 @@ def _batch(records: list[bytes], kind: Kind) -> RecordBatch:
 
 
 def _assert_same(left: Transactions, right: Transactions, *, answers: bool) -> None:
-    names = ["transaction_id", "event_time_seconds", "amount_minor", "flags", "fingerprint"]
+    names = ["transaction_id", "event_time_seconds", "amount_minor", "flags", "digest"]
     for name in [*names, *(("is_fraud", "scenario") if answers else ())]:
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
     assert left.entity_keys.keys() == right.entity_keys.keys()

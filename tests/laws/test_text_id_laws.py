@@ -68,7 +68,7 @@ def test_any_text_is_refused_or_comes_back_as_it_was_from_every_form(texts: list
     for again in (clean(*objects, kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION),
                   clean(*lines, kind=kind, catalogue=TEXT_MISSION)):  # fmt: skip
         assert public_ids(again.transactions) == public_ids(first)
-        np.testing.assert_array_equal(again.transactions.fingerprint, first.fingerprint)
+        np.testing.assert_array_equal(again.transactions.digest, first.digest)
         np.testing.assert_array_equal(again.transactions.transaction_id, first.transaction_id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -82,11 +83,11 @@ def mission_like(customers: int, days: int, seed: int = 1) -> list[tuple[Transac
             "terminal": random.choice(1_000, per_day, p=weights / weights.sum()),
         }
         fraud = random.random(per_day) < 0.06
-        fingerprint = random.integers(0, 2**32, per_day, dtype=np.uint32)
+        digest = random.integers(0, 2**64, (per_day, 2), dtype=np.uint64)
         none = np.full(per_day, -1, np.int8)
         transactions = Transactions(
             ids, moment, random.integers(1, 20_000, per_day), keys, empty.numbers,
-            np.zeros(per_day, np.uint32), fingerprint, none, none,
+            np.zeros(per_day, np.uint32), digest, none, none,
         )  # fmt: skip
         made.append((transactions, Labels(ids, fraud, moment + 7 * DAY)))
     return made
@@ -113,32 +114,37 @@ def test_a_batch_of_any_size_is_folded_in_parts_with_the_same_bytes() -> None:
     assert np.concatenate([p.label_status for p in parts]).tobytes() == whole.label_status.tobytes()
 
 
-def bytes_per_event_by_day(history: History, days: list[tuple[Transactions, Labels]]) -> list[float]:
-    """After each day; every label comes seven days after its payment."""
-    found = []
+def applied_by_day(history: History, days: list[tuple[Transactions, Labels]]) -> Iterator[int]:
+    """Apply day after day, every label seven days after its payment; yields each day that is done."""
     for day, (transactions, _) in enumerate(days):
         labels = days[day - 7][1] if day >= 7 else as_labels([])
         is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
         status = history.apply(transactions, labels, is_label).status
         assert not status.any()
-        found.append(history.bytes_used() / len(history))
-    return found
+        yield day
 
 
 def test_a_remembered_event_costs_at_most_64_bytes_over_all_entities() -> None:
     """With the default catalogue, once its horizons are full: 45 days of ids, 37 days of windows."""
     history, days = History(plan_features(load_catalogue())), mission_like(4_000, 50)
-    assert max(bytes_per_event_by_day(history, days)[45:]) <= 64
+    for day in applied_by_day(history, days):
+        assert day < 45 or history.bytes_used() <= 64 * len(history)
     assert len(history) >= 45 * len(days[0][0])
     assert history.bytes_used() >= 40 * len(history), "not all is counted"
 
 
-def test_it_costs_no_more_while_history_fills_once_a_customer_has_some_events() -> None:
-    """The fixed cost of 20,000 customers and of empty room is shared by 250,000 events and more."""
-    history = History(plan_features(load_catalogue()))
-    by_day = bytes_per_event_by_day(history, mission_like(20_000, 16))
+def test_only_digests_cost_more_while_history_fills() -> None:
+    """They are kept for the 7 days of `late_within`; all else stays within its share of the 64 bytes.
+
+    The fixed cost of 20,000 customers and of empty room is shared by 250,000 events and more.
+    """
+    history, days = History(plan_features(load_catalogue())), mission_like(20_000, 16)
+    for day in applied_by_day(history, days):
+        digests = history.remembered.arrays.digest.nbytes
+        assert digests <= 1.05 * 16 * min(day + 1, 8) * 31_334
+        if day >= 8:
+            assert history.bytes_used() - digests <= 61 * len(history)
     assert len(history) >= 16 * 31_000, "nothing may be forgotten yet"
-    assert max(by_day[8:]) <= 64, by_day
 
 
 def test_keys_that_fall_silent_give_their_memory_back() -> None:
@@ -178,3 +184,27 @@ def test_five_entities_with_text_ids_come_through_cleaning_and_equal_the_oracle(
     assert not len(cleaned.rejected)
     found = history.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
     np.testing.assert_allclose(found.matrix, np.array(expected), rtol=1e-6, equal_nan=True)
+
+
+def digests_kept(history: History) -> int:
+    return len(history.save()["remembered/digest"])
+
+
+def test_digests_are_kept_only_while_a_repeat_is_not_too_late() -> None:
+    """`short` takes what is less than 20 seconds late, and remembers 100 seconds."""
+    history = History(PLANS["short"], pool_entries_min=2)
+    for begin in range(0, 300, 7):
+        moments = range(START + begin, START + begin + 7)
+        by_kernel(history, [Payment(t, t, 5, {"card": 1, "shop": 1}) for t in moments])
+        assert digests_kept(history) == min(begin + 7, 20)
+    assert 100 <= len(history) <= 101
+    assert len(history.remembered.arrays.digest) < 30
+
+
+def test_a_label_from_the_future_does_not_make_digests_stay() -> None:
+    history = History(PLANS["short"], pool_entries_min=2)
+    for second in range(200):
+        payment = Payment(second, START + second, 5, {"card": 1, "shop": 1})
+        waits, waits_in_vain = (Verdict(i, True, START + 10_000) for i in (second, 1_000 + second))
+        by_kernel(history, [waits, waits_in_vain, payment])
+    assert digests_kept(history) <= 3 * 20

@@ -52,7 +52,7 @@ def test_a_label_that_waits_keeps_nothing_of_the_rows_that_stood_there_before() 
     by_kernel(in_parts, waiting)
     at_once = History(PLAN)
     by_kernel(at_once, [*payments, *waiting])
-    for name in ("time", "note", "fingerprint", "label_time", "slots"):
+    for name in ("time", "note", "label_time", "slots", "digest"):
         one, other = (h.save()[f"remembered/{name}"][-200:] for h in (in_parts, at_once))
         assert np.array_equal(one, other), name
 
@@ -117,7 +117,9 @@ DAMAGES: dict[str, tuple[Callable[[Saved], None], str]] = {
     "an array is gone": (_without("entity/card/0/time"), "missing"),
     "another version": (_changed("layout", _with(0, 1)), "another version"),
     "a row too few": (_changed("remembered/id", lambda a: a[:-1]), "'id'"),
-    "wide ids": (_changed("remembered/fingerprint", lambda a: a.astype(np.int64)), "'fingerprint'"),
+    "narrow ids": (_changed("remembered/id", lambda a: a.astype(np.int32)), "'id'"),
+    "a digest too few": (_changed("remembered/digest", lambda a: a[:-1]), "'digest'"),
+    "signed digests": (_changed("remembered/digest", lambda a: a.astype(np.int64)), "'digest'"),
     "counters": (_changed("remembered/counters", _with(1, 10**6)), "counters"),
     "waiting labels": (_changed("remembered/counters", _with(2, 99)), "counters"),
     "an unknown slot": (_changed("remembered/slots", _with((5, 0), 1_000)), "unknown card"),

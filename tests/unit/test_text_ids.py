@@ -44,7 +44,7 @@ def test_a_text_is_kept_as_it_is_whichever_way_it_comes(text: str) -> None:
     (number, _) = numbers_of(text.encode(), KEY)
     for found in (by_line.transactions, by_json.transactions, label.labels):
         assert (public_ids(found), found.transaction_id.tolist()) == ([text], [number])
-    assert by_line.transactions.fingerprint == by_json.transactions.fingerprint
+    assert by_line.transactions.digest.tolist() == by_json.transactions.digest.tolist()
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -57,7 +57,7 @@ def test_a_record_made_of_a_transaction_gives_the_same_transaction(text: str) ->
     thirdly = clean(objects[0], kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION).transactions
     for found in (again, thirdly):
         assert public_ids(found) == [text]
-        assert found.fingerprint == first.transactions.fingerprint
+        assert found.digest.tolist() == first.transactions.digest.tolist()
     labels = Labels(again.transaction_id, np.array([True]), np.array([5]), again.id_text)
     (record,) = label_records(labels)
     assert json.loads(record) == {"transaction_id": text, "is_fraud": True}

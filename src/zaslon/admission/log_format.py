@@ -39,7 +39,7 @@ _MAGIC = b"ZLOG"
 _PRELUDE = struct.Struct("<4sI")  # magic and checksum of everything behind it
 _LABEL, _REJECTED = int(EntryKind.LABEL), int(EntryKind.REJECTED)
 _INT64, _FLOAT64 = np.dtype("<i8"), np.dtype("<f8")
-_UINT32, _INT8, _UINT8 = np.dtype("<u4"), np.dtype("i1"), np.dtype("u1")
+_UINT64, _UINT32, _INT8, _UINT8 = np.dtype("<u8"), np.dtype("<u4"), np.dtype("i1"), np.dtype("u1")
 
 
 class _Header(NamedTuple):
@@ -101,11 +101,11 @@ def _columns(batch: LogBatch, catalogue: Catalogue) -> Iterator[tuple[np.dtype[A
     yield _INT64, transactions.amount_minor
     for name in catalogue.entities:
         yield _INT64, transactions.entity_keys[name]
+    yield _UINT64, transactions.digest
     for name in catalogue.number_fields:
         yield _FLOAT64, transactions.numbers[name]
     yield _INT64, labels.transaction_id
     yield _UINT32, transactions.flags
-    yield _UINT32, transactions.fingerprint
     yield _UINT8, batch.kind
     yield _UINT8, batch.degradation
     yield _INT8, transactions.is_fraud
@@ -142,9 +142,10 @@ def _batch(columns: _Columns, header: _Header, catalogue: Catalogue) -> LogBatch
     arrival = columns.next(_INT64, records)
     identifier, moment, amount = (columns.next(_INT64, transactions) for _ in range(3))
     keys = {name: columns.next(_INT64, transactions) for name in catalogue.entities}
+    digest = columns.next(_UINT64, 2 * transactions).reshape(-1, 2)
     numbers = {name: columns.next(_FLOAT64, transactions) for name in catalogue.number_fields}
     label_id = columns.next(_INT64, labels)
-    flags, fingerprint = (columns.next(_UINT32, transactions) for _ in range(2))
+    flags = columns.next(_UINT32, transactions)
     kind, degradation = (columns.next(_UINT8, records) for _ in range(2))
     is_fraud, scenario = (columns.next(_INT8, transactions) for _ in range(2))
     verdict = columns.next(_UINT8, labels).astype(np.bool_)
@@ -152,7 +153,7 @@ def _batch(columns: _Columns, header: _Header, catalogue: Catalogue) -> LogBatch
     label_texts = columns.id_text(header.label_id_width, labels, are_texts=catalogue.has_text_ids)
     return LogBatch(
         header.first_position, kind, degradation, arrival,
-        Transactions(identifier, moment, amount, keys, numbers, flags, fingerprint, is_fraud, scenario, texts),
+        Transactions(identifier, moment, amount, keys, numbers, flags, digest, is_fraud, scenario, texts),
         Labels(label_id, verdict, arrival[kind == _LABEL], label_texts),
         _rejected(columns.rest(), np.flatnonzero(kind == _REJECTED)),
     )  # fmt: skip

@@ -139,7 +139,8 @@ class Transactions:
         entity_keys: by entity name of the catalogue, int64[n]; text keys are keyed hashes.
         numbers: by field name, float64[n]: further numeric fields that the catalogue maps.
         flags: uint32[n], bit b is the catalogue's flag b (see `Catalogue.flag_names`).
-        fingerprint: uint32[n], hash of the whole content; equal content has an equal fingerprint.
+        digest: uint64[n, 2], keyed digest of the content (id, time, amount, keys, numbers): a repeat of
+            an id is a duplicate if it is equal, else a conflict.
         is_fraud: int8[n], the answer where the source carries one, -1 where not.
         scenario: int8[n], the simulator's fraud scenario where the source carries one, else -1.
         id_text: ID_TEXT[n], the ids as UTF-8, where the catalogue's are texts: `transaction_id` then
@@ -152,7 +153,7 @@ class Transactions:
     entity_keys: dict[str, Int64]
     numbers: dict[str, NDArray[np.float64]]
     flags: NDArray[np.uint32]
-    fingerprint: NDArray[np.uint32]
+    digest: NDArray[np.uint64]
     is_fraud: NDArray[np.int8]
     scenario: NDArray[np.int8]
     id_text: IdText | None = None
@@ -169,7 +170,7 @@ class Transactions:
             {name: keys[chosen] for name, keys in self.entity_keys.items()},
             {name: values[chosen] for name, values in self.numbers.items()},
             self.flags[chosen],
-            self.fingerprint[chosen],
+            self.digest[chosen],
             self.is_fraud[chosen],
             self.scenario[chosen],
             None if self.id_text is None else self.id_text[chosen],
@@ -186,7 +187,7 @@ class Transactions:
             {k: np.concatenate([p.entity_keys[k] for p in parts]) for k in first.entity_keys},
             {k: np.concatenate([p.numbers[k] for p in parts]) for k in first.numbers},
             np.concatenate([p.flags for p in parts]),
-            np.concatenate([p.fingerprint for p in parts]),
+            np.concatenate([p.digest for p in parts]),
             np.concatenate([p.is_fraud for p in parts]),
             np.concatenate([p.scenario for p in parts]),
             joined_id_text(parts),

@@ -43,7 +43,7 @@ class Engine:
 
     Args:
         catalogue: how records look and which features are kept.
-        key: secret bytes with which text identifiers are pseudonymised.
+        key: secret bytes for the pseudonyms of text identifiers and the digests of transactions.
         model, policy: what scores and decides; an engine without them can only fold.
         history: the remembered past; empty for None.
         position: log position of the next record.
@@ -144,7 +144,7 @@ class Engine:
         content: dict[str, NDArray[Any]] = dict(self.history.save())
         content["engine"] = np.array([ENGINE_VERSION], np.int64)
         content["catalogue"] = np.frombuffer(self.catalogue.hash.encode(), np.uint8)
-        content["key"] = np.frombuffer(_mark(self.catalogue, self.key), np.uint8)
+        content["key"] = np.frombuffer(key_mark(self.key), np.uint8)
         return content | {name: np.frombuffer(value, np.uint8) for name, value in beside.items()}
 
 
@@ -172,10 +172,10 @@ def restore_engine(
             hint="Start from history again, or use the catalogue it was made with.",
         )
     mark = content["key"].tobytes() if "key" in content else b""
-    if mark != _mark(catalogue, key):
+    if mark != key_mark(key):
         raise ArtefactError(
-            f"The snapshot at position {position} was made with another key for text identifiers: with this"
-            " one every entity would lose its history.",
+            f"The snapshot at position {position} was made with another key: with this one no repeat would"
+            " be recognised, and entities with text identifiers would lose their history.",
             hint="Restore the home's pseudonym.key from a backup, or set ZASLON_PSEUDONYM_KEY as it was.",
         )
     plan = plan_features(catalogue)
@@ -194,11 +194,6 @@ def _check_state_version(position: int, content: dict[str, NDArray[Any]]) -> Non
             f"{engine}; this Zaslon has state version {STATE_VERSION} and engine version {ENGINE_VERSION}.",
             hint="Use the release that made it, or begin from history again.",
         )
-
-
-def _mark(catalogue: Catalogue, key: bytes) -> bytes:
-    """What a snapshot is known by to be of this key; nothing where no text is pseudonymised."""
-    return key_mark(key) if any(field.type == "text" for field in catalogue.fields) else b""
 
 
 def _columns_for(model: Model | None, plan: FeaturePlan) -> list[int] | None:

@@ -32,7 +32,7 @@ from zaslon.system.compiled import Integer, Number, compiled
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
 # Raise it with any change after which the same log could leave another byte in what `save` gives.
-STATE_VERSION = 5
+STATE_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class History:
         while not identify(
             self.remembered.arrays, self._limits, is_label,
             transactions.transaction_id, transactions.event_time_seconds, transactions.amount_minor,
-            transactions.fingerprint, labels.transaction_id, labels.arrival_time_seconds,
+            transactions.digest, labels.transaction_id, labels.arrival_time_seconds,
             labels.is_fraud, status, label_status, steps, progress,
         ):  # fmt: skip
             self.remembered.make_room()

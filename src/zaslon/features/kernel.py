@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.features.deduplication import CONDITION_SHIFT, FRAUD, Steps
+from zaslon.features.deduplication import Steps
+from zaslon.features.deduplication_table import CONDITION_SHIFT, FRAUD
 from zaslon.features.lists import (
     CAPACITY,
     SIZE,

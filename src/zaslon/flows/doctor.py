@@ -121,7 +121,7 @@ def _one_transaction(catalogue: Catalogue) -> str:
     records, kind = transaction_records(cleaned.transactions, catalogue, b"doctor")
     again = RecordBatch.of(records, [kind], [1_600_000_000])
     same = np.array_equal(
-        clean_batch(again, catalogue, b"doctor").transactions.fingerprint, cleaned.transactions.fingerprint
+        clean_batch(again, catalogue, b"doctor").transactions.digest, cleaned.transactions.digest
     )
     if not same:
         raise ZaslonError("a record cleaned twice does not have the same content")

@@ -21,6 +21,7 @@ from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
 from zaslon.intake import text
 from zaslon.intake.detail import problem_of_field, problem_of_record
+from zaslon.intake.digests import digests_of
 from zaslon.intake.fields import (
     Fields,
     concatenated,
@@ -319,17 +320,13 @@ class _Reading:
         moment = self.values[self._field("event_time").name]
         amount = self.values[self._field("amount").name]
         keys = {f.entity: self.values[f.name] for f in self.catalogue.fields if f.entity is not None}
-        digest = np.zeros(self.n, np.uint64)
-        for column in self.numbers.values():
-            text.mix_into(digest, column.view(np.int64))
-        for value in (identifier, moment, amount, *keys.values()):
-            text.mix_into(digest, value)
+        content = [identifier, moment, amount, *keys.values()]
         if self.id_text is not None:  # two texts with one hash are a conflict, no duplicate
-            text.mix_into(digest, self.id_beside)
+            content.append(self.id_beside)
         return Transactions(
             identifier, moment, amount, keys, self.numbers, self.flags,
-            (digest >> np.uint64(32)).astype(np.uint32), self._answers("is_fraud"),
-            self._answers("scenario"), self.id_text,
+            digests_of(content, list(self.numbers.values()), self.key),
+            self._answers("is_fraud"), self._answers("scenario"), self.id_text,
         )  # fmt: skip
 
     def _answers(self, role: Role) -> NDArray[np.int8]:

@@ -39,7 +39,7 @@ def is_identifier(word: bytes) -> bool:
 
 
 def numbers_of(word: bytes, key: bytes) -> tuple[int, int]:
-    """Two int64: the transaction's number inside, and what its fingerprint knows the text by."""
+    """Two int64: the transaction's number inside, and what its digest knows the text by."""
     digest = hashlib.blake2b(word, digest_size=16, key=key[:KEY_BYTES_MAX], person=_OF_IDS).digest()
     number, beside = _TWO_NUMBERS.unpack(digest)
     return number, beside

@@ -43,5 +43,10 @@ def key_mark(key: bytes) -> bytes:
     return hashlib.blake2b(digest_size=8, key=key[:KEY_BYTES_MAX], person=_OF_MARKS).digest()
 
 
+def derived_secret(key: bytes, purpose: bytes) -> bytes:
+    """Sixteen bytes for one purpose, named in up to 16 bytes; they tell nothing of the key or of others."""
+    return hashlib.blake2b(digest_size=16, key=key[:KEY_BYTES_MAX], person=purpose).digest()
+
+
 def _signed(digits: bytes) -> int:
     return int.from_bytes(digits, "big", signed=True)

@@ -19,6 +19,7 @@ _ROWS_HELD_MAX = 2_000_000
 _SUSPECTS_PER_PASS = 2_000_000
 # Ids that are texts stand beside their hashes, by which all else is done until the days are written.
 _TEXT = "transaction_text"
+_DIGEST = ("digest_0", "digest_1")  # the two words of a transaction's digest
 
 
 def frame_of(transactions: Transactions) -> pl.DataFrame:
@@ -31,7 +32,7 @@ def frame_of(transactions: Transactions) -> pl.DataFrame:
         **{f"{name}_key": keys for name, keys in transactions.entity_keys.items()},
         **transactions.numbers,
         "flags": transactions.flags,
-        "fingerprint": transactions.fingerprint,
+        **{name: transactions.digest[:, half] for half, name in enumerate(_DIGEST)},
         "is_fraud": transactions.is_fraud,
         "scenario": transactions.scenario,
     }
@@ -49,7 +50,7 @@ def transactions_of(frame: pl.DataFrame, catalogue: Catalogue) -> Transactions:
         column["transaction_id"], column["event_time_seconds"], column["amount_minor"],
         {name: column[f"{name}_key"] for name in catalogue.entities},
         {name: column[name] for name in catalogue.number_fields},
-        column["flags"], column["fingerprint"], column["is_fraud"], column["scenario"],
+        column["flags"], np.column_stack([column[name] for name in _DIGEST]), column["is_fraud"], column["scenario"],
         id_text,
     )  # fmt: skip
 
@@ -138,7 +139,7 @@ class Staging:
 
     def _settle(self, suspects: pl.DataFrame) -> pl.DataFrame:
         wanted = np.unique(suspects["transaction_id"].to_numpy())
-        columns = ["transaction_id", "event_time_seconds", "fingerprint", "order", "is_fraud"]
+        columns = ["transaction_id", "event_time_seconds", *_DIGEST, "order", "is_fraud"]
         kept = [suspects.select(columns)]
         for path in [p for parts in self._parts.values() for p in parts]:
             ids = _read(path, ["transaction_id"])["transaction_id"].to_numpy()
@@ -151,8 +152,8 @@ class Staging:
             on="transaction_id", how="left", maintain_order="left",
         )  # fmt: skip
         new = pl.col("order") == pl.col("first_order")
-        same = (pl.col("fingerprint") == pl.col("first_fingerprint")) & (
-            pl.col("event_time_seconds") == pl.col("first_event_time_seconds")
+        same = pl.all_horizontal(
+            pl.col(name) == pl.col(f"first_{name}") for name in ("event_time_seconds", *_DIGEST)
         )
         fresh = joined.filter(new).select([c for c in suspects.columns if c not in _ASIDE])
         if len(fresh):

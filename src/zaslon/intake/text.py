@@ -335,13 +335,3 @@ def read_times(
             reason[i] = _IMPOSSIBLE
         else:
             value[i] = seconds
-
-
-@compiled
-def mix_into(digest: NDArray[np.uint64], value: Int64) -> None:
-    """Fold one column into the running content hash (splitmix64's finaliser)."""
-    for i in range(value.size):
-        mixed = (digest[i] ^ np.uint64(value[i])) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        digest[i] = mixed ^ (mixed >> np.uint64(31))

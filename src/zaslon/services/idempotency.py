@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zaslon.domain.events import Kind, RecordBatch, TransactionId, public_ids
+from zaslon.domain.events import Kind, RecordBatch, TransactionId, Transactions, public_ids
 from zaslon.engine import Engine
 from zaslon.intake import Cleaned
 from zaslon.ports import Journal, Outcomes
@@ -41,8 +41,7 @@ def find_repeats(engine: Engine, journal: Journal, cleaned: Cleaned) -> Idempote
     """Look up every transaction of a cleaned group, in the log and in the group itself."""
     repeats = Idempotency()
     transactions = cleaned.transactions
-    columns = (transactions.transaction_id, transactions.event_time_seconds, transactions.fingerprint)
-    contents = list(zip(*(column.tolist() for column in columns), strict=True))
+    contents = _contents(transactions)
     shown = public_ids(transactions)
     in_log = journal.possibly_known(shown)
     first: dict[int, int] = {}
@@ -71,17 +70,17 @@ def _newest(cleaned: Cleaned, moment: int) -> int:
     return max(moment, int(cleaned.transactions.event_time_seconds.max()))
 
 
-def _content_at(engine: Engine, journal: Journal, position: int) -> tuple[int, int, int] | None:
-    """Id, time and fingerprint of the transaction at a log position."""
+def _contents(transactions: Transactions) -> list[tuple[int, int, bytes]]:
+    """Id, time and digest of each transaction."""
+    digests = [digest.tobytes() for digest in transactions.digest]
+    columns = (transactions.transaction_id.tolist(), transactions.event_time_seconds.tolist(), digests)
+    return list(zip(*columns, strict=True))
+
+
+def _content_at(engine: Engine, journal: Journal, position: int) -> tuple[int, int, bytes] | None:
+    """Id, time and digest of the transaction at a log position."""
     (batch,) = journal.read(position, position + 1)
-    transactions = engine.clean(batch).transactions
-    if not len(transactions):
-        return None
-    return (
-        int(transactions.transaction_id[0]),
-        int(transactions.event_time_seconds[0]),
-        int(transactions.fingerprint[0]),
-    )
+    return next(iter(_contents(engine.clean(batch).transactions)), None)
 
 
 def without_repeats(batch: RecordBatch, repeats: Idempotency) -> tuple[RecordBatch, list[int]]:
