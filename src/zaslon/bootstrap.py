@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from zaslon.adapters.embedded.api_keys import FileApiKeys
 from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.adapters.embedded.journal import SqliteJournal
@@ -30,6 +31,7 @@ from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.serve import GROUP, SNAPSHOT, GroupDone
 from zaslon.intake import clean_batch
 from zaslon.ports import (
+    ApiKeys,
     Clock,
     Decider,
     DeliveryTiming,
@@ -40,7 +42,7 @@ from zaslon.ports import (
     Stream,
     Topics,
 )
-from zaslon.services.context import GATEWAY, KEY, LOCK, STREAM, Adapters, Context, Options
+from zaslon.services.context import API_KEYS, GATEWAY, KEY, LOCK, STREAM, Adapters, Context, Options
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotResult
 from zaslon.settings import Settings, load_settings
 from zaslon.system.durable import make_directory
@@ -171,6 +173,11 @@ def _gateway(
         open_outcomes=lambda: SqliteDecisions(path, kept, read_only=True),
         identify=identify, watch=passed, say=say,
     )  # fmt: skip
+
+
+def open_api_keys(home: Path) -> ApiKeys:
+    """The keys of the service, kept in a home; nothing is made before the first one."""
+    return FileApiKeys(home / API_KEYS)
 
 
 def build_clock() -> Clock:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, RecordBatch, TransactionId
 from zaslon.domain.outcomes import Outcome, Versions
@@ -260,6 +261,30 @@ class Decider(Protocol):
 
     def close(self) -> None:
         """Decide what was taken, then stop. Nothing can be submitted afterwards."""
+
+
+class ApiKeys(Protocol):
+    """The keys of the service. A revoked one is kept, so that it can be told whose it was."""
+
+    @property
+    def version(self) -> object:
+        """Changes whenever the keys do, in whatever process. Asked once a second: cheap."""
+
+    def all(self) -> list[ApiKey]:
+        """All keys, also those that are valid no more, oldest first.
+
+        Raises:
+            ArtefactError: what is kept is damaged. Nobody may be let in by a part of it.
+        """
+
+    def add(self, key: ApiKey) -> None:
+        """Keep a new key; it is durable when this returns. Of several added at once none is lost."""
+
+    def revoke(self, identifier: str, now_seconds: int) -> ApiKey | None:
+        """Close a key permanently, durably when this returns; None where there is no such key.
+
+        A key that was revoked before keeps its time.
+        """
 
 
 class Clock(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from starlette.testclient import TestClient
 
-from zaslon.bootstrap import build_context
+from zaslon.bootstrap import build_context, open_api_keys
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.server import build_service
 from zaslon.entrypoints.api.service import Service
@@ -30,7 +30,7 @@ class Caller:
         self.service, self.client = service, client
         self.headers: dict[str, str] = {}
         if role is not None:
-            made = create_key(service.context.home, role, f"test {role}", None, 0)
+            made = create_key(open_api_keys(service.context.home), role, f"test {role}", None, 0)
             self.headers["Authorization"] = f"Bearer {made.secret}"
             service.keys._looked_seconds = -1.0  # it looks at its file once a second
 

@@ -20,6 +20,7 @@ import pytest
 from tests.api.serving import transaction
 from tests.waiting import DEADLINE_SECONDS, until_ended
 
+from zaslon.bootstrap import open_api_keys
 from zaslon.client import AsyncClient, Client, Decision, RefusedError, UnavailableError
 from zaslon.domain.errors import BusyError
 from zaslon.domain.events import Kind, RecordBatch
@@ -73,7 +74,7 @@ def world(small_world: SmallWorld, tmp_path: Path) -> SmallWorld:
 
 
 def key_of(world: SmallWorld) -> str:
-    return create_key(world.context.home, "admin", "", None, 0).secret
+    return create_key(open_api_keys(world.context.home), "admin", "", None, 0).secret
 
 
 async def collide(address: str, key: str, seed: int, ids: list[int]) -> list[tuple[int, float, Any]]:

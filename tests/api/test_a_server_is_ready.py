@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from zaslon.bootstrap import open_api_keys
 from zaslon.services.api_keys import create_key
 from zaslon.testing import SmallWorld
 
@@ -15,7 +16,7 @@ def test_nothing_is_imported_compiled_or_loaded_by_the_first_calls(
     small_world: SmallWorld, tmp_path: Path
 ) -> None:
     home = small_world.in_home(tmp_path / "home").context.home
-    key = create_key(home, "admin", "", None, 0).secret
+    key = create_key(open_api_keys(home), "admin", "", None, 0).secret
     done = subprocess.run(
         [sys.executable, "-m", "tests.api.first_calls", str(home), key],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],

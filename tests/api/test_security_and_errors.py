@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.api.serving import Caller, serving, transaction
 
-from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.api.rates import Rates
 from zaslon.entrypoints.api.server import _check_address
-from zaslon.services.api_keys import FILE, KeyRing, create_key, list_keys, revoke_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
@@ -43,63 +41,6 @@ def test_every_route_asks_for_a_key_and_for_its_role(callers: Callers, method: s
     found = status_of(callers("scorer"), method, path)
     assert found in (wanted if isinstance(wanted, set) else {wanted})
     assert status_of(callers("admin"), method, path) in (200, 404, 422)
-
-
-def test_a_wrong_secret_an_expired_and_a_revoked_key_open_nothing(tmp_path: Path) -> None:
-    now = 1_000.0
-    made = create_key(tmp_path, "scorer", "gateway", "1h", now)
-    ring = KeyRing(tmp_path, lambda: now)
-    assert ring.find(made.secret) == made.key
-    for wrong in ("", "zaslon_", f"{made.secret[:-1]}-", made.secret.replace(made.key.id, "0" * 12)):
-        assert ring.find(wrong) is None
-    now += 3_599
-    assert ring.find(made.secret) is not None
-    now += 1
-    assert ring.find(made.secret) is None
-    other = create_key(tmp_path, "scorer", "", None, now)
-    now += 2
-    assert ring.find(other.secret) is not None
-    revoke_key(tmp_path, other.key.id, now)
-    now += 1
-    assert ring.find(other.secret) is None
-    assert len(ring) == 0
-
-
-def test_of_keys_made_and_revoked_at_once_none_is_lost(tmp_path: Path) -> None:
-    def make_and_revoke(_: int) -> str:
-        made = create_key(tmp_path, "scorer", "", None, 0).key.id
-        revoke_key(tmp_path, made, 1)
-        return made
-
-    with ThreadPoolExecutor(8) as pool:
-        made = set(pool.map(make_and_revoke, range(40)))
-    kept = list_keys(tmp_path)
-    assert {key.id for key in kept} == made
-    assert all(key.revoked_seconds == 1 for key in kept)
-
-
-def test_only_the_hash_of_a_key_is_kept_for_its_owner_only(tmp_path: Path) -> None:
-    made = create_key(tmp_path, "admin", "me", None, 0)
-    kept = (tmp_path / FILE).read_text()
-    assert made.secret.split("_", 2)[2] not in kept
-    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
-    assert [key.id for key in list_keys(tmp_path)] == [made.key.id]
-
-
-def test_nonsense_about_keys_is_told_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ZaslonError, match="'root' is no role"):
-        create_key(tmp_path, "root", "", None, 0)
-    with pytest.raises(ZaslonError, match="is not a duration"):
-        create_key(tmp_path, "admin", "", "soon", 0)
-    for lasts in ("0d", "99999d"):
-        with pytest.raises(ZaslonError, match="cannot last"):
-            create_key(tmp_path, "admin", "", lasts, 0)
-    assert list_keys(tmp_path) == []
-    with pytest.raises(DataError, match="There is no key 'x'"):
-        revoke_key(tmp_path, "x", 0)
-    (tmp_path / FILE).write_text("{")
-    with pytest.raises(ZaslonError, match="is damaged"):
-        list_keys(tmp_path)
 
 
 def test_other_than_local_addresses_need_tls() -> None:

@@ -21,6 +21,7 @@ from tests.api.test_a_real_server import running
 from tests.api.test_openapi import CHECKS
 from tests.text_ids import BY_TEXT, world_by_text
 
+from zaslon.bootstrap import open_api_keys
 from zaslon.client import Client, Rejection
 from zaslon.entrypoints.api import schemas
 from zaslon.flows.reconcile import reconcile
@@ -185,7 +186,7 @@ def test_a_real_server_and_the_client_mean_the_same_transaction_whatever_its_nam
     text_world: SmallWorld, catalogue: Path, tmp_path: Path
 ) -> None:
     world = text_world.in_home(tmp_path / "home")
-    key = create_key(world.context.home, "admin", "", None, 0).secret
+    key = create_key(open_api_keys(world.context.home), "admin", "", None, 0).secret
     names = [NAME, *ODD_NAMES, *PATHS]
     with (
         running(world.context.home, ZASLON_CATALOGUE=str(catalogue)) as server,

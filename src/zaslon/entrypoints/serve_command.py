@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from zaslon.bootstrap import build_context
+from zaslon.bootstrap import build_context, open_api_keys
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints import show
 from zaslon.entrypoints.console import out, print_json, print_table
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
-from zaslon.services.api_keys import create_key, list_keys, revoke_key
+from zaslon.services.api_keys import create_key, revoke_key
 from zaslon.services.home import existing_home
 from zaslon.services.logs import with_named_log
 from zaslon.settings import load_settings
 
 NOT_WHOLE = 8
-keys = typer.Typer(no_args_is_help=True, help="Keys of the decision service: create, list, revoke.")
+keys_app = typer.Typer(no_args_is_help=True, help="Keys of the decision service: create, list, revoke.")
 
 
 def _home(given: Path | None) -> Path:
@@ -78,7 +78,7 @@ def reconcile(
     return 0 if found.is_whole else NOT_WHOLE
 
 
-@keys.command("create")
+@keys_app.command("create")
 def create(
     role: Annotated[str, typer.Option(help="scorer, analyst or admin.")],
     as_json: Json = False,
@@ -90,7 +90,7 @@ def create(
 
     Example: [bold]zaslon keys create --role scorer --name gateway --lasts 90d[/]
     """
-    created = create_key(_home(home), role, name, lasts, _now_seconds())
+    created = create_key(open_api_keys(_home(home)), role, name, lasts, _now_seconds())
     if as_json:
         print_json(created.to_json_dict())
     else:
@@ -99,13 +99,13 @@ def create(
     return 0
 
 
-@keys.command("list")
+@keys_app.command("list")
 def show_all(as_json: Json = False, home: Home = None) -> int:
     """Show all keys, without their secrets, which nobody has.
 
     Example: [bold]zaslon keys list[/]
     """
-    found = [key.to_json_dict() for key in list_keys(existing_home(_home(home)))]
+    found = [key.to_json_dict() for key in open_api_keys(existing_home(_home(home))).all()]
     if as_json:
         print_json({"keys": found})
         return 0
@@ -114,7 +114,7 @@ def show_all(as_json: Json = False, home: Home = None) -> int:
     return 0
 
 
-@keys.command("revoke")
+@keys_app.command("revoke")
 def revoke(
     identifier: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `zaslon keys list` shows it.")],
     as_json: Json = False,
@@ -124,7 +124,8 @@ def revoke(
 
     Example: [bold]zaslon keys revoke 0123456789ab[/]
     """
-    key: dict[str, Any] = revoke_key(existing_home(_home(home)), identifier, _now_seconds()).to_json_dict()
+    keys = open_api_keys(existing_home(_home(home)))
+    key: dict[str, Any] = revoke_key(keys, identifier, _now_seconds()).to_json_dict()
     if as_json:
         print_json(key)
     else:
@@ -136,4 +137,4 @@ def add_commands(app: typer.Typer) -> None:
     """Add them to the `zaslon` command."""
     app.command()(serve)
     app.command()(reconcile)
-    app.add_typer(keys, name="keys")
+    app.add_typer(keys_app, name="keys")

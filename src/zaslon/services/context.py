@@ -14,7 +14,7 @@ from zaslon.ports import Clock, Journal, RunTracker, Sender, SnapshotStore, Stre
 from zaslon.system.c_library import return_freed_memory
 
 # Files of a home that belong to it and not to any run.
-LOCK, KEY = ".lock", "pseudonym.key"
+LOCK, KEY, API_KEYS = ".lock", "pseudonym.key", "keys.json"
 # The home's log that a broker keeps; its directory holds only the snapshots.
 STREAM = "stream"
 # What a service in front of the stream keeps of it.

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from zaslon import __version__
+from zaslon.domain.api_keys import Role
 from zaslon.entrypoints.api import schemas
 from zaslon.entrypoints.api.fast_path import FastPath
 from zaslon.entrypoints.api.ingress import authorised, service_of
@@ -22,7 +23,6 @@ from zaslon.entrypoints.api.routes import (
     transactions_router,
 )
 from zaslon.entrypoints.api.service import Service
-from zaslon.services.api_keys import Role
 
 _SUMMARY = "One transaction in, one decision out: durable, explained, answered in milliseconds."
 probes_router = APIRouter(tags=["probes"])

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from zaslon.domain.api_keys import Role
 from zaslon.entrypoints.api.ingress import authorised
 from zaslon.entrypoints.api.problems import Problem, our_mistake, request_id
-from zaslon.services.api_keys import Role
 
 
 class FastPath:

@@ -11,9 +11,9 @@ import orjson
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from zaslon.domain.api_keys import ApiKey, Role
 from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.service import Service
-from zaslon.services.api_keys import Key, Role
 
 # Only says in the OpenAPI what `authorised` reads.
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key made by `zaslon keys create`.")
@@ -38,7 +38,7 @@ def _header(request: Request, name: bytes) -> str:
     return ""
 
 
-def authorised(request: Request, role: Role) -> Key:
+def authorised(request: Request, role: Role) -> ApiKey:
     """The caller's key, which must include a role.
 
     Raises:
@@ -57,19 +57,19 @@ def authorised(request: Request, role: Role) -> Key:
     return key
 
 
-async def _scorer(request: Request, _: Annotated[object, Depends(_bearer)]) -> Key:
+async def _scorer(request: Request, _: Annotated[object, Depends(_bearer)]) -> ApiKey:
     return authorised(request, Role.SCORER)
 
 
-async def _analyst(request: Request, _: Annotated[object, Depends(_bearer)]) -> Key:
+async def _analyst(request: Request, _: Annotated[object, Depends(_bearer)]) -> ApiKey:
     return authorised(request, Role.ANALYST)
 
 
-Scorer = Annotated[Key, Depends(_scorer)]
-Analyst = Annotated[Key, Depends(_analyst)]
+Scorer = Annotated[ApiKey, Depends(_scorer)]
+Analyst = Annotated[ApiKey, Depends(_analyst)]
 
 
-def check_rate(service: Service, key: Key, records: int) -> None:
+def check_rate(service: Service, key: ApiKey, records: int) -> None:
     """Refuse what is more than this key may ask for now."""
     wait_seconds = service.rates.take(key.id, records, service.clock.monotonic_seconds())
     if wait_seconds > 0:

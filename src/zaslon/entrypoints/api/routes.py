@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from starlette.responses import Response
 
+from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_BYTES_MAX, Kind, TransactionId
 from zaslon.entrypoints.api import schemas
@@ -24,7 +25,6 @@ from zaslon.entrypoints.api.ingress import (
 from zaslon.entrypoints.api.problems import Problem, invalid, rejected
 from zaslon.entrypoints.api.service import Service
 from zaslon.ports import Answer
-from zaslon.services.api_keys import Key
 from zaslon.services.decision_pages import DecisionFilter, decisions_page
 from zaslon.services.idempotency import recorded_decision
 
@@ -195,7 +195,7 @@ async def decision_by_text(
     return await _recorded(request, key, transaction_id)
 
 
-async def _recorded(request: Request, key: Key, transaction_id: TransactionId) -> Response:
+async def _recorded(request: Request, key: ApiKey, transaction_id: TransactionId) -> Response:
     service = service_of(request)
     check_rate(service, key, 1)
     found = await service.reading.ask(lambda outcomes: recorded_decision(outcomes, transaction_id))

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from zaslon.bootstrap import build_clock, build_context, build_decider
+from zaslon.bootstrap import build_clock, build_context, build_decider, open_api_keys
 from zaslon.domain.errors import ServerError, ZaslonError
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.protocol import OneWrite
@@ -37,7 +37,7 @@ def build_service(settings: Settings, context: Context) -> Service:
         settings, context, begun=metrics.watch_worker, grouped=metrics.group, saved=metrics.snapshot,
         passed=metrics.passed, say=context.progress.warn,
     )  # fmt: skip
-    keys = KeyRing(context.home, clock.now_seconds)
+    keys = KeyRing(open_api_keys(context.home), clock.now_seconds)
     return Service(settings, context, decider, keys, clock, metrics, model, policy)
 
 
@@ -48,9 +48,8 @@ def serve(settings: Settings) -> None:
         ZaslonError: a setting, the home or the keys do not allow it.
     """
     _check_address(settings)
-    if (
-        len(KeyRing(settings.home, build_clock().now_seconds)) == 0
-    ):  # first: a home that is not there stays so
+    # First: a home that is not there stays so.
+    if len(KeyRing(open_api_keys(settings.home), build_clock().now_seconds)) == 0:
         raise ZaslonError(
             f"No valid key opens the service of '{settings.home}'.",
             hint="Make one: `zaslon keys create --role scorer`.",
