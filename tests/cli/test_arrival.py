@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 from tests.cli.conftest import Answer, SmallRun, Zaslon
 
 from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.bootstrap import build_context
+from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY, parse_day, time_text
 from zaslon.entrypoints.cli import MOSTLY_TOO_LATE
+from zaslon.flows.score import label
+from zaslon.settings import load_settings
 
 HEADER = "transaction_id,tx_datetime,customer_id,terminal_id,tx_amount"
 
@@ -107,6 +112,40 @@ def test_nothing_arrives_in_the_future(
             )
         )
     assert decisions(home) == before and not out.exists()
+
+
+@dataclass(frozen=True)
+class FixedClock:
+    """A clock that stands still."""
+
+    seconds: int
+
+    def now_seconds(self) -> float:
+        return self.seconds
+
+    def monotonic_seconds(self) -> float:
+        return self.seconds
+
+
+def test_labels_do_not_arrive_after_now_and_what_clocks_differ(home: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("transaction_id,is_fraud\n1,1\n")
+    now = 1_600_000_000
+    context = build_context(load_settings(home=home))
+    context = replace(context, adapters=replace(context.adapters, clock=FixedClock(now)))
+    assert label(context, labels, now + SECONDS_PER_DAY).labels == 1
+    with pytest.raises(ZaslonError, match="Nothing can have arrived at 2020-09-14 12:26:41"):
+        label(context, labels, now + SECONDS_PER_DAY + 1)
+
+
+def test_a_label_of_the_future_is_refused_before_anything_is_written(
+    zaslon: Zaslon, home: Path, tmp_path: Path
+) -> None:
+    journal = (home / "log" / "journal.db").read_bytes()
+    assert_refused(
+        zaslon("label", tmp_path / "none.csv", "--home", home, "--json", "--arrived", "2098-01-01 00:00:00")
+    )
+    assert (home / "log" / "journal.db").read_bytes() == journal
 
 
 def test_the_report_of_clean_says_when_the_files_arrived(

@@ -45,6 +45,17 @@ def test_a_partition_that_holds_less_than_is_waited_for_is_never_stopped(wanted:
     assert len(pending.messages) >= wanted or not pending.is_paused
 
 
+def test_a_senders_clock_never_makes_an_arrival_of_the_future() -> None:
+    _, pending = _partition()
+    now = 1_700_000_000_000
+    for offset, (kind, stamp) in enumerate([(0, -1), (1, now - 5), (1, now + 5), (2, now + 7)]):
+        pending.add(
+            [kafka.Message(topic="input", partition=0, offset=offset, value=b"", timestamp=(kind, stamp))],
+            now,
+        )
+    assert pending.stamps == [now, now, now, now + 7]
+
+
 def _fold(found: Sequence[int], *, end: int, begin: int = 10, recorded_end: int = 15, count: int = 4) -> str:
     """What becomes of a recorded [begin, recorded_end) where these offsets were fetched and the end seen."""
     from zaslon.adapters.cluster.kafka.order import Order, Range

@@ -154,7 +154,10 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
 
     Raises:
         InputError: the file cannot be read or lacks a column.
+        ZaslonError: the arrival lies in the future: until then the labels would count for nothing.
     """
+    if arrival_time_seconds is not None:
+        arrival_time_seconds = arrival_of_files(context, arrival_time_seconds)
     rows = list(_label_records(source, context.catalogue))
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)

@@ -15,6 +15,7 @@ import numpy as np
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_INVALID,
+    TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
     KafkaError,
     KafkaException,
@@ -66,7 +67,11 @@ class Pending:
 
     def add(self, messages: Sequence[Message], now_ms: int) -> None:
         """More messages, in the order of their offsets."""
-        stamps = [stamp if kind else now_ms for kind, stamp in map(Message.timestamp, messages)]
+        # The broker's clock says when a message arrived; a sender's is a claim, and never of the future.
+        stamps = [
+            stamp if kind == TIMESTAMP_LOG_APPEND_TIME else min(stamp, now_ms) if kind else now_ms
+            for kind, stamp in map(Message.timestamp, messages)
+        ]
         known = self.stamps[-1:]
         self.stamps.extend(islice(accumulate(chain(known, stamps), max), len(known), None))
         self.messages.extend(messages)
