@@ -1,9 +1,9 @@
 """What one transaction costs end to end, by stage: CPU microseconds in micro-batches.
 
-Lines of the mission as they come from Kafka or REST go through `Engine.process` and
+Lines of the mission as they come from Kafka or REST go through `admit`, `Engine.process` and
 `Outcome.to_json`. A second engine over the same records runs the same public steps one by one
-(clean, features, score) under a clock; what is left of the whole is deciding: rules, thresholds,
-contributions, reasons and the outcome objects.
+(features, score) under a clock; what is left of the whole is deciding: rules, thresholds,
+contributions, reasons and the outcome objects. `log` writes the typed records as the log does.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.admission import admit
+from zaslon.admission.log_format import encode
 from zaslon.bootstrap import build_context
 from zaslon.decisions.policy import load_policy
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.outcomes import Action, Decision, Outcome
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
 from zaslon.flows.train import Samples, collect_samples
-from zaslon.intake import clean_batch, clean_days, clean_files
+from zaslon.intake import clean_days, clean_files
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.artefact import save_model
 from zaslon.models.model import ModelFacts
@@ -99,7 +101,8 @@ def engine_costs(trained: Trained) -> dict[str, Any]:
     for batch in warm:
         whole.replay(batch)
         parts.replay(batch)
-    rest = _Lines.of(list(records_of_days(trained.context, trained.days[-DECIDED_DAYS:], feedback)))
+    last = list(records_of_days(trained.context, trained.days[-DECIDED_DAYS:], feedback))
+    rest = _Lines.of(last, trained.context.catalogue.minor_digits)
     model = whole.model
     assert model is not None
     found: dict[str, Any] = {"trees": model.trees.count("Tree="), "remembered": len(whole.history)}
@@ -114,14 +117,21 @@ class _Lines:
         self.records, self.arrivals, self.at = records, arrivals, 0
 
     @staticmethod
-    def of(batches: list[RecordBatch]) -> _Lines:
-        """The transactions of some batches."""
-        records, arrivals = [], []
+    def of(batches: list[LogBatch], minor_digits: int) -> _Lines:
+        """The transactions of some batches as the mission writes them."""
+        records: list[bytes] = []
+        arrivals: list[int] = []
         for batch in batches:
-            for i, kind in enumerate(batch.kinds.tolist()):
-                if kind != Kind.LABEL_JSON:
-                    records.append(batch.raw(i))
-                    arrivals.append(int(batch.arrival_time_seconds[i]))
+            rows = batch.transactions
+            moments = np.datetime_as_string(rows.event_time_seconds.astype("datetime64[s]")).tolist()
+            keys = [column.tolist() for column in rows.entity_keys.values()]
+            amounts = (rows.amount_minor / 10**minor_digits).tolist()
+            columns = zip(rows.transaction_id.tolist(), moments, *keys, amounts, strict=True)
+            records += [
+                f"{i},{moment},{customer},{terminal},{amount:.{minor_digits}f},,,,".encode()
+                for i, moment, customer, terminal, amount in columns
+            ]
+            arrivals += rows.event_time_seconds.tolist()
         return _Lines(records, arrivals)
 
     def __len__(self) -> int:
@@ -141,21 +151,24 @@ def _measure(whole: Engine, parts: Engine, lines: _Lines, size: int) -> dict[str
     available = len(lines) if size == BATCHES[-1] else len(lines) // 3
     batches = max(3, min(available, _RECORDS_MAX.get(size, 100_000)) // size)
     warm_up = max(1, batches // 8)
-    cpu = dict.fromkeys(("clean", "features", "score", "process", "encode"), 0.0)
+    cpu = dict.fromkeys(("clean", "features", "score", "process", "encode", "log"), 0.0)
     records = stopped = 0
     for number in range(batches):
         batch = lines.take(size, whole.position)
-        spent = _stages(parts, batch)
-        outcomes = _whole(whole, batch, spent)
+        begin = time.process_time()
+        admitted = admit(batch, whole.catalogue, whole.key)
+        spent = {"clean": time.process_time() - begin} | _stages(parts, admitted)
+        outcomes = _whole(whole, admitted, spent)
         if number >= warm_up:
             records += len(batch)
             stopped += _stopped(outcomes)
             for name, seconds in spent.items():
                 cpu[name] += seconds
     micro = {name: 1e6 * seconds / records for name, seconds in cpu.items()}
-    micro["decide"] = micro["process"] - micro["clean"] - micro["features"] - micro["score"]
-    total = micro.pop("process") + micro["encode"]
-    stages = {name: round(micro[name], 2) for name in ("clean", "features", "score", "decide", "encode")}
+    micro["decide"] = micro["process"] - micro["features"] - micro["score"]
+    total = micro["clean"] + micro.pop("process") + micro["encode"]
+    names = ("clean", "features", "score", "decide", "encode", "log")
+    stages = {name: round(micro[name], 2) for name in names}
     return {
         "batch": size, "records": records, "stopped_share": round(stopped / records, 4),
         "us_per_record": stages | {"total": round(total, 2)},
@@ -163,22 +176,22 @@ def _measure(whole: Engine, parts: Engine, lines: _Lines, size: int) -> dict[str
     }  # fmt: skip
 
 
-def _stages(engine: Engine, batch: RecordBatch) -> dict[str, float]:
-    """CPU seconds of the steps before deciding."""
+def _stages(engine: Engine, batch: LogBatch) -> dict[str, float]:
+    """CPU seconds of the steps of the engine before deciding, and of writing the log's record."""
     assert engine.model is not None
     begin = time.process_time()
-    cleaned = clean_batch(batch, engine.catalogue, engine.key)
-    after_clean = time.process_time()
-    applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
-    after_fold = time.process_time()
+    applied = engine.apply(batch.transactions, batch.labels, batch.is_label)
+    after_features = time.process_time()
     engine.model.score(engine.for_model(applied.matrix))
     after_score = time.process_time()
+    encode(batch, engine.catalogue)
     return {
-        "clean": after_clean - begin, "features": after_fold - after_clean, "score": after_score - after_fold
+        "features": after_features - begin, "score": after_score - after_features,
+        "log": time.process_time() - after_score,
     }  # fmt: skip
 
 
-def _whole(engine: Engine, batch: RecordBatch, spent: dict[str, float]) -> list[Outcome]:
+def _whole(engine: Engine, batch: LogBatch, spent: dict[str, float]) -> list[Outcome]:
     """The product's own path, and its answer as bytes."""
     begin = time.process_time()
     outcomes = engine.process(batch).outcomes

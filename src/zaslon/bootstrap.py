@@ -24,6 +24,7 @@ from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.adapters.process.channel import Channel
 from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
+from zaslon.admission import admit
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.events import Kind, RecordBatch, TransactionId, public_ids
@@ -35,7 +36,7 @@ from zaslon.ports import (
     Clock,
     Decider,
     DeliveryTiming,
-    Journal,
+    LogReader,
     RunTracker,
     Sender,
     SnapshotStore,
@@ -68,14 +69,15 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
         raise SystemRefusedError(
             f"Home '{home}' cannot be used: {error}.", hint="Name another one with --home."
         ) from error
+    catalogue = load_catalogue(settings.catalogue)
     return Context(
         options=_options(settings),
-        catalogue=_catalogue(settings),
+        catalogue=catalogue,
         key=key,
         home=home,
         adapters=Adapters(
-            open_journal=lambda log: _journal(settings, log, read_only=False),
-            open_journal_for_reading=lambda log: _journal(settings, log, read_only=True),
+            open_journal=lambda log: SqliteJournal(log / "journal.db", catalogue),
+            open_journal_for_reading=lambda log: _log_reader(settings, log, catalogue, key),
             open_snapshots=lambda log, journal: (
                 _stream_snapshots(settings, log.parent)
                 if log.name == STREAM
@@ -190,10 +192,6 @@ def _options(settings: Settings) -> Options:
     return Options(**given, label_delay_seconds=parse_duration_seconds(settings.label_delay))
 
 
-def _catalogue(settings: Settings) -> Catalogue:
-    return load_catalogue(settings.catalogue)
-
-
 def _pseudonym_key(settings: Settings, *, make: bool) -> bytes:
     """The key from the settings, or the home's."""
     if settings.pseudonym_key is not None:
@@ -261,14 +259,14 @@ def _kafka_password(settings: Settings) -> str | None:
         ) from error
 
 
-def _journal(settings: Settings, log: Path, *, read_only: bool) -> Journal:
+def _log_reader(settings: Settings, log: Path, catalogue: Catalogue, key: bytes) -> LogReader:
     """The log in a directory of the home; the one of the stream is kept by the broker."""
     if log.name != STREAM:
-        return SqliteJournal(log / "journal.db", read_only=read_only)
+        return SqliteJournal(log / "journal.db", catalogue, read_only=True)
     connection = kafka_connection(settings)
     from zaslon.adapters.cluster.kafka.journal import KafkaJournal  # noqa: PLC0415  an extra
 
-    return KafkaJournal(connection, _topic_names(settings), settings.kafka_group)
+    return KafkaJournal(connection, _topic_names(settings), lambda batch: admit(batch, catalogue, key))
 
 
 def _stream_snapshots(settings: Settings, home: Path) -> SnapshotStore:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.errors import ZaslonError
-from zaslon.domain.events import Kind, RecordBatch, TransactionId
-from zaslon.domain.outcomes import Outcome, Versions
+from zaslon.domain.events import Kind, LogBatch, RecordBatch, TransactionId
+from zaslon.domain.outcomes import Outcome, Rejection, Versions
 
 
 class Outcomes(Protocol):
@@ -26,6 +26,11 @@ class Outcomes(Protocol):
     def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
         """(position, JSON) of every outcome that concerns a transaction, oldest first."""
 
+    def newest_decision(
+        self, transaction_id: TransactionId, before_position: int | None = None
+    ) -> tuple[int, bytes] | None:
+        """(position, JSON) of the newest decision about a transaction before a position (None: the end)."""
+
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of up to `count` outcomes before a position (None: the end), newest first."""
 
@@ -33,11 +38,8 @@ class Outcomes(Protocol):
         """Let go of what is open. Called once, last; everything recorded stays."""
 
 
-class Journal(Outcomes, Protocol):
-    """The event log and the outcomes of its records, kept in step.
-
-    After a crash the journal holds either both a batch and all its outcomes or neither.
-    """
+class LogReader(Outcomes, Protocol):
+    """The event log and the outcomes of its records, for replays and audits."""
 
     @property
     def identity(self) -> str:
@@ -50,8 +52,34 @@ class Journal(Outcomes, Protocol):
     def next_position(self) -> int:
         """Position of the next record; every record before it has its outcome."""
 
+    def read(
+        self, from_position: int, to_position: int | None = None, *, originals: bool = True
+    ) -> Iterator[LogBatch]:
+        """The records of [from_position, to_position) as they were appended, in order.
+
+        Args:
+            originals: whether the original bytes are wanted too, where they are kept; applying the
+                log needs none.
+        """
+
+    def outcome(self, position: int) -> bytes | None:
+        """The recorded JSON of one outcome, or None where there is no such position."""
+
+    def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
+        """(position, JSON) of all outcomes from a position on, in order."""
+
+    def serving(self, position: int) -> Versions | None:
+        """Which versions decided at a position."""
+
+
+class Journal(LogReader, Protocol):
+    """The event log and the outcomes of its records, kept in step.
+
+    After a crash the journal holds either both a batch and all its outcomes or neither.
+    """
+
     def record(
-        self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
+        self, batch: LogBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
     ) -> list[bytes]:
         """Append a batch with its outcomes, one per record in order, in one transaction.
 
@@ -66,26 +94,21 @@ class Journal(Outcomes, Protocol):
         log: discard it.
         """
 
-    def read(self, from_position: int, to_position: int | None = None) -> Iterator[RecordBatch]:
-        """The records of [from_position, to_position) as they were appended, in order."""
-
-    def outcome(self, position: int) -> bytes | None:
-        """The recorded JSON of one outcome, or None where there is no such position."""
-
-    def possibly_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
-        """Which of these transactions `find` must be asked about; about the others there is nothing."""
-
-    def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
-        """(position, JSON) of all outcomes from a position on, in order."""
-
     def cursor(self, source: str) -> int:
         """How many records of a source are done; 0 for a new one."""
 
     def serve(self, versions: Versions) -> None:
         """Note that from `next_position` on these versions decide. Repeats are not noted twice."""
 
-    def serving(self, position: int) -> Versions | None:
-        """Which versions decided at a position."""
+    def forget_originals(self, before_seconds: int, batches_max: int) -> int:
+        """Remove the original bytes of the oldest batches that arrived before a moment.
+
+        Their typed records and decisions stay as they are; rejections lose the original bytes and the
+        sentence that quotes them. After the call that returns less than `batches_max`, nothing of what
+        was removed is left on the medium. What a crash interrupts is done by the next call.
+
+        Returns how many batches lost their bytes; not more than `batches_max`.
+        """
 
 
 class DecisionStore(Outcomes, Protocol):
@@ -143,11 +166,23 @@ class SnapshotStore(Protocol):
 class Answer:
     """What became of a submitted record: its outcome as recorded.
 
-    `repeated`: it had been recorded before, for the same content; now nothing changed.
+    `repeated`: it is the outcome of the same content sent before; now nothing changed.
     """
 
     outcome: bytes
     repeated: bool = False
+
+
+def repeated_answer(rejection: Rejection, outcomes: Outcomes) -> Answer | None:
+    """The answer to a record that repeats a transaction: the decision that it repeats.
+
+    That is the newest decision about the transaction before the repeat. None where the record is no
+    repeat, or the decision is not in this log, as of a transaction from before it began.
+    """
+    if not rejection.repeats or rejection.transaction_id is None:
+        return None
+    found = outcomes.newest_decision(rejection.transaction_id, rejection.position)
+    return None if found is None else Answer(found[1], repeated=True)
 
 
 Answered = Callable[[list[Answer] | ZaslonError], None]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from zaslon.admission import admit
 from zaslon.bootstrap import build_context
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
 from zaslon.flows.train import collect_samples, train_and_evaluate
@@ -46,10 +47,18 @@ class SmallWorld:
         model, policy = load_champion(self.context, plan)
         return Engine(self.context.catalogue, key=self.context.key, model=model, policy=policy, plan=plan)
 
-    def batch(self, begin: int, end: int) -> RecordBatch:
-        """Records [begin, end) as a batch of the log."""
+    def raw_batch(self, begin: int, end: int) -> RecordBatch:
+        """Records [begin, end) as they arrive."""
         part = slice(begin, end)
         return RecordBatch.of(self.records[part], self.kinds[part], self.arrivals[part], begin)
+
+    def batch(self, begin: int, end: int) -> LogBatch:
+        """Records [begin, end) as a batch of the log."""
+        return self.admit(self.raw_batch(begin, end))
+
+    def admit(self, batch: RecordBatch) -> LogBatch:
+        """What the home's log would hold of raw records."""
+        return admit(batch, self.context.catalogue, self.context.key)
 
     def in_home(self, home: Path) -> SmallWorld:
         """The same world with another home, into which the champion is copied."""

@@ -193,7 +193,7 @@ def test_a_log_that_fails_refuses_and_is_taken_up_again(small_world: SmallWorld,
     stranger.process(first)
     from zaslon.domain.events import RecordBatch
 
-    batch = RecordBatch.of([b"{}"], [Kind.TRANSACTION_JSON], [0], 1)
+    batch = world.admit(RecordBatch.of([b"{}"], [Kind.TRANSACTION_JSON], [0], 1))
     other.record(batch, stranger.process(batch).outcomes, None)
     other.close()
     sent = orjson.dumps(transaction())

@@ -33,15 +33,25 @@ def test_the_answer_is_what_the_log_holds(admin: Caller) -> None:
     assert recorded == {k: v for k, v in answered.items() if k not in ("repeated", "time_used_ms")}
 
 
-def test_the_same_again_gives_the_same_answer_and_changes_nothing(admin: Caller) -> None:
+def test_the_same_again_gives_the_same_answer(admin: Caller) -> None:
     sent = transaction()
     first = admin.post("/v1/transactions", sent).json()
-    end = admin.post("/v1/transactions", transaction()).json()["position"]
     again = admin.post("/v1/transactions", dict(reversed(sent.items()))).json()
     assert (first.pop("repeated"), again.pop("repeated")) == (False, True)
     del first["time_used_ms"], again["time_used_ms"]
     assert again == first
-    assert admin.post("/v1/transactions", transaction()).json()["position"] == end + 1
+
+
+def test_a_repeat_stands_in_the_log_as_a_duplicate(admin: Caller) -> None:
+    sent = transaction()
+    first = admin.post("/v1/transactions", sent).json()["position"]
+    admin.post("/v1/transactions", sent)
+    end = admin.post("/v1/transactions", transaction()).json()["position"]
+    assert end == first + 2
+    recorded = admin.service.context.open_journal_for_reading().outcome(first + 1)
+    assert recorded is not None
+    assert orjson.loads(recorded)["reason"] == "duplicate"
+    assert orjson.loads(recorded)["transaction_id"] == sent["transaction_id"]
 
 
 def test_the_same_id_with_other_content_is_refused_and_recorded(admin: Caller) -> None:
@@ -85,15 +95,12 @@ def test_a_label_between_two_transactions_changes_the_second(small_world: SmallW
     assert score_after(tmp_path / "chargeback", "chargeback") > good
 
 
-def test_over_restarts_the_log_still_knows_and_replays_every_decision(
+def test_over_restarts_repeats_are_known_and_decisions_replayed(
     small_world: SmallWorld, tmp_path: Path
 ) -> None:
     sent = [transaction(tx_amount=40 + i) for i in range(20)]
     with serving(small_world, tmp_path / "home") as callers:
-        caller = callers("scorer")
-        first = [caller.post("/v1/transactions", t).json() for t in sent]
-        # Forgotten by the engine, not by the log: 45 days are remembered.
-        caller.post("/v1/transactions", transaction(tx_datetime="2020-03-01 00:00:00"))
+        first = [callers("scorer").post("/v1/transactions", t).json() for t in sent]
     with serving(small_world, tmp_path / "home") as callers:
         caller = callers("scorer")
         again = [caller.post("/v1/transactions", t).json() for t in sent]
@@ -102,11 +109,34 @@ def test_over_restarts_the_log_still_knows_and_replays_every_decision(
     assert all(answer["repeated"] for answer in again)
     assert [a["position"] for a in again] == [f["position"] for f in first]
     assert refused.status_code == 409
-    assert "longer ago" in refused.json()["detail"]
-    for position in (0, 19, 20, 21):
+    for position in (0, 19, 20, 40):
         assert replay(context, position).identical
     found = reconcile(context)
-    assert (found.is_whole, found.decisions, found.records) == (True, 21, 22)
+    assert (found.is_whole, found.decisions, found.records) == (True, 20, 41)
+
+
+def test_an_id_may_be_used_again_when_it_is_no_longer_remembered(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    sent = transaction()
+    later = {**sent, "tx_datetime": "2020-03-01 00:00:00"}  # 45 days are remembered
+    with serving(small_world, tmp_path / "home") as callers:
+        caller = callers("scorer")
+        first = caller.post("/v1/transactions", sent).json()
+        assert (
+            caller.post("/v1/transactions", {**later, "tx_datetime": "2019-09-21 10:15:00"}).status_code
+            == 409
+        )
+        second = caller.post("/v1/transactions", later).json()
+        repeat = caller.post("/v1/transactions", later).json()
+        too_late = caller.post("/v1/transactions", sent).json()
+        newest = caller.get(f"/v1/decisions/{sent['transaction_id']}").json()
+        context = caller.service.context
+    assert second["position"] > first["position"]
+    assert (repeat["position"], repeat["repeated"]) == (second["position"], True)
+    assert newest["position"] == second["position"]
+    assert too_late["reason"] == "too_late"
+    assert reconcile(context).is_whole
 
 
 def test_decisions_are_listed_by_pages_newest_first(admin: Caller) -> None:

@@ -13,6 +13,7 @@ from tests.cli.conftest import Answer, SmallRun, Zaslon
 
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.bootstrap import build_context
+from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY, parse_day, time_text
 from zaslon.entrypoints.cli import MOSTLY_TOO_LATE
@@ -36,7 +37,7 @@ def rows_at(path: Path, first_id: int, *moments: int) -> Path:
 
 def decisions(home: Path) -> list[dict[str, Any]]:
     """All decisions but for their positions."""
-    journal = SqliteJournal(home / "log" / "journal.db")
+    journal = SqliteJournal(home / "log" / "journal.db", load_catalogue())
     found = [orjson.loads(outcome) for _, outcome in journal.outcomes()]
     journal.close()
     return [{**o, "position": None} for o in found if o["outcome"] == "decision"]

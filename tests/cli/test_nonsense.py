@@ -306,9 +306,9 @@ def test_a_record_that_was_changed_in_the_journal_is_found(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     with sqlite3.connect(home / "log" / "journal.db") as connection:
-        connection.execute(
-            "UPDATE records SET content = CAST(replace(content, '1', '2') AS BLOB) WHERE first_position = 0"
-        )
+        (content,) = connection.execute("SELECT content FROM batches WHERE first_position = 0").fetchone()
+        changed = content[:-1] + bytes([content[-1] ^ 1])
+        connection.execute("UPDATE batches SET content = ? WHERE first_position = 0", (changed,))
     for command in (["score", small_run.tomorrow], ["replay", 3]):
         assert_helps(zaslon(*command, "--home", home, "--json"), 6, "position 0 was changed")
 

@@ -21,6 +21,7 @@ from tests.cli.conftest import SmallRun, Zaslon
 
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.bootstrap import build_context
+from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.flows.replay import replay
 from zaslon.intake import clean_batch
@@ -29,7 +30,7 @@ from zaslon.settings import load_settings
 
 
 def outcomes(home: Path, log: str = "log") -> list[dict[str, Any]]:
-    journal = SqliteJournal(home / log / "journal.db")
+    journal = SqliteJournal(home / log / "journal.db", load_catalogue())
     found = [json.loads(outcome) for _, outcome in journal.outcomes()]
     journal.close()
     return found
@@ -97,7 +98,7 @@ def test_killed_while_it_scores_it_goes_on_where_it_stopped(
         [sys.executable, "-m", "zaslon.entrypoints.cli", "score", str(small_run.tomorrow), "--home", str(home)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    journal = SqliteJournal(home / "log" / "journal.db", read_only=True)
+    journal = SqliteJournal(home / "log" / "journal.db", load_catalogue(), read_only=True)
     while journal.outcome(begun) is None and process.poll() is None:
         time.sleep(0.001)  # until it has decided something: the moment of death is what is awaited
     os.kill(process.pid, signal.SIGKILL)

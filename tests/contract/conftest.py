@@ -13,13 +13,16 @@ import pytest
 from zaslon.adapters.embedded.api_keys import FileApiKeys
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.domain.catalogue import load_catalogue
 from zaslon.ports import ApiKeys, Journal, SnapshotStore
 
 OpenJournal = Callable[[], Journal]
 OpenSnapshots = Callable[[], SnapshotStore]
 OpenApiKeys = Callable[[], ApiKeys]
 
-JOURNALS: dict[str, Callable[[Path], Journal]] = {"sqlite": lambda place: SqliteJournal(place / "journal.db")}
+JOURNALS: dict[str, Callable[[Path], Journal]] = {
+    "sqlite": lambda place: SqliteJournal(place / "journal.db", load_catalogue())
+}
 SNAPSHOTS: dict[str, Callable[[Path], SnapshotStore]] = {"files": FileSnapshots}
 API_KEYS: dict[str, Callable[[Path], ApiKeys]] = {
     "file": lambda place: FileApiKeys(place / "home" / "keys.json")

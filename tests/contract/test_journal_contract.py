@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.contract.conftest import OpenJournal
+from tests.log_batches import content_of
 
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.catalogue import load_catalogue
+from zaslon.domain.events import EntryKind, Labels, LogBatch, Originals, Rejected, Transactions
 from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, ReasonGiven, Rejection, Versions
 from zaslon.domain.rejections import Reason, RecordProblem
+from zaslon.ports import Answer, repeated_answer
 
+PROBLEM = RecordProblem(Reason.NOT_A_NUMBER, "tx_amount", "is 'secret'", "a number")
 VERSIONS = Versions("model-1", "policy-1", "catalogue-1", 1)
 
 
-def batch(first: int, records: list[bytes]) -> RecordBatch:
-    kinds = [Kind.LABEL_JSON if r.startswith(b"{") else Kind.TRANSACTION_LINE for r in records]
-    return RecordBatch.of(records, kinds, [1_000 + first + i for i in range(len(records))], first)
+def batch(first: int, records: list[bytes]) -> LogBatch:
+    """Records whose typed form says which they are; what they hold is theirs alone."""
+    kinds = np.array([_kind(record) for record in records], np.uint8)
+    arrivals = np.arange(len(records), dtype=np.int64) + 1_000 + first
+    ends = np.cumsum([len(record) for record in records], dtype=np.int64)
+    lengths = np.array([len(record) for record in records], np.int64)
+    return LogBatch(
+        first, kinds, np.zeros(len(records), np.uint8), arrivals,
+        _transactions(arrivals[kinds == EntryKind.TRANSACTION]), _labels(arrivals[kinds == EntryKind.LABEL]),
+        Rejected(np.flatnonzero(kinds == EntryKind.REJECTED), [(PROBLEM,)] * kinds.tolist().count(2)),
+        Originals(np.frombuffer(b"".join(records), np.uint8), ends - lengths, lengths),
+    )  # fmt: skip
+
+
+def _kind(record: bytes) -> EntryKind:
+    if record.startswith(b"{"):
+        return EntryKind.LABEL
+    return EntryKind.REJECTED if len(record) % 3 == 0 else EntryKind.TRANSACTION
+
+
+def _transactions(ids: NDArray[np.int64]) -> Transactions:
+    none, flags = np.full(len(ids), -1, np.int8), np.full(len(ids), 7, np.uint32)
+    keys = dict.fromkeys(load_catalogue().entities, ids)
+    return Transactions(ids, ids, ids, keys, {}, flags, np.ones((len(ids), 2), np.uint64), none, none)
+
+
+def _labels(ids: NDArray[np.int64]) -> Labels:
+    return Labels(ids, np.full(len(ids), True), ids)
 
 
 def outcome(position: int, record: bytes) -> Outcome:
     if record.startswith(b"{"):
         return LabelAccepted(position, len(record), is_fraud=True)
     if len(record) % 3 == 0:
-        problem = RecordProblem(Reason.MISSING_FIELD, "sum", "is missing", "a value")
-        return Rejection(position, problem.code, problem.detail, record, (problem,))
+        return Rejection(position, PROBLEM.code, PROBLEM.detail, record, (PROBLEM,))
     reasons = (ReasonGiven("rule:a", "because", 0.0),)
     return Decision(position, len(record), 5, Action.REVIEW, 0.25, reasons, ("a",), (), VERSIONS)
 
@@ -33,13 +66,9 @@ def outcomes(first: int, records: list[bytes]) -> list[Outcome]:
     return [outcome(first + i, record) for i, record in enumerate(records)]
 
 
-def contents(read: object) -> list[tuple[int, int, int, bytes]]:
-    assert hasattr(read, "__iter__")
-    return [
-        (b.first_position + i, int(b.kinds[i]), int(b.arrival_time_seconds[i]), b.raw(i))
-        for b in read
-        for i in range(len(b))
-    ]
+def contents(read: Iterable[LogBatch]) -> list[dict[str, object]]:
+    """Everything that the log holds, record by record."""
+    return [content_of(b.part(i, i + 1)) for b in read for i in range(len(b))]
 
 
 RECORDS = [b"1,2,3", b"", b"{}", b"\xff\x00raw", b"4,5,6,7", b'{"a":1}']
@@ -118,23 +147,32 @@ def test_outcomes_of_transactions_named_by_a_text_are_found_by_that_text_and_no_
     again = open_journal()
     assert [[p for p, _ in again.find(name)] for name in names[:3]] == [[0, 3], [1], [2]]
     assert [o for _, o in again.find("5")] == [named[0].to_json(), named[3].to_json()]
-    assert again.possibly_known([*names, "6", 7]) == set(names)
+    assert again.newest_decision("5") == (0, named[0].to_json())
+    assert again.newest_decision("5", 0) is None
     assert again.find(5) == again.find("6") == again.find("") == []
 
 
-def test_only_transactions_that_find_may_have_something_about_are_perhaps_known(
-    open_journal: OpenJournal,
-) -> None:
+def test_the_newest_decision_before_a_position_is_found(open_journal: OpenJournal) -> None:
     journal = open_journal()
-    assert journal.possibly_known([1, 5]) == set()
-    records = [b"4,5,6,7", b"{}", b"1,2,3,4,5"]
-    journal.record(batch(0, records), outcomes(0, records), None)
-    known = {len(record) for record, made in zip(records, outcomes(0, records), strict=True)
-             if not isinstance(made, Rejection)}  # fmt: skip
-    asked = [*range(12), -1, 2**63 - 1, -(2**63)]
-    assert {identifier for identifier in asked if journal.find(identifier)} == known
-    assert journal.possibly_known(asked) == known
-    assert journal.possibly_known([]) == set()
+    assert journal.newest_decision(5) is None
+    records = [b"12345", b"{   }", b"1,2,3", b"1,2,3,4", b"54321"]
+    recorded = journal.record(batch(0, records), outcomes(0, records), None)
+    assert journal.newest_decision(5) == (4, recorded[4])
+    assert [journal.newest_decision(5, before) for before in range(6)] == [
+        None, (0, recorded[0]), (0, recorded[0]), (2, recorded[2]), (2, recorded[2]), (4, recorded[4]),
+    ]  # fmt: skip
+    for unknown in (6, -1, 2**63, -(2**70), "5"):
+        assert journal.newest_decision(unknown) is None
+
+
+def test_a_repeat_is_answered_with_the_decision_that_it_repeats(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    recorded = journal.record(batch(0, [b"12345"]), outcomes(0, [b"12345"]), None)
+    repeat = Rejection(1, "duplicate", "It repeats.", b"", transaction_id=5)
+    assert repeated_answer(repeat, journal) == Answer(recorded[0], repeated=True)
+    assert repeated_answer(replace(repeat, transaction_id=6), journal) is None, "decided in no log of ours"
+    assert repeated_answer(replace(repeat, reason="conflicting_duplicate"), journal) is None
+    assert repeated_answer(replace(repeat, position=0), journal) is None
 
 
 @pytest.mark.parametrize("count", [1, 127, 128, 129, 300])
@@ -207,3 +245,10 @@ def test_any_records_in_any_batches_are_read_as_they_were(
     high = data.draw(st.integers(low, len(records)))
     assert contents(journal.read(begin + low, begin + high)) == contents([batch(begin, records)])[low:high]
     journal.close()
+
+
+def test_records_are_read_without_their_originals_where_nobody_wants_them(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    journal.record(batch(0, RECORDS), outcomes(0, RECORDS), None)
+    (read,) = journal.read(0, originals=False)
+    assert content_of(read) == content_of(replace(batch(0, RECORDS), originals=None))

@@ -90,7 +90,7 @@ def burn(
     batches = list(cluster.recorded())
     fire.micro_batches = len(batches)
     engine = world.engine()
-    embedded = [o.to_json() for batch in batches for o in engine.process(batch).outcomes]
+    embedded = [o.to_json() for batch in batches for o in engine.process(world.admit(batch)).outcomes]
     fire.difference = _first_difference(published, embedded, len(world.records))
     fire.equal = not fire.difference
     fire.seconds = time.perf_counter() - begin

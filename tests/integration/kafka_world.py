@@ -24,6 +24,7 @@ from deploy.kafka.broker import LocalBroker
 from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_barrier
+from zaslon.admission import admit
 from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.time import SECONDS_PER_DAY
@@ -159,7 +160,11 @@ class Cluster:
 
     def embedded(self, engine: Engine) -> list[bytes]:
         """What an engine without any server gives for the recorded log."""
-        return [o.to_json() for batch in self.recorded() for o in engine.process(batch).outcomes]
+        return [
+            o.to_json()
+            for batch in self.recorded()
+            for o in engine.process(admit(batch, engine.catalogue, engine.key)).outcomes
+        ]
 
     def stream_until(self, home: Path, position: int, **more: object) -> StreamReport:
         """Score in this process until the log has reached a position."""

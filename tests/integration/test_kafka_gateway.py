@@ -112,7 +112,7 @@ def test_a_label_between_two_transactions_changes_the_second(
     unlabelled = RecordBatch.of(
         [orjson.dumps(first), orjson.dumps(second)], [Kind.TRANSACTION_JSON] * 2, [int(time.time())] * 2
     )
-    (_, unaware) = without.process(unlabelled).outcomes
+    (_, unaware) = without.process(small_world.admit(unlabelled)).outcomes
     assert isinstance(unaware, Decision)
     assert decided["score"] != unaware.score
     assert cluster.published() == cluster.embedded(small_world.engine())

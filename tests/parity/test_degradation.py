@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from zaslon.decisions.policy import parse_policy
-from zaslon.domain.events import Degradation, Kind, RecordBatch, terms
+from zaslon.domain.events import Degradation, LogBatch
 from zaslon.engine import Engine
 from zaslon.flows.replay import replay
 from zaslon.testing import SmallWorld
@@ -19,16 +19,14 @@ from zaslon.testing import SmallWorld
 ROWS = 400
 
 
-def decided(engine: Engine, batch: RecordBatch) -> list[dict[str, Any]]:
+def decided(engine: Engine, batch: LogBatch) -> list[dict[str, Any]]:
     outcomes = [json.loads(outcome.to_json()) for outcome in engine.process(batch).outcomes]
     return [o for o in outcomes if o["outcome"] == "decision"]
 
 
-def batch_without(
-    world: SmallWorld, degradation: Degradation, begin: int = 0, end: int = ROWS
-) -> RecordBatch:
+def batch_without(world: SmallWorld, degradation: Degradation, begin: int = 0, end: int = ROWS) -> LogBatch:
     whole = world.batch(begin, end)
-    return replace(whole, kinds=np.array([terms(kind, degradation) for kind in whole.kinds], np.uint8))
+    return replace(whole, degradation=np.full(len(whole), degradation, np.uint8))
 
 
 def test_without_the_explanation_everything_else_is_as_ever(small_world: SmallWorld) -> None:
@@ -70,9 +68,7 @@ def test_what_was_left_out_changes_no_later_decision(small_world: SmallWorld) ->
 def test_batches_of_one_leave_out_the_same(small_world: SmallWorld) -> None:
     levels = [Degradation(i % 4) for i in range(ROWS)]
     whole = small_world.batch(0, ROWS)
-    mixed = replace(
-        whole, kinds=np.array([terms(k, x) for k, x in zip(whole.kinds, levels, strict=True)], np.uint8)
-    )
+    mixed = replace(whole, degradation=np.array(levels, np.uint8))
     together = small_world.engine().process(mixed).outcomes
     engine = small_world.engine()
     for i, level in enumerate(levels):
@@ -93,14 +89,3 @@ def test_a_replay_leaves_out_what_was_left_out(
     replayed = replay(world.context, 10)
     assert replayed.identical
     assert json.loads(replayed.recorded)["degraded"] == (degradation.code if degradation else None)
-
-
-def test_a_conflict_with_what_is_no_longer_remembered_is_refused_and_never_folded(
-    small_world: SmallWorld,
-) -> None:
-    engine = small_world.engine()
-    raw = b'{"transaction_id":1,"tx_datetime":"2020-01-01 10:00:00"}'
-    (outcome,) = engine.process(RecordBatch.of([raw], [Kind.CONFLICT_JSON], [0])).outcomes
-    assert json.loads(outcome.to_json())["reason"] == "conflicting_duplicate"
-    assert len(engine.history) == 0
-    assert engine.position == 1

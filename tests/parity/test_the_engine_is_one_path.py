@@ -83,13 +83,11 @@ def test_a_label_between_two_transactions_changes_the_second(small_world: SmallW
         ]
         kinds = [Kind.TRANSACTION_LINE, Kind.LABEL_JSON, Kind.TRANSACTION_LINE]
         moment = 1_577_874_600  # 10:30, between the two
-        engine.process(RecordBatch.of(rows[:2], kinds[:2], [moment, moment], 0))
-        names = engine.plan.names
-        from zaslon.intake import clean_batch
-
-        cleaned = clean_batch(RecordBatch.of(rows[2:], kinds[2:], [moment]), engine.catalogue, engine.key)
-        applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
-        row: bytes = applied.matrix[0, names.index("terminal_frauds_7d")].tobytes()
+        batch = small_world.admit(RecordBatch.of(rows, kinds, [moment] * 3))
+        engine.process(batch.part(0, 2))
+        last = batch.part(2, 3)
+        applied = engine.apply(last.transactions, last.labels, last.is_label)
+        row: bytes = applied.matrix[0, engine.plan.names.index("terminal_frauds_7d")].tobytes()
         return row
 
     assert features_of_last(b"true") != features_of_last(b"false")

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import orjson
 
+from zaslon.admission import admit
 from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import load_catalogue
-from zaslon.domain.events import RecordBatch
+from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.engine import Engine
 from zaslon.services.context import Silent
 from zaslon.services.decision_loop import decide_records
@@ -31,9 +32,10 @@ class Log:
         self.kinds: list[int] = content["kinds"]
         self.arrivals: list[int] = content["arrivals"]
 
-    def batch(self, begin: int, end: int) -> RecordBatch:
+    def batch(self, begin: int, end: int, key: bytes) -> LogBatch:
         part = slice(begin, end)
-        return RecordBatch.of(self.records[part], self.kinds[part], self.arrivals[part], begin)
+        raw = RecordBatch.of(self.records[part], self.kinds[part], self.arrivals[part], begin)
+        return admit(raw, load_catalogue(), key)
 
 
 def decide_everything(home: Path, batch_size: int, log: Log) -> None:
@@ -41,7 +43,9 @@ def decide_everything(home: Path, batch_size: int, log: Log) -> None:
     journal = context.open_journal()
     snapshots = context.open_snapshots(journal)
     engine = recover_engine(context, journal, snapshots)
-    batches = (log.batch(begin, begin + batch_size) for begin in range(0, len(log.records), batch_size))
+    batches = (
+        log.batch(begin, begin + batch_size, context.key) for begin in range(0, len(log.records), batch_size)
+    )
     print("deciding", flush=True)
     decide_records(
         engine, journal, snapshots, batches, "small-world", snapshot_every_records=300, progress=Silent()
@@ -51,7 +55,7 @@ def decide_everything(home: Path, batch_size: int, log: Log) -> None:
 
 def main(log_path: Path) -> None:
     log = Log(log_path)
-    Engine(load_catalogue(), key=b"warm").replay(log.batch(0, 100))  # children inherit compiled code
+    Engine(load_catalogue(), key=b"warm").replay(log.batch(0, 100, b"warm"))  # children inherit compiled code
     print("ready", flush=True)
     for line in sys.stdin:
         home, batch_size = line.split()

@@ -17,8 +17,10 @@ from tests.recovery.lossy_disk import Loss, LossyDisk, Moment, Tree, make_tree
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.adapters.embedded.lock import exclusive_in
 from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.admission import admit
 from zaslon.bootstrap import build_context
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.catalogue import load_catalogue
+from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.outcomes import LabelAccepted
 from zaslon.features.plan import plan_features
 from zaslon.flows.score import score
@@ -165,8 +167,9 @@ def test_a_snapshot_is_there_or_the_one_before_it(tmp_path: Path) -> None:
     assert_survives(change, tmp_path)
 
 
-def a_label(position: int) -> RecordBatch:
-    return RecordBatch.of([b'{"transaction_id":7,"is_fraud":true}'], [Kind.LABEL_JSON], [5], position)
+def a_label(position: int) -> LogBatch:
+    raw = RecordBatch.of([b'{"transaction_id":7,"is_fraud":true}'], [Kind.LABEL_JSON], [5], position)
+    return admit(raw, load_catalogue(), b"key")
 
 
 def test_a_new_log_takes_the_place_of_the_old_one_with_all_that_is_in_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.admission import admit
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
@@ -47,7 +48,8 @@ class World:
         first = self.engine.position
         lines = [LINE % (first + i) for i in range(records)]
         kinds = [Kind.TRANSACTION_LINE] * records
-        self.engine.replay(RecordBatch.of(lines, kinds, [1_600_000_000] * records, first))
+        batch = RecordBatch.of(lines, kinds, [1_600_000_000] * records, first)
+        self.engine.replay(admit(batch, CATALOGUE, b"key"))
 
 
 def copied(engine: Engine) -> dict[str, NDArray[Any]]:

@@ -14,11 +14,10 @@ from tests.unit.intake_cases import ARRIVAL_SECONDS, KEY, MISSION, clean, line
 
 from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.errors import CatalogueError, InputError
-from zaslon.domain.events import Kind, Labels, public_ids
+from zaslon.domain.events import Kind, public_ids
 from zaslon.engine import Engine
 from zaslon.intake import clean_days, clean_files, cleaning, read_clean_day
 from zaslon.intake.identifiers import named_by, numbers_of
-from zaslon.intake.records import json_records, label_records, transaction_records
 from zaslon.labels.feedback import DelayedLabels
 
 TEXTS = [
@@ -45,22 +44,6 @@ def test_a_text_is_kept_as_it_is_whichever_way_it_comes(text: str) -> None:
     for found in (by_line.transactions, by_json.transactions, label.labels):
         assert (public_ids(found), found.transaction_id.tolist()) == ([text], [number])
     assert by_line.transactions.digest.tolist() == by_json.transactions.digest.tolist()
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_record_made_of_a_transaction_gives_the_same_transaction(text: str) -> None:
-    (first,) = [clean(as_json(transaction_id=text), kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION)]
-    lines, kind = transaction_records(first.transactions, TEXT_MISSION, KEY)
-    assert kind == Kind.TRANSACTION_LINE
-    again = clean(lines[0], catalogue=TEXT_MISSION).transactions
-    objects = json_records(first.transactions, TEXT_MISSION, KEY)
-    thirdly = clean(objects[0], kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION).transactions
-    for found in (again, thirdly):
-        assert public_ids(found) == [text]
-        assert found.digest.tolist() == first.transactions.digest.tolist()
-    labels = Labels(again.transaction_id, np.array([True]), np.array([5]), again.id_text)
-    (record,) = label_records(labels)
-    assert json.loads(record) == {"transaction_id": text, "is_fraud": True}
 
 
 def test_blanks_around_a_text_do_not_count() -> None:

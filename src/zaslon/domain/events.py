@@ -31,7 +31,6 @@ class Kind(IntEnum):
     TRANSACTION_LINE = 0  # one text line, fields in the catalogue's order
     TRANSACTION_JSON = 1  # one JSON object, keys by the catalogue's names
     LABEL_JSON = 2  # {"transaction_id": …, "is_fraud": true|false}
-    CONFLICT_JSON = 3  # a transaction whose id the log has, longer ago than is remembered: refused
 
 
 class Degradation(IntEnum):
@@ -391,8 +390,9 @@ class LogBatch:
         return replace(self, first_position=first_position)
 
     def without_originals(self) -> LogBatch:
-        """The same without the bytes as they arrived."""
-        return replace(self, originals=None)
+        """The same without the bytes as they arrived, and without what quotes them."""
+        problems = [tuple(problem.forgotten() for problem in found) for found in self.rejected.problems]
+        return replace(self, originals=None, rejected=Rejected(self.rejected.index, problems))
 
     def rejecting(self, indexes: Sequence[int], reason: Reason, detail: str) -> LogBatch:
         """The same with some of its records rejected for a reason; they are not applied."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from zaslon.domain.events import TransactionId
-from zaslon.domain.rejections import RecordProblem
+from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.domain.time import time_text
 
 
@@ -104,15 +104,24 @@ class Decision(NamedTuple):
 class Rejection:
     """The outcome of a record that cannot be decided: a named reason and what was expected.
 
-    `problems`: everything that cleaning found wrong, the primary one first; empty where the record
-    itself is fine.
+    Attributes:
+        raw: the record's original bytes, cut where it is too long; None where they are not kept.
+        problems: everything that cleaning found wrong, the primary one first; empty where the record
+            itself is fine.
+        transaction_id: of a record that itself is fine, else None.
     """
 
     position: int
     reason: str
     detail: str
-    raw: bytes
+    raw: bytes | None
     problems: tuple[RecordProblem, ...] = ()
+    transaction_id: TransactionId | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the record is a transaction that has its outcome already."""
+        return self.reason == Reason.DUPLICATE.code
 
     def to_json(self) -> bytes:
         """Canonical bytes; `raw` is written as text where it is UTF-8 and as hex where not."""
@@ -124,6 +133,7 @@ class Rejection:
                 "reason": self.reason,
                 "detail": self.detail,
                 **problems,
+                "transaction_id": self.transaction_id,
                 **_raw_as_json(self.raw),
             }
         )
@@ -154,7 +164,20 @@ class LabelAccepted:
 Outcome = Decision | Rejection | LabelAccepted
 
 
-def _raw_as_json(raw: bytes) -> dict[str, Any]:
+def without_original(rejection: bytes) -> bytes:
+    """The JSON of a rejection without its original bytes and what quotes them."""
+    content = orjson.loads(rejection)
+    problems = tuple(RecordProblem.from_json_dict(p).forgotten() for p in content.get("problems", ()))
+    detail = problems[0].detail if problems else content["detail"]
+    forgotten = Rejection(
+        content["position"], content["reason"], detail, None, problems, content["transaction_id"]
+    )  # fmt: skip
+    return forgotten.to_json()
+
+
+def _raw_as_json(raw: bytes | None) -> dict[str, Any]:
+    if raw is None:
+        return {"raw": None}
     try:
         return {"raw": raw.decode("utf-8")}
     except UnicodeDecodeError:

@@ -28,7 +28,7 @@ class Reason(IntEnum):
     NOT_A_TIME = 9  # not in the field's time format
     TOO_PRECISE = 10  # an amount with more digits than the currency has
     OUT_OF_RANGE = 11  # beyond the field's minimum or maximum, or beyond 64 bits
-    UNKNOWN_ENTITY = 12  # a sentinel such as customer -999999, or a pseudonym that is not ours
+    UNKNOWN_ENTITY = 12  # a sentinel such as customer -999999
     HOUR_24 = 13  # `24:00:00`: which day it belongs to would be a guess
     IMPOSSIBLE_TIME = 14  # 30 February, 25:61:00, outside 1970 … 2106
     AFTER_ARRIVAL = 15  # event time lies further after its arrival than clocks differ
@@ -77,6 +77,11 @@ class RecordProblem(NamedTuple):
     def code(self) -> str:
         """`reason` or `reason:field`."""
         return reason_text(self.reason, self.field)
+
+    def forgotten(self) -> RecordProblem:
+        """The same without what the record held."""
+        whole = "The record is no longer kept"
+        return self._replace(problem=whole if self.field is None else "is no longer kept")
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.decisions.deciding import decide, fall_back
-from zaslon.domain.events import Degradation, RecordBatch, TransactionId, public_ids
+from zaslon.domain.events import Degradation, LogBatch, TransactionId, public_ids
 from zaslon.domain.outcomes import (
     Action,
     Decision,
@@ -20,7 +20,6 @@ from zaslon.domain.outcomes import (
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.features.deduplication import LABEL_WAITS
 from zaslon.features.history import Applied, transaction_columns
-from zaslon.intake import Cleaned
 
 if TYPE_CHECKING:
     from zaslon.engine.engine import Engine
@@ -40,14 +39,14 @@ class BatchOutcomes:
     """The outcomes of one batch, put together from what each stage said."""
 
     def __init__(
-        self, engine: Engine, batch: RecordBatch, cleaned: Cleaned, applied: Applied,
-        accepted: NDArray[np.bool_], scores: NDArray[np.float64],
+        self, engine: Engine, batch: LogBatch, applied: Applied, accepted: NDArray[np.bool_],
+        scores: NDArray[np.float64],
     ) -> None:  # fmt: skip
-        self.engine, self.batch, self.cleaned, self.applied = engine, batch, cleaned, applied
+        self.engine, self.batch, self.applied = engine, batch, applied
         self.accepted = np.flatnonzero(accepted)
         self.refused = np.flatnonzero(~accepted)
         self.scores = scores
-        self.degradation = batch.degradation[cleaned.transaction_index[accepted]]
+        self.degradation = batch.degradation[batch.transaction_index[accepted]]
         self.outcomes: list[Outcome | None] = [None] * len(batch)
 
     def assemble(self) -> list[Outcome]:
@@ -62,32 +61,41 @@ class BatchOutcomes:
     def _position(self, index: int) -> int:
         return self.batch.first_position + index
 
-    def _reject(self, index: int, reason: str, detail: str, problems: tuple[RecordProblem, ...] = ()) -> None:
-        raw = self.batch.raw(index)[: self.engine.catalogue.record.max_record_bytes]
-        self.outcomes[index] = Rejection(self._position(index), reason, detail, raw, problems)
+    def _reject(
+        self, index: int, reason: str, detail: str, problems: tuple[RecordProblem, ...] = (),
+        transaction_id: TransactionId | None = None,
+    ) -> None:  # fmt: skip
+        raw = self.batch.original(index)
+        if raw is not None:
+            raw = raw[: self.engine.catalogue.record.max_record_bytes]
+        position = self._position(index)
+        self.outcomes[index] = Rejection(position, reason, detail, raw, problems, transaction_id)
 
     def _rejections(self) -> None:
-        rejected = self.cleaned.rejected
+        rejected = self.batch.rejected
         for index, problems in zip(rejected.index.tolist(), rejected.problems, strict=True):
             self._reject(index, problems[0].code, problems[0].detail, problems)
-        shown = public_ids(self.cleaned.transactions) if len(self.refused) else []
+        shown = public_ids(self.batch.transactions) if len(self.refused) else []
         for row in self.refused.tolist():
             reason = Reason(int(self.applied.status[row]))
-            detail = self._detail(reason, shown[row])
-            self._reject(int(self.cleaned.transaction_index[row]), reason.code, detail)
+            self._refuse(int(self.batch.transaction_index[row]), reason, shown[row])
+
+    def _refuse(self, index: int, reason: Reason, transaction_id: TransactionId) -> None:
+        """Reject what could be read and cannot be applied."""
+        detail = self._detail(reason, transaction_id)
+        self._reject(index, reason.code, detail, transaction_id=transaction_id)
 
     def _detail(self, reason: Reason, transaction_id: TransactionId) -> str:
         late = self.engine.catalogue.retention.late_within
         return f"Transaction {transaction_id} {_DETAILS[reason].format(late=late)}"
 
     def _labels(self) -> None:
-        labels = self.cleaned.labels
+        labels = self.batch.labels
         shown = public_ids(labels)
-        for i, index in enumerate(self.cleaned.label_index.tolist()):
+        for i, index in enumerate(self.batch.label_index.tolist()):
             status, transaction_id = int(self.applied.label_status[i]), shown[i]
             if status == Reason.UNKNOWN_TRANSACTION:
-                reason = Reason.UNKNOWN_TRANSACTION
-                self._reject(index, reason.code, self._detail(reason, transaction_id))
+                self._refuse(index, Reason.UNKNOWN_TRANSACTION, transaction_id)
             else:
                 self.outcomes[index] = LabelAccepted(
                     self._position(index), transaction_id, bool(labels.is_fraud[i]),
@@ -99,7 +107,7 @@ class BatchOutcomes:
             return
         engine = self.engine
         assert engine.policy is not None
-        transactions = self.cleaned.transactions.take(self.accepted)
+        transactions = self.batch.transactions.take(self.accepted)
         columns = _RuleColumns(engine, transaction_columns(engine.plan, transactions), self)
         decided = decide(engine.policy, self.scores, columns)
         if self.degradation.any():
@@ -113,7 +121,7 @@ class BatchOutcomes:
         ids, times = public_ids(transactions), transactions.event_time_seconds.tolist()
         scores = self.scores.tolist()
         degraded = [Degradation(left).code if left else None for left in self.degradation.tolist()]
-        for row, index in enumerate(self.cleaned.transaction_index[self.accepted].tolist()):
+        for row, index in enumerate(self.batch.transaction_index[self.accepted].tolist()):
             rules: tuple[str, ...] = ()
             in_shadow: tuple[str, ...] = ()
             given = reasons.get(row, ())
@@ -133,7 +141,7 @@ class BatchOutcomes:
         engine = self.engine
         assert engine.model is not None
         matrix = engine.for_model(self.applied.matrix[stopped])
-        amounts = self.cleaned.transactions.amount_minor[self.accepted[stopped]]
+        amounts = self.batch.transactions.amount_minor[self.accepted[stopped]]
         contributions = engine.model.contributions(matrix)
         given = engine.reason_writer.explain(matrix, contributions, amounts)
         return dict(zip(stopped.tolist(), map(tuple, given), strict=True))

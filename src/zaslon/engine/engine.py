@@ -1,9 +1,10 @@
 """READ FIRST: the one path that every transaction takes, whichever ingress it came through.
 
-    records ─ clean ─► transactions, labels ─ fold ─► features ─ score ─► decide ─► outcomes
+    typed records of the log ─ apply ─► features ─ score ─► decide ─► outcomes
 
-Files, streams, REST, backtests and replays call `Engine.process`. Training calls `Engine.fold`,
-which is the same path without its last two steps: what is trained on is what is served.
+Files, streams, REST, backtests and replays call `Engine.process` with what admission made of their
+records. Training calls `Engine.apply`, which is the same path without its last two steps: what is
+trained on is what is served.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from zaslon.decisions.policy import Policy
 from zaslon.decisions.reasons import ReasonWriter
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import Degradation, Labels, RecordBatch, Transactions
+from zaslon.domain.events import Degradation, Labels, LogBatch, Transactions
 from zaslon.domain.outcomes import Outcome, Versions
 from zaslon.engine.batch_outcomes import BatchOutcomes
 from zaslon.engine.version import ENGINE_VERSION
 from zaslon.features.history import STATE_VERSION, Applied, History
 from zaslon.features.plan import FeaturePlan, plan_features
-from zaslon.intake import Cleaned, clean_batch
 from zaslon.intake.pseudonyms import key_mark
 from zaslon.models.model import Model
 from zaslon.ports import SnapshotStore
@@ -39,12 +39,12 @@ class Processed:
 
 
 class Engine:
-    """Folds the log. Holds the state; `process` is the only way to change it.
+    """Applies the log. Holds the state; `process` and `replay` are the only ways to change it.
 
     Args:
         catalogue: how records look and which features are kept.
         key: secret bytes for the pseudonyms of text identifiers and the digests of transactions.
-        model, policy: what scores and decides; an engine without them can only fold.
+        model, policy: what scores and decides; an engine without them can only replay.
         history: the remembered past; empty for None.
         position: log position of the next record.
     """
@@ -73,15 +73,11 @@ class Engine:
         policy = self.policy.hash if self.policy else "none"
         return Versions(model, policy, self.catalogue.hash, ENGINE_VERSION)
 
-    def clean(self, batch: RecordBatch) -> Cleaned:
-        """Clean a batch without deciding it: `process` takes the result, so that it is done once."""
-        return clean_batch(batch, self.catalogue, self.key)
+    def process(self, batch: LogBatch) -> Processed:
+        """Decide a batch of records in log order.
 
-    def process(self, batch: RecordBatch, cleaned: Cleaned | None = None) -> Processed:
-        """Decide a batch of records in log order; `cleaned` is that batch cleaned, where it was.
-
-        The same log gives the same outcomes, byte for byte, in batches of any size. Bad records
-        become rejections; nothing that a record contains raises.
+        The same log gives the same outcomes, byte for byte, in batches of any size. Rejected records
+        stay rejections; nothing that a record contains should raise.
 
         Raises:
             ValueError: the batch does not begin at `position`, or the engine has no model.
@@ -89,22 +85,20 @@ class Engine:
         if batch.first_position != self.position:
             raise ValueError(f"batch begins at {batch.first_position}, expected {self.position}")
         if self.model is None or self.policy is None:
-            raise ValueError("this engine has no model and policy: it can only follow the log")
-        cleaned = self.clean(batch) if cleaned is None else cleaned
-        applied = self.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
+            raise ValueError("this engine has no model and policy: it can only replay the log")
+        applied = self.apply(batch.transactions, batch.labels, batch.is_label)
         accepted = applied.status == 0
-        degradation = batch.degradation[cleaned.transaction_index[accepted]]
+        degradation = batch.degradation[batch.transaction_index[accepted]]
         scores = self._score(self.model, applied.matrix, degradation)
-        outcomes = BatchOutcomes(self, batch, cleaned, applied, accepted, scores)
+        outcomes = BatchOutcomes(self, batch, applied, accepted, scores)
         self.position += len(batch)
         return Processed(outcomes.assemble())
 
-    def replay(self, batch: RecordBatch) -> None:
-        """Fold a batch whose outcomes are already recorded: state moves on, nothing is decided."""
+    def replay(self, batch: LogBatch) -> None:
+        """Apply a batch whose outcomes are already recorded: state moves on, nothing is decided."""
         if batch.first_position != self.position:
             raise ValueError(f"batch begins at {batch.first_position}, expected {self.position}")
-        cleaned = self.clean(batch)
-        self.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
+        self.apply(batch.transactions, batch.labels, batch.is_label)
         self.position += len(batch)
 
     def _score(
@@ -119,7 +113,7 @@ class Engine:
         return scores
 
     def apply(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
-        """Fold clean events in log order into the history and read their features."""
+        """Apply clean events in log order to the history and read their features."""
         return self.history.apply(transactions, labels, is_label)
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import shutil
@@ -14,17 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import orjson
-
+from zaslon.admission import admit
+from zaslon.admission.log_format import decode, encode
 from zaslon.decisions.policy import load_policy
-from zaslon.domain.catalogue import Catalogue, SourceField, load_catalogue
+from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.intake import clean_batch
-from zaslon.intake.records import transaction_records
+from zaslon.intake.examples import EXAMPLE_SECONDS, example_record
 from zaslon.ports import Topics
 from zaslon.services.home import policy_names
 from zaslon.simulate import simulation_profile, write_simulation
@@ -111,40 +108,16 @@ def _policy(home: Path, catalogue: Path | None) -> str:
 
 
 def _one_transaction(catalogue: Catalogue) -> str:
-    """Send one transaction through cleaning and features, back into a record, and through again."""
+    """Send one transaction through admission, the log's format and features."""
     engine = Engine(catalogue, key=b"doctor")
-    batch = RecordBatch.of([_example_record(catalogue)], [Kind.TRANSACTION_JSON], [1_600_000_000])
-    cleaned = clean_batch(batch, catalogue, b"doctor")
-    if not len(cleaned.transactions):
-        raise ZaslonError(f"the example record was rejected: {cleaned.rejected.detail[0]}")
-    applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
-    records, kind = transaction_records(cleaned.transactions, catalogue, b"doctor")
-    again = RecordBatch.of(records, [kind], [1_600_000_000])
-    same = np.array_equal(
-        clean_batch(again, catalogue, b"doctor").transactions.digest, cleaned.transactions.digest
-    )
-    if not same:
-        raise ZaslonError("a record cleaned twice does not have the same content")
-    return f"one transaction cleaned and featurised, {applied.matrix.shape[1]} features"
-
-
-def _example_record(catalogue: Catalogue) -> bytes:
-    """A record that the catalogue accepts, with every field that it wants."""
-    named = {f.name: _example(f) for f in catalogue.fields if f.required and f.role != "ignored"}
-    return orjson.dumps(named)
-
-
-def _example(field: SourceField) -> int | float | str:
-    if field.role == "event_time":
-        return "2020-09-13 12:00:00" if field.format == "datetime" else 1_599_998_400
-    if field.role in ("is_fraud", "scenario"):
-        return 0
-    least = -math.inf if field.minimum is None else field.minimum
-    most = math.inf if field.maximum is None else field.maximum
-    value = min(max(1, least), most)
-    if field.type == "text":
-        return str(value)
-    return value if field.role == "number" else math.ceil(value)
+    batch = RecordBatch.of([example_record(catalogue)], [Kind.TRANSACTION_JSON], [EXAMPLE_SECONDS])
+    admitted = admit(batch, catalogue, b"doctor")
+    if not len(admitted.transactions):
+        raise ZaslonError(f"the example record was rejected: {admitted.rejected.detail[0]}")
+    if encode(decode(encode(admitted, catalogue), catalogue), catalogue) != encode(admitted, catalogue):
+        raise ZaslonError("a record does not come back from the log as it was")
+    applied = engine.apply(admitted.transactions, admitted.labels, admitted.is_label)
+    return f"one transaction admitted and featurised, {applied.matrix.shape[1]} features"
 
 
 def _warm() -> str:

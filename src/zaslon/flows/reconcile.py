@@ -13,7 +13,8 @@ import orjson
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import TransactionId
-from zaslon.ports import Journal
+from zaslon.domain.time import parse_duration_seconds
+from zaslon.ports import LogReader
 from zaslon.services.context import Context
 from zaslon.services.logs import existing_log
 
@@ -26,7 +27,7 @@ class Reconciled:
 
     Attributes:
         without_outcome: positions of records that have none.
-        decided_twice: ids of transactions with more than one decision.
+        decided_twice: ids of transactions with a second decision while the first must have been known.
         unanswered: of the ids that were sent, those with neither a decision nor a rejection.
     """
 
@@ -71,7 +72,7 @@ def reconcile(context: Context, sent: Path | None = None) -> Reconciled:
     journal = existing_log(context).open_journal_for_reading()
     found = Reconciled()
     try:
-        decided = _go_through(journal, found)
+        decided = _go_through(journal, found, context.catalogue)
         if sent is not None:
             ids = _ids(sent, context.catalogue)
             found.sent = len(ids)
@@ -84,47 +85,70 @@ def reconcile(context: Context, sent: Path | None = None) -> Reconciled:
     return found
 
 
-def _go_through(journal: Journal, found: Reconciled) -> Counter[TransactionId]:
-    """Count outcomes beside the positions of records; the decisions by transaction."""
+def _go_through(journal: LogReader, found: Reconciled, catalogue: Catalogue) -> dict[TransactionId, int]:
+    """Count outcomes beside the positions of records; the decided ids with their newest event time."""
     rejections: Counter[str] = Counter()
     degraded: Counter[str] = Counter()
-    decided: Counter[TransactionId] = Counter()
+    decided: dict[TransactionId, int] = {}
+    known_seconds = _certainly_known_seconds(catalogue)
     outcomes = journal.outcomes()
     next_outcome = next(outcomes, None)
-    for batch in journal.read(0):
+    for batch in journal.read(0, originals=False):
         found.records += len(batch)
-        for position in range(batch.first_position, batch.first_position + len(batch)):
+        moments = dict(
+            zip(batch.transaction_index.tolist(), batch.transactions.event_time_seconds.tolist(), strict=True)
+        )
+        for index in range(len(batch)):
+            position = batch.first_position + index
             if next_outcome is None or next_outcome[0] != position:
                 found.without_outcome.append(position)
                 continue
             content = orjson.loads(next_outcome[1])
             if content["outcome"] == "decision":
-                decided[content["transaction_id"]] += 1
+                identifier, moment = content["transaction_id"], moments[index]
+                if decided.get(identifier, moment - known_seconds) > moment - known_seconds:
+                    found.decided_twice.append(identifier)
+                decided[identifier] = moment
+                found.decisions += 1
                 degraded[content["degraded"] or ""] += 1
             elif content["outcome"] == "label":
                 found.labels += 1
             else:
                 rejections[content["reason"]] += 1
             next_outcome = next(outcomes, None)
-    found.decisions = decided.total()
-    found.decided_twice = [i for i, times in decided.items() if times > 1]
     found.rejections = dict(sorted(rejections.items()))
     found.degraded = {what: count for what, count in sorted(degraded.items()) if what}
     return decided
 
 
-def _rejected_ids(journal: Journal, catalogue: Catalogue) -> set[TransactionId]:
-    """Ids that stand in rejected records, as far as they can be read."""
-    rejections = (orjson.loads(outcome) for _, outcome in journal.outcomes())
-    words = (
-        word.strip(" \t")
-        for content in rejections
-        if content["outcome"] == "rejection" and "raw" in content
-        for word in _words_of_id(content["raw"], catalogue)
-    )
-    if catalogue.has_text_ids:
-        return set(words)
-    return {int(word) for word in words if word.isascii() and word.removeprefix("-").isdecimal()}
+def _certainly_known_seconds(catalogue: Catalogue) -> int:
+    """For how long an id is known whatever else was in the log; it may be used again after `remember`.
+
+    A transaction may itself come `late_within` after a newer one, which counts for what is known.
+    """
+    retention = catalogue.retention
+    return parse_duration_seconds(retention.remember) - parse_duration_seconds(retention.late_within)
+
+
+def _rejected_ids(journal: LogReader, catalogue: Catalogue) -> set[TransactionId]:
+    """Ids of rejected records, as far as they can be read."""
+    named: set[TransactionId] = set()
+    for _, outcome in journal.outcomes():
+        content = orjson.loads(outcome)
+        if content["outcome"] != "rejection":
+            continue
+        if content["transaction_id"] is not None:
+            named.add(content["transaction_id"])
+        elif content.get("raw") is not None:
+            words = [word.strip(" \t") for word in _words_of_id(content["raw"], catalogue)]
+            named.update(
+                word if catalogue.has_text_ids else int(word) for word in words if _is_id(word, catalogue)
+            )
+    return named
+
+
+def _is_id(word: str, catalogue: Catalogue) -> bool:
+    return catalogue.has_text_ids or (word.isascii() and word.removeprefix("-").isdecimal())
 
 
 def _words_of_id(raw: str, catalogue: Catalogue) -> list[str]:

@@ -13,7 +13,7 @@ from zaslon.domain.errors import ArtefactError, DataError
 from zaslon.engine import ENGINE_VERSION, Engine
 from zaslon.features.plan import plan_features
 from zaslon.intake.identifiers import named_by
-from zaslon.ports import Journal
+from zaslon.ports import LogReader
 from zaslon.services.context import Context
 from zaslon.services.home import engine_at, load_versions
 from zaslon.services.logs import existing_log
@@ -59,7 +59,7 @@ def replay(context: Context, position: int) -> Replayed:
         return _replayed(context, journal, position)
 
 
-def _replayed(context: Context, journal: Journal, position: int) -> Replayed:
+def _replayed(context: Context, journal: LogReader, position: int) -> Replayed:
     recorded = journal.outcome(position)
     versions = journal.serving(position)
     if recorded is None or versions is None:
@@ -86,14 +86,14 @@ def _replayed(context: Context, journal: Journal, position: int) -> Replayed:
         context.catalogue, key=context.key, model=model, policy=policy,
         history=past.history, position=past.position, plan=plan,
     )  # fmt: skip
-    for batch in journal.read(engine.position, position):
+    for batch in journal.read(engine.position, position, originals=False):
         engine.replay(batch)
     (last,) = journal.read(position, position + 1)
     return Replayed(position, recorded, engine.process(last).outcomes[0].to_json())
 
 
 def find_position(context: Context, decision: str) -> int:
-    """The log position of `DECISION_ID`: a position, or `tx:<transaction id>` for its newest outcome.
+    """The log position of `DECISION_ID`: a position, or `tx:<transaction id>` for its newest decision.
 
     Raises:
         DataError: the text is neither, or nothing is known of the transaction.
@@ -109,10 +109,9 @@ def find_position(context: Context, decision: str) -> int:
     if transaction_id is None:
         return int(found["position"])
     with closing(existing_log(context).open_journal_for_reading()) as journal:
-        outcomes = journal.find(transaction_id)
-    for position, outcome in reversed(outcomes):
-        if orjson.loads(outcome)["outcome"] == "decision":
-            return position
+        found_decision = journal.newest_decision(transaction_id)
+    if found_decision is not None:
+        return found_decision[0]
     raise DataError(
         f"Nothing was decided about transaction {transaction_id} in the log '{context.home / context.log}'.",
         hint="An earlier run's log is named with --log, for example --log log-1.",

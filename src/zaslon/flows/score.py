@@ -14,9 +14,10 @@ from typing import Any
 
 import orjson
 
+from zaslon.admission import admit
 from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import time_text
 from zaslon.flows.clean import Cleaned, clean
@@ -163,20 +164,20 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
         snapshots = context.open_snapshots(journal)
         engine = recover_engine(context, journal, snapshots)
         newest = engine.history.watermark_seconds
+        arrival = newest if arrival_time_seconds is None else arrival_time_seconds
         context.progress.start("labels", len(rows))
         return decide_records(
-            engine, journal, snapshots,
-            _label_batches(rows, newest if arrival_time_seconds is None else arrival_time_seconds,
-                           context.options.batch_records),
-            None,
+            engine, journal, snapshots, _label_batches(context, rows, arrival), None,
             snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
         )  # fmt: skip
 
 
-def _label_batches(rows: list[bytes], arrival: int, size: int) -> Iterator[RecordBatch]:
+def _label_batches(context: Context, rows: list[bytes], arrival: int) -> Iterator[LogBatch]:
+    size = context.options.batch_records
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
-        yield RecordBatch.of(part, [Kind.LABEL_JSON] * len(part), [arrival] * len(part), begin)
+        raw = RecordBatch.of(part, [Kind.LABEL_JSON] * len(part), [arrival] * len(part), begin)
+        yield admit(raw, context.catalogue, context.key)
 
 
 def _label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:

@@ -6,12 +6,12 @@ gathers, so the cost of a durable commit is shared by all who wait. For every gr
 
     1. take the calls that wait, until they are `group_records_max` records or more
     2. choose what must be left out to answer them in time
-    3. clean; what the log has already is answered from it
+    3. admission: typed records
     4. engine: one outcome per record
     5. one transaction of the journal: records and outcomes
-    6. answer
+    6. answer; a repeat with the decision that it repeats
 A crash before 5 leaves no trace, and no caller was told otherwise; after 5 the same call again is
-answered from the log. When the journal fails, the engine is discarded and recovered from it.
+answered from the log, as a repeat. When the journal fails, the engine is discarded and recovered from it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from zaslon.admission import admit
 from zaslon.domain.errors import BusyError, ZaslonError
-from zaslon.domain.events import Degradation, Kind, RecordBatch, terms
-from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome
+from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
+from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Rejection
 from zaslon.engine import Engine
-from zaslon.ports import Answer, Call, Calls, Clock, Journal
+from zaslon.ports import Answer, Call, Calls, Clock, Journal, repeated_answer
 from zaslon.services.context import Context
 from zaslon.services.home import recover_engine
-from zaslon.services.idempotency import find_repeats, without_repeats
 from zaslon.services.latency_budget import LatencyBudget
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter
 from zaslon.services.warm_up import freeze_garbage_collector, warm_up
@@ -127,39 +127,33 @@ class _Work:
         )  # fmt: skip
         self._budget: LatencyBudget = warm_up(self._engine, clock)
         self._journal.serve(self._engine.versions)
-        self._journal.possibly_known([0])
-        self._journal.find(0)
+        self._journal.newest_decision(0)
         self._journal.page(None, 1)
 
     def decide(self, group: Sequence[Call]) -> tuple[list[Answer], GroupDone]:
         """Steps 2 to 5 for a group; one answer per record, in order."""
         begin = self._clock.monotonic_seconds()
         batch, degradation = self._batch(group, begin)
-        cleaned = self._engine.clean(batch)
-        repeats = find_repeats(self._engine, self._journal, cleaned)
-        part, kept = batch, list(range(len(batch)))
-        if repeats:
-            part, kept = without_repeats(batch, repeats)
-            cleaned = self._engine.clean(part)
-        outcomes = self._engine.process(part, cleaned).outcomes if len(part) else []
+        outcomes = self._engine.process(batch).outcomes
         decided = self._clock.monotonic_seconds()
-        recorded = self._journal.record(part, outcomes, None)
+        recorded = self._journal.record(batch, outcomes, None)
         durable = self._clock.monotonic_seconds()
         self._budget.learn(degradation, len(batch), decided - begin, durable - decided)
-        answers = {index: Answer(json) for index, json in zip(kept, recorded, strict=True)}
-        answers |= {index: Answer(known, repeated=True) for index, known in repeats.recorded.items()}
-        for index, earlier in repeats.earlier.items():
-            answers[index] = Answer(answers[earlier].outcome, repeated=True)
+        answers = [self._answer(o, json) for o, json in zip(outcomes, recorded, strict=True)]
         if self._snapshot_writer.is_due(self._engine.position):
             self._snapshot_writer.save(self._engine)
         done = GroupDone(
-            _counted(outcomes), Counter(_degraded(outcomes)), len(batch) - len(part),
+            _counted(outcomes), Counter(_degraded(outcomes)), sum(answer.repeated for answer in answers),
             begin - min(c.asked_seconds for c in group), decided - begin, durable - decided,
             self._engine.position,
         )  # fmt: skip
-        return [answers[index] for index in range(len(batch))], done
+        return answers, done
 
-    def _batch(self, group: Sequence[Call], now: float) -> tuple[RecordBatch, Degradation]:
+    def _answer(self, outcome: Outcome, recorded: bytes) -> Answer:
+        repeated = repeated_answer(outcome, self._journal) if isinstance(outcome, Rejection) else None
+        return repeated or Answer(recorded)
+
+    def _batch(self, group: Sequence[Call], now: float) -> tuple[LogBatch, Degradation]:
         """The group's records, with what must be left out for the sake of its most urgent call.
 
         Who is late already gets the fallback, and does not hurry the others.
@@ -176,8 +170,9 @@ class _Work:
             raws += call.records
             kinds += [terms(call.kind, less)] * len(call.records)
         arrivals = [int(self._clock.now_seconds())] * len(raws)
-        batch = RecordBatch.of(raws, kinds, arrivals, self._engine.position)
-        return batch.with_labels_by(self._engine.history.watermark_seconds), degradation
+        raw = RecordBatch.of(raws, kinds, arrivals, self._engine.position)
+        raw = raw.with_labels_by(self._engine.history.watermark_seconds)
+        return admit(raw, self._engine.catalogue, self._engine.key), degradation
 
     def close(self) -> None:
         """Save the state, so that the next start has nothing to replay."""

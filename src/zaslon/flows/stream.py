@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from zaslon.domain.events import RecordBatch
+from zaslon.admission import admit
+from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.domain.outcomes import Decision, Outcome, Rejection
 from zaslon.engine import Engine, restore_engine
 from zaslon.features.plan import plan_features
@@ -137,7 +138,7 @@ class _Scorer:
         for batch in self.stream.replay(self.is_over):
             if batch is None:
                 continue
-            engine.replay(batch)
+            engine.replay(admit(batch, engine.catalogue, engine.key))
             self.report.replayed += len(batch)
             self.report.next_position = engine.position
             if snapshot_writer.is_due(engine.position):
@@ -167,18 +168,21 @@ class _Timer:
     def __init__(self, stream: Stream, engine: Engine, observe: Observe) -> None:
         self._stream, self._engine, self._observe = stream, engine, observe
         self._asked_at = self._taken_at = time.perf_counter()
+        self._raw: RecordBatch | None = None
 
-    def batches(self, is_over: Callable[[], bool]) -> Iterator[RecordBatch]:
+    def batches(self, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
         """New records, with the moments when they were asked for and taken."""
         for batch in self._stream.take(is_over):
             self._taken_at = time.perf_counter()
-            yield batch.with_labels_by(self._engine.history.watermark_seconds)
+            self._raw = batch.with_labels_by(self._engine.history.watermark_seconds)
+            yield admit(self._raw, self._engine.catalogue, self._engine.key)
             self._asked_at = time.perf_counter()
 
-    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome]) -> None:
+    def record(self, batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
         """Hand over a batch with its outcomes."""
         decided_at = time.perf_counter()
-        self._stream.record(batch, outcomes, self._engine.versions)
+        assert self._raw is not None
+        self._stream.record(self._raw, outcomes, self._engine.versions)
         kinds = [type(outcome) for outcome in outcomes]
         decisions, rejections = kinds.count(Decision), kinds.count(Rejection)
         self._observe(
@@ -222,7 +226,7 @@ def _remembered(context: Context) -> Engine:
         return Engine(context.catalogue, key=context.key)
     journal = context.open_journal()
     engine = engine_at(context, journal, context.open_snapshots(journal), journal.next_position)
-    for batch in journal.read(engine.position):
+    for batch in journal.read(engine.position, originals=False):
         engine.replay(batch)
     journal.close()
     return engine

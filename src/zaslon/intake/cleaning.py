@@ -35,10 +35,6 @@ from zaslon.intake.pseudonyms import pseudonym
 
 Int64 = NDArray[np.int64]
 INT64_MAX = 2**63 - 1
-_CONFLICT = RecordProblem(
-    Reason.CONFLICTING_DUPLICATE, None,
-    "The record has the id of a transaction from longer ago than is remembered but other content",
-)  # fmt: skip
 _NOT_GIVEN = -(2**63)  # no text reads as this
 
 
@@ -86,12 +82,10 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
     """
     kind = batch.kind
     at_labels = np.flatnonzero(kind == Kind.LABEL_JSON)
-    at_transactions = np.flatnonzero((kind != Kind.LABEL_JSON) & (kind != Kind.CONFLICT_JSON))
+    at_transactions = np.flatnonzero(kind != Kind.LABEL_JSON)
     fields = _fields(batch, kind, at_transactions, catalogue)
     found = clean_fields(fields, catalogue, key, batch.arrival_time_seconds[at_transactions])
     labels, good, bad = read_labels(batch, at_labels, key, are_texts=catalogue.has_text_ids)
-    conflicts = np.flatnonzero(kind == Kind.CONFLICT_JSON).tolist()
-    bad += [(i, (_CONFLICT,)) for i in conflicts]
     index = at_transactions[found.index]
     order = np.argsort(np.concatenate([index, good]), kind="stable")
     return Cleaned(
@@ -239,19 +233,15 @@ class _Reading:
         self._flag("fraction_of_second_dropped", dropped == 1)
 
     def _read_text(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
-        """Text identifiers become keyed hashes; a pseudonym of our own is taken as it is."""
+        """Text identifiers become keyed hashes."""
         reason[(length <= 0) & (reason == 0)] = Reason.MISSING_FIELD
-        known: dict[bytes, int | None] = {}
+        known: dict[bytes, int] = {}
         for i in np.flatnonzero(reason == 0).tolist():
             begin = int(start[i])
             word = self.fields.buffer[begin : begin + int(length[i])].tobytes()
             if word not in known:
                 known[word] = pseudonym(word.replace(b'""', b'"'), self.key)
-            found = known[word]
-            if found is None:
-                reason[i] = Reason.UNKNOWN_ENTITY
-            else:
-                value[i] = found
+            value[i] = known[word]
 
     def _read_identifier(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
         """A transaction's id that is a text: kept as it is, and known inside by a keyed hash."""

@@ -27,7 +27,7 @@ def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue
         return RecordProblem(reason, field.name, "is missing", "a value")
     if field.is_text_id and value.endswith(NO_STRING.encode()):
         return RecordProblem(reason, field.name, f"is {shown(value[:-1])} and no JSON string", EXPECTED)
-    more, expected = _problem(reason, field, value, catalogue)
+    more, expected = _problem(reason, field, catalogue)
     return RecordProblem(reason, field.name, f"is {shown(value)}{more}", expected)
 
 
@@ -54,14 +54,12 @@ def _miscounted(fields: Fields) -> str:
     )
 
 
-def _problem(
-    reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue
-) -> tuple[str, str | None]:
+def _problem(reason: Reason, field: SourceField, catalogue: Catalogue) -> tuple[str, str | None]:
     """What follows the value in the sentence, and what was expected."""
     if reason == Reason.OUT_OF_RANGE:
         return "", EXPECTED if field.is_text_id else _range(field)
     if reason == Reason.UNKNOWN_ENTITY:
-        return _unknown(field, value)
+        return f", which stands for an unknown {field.entity or field.name}", None
     if reason == Reason.NOT_A_TIME and field.format == "epoch_seconds":
         return "", "whole seconds since 1970"
     if reason == Reason.TOO_PRECISE:
@@ -79,13 +77,6 @@ _EXPECTED = {
     Reason.HOUR_24: "an hour from 00 to 23: 24:00:00 could mean either day",
     Reason.IMPOSSIBLE_TIME: "a time that exists, from 1970 to 2106",
 }
-
-
-def _unknown(field: SourceField, value: bytes) -> tuple[str, str | None]:
-    entity = field.entity or field.name
-    if value.decode("utf-8", "replace") in field.unknown:
-        return f", which stands for an unknown {entity}", None
-    return "", f"a {entity}, or a pseudonym that was made with this key"
 
 
 def _range(field: SourceField) -> str:

@@ -1,41 +1,20 @@
-"""Pseudonyms: what stands for a text identifier, and how one is written so that only we can write it.
+"""Pseudonyms: the numbers that stand for text identifiers, which the log never holds.
 
-A text identifier becomes the keyed hash of its bytes. The log of a file names it by that hash, and
-whoever could write such a name by hand could act in another customer's history. So it carries a
-proof that only the holder of the key can compute: see docs/decisions/0008.
+A text identifier becomes the keyed hash of its bytes, once, at admission. See docs/decisions/0008.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 
-_PREFIX = b"key:"
 KEY_BYTES_MAX = 64  # what BLAKE2b takes
-# These set proofs and the key's mark apart from pseudonyms, which are made with the same key.
-_OF_PROOFS, _OF_MARKS = b"zaslon proof", b"zaslon mark"
+_OF_MARKS = b"zaslon mark"  # sets the key's mark apart from pseudonyms, which are made with the same key
 
 
-def pseudonym(word: bytes, key: bytes) -> int | None:
-    """The int64 that stands for a text identifier.
-
-    A word that `pseudonym_text` wrote with this key stands for the pseudonym in it. Any other word
-    with the same beginning is nobody's: None.
-    """
-    if not word.startswith(_PREFIX):
-        return _signed(hashlib.blake2b(word, digest_size=8, key=key[:KEY_BYTES_MAX]).digest())
-    try:
-        found = _signed(bytes.fromhex(word[len(_PREFIX) : len(_PREFIX) + 16].decode()))
-    except ValueError:
-        return None
-    return found if hmac.compare_digest(word, pseudonym_text(found, key).encode()) else None
-
-
-def pseudonym_text(value: int, key: bytes) -> str:
-    """`key:`, the pseudonym in sixteen hex digits, `:`, and its proof in sixteen more."""
-    digits = value.to_bytes(8, "big", signed=True)
-    proof = hashlib.blake2b(digits, digest_size=8, key=key[:KEY_BYTES_MAX], person=_OF_PROOFS)
-    return f"{_PREFIX.decode()}{digits.hex()}:{proof.hexdigest()}"
+def pseudonym(word: bytes, key: bytes) -> int:
+    """The int64 that stands for a text identifier."""
+    digest = hashlib.blake2b(word, digest_size=8, key=key[:KEY_BYTES_MAX]).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def key_mark(key: bytes) -> bytes:
@@ -46,7 +25,3 @@ def key_mark(key: bytes) -> bytes:
 def derived_secret(key: bytes, purpose: bytes) -> bytes:
     """Sixteen bytes for one purpose, named in up to 16 bytes; they tell nothing of the key or of others."""
     return hashlib.blake2b(digest_size=16, key=key[:KEY_BYTES_MAX], person=purpose).digest()
-
-
-def _signed(digits: bytes) -> int:
-    return int.from_bytes(digits, "big", signed=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.ports import Clock, Journal, RunTracker, Sender, SnapshotStore, Stream
+from zaslon.ports import Clock, Journal, LogReader, RunTracker, Sender, SnapshotStore, Stream
 from zaslon.system.c_library import return_freed_memory
 
 # Files of a home that belong to it and not to any run.
@@ -110,11 +110,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Adapters:
-    """How the ports are opened: a log in its directory, everything else in a home."""
+    """How the ports are opened: a log in its directory, everything else in a home.
+
+    The log of a stream is opened for reading only: its scorers write it.
+    """
 
     open_journal: Callable[[Path], Journal]
-    open_journal_for_reading: Callable[[Path], Journal]
-    open_snapshots: Callable[[Path, Journal], SnapshotStore]
+    open_journal_for_reading: Callable[[Path], LogReader]
+    open_snapshots: Callable[[Path, LogReader], SnapshotStore]
     open_run_tracker: Callable[[Path], RunTracker | None]
     exclusive_in: Callable[[Path], AbstractContextManager[None]]
     open_stream_snapshots: Callable[[Path], SnapshotStore]
@@ -139,11 +142,11 @@ class Context:
         """The log and its outcomes; an empty one where there is none."""
         return self.adapters.open_journal(self.home / self.log)
 
-    def open_journal_for_reading(self) -> Journal:
+    def open_journal_for_reading(self) -> LogReader:
         """The same beside its writer; every thread opens its own."""
         return self.adapters.open_journal_for_reading(self.home / self.log)
 
-    def open_snapshots(self, journal: Journal) -> SnapshotStore:
+    def open_snapshots(self, journal: LogReader) -> SnapshotStore:
         """The states saved of a log."""
         return self.adapters.open_snapshots(self.home / self.log, journal)
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from zaslon.domain.events import Kind, Labels, RecordBatch, Transactions
+from zaslon.admission import from_clean
+from zaslon.domain.events import Labels, LogBatch, Transactions
 from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, Rejection
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.features.history import merge_by_time
 from zaslon.intake import read_clean_day
-from zaslon.intake.records import label_records, transaction_records
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.ports import Journal, SnapshotStore
 from zaslon.services.context import Context, Progress
@@ -95,8 +95,8 @@ class DecideReport:
 
 def decide_batches(
     engine: Engine,
-    batches: Iterable[RecordBatch],
-    record: Callable[[RecordBatch, Sequence[Outcome]], None],
+    batches: Iterable[LogBatch],
+    record: Callable[[LogBatch, Sequence[Outcome]], None],
     keep_state: Callable[[], None],
     report: DecideReport,
 ) -> None:
@@ -118,7 +118,7 @@ def decide_records(
     engine: Engine,
     journal: Journal,
     snapshots: SnapshotStore,
-    batches: Iterable[RecordBatch],
+    batches: Iterable[LogBatch],
     source: str | None,
     *,
     snapshot_every_records: int,
@@ -135,15 +135,14 @@ def decide_records(
     journal.serve(engine.versions)
     done = journal.cursor(source) if source else 0
 
-    def todo() -> Iterator[RecordBatch]:
+    def todo() -> Iterator[LogBatch]:
         for batch in batches:
-            end = batch.first_position + len(batch)
             report.already_done += min(max(done - batch.first_position, 0), len(batch))
-            if end > done:
-                yield _renumbered(batch, done - batch.first_position, engine.position)
+            if batch.end_position > done:
+                yield batch.part(done - batch.first_position, len(batch)).at(engine.position)
             progress.advance(len(batch))
 
-    def record(batch: RecordBatch, outcomes: Sequence[Outcome]) -> None:
+    def record(batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
         nonlocal done
         journal.record(batch, outcomes, (source, done + len(batch)) if source else None)
         done += len(batch)
@@ -161,19 +160,10 @@ def decide_records(
     return report
 
 
-def _renumbered(batch: RecordBatch, skipped: int, first_position: int) -> RecordBatch:
-    """The batch without its first records, at its place in the log."""
-    part = slice(max(skipped, 0), None)
-    return RecordBatch(
-        first_position, batch.kinds[part], batch.arrival_time_seconds[part],
-        batch.buffer, batch.starts[part], batch.lengths[part],
-    )  # fmt: skip
-
-
 def records_of_days(
     context: Context, days: Sequence[Day], feedback: DelayedLabels | None,
     newest_seconds: Callable[[], int] | None = None,
-) -> Iterator[RecordBatch]:  # fmt: skip
+) -> Iterator[LogBatch]:  # fmt: skip
     """Clean days as records in log order: transactions, and the labels that arrive among them.
 
     Behind them come the labels that the log is already late for: those of transactions that a file brings
@@ -191,44 +181,16 @@ def records_of_days(
         if feedback is not None:
             feedback.add(transactions)
             labels = feedback.due((day + 1) * SECONDS_PER_DAY)
-        is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
-        for begin in range(0, len(is_label), context.options.batch_records):
-            part = is_label[begin : begin + context.options.batch_records]
-            before = int(is_label[:begin].sum())
-            count = int(part.sum())
-            rows = slice(begin - before, begin - before + len(part) - count)
-            yield _records(
-                context, transactions.take(rows),
-                labels.take(slice(before, before + count)), part, position,
-            )  # fmt: skip
-            position += len(part)
-    if feedback is not None and newest_seconds is not None:
+        yield from _batches(transactions, labels, position, context.options.batch_records)
+        position += len(transactions) + len(labels)
+    if days and feedback is not None and newest_seconds is not None:
         # They stand in order of arrival, so the same files given later have these in front and new ones behind.
-        yield from _label_batches(feedback.due(newest_seconds() + 1), position, context.options.batch_records)
+        late = feedback.due(newest_seconds() + 1)
+        yield from _batches(transactions.take(slice(0)), late, position, context.options.batch_records)
 
 
-def _label_batches(labels: Labels, position: int, size: int) -> Iterator[RecordBatch]:
-    for begin in range(0, len(labels), size):
-        part = labels.take(slice(begin, begin + size))
-        yield RecordBatch.of(
-            label_records(part), [Kind.LABEL_JSON] * len(part), part.arrival_time_seconds.tolist(),
-            position + begin,
-        )  # fmt: skip
-
-
-def _records(
-    context: Context, transactions: Transactions, labels: Labels,
-    is_label: np.ndarray[Any, np.dtype[np.bool_]], position: int,
-) -> RecordBatch:  # fmt: skip
-    records, kind = transaction_records(transactions, context.catalogue, context.key)
-    of_transactions = iter(records)
-    of_labels = iter(label_records(labels))
-    arrivals = np.empty(len(is_label), np.int64)
-    arrivals[~is_label] = transactions.event_time_seconds
-    arrivals[is_label] = labels.arrival_time_seconds
-    return RecordBatch.of(
-        [next(of_labels) if label else next(of_transactions) for label in is_label.tolist()],
-        np.where(is_label, Kind.LABEL_JSON, kind).tolist(),
-        arrivals.tolist(),
-        position,
-    )
+def _batches(transactions: Transactions, labels: Labels, position: int, size: int) -> Iterator[LogBatch]:
+    is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
+    whole = from_clean(transactions, labels, is_label, position)
+    for begin in range(0, len(whole), size):
+        yield whole.part(begin, begin + size)

@@ -12,7 +12,7 @@ from zaslon.engine import ENGINE_VERSION, Engine, restore_engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
-from zaslon.ports import Journal, SnapshotStore
+from zaslon.ports import Journal, LogReader, SnapshotStore
 from zaslon.services.context import Context
 from zaslon.system.durable import write_file
 
@@ -143,7 +143,7 @@ def recover_engine(context: Context, journal: Journal, snapshots: SnapshotStore)
     _warn_of_another_engine(context, journal)
     if journal.next_position == 0:
         engine.save(snapshots)  # what the log begins from
-    for batch in journal.read(engine.position):
+    for batch in journal.read(engine.position, originals=False):
         engine.replay(batch)
     return engine
 
@@ -157,7 +157,7 @@ def _warn_of_another_engine(context: Context, journal: Journal) -> None:
         )
 
 
-def engine_at(context: Context, journal: Journal, snapshots: SnapshotStore, up_to_position: int) -> Engine:
+def engine_at(context: Context, journal: LogReader, snapshots: SnapshotStore, up_to_position: int) -> Engine:
     """An engine without model from the newest readable snapshot at or before a position.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, only_of
+from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, first_of, only_of
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.domain.events import TransactionId
 from zaslon.system.durable import make_directory
@@ -100,6 +100,19 @@ class SqliteDecisions:
         with self._explained():
             found = self._connection.execute(query, (column_value(transaction_id),)).fetchall()
         return only_of(transaction_id, found)
+
+    def newest_decision(
+        self, transaction_id: TransactionId, before_position: int | None = None
+    ) -> tuple[int, bytes] | None:
+        """(position, JSON) of the newest decision about a transaction before a position."""
+        query = (
+            "SELECT position, outcome FROM decisions WHERE transaction_id = ? AND position < ?"
+            " ORDER BY position DESC"
+        )
+        before = INTEGER_MAX if before_position is None else before_position
+        with self._explained():
+            rows = self._connection.execute(query, (column_value(transaction_id), before))
+            return first_of(transaction_id, rows)
 
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of up to `count` decisions before a position, newest first."""

@@ -7,37 +7,42 @@ import sqlite3
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 import numpy as np
-import orjson
 
-from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, only_of
+from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, first_of, only_of
+from zaslon.admission.log_format import decode, encode
+from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
-from zaslon.domain.events import RecordBatch, TransactionId
-from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Versions
+from zaslon.domain.events import LogBatch, Originals, TransactionId
+from zaslon.domain.outcomes import Decision, Outcome, Rejection, Versions, without_original
 from zaslon.system.durable import make_directory, sync_directory
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (identity TEXT PRIMARY KEY) STRICT;
-CREATE TABLE IF NOT EXISTS records (
+CREATE TABLE IF NOT EXISTS batches (
     first_position INTEGER PRIMARY KEY,
-    count INTEGER NOT NULL,
-    kinds BLOB NOT NULL,
-    arrivals BLOB NOT NULL,
+    content BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS originals (
+    first_position INTEGER PRIMARY KEY,
+    arrival INTEGER NOT NULL,
     lengths BLOB NOT NULL,
     content BLOB NOT NULL,
     checksum INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS originals_by_arrival ON originals (arrival);
 CREATE TABLE IF NOT EXISTS outcomes (
     position INTEGER PRIMARY KEY,
     transaction_id INTEGER,
+    kind INTEGER NOT NULL,
     outcome BLOB NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS outcomes_by_transaction ON outcomes (transaction_id)
+CREATE INDEX IF NOT EXISTS outcomes_by_transaction ON outcomes (transaction_id, kind)
     WHERE transaction_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS cursors (source TEXT PRIMARY KEY, done INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS serving (
@@ -48,7 +53,29 @@ CREATE TABLE IF NOT EXISTS serving (
     engine INTEGER NOT NULL
 ) STRICT;
 """
-_FORMAT = 3
+_READ_TYPED = """
+SELECT first_position, content FROM batches
+WHERE first_position >= coalesce((
+    SELECT first_position FROM batches WHERE first_position <= ?1 ORDER BY first_position DESC LIMIT 1
+), 0) AND first_position < ?2 ORDER BY first_position
+"""
+_READ_ALL = """
+SELECT b.first_position, b.content, o.lengths, o.content, o.checksum
+FROM batches AS b LEFT JOIN originals AS o USING (first_position)
+WHERE b.first_position >= coalesce((
+    SELECT first_position FROM batches WHERE first_position <= ?1 ORDER BY first_position DESC LIMIT 1
+), 0) AND b.first_position < ?2 ORDER BY b.first_position
+"""
+_NEWEST_DECISION = """
+SELECT position, outcome FROM outcomes
+WHERE transaction_id = ? AND kind = 0 AND position < ? ORDER BY position DESC
+"""
+_REJECTIONS = """
+SELECT position, outcome FROM outcomes WHERE position >= ? AND position < ? AND kind = ?
+"""
+_FORMAT = 4
+_DECISION, _LABEL, _REJECTION = 0, 1, 2  # in column `kind`
+_BUSY_MS = 5_000
 _INSERTED_MAX = 128  # outcomes with one statement
 _PREPARED = 2 * _INSERTED_MAX  # statements: one for every number of outcomes, and the others
 
@@ -56,17 +83,24 @@ _PREPARED = 2 * _INSERTED_MAX  # statements: one for every number of outcomes, a
 class SqliteJournal:
     """`zaslon.ports.Journal` in a file; WAL, every commit on disk before it returns.
 
-    Every batch carries a checksum, so that a damaged file is not taken for another history.
+    Every batch carries a checksum, so that a damaged file is not taken for another history. Original
+    bytes stand in a table of their own; SQLite overwrites with zeros what is removed there.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, catalogue: Catalogue, *, read_only: bool = False) -> None:
         """Open or create the journal; `read_only` opens what another thread or process writes.
+
+        Args:
+            path: the file.
+            catalogue: whose fields the typed records have.
+            read_only: for those who only look.
 
         Raises:
             ArtefactError: the file is no journal, is damaged, or is of another format.
             SystemRefusedError: the machine will not let it be opened or written.
         """
-        self._path = path
+        self._path, self._catalogue = path, catalogue
+        self._is_removing = True  # a process before this one may have been killed while it did
         self._reads: WeakSet[Generator[Any, None, None]] = WeakSet()
         with self._explained():
             if not read_only:
@@ -76,16 +110,17 @@ class SqliteJournal:
             self._connection = sqlite3.connect(
                 address, uri=True, isolation_level=None, cached_statements=_PREPARED
             )
-            self._connection.execute("PRAGMA busy_timeout = 5000")
+            self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             if not read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("PRAGMA secure_delete = ON")
             self._set_up()
             if not read_only:
                 sync_directory(path.parent)
-            row = self._one("SELECT first_position + count FROM records ORDER BY first_position DESC LIMIT 1")
+            row = self._one("SELECT position FROM outcomes ORDER BY position DESC LIMIT 1")
             self._identity = str(self._one("SELECT identity FROM log")[0])
-        self._next_position = int(row[0]) if row else 0
+        self._next_position = int(row[0]) + 1 if row else 0
 
     def _set_up(self) -> None:
         """Check that the tables are ours, or make them in one transaction."""
@@ -95,7 +130,7 @@ class SqliteJournal:
         if found:
             raise ArtefactError(
                 f"Journal '{self._path}' has format {found}; this version reads format {_FORMAT}.",
-                hint="Use the version of Zaslon that wrote it, or name another home.",
+                hint="Use the version of Zaslon that wrote it, or begin a new log: `zaslon run` again.",
             )
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -133,7 +168,7 @@ class SqliteJournal:
         return self._next_position
 
     def record(
-        self, batch: RecordBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
+        self, batch: LogBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None
     ) -> list[bytes]:
         """Append a batch and its outcomes in one transaction (see the port)."""
         if batch.first_position != self._next_position or len(outcomes) != len(batch):
@@ -144,42 +179,66 @@ class SqliteJournal:
         with self._explained(), self._connection:  # commits, or rolls back if anything raises
             self._connection.execute("BEGIN IMMEDIATE")
             if recorded:
-                self._connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", _as_row(batch))
+                self._insert_batch(batch)
                 named = zip(outcomes, recorded, strict=True)
-                self._insert([(o.position, _column_value(o), json) for o, json in named])
+                self._insert([(o.position, *_columns_of(o), json) for o, json in named])
             if cursor is not None:
                 self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
         self._next_position += len(batch)
         return recorded
 
-    def _insert(self, rows: Sequence[tuple[int, int | None, bytes]]) -> None:
+    def _insert_batch(self, batch: LogBatch) -> None:
+        row = (batch.first_position, encode(batch, self._catalogue))
+        self._connection.execute("INSERT INTO batches VALUES (?, ?)", row)
+        if batch.originals is not None:
+            blobs = _lengths_and_content(batch.originals)
+            arrival = int(batch.arrival_time_seconds.max())
+            row_of_originals = (batch.first_position, arrival, *blobs, _checksum(blobs))
+            self._connection.execute("INSERT INTO originals VALUES (?, ?, ?, ?, ?)", row_of_originals)
+
+    def _insert(self, rows: Sequence[tuple[int, int | None, int, bytes]]) -> None:
         """Insert outcomes, many with each statement: at every statement another thread may go first."""
         for begin in range(0, len(rows), _INSERTED_MAX):
             part = rows[begin : begin + _INSERTED_MAX]
             values = [value for row in part for value in row]
-            places = ",".join(["(?,?,?)"] * len(part))
+            places = ",".join(["(?,?,?,?)"] * len(part))
             statement = f"INSERT INTO outcomes VALUES {places}"  # noqa: S608  places only
             self._connection.execute(statement, values)
 
-    def read(self, from_position: int, to_position: int | None = None) -> Iterator[RecordBatch]:
+    def read(
+        self, from_position: int, to_position: int | None = None, *, originals: bool = True
+    ) -> Iterator[LogBatch]:
         """The records of [from_position, to_position), in order.
 
         Raises:
             ArtefactError: a batch is damaged.
         """
         end = self._next_position if to_position is None else to_position
-        rows = self._rows(
-            "SELECT first_position, kinds, arrivals, lengths, content, checksum FROM records "
-            "WHERE first_position + count > ? AND first_position < ? ORDER BY first_position",
-            (from_position, end),
-        )
-        for row in rows:
-            if _checksum(row[1:5]) != row[5]:
-                raise ArtefactError(
-                    f"Journal '{self._path}' is damaged: the batch at position {row[0]} was changed.",
-                    hint="Restore it from a backup.",
-                )
-            yield _cut(_from_row(row), from_position, end)
+        query = _READ_ALL if originals else _READ_TYPED
+        for row in self._rows(query, (from_position, end)):
+            batch = self._decoded(row[1])
+            if originals and row[2] is not None:
+                batch = replace(batch, originals=self._originals(row))
+            part = batch.part(from_position - batch.first_position, end - batch.first_position)
+            if len(part):
+                yield part
+
+    def _decoded(self, content: bytes) -> LogBatch:
+        try:
+            return decode(content, self._catalogue)
+        except ArtefactError as error:
+            raise ArtefactError(f"Journal '{self._path}': {error.message}", hint=error.hint) from error
+
+    def _originals(self, row: tuple[int, bytes, bytes, bytes, int]) -> Originals:
+        first_position, _, lengths_blob, content, checksum = row
+        if _checksum((lengths_blob, content)) != checksum:
+            raise ArtefactError(
+                f"Journal '{self._path}': The log is damaged: the original bytes of the batch at position"
+                f" {first_position} were changed.",
+                hint="Restore the log from a backup.",
+            )
+        lengths = np.frombuffer(lengths_blob, "<i8").astype(np.int64)
+        return Originals(np.frombuffer(content, np.uint8), np.cumsum(lengths) - lengths, lengths)
 
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome."""
@@ -194,16 +253,12 @@ class SqliteJournal:
         found = list(self._rows(query, (column_value(transaction_id),)))
         return only_of(transaction_id, found)
 
-    def possibly_known(self, transaction_ids: Sequence[TransactionId]) -> set[TransactionId]:
-        """Which of these transactions may have outcomes."""
-        values = {identifier: column_value(identifier) for identifier in transaction_ids}
-        query = (
-            "SELECT DISTINCT transaction_id FROM outcomes"
-            " WHERE transaction_id IN (SELECT value FROM json_each(?))"
-        )
-        asked = orjson.dumps([value for value in values.values() if value is not None]).decode()
-        found = {row[0] for row in self._rows(query, (asked,))}
-        return {identifier for identifier, value in values.items() if value in found}
+    def newest_decision(
+        self, transaction_id: TransactionId, before_position: int | None = None
+    ) -> tuple[int, bytes] | None:
+        """(position, JSON) of the newest decision about a transaction before a position."""
+        values = (column_value(transaction_id), INTEGER_MAX if before_position is None else before_position)
+        return first_of(transaction_id, self._rows(_NEWEST_DECISION, values))
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""
@@ -241,6 +296,42 @@ class SqliteJournal:
         )
         return Versions(*row) if row else None
 
+    def forget_originals(self, before_seconds: int, batches_max: int) -> int:
+        """Remove the original bytes of the oldest batches (see the port)."""
+        query = "SELECT first_position FROM originals WHERE arrival < ? ORDER BY arrival LIMIT ?"
+        found = [row[0] for row in self._rows(query, (before_seconds, batches_max))]
+        with self._explained():
+            if found:
+                self._is_removing = True
+                with self._connection:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    for first_position in found:
+                        self._forget_batch(first_position)
+            if self._is_removing and len(found) < batches_max:
+                self._is_removing = not self._cut_write_ahead_log()
+        return len(found)
+
+    def _cut_write_ahead_log(self) -> bool:
+        """Write it back and cut it off: it holds pages as they were. False where a reader needs it."""
+        self._connection.execute("PRAGMA busy_timeout = 0")  # decisions do not wait for a reader
+        is_busy, *_ = self._one("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        return not is_busy
+
+    def _forget_batch(self, first_position: int) -> None:
+        (content,) = self._one("SELECT content FROM batches WHERE first_position = ?", (first_position,))
+        batch = self._decoded(content)
+        self._connection.execute("DELETE FROM originals WHERE first_position = ?", (first_position,))
+        if len(batch.rejected):
+            typed = encode(batch.without_originals(), self._catalogue)
+            self._connection.execute(
+                "UPDATE batches SET content = ? WHERE first_position = ?", (typed, first_position)
+            )
+        rows = list(self._rows(_REJECTIONS, (first_position, batch.end_position, _REJECTION)))
+        for position, outcome in rows:
+            row = (without_original(outcome), position)
+            self._connection.execute("UPDATE outcomes SET outcome = ? WHERE position = ?", row)
+
     def close(self) -> None:
         """Close the file; the journal cannot be used afterwards, and who still reads in it is at its end."""
         for rows in tuple(self._reads):  # one left open would keep SQLite's files open beside it
@@ -261,18 +352,11 @@ class SqliteJournal:
         return next(self._rows(query, values), None)
 
 
-def _column_value(outcome: Outcome) -> int | None:
-    return column_value(outcome.transaction_id) if isinstance(outcome, Decision | LabelAccepted) else None
-
-
-def _as_row(batch: RecordBatch) -> tuple[object, ...]:
-    blobs = (
-        batch.kinds.astype(np.uint8).tobytes(),
-        batch.arrival_time_seconds.astype("<i8").tobytes(),
-        batch.lengths.astype("<i8").tobytes(),
-        _content(batch),
-    )
-    return batch.first_position, len(batch), *blobs, _checksum(blobs)
+def _columns_of(outcome: Outcome) -> tuple[int | None, int]:
+    """Transaction and kind of an outcome; what is rejected is not found by its transaction."""
+    if isinstance(outcome, Rejection):
+        return None, _REJECTION
+    return column_value(outcome.transaction_id), _DECISION if isinstance(outcome, Decision) else _LABEL
 
 
 def _checksum(blobs: Sequence[bytes]) -> int:
@@ -283,34 +367,12 @@ def _checksum(blobs: Sequence[bytes]) -> int:
     return found
 
 
-def _content(batch: RecordBatch) -> bytes:
-    """The records' bytes one after the other, without what may lie between them in the buffer."""
-    ends = batch.starts + batch.lengths
-    if len(batch) == 1 or np.array_equal(ends[:-1], batch.starts[1:]):
-        return batch.buffer[int(batch.starts[0]) : int(ends[-1])].tobytes()
-    return b"".join(batch.raw(i) for i in range(len(batch)))
-
-
-def _from_row(row: tuple[int, bytes, bytes, bytes, bytes, int]) -> RecordBatch:
-    first_position, kinds, arrivals, lengths_blob, content, _ = row
-    lengths = np.frombuffer(lengths_blob, "<i8").astype(np.int64)
-    return RecordBatch(
-        first_position,
-        np.frombuffer(kinds, np.uint8),
-        np.frombuffer(arrivals, "<i8").astype(np.int64),
-        np.frombuffer(content, np.uint8),
-        np.cumsum(lengths) - lengths,
-        lengths,
-    )
-
-
-def _cut(batch: RecordBatch, begin: int, end: int) -> RecordBatch:
-    part = slice(max(begin - batch.first_position, 0), min(end - batch.first_position, len(batch)))
-    return RecordBatch(
-        batch.first_position + part.start,
-        batch.kinds[part],
-        batch.arrival_time_seconds[part],
-        batch.buffer,
-        batch.starts[part],
-        batch.lengths[part],
-    )
+def _lengths_and_content(originals: Originals) -> tuple[bytes, bytes]:
+    """The records' lengths, and their bytes one after the other without what may lie between them."""
+    starts, lengths = originals.starts, originals.lengths
+    ends = starts + lengths
+    if len(starts) == 1 or np.array_equal(ends[:-1], starts[1:]):
+        content = originals.buffer[int(starts[0]) : int(ends[-1])].tobytes()
+    else:
+        content = b"".join(originals.of(i) for i in range(len(starts)))
+    return lengths.astype("<i8").tobytes(), content

@@ -26,7 +26,6 @@ from zaslon.entrypoints.api.problems import Problem, invalid, rejected
 from zaslon.entrypoints.api.service import Service
 from zaslon.ports import Answer
 from zaslon.services.decision_pages import DecisionFilter, decisions_page
-from zaslon.services.idempotency import recorded_decision
 
 _REJECTION = b'{"outcome":"rejection"'
 _JSON = "application/json"
@@ -198,7 +197,7 @@ async def decision_by_text(
 async def _recorded(request: Request, key: ApiKey, transaction_id: TransactionId) -> Response:
     service = service_of(request)
     check_rate(service, key, 1)
-    found = await service.reading.ask(lambda outcomes: recorded_decision(outcomes, transaction_id))
+    found = await service.reading.ask(lambda outcomes: outcomes.newest_decision(transaction_id))
     if found is None:
         raise _no_decision(transaction_id, service)
     return JsonAnswer(found[1])

@@ -77,6 +77,7 @@ class Rejection(BaseModel):
     problems: list[RecordProblem] = Field(
         [], description="all that is wrong with the record, the primary one first; none where it is a repeat"
     )
+    transaction_id: int | None = Field(None, description="of a record that itself is fine", examples=[17])
     raw: str | None = Field(None, description="the record, where it is text", examples=['{"tx_amount":"x"}'])
     raw_hex: str | None = Field(None, description="the record, where it is not", examples=[None])
 
@@ -192,8 +193,10 @@ def describe_text_ids(description: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI description where ids are texts: answers name transactions by a text, too."""
     as_text = TextLabel.model_json_schema()["properties"]["transaction_id"]
     for schema in description["components"]["schemas"].values():
-        if "transaction_id" in schema.get("properties", {}):
-            schema["properties"]["transaction_id"] = as_text
+        described = schema.get("properties", {})
+        if "transaction_id" in described:
+            may_be_null = {"type": "null"} in described["transaction_id"].get("anyOf", ())
+            described["transaction_id"] = {"anyOf": [as_text, {"type": "null"}]} if may_be_null else as_text
     return description
 
 

@@ -269,7 +269,7 @@ def send_outcomes(
         raise KafkaException(next(message["_error"] for message in accepted if "_error" in message))
     for outcome in outcomes:
         if isinstance(outcome, Rejection):
-            original = originals.get(outcome.position, outcome.raw)
+            original = originals.get(outcome.position, outcome.raw or b"")
             headers = _headers(outcome, original, original_bytes_max)
             producer.produce(names.rejections, original[:original_bytes_max], headers=headers)
 
@@ -279,7 +279,8 @@ def _headers(outcome: Rejection, original: bytes, original_bytes_max: int) -> li
         ("position", b"%d" % outcome.position),
         ("reason", outcome.reason.encode()),
         ("detail", outcome.detail.encode()),
-        ("raw_bytes", b"%d" % len(outcome.raw)),
+        ("raw_bytes", b"%d" % len(outcome.raw or b"")),
+        ("transaction_id", orjson.dumps(outcome.transaction_id)),
     ]
     if outcome.problems:
         headers.append(("problems", orjson.dumps([p.to_json_dict() for p in outcome.problems])))
@@ -296,4 +297,5 @@ def as_rejection(message: Message) -> Rejection:
         int(headers["position"]), headers["reason"].decode(), headers["detail"].decode(),
         (message.value() or b"")[: int(headers["raw_bytes"])],
         tuple(RecordProblem.from_json_dict(problem) for problem in problems),
+        orjson.loads(headers["transaction_id"]),
     )  # fmt: skip
