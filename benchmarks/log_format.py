@@ -54,8 +54,8 @@ def columns_of(batch: LogBatch) -> Columns:
         "kind": batch.kind, "degradation": batch.degradation, "arrival": batch.arrival_time_seconds,
         "transaction_id": transactions.transaction_id, "event_time": transactions.event_time_seconds,
         "amount": transactions.amount_minor, **transactions.entity_keys, "flags": transactions.flags,
-        "digest_0": transactions.digest[:, 0], "digest_1": transactions.digest[:, 1], "is_fraud": transactions.is_fraud,
-        "scenario": transactions.scenario,
+        "digest_0": transactions.digest[:, 0], "digest_1": transactions.digest[:, 1],
+        "is_fraud": transactions.is_fraud, "scenario": transactions.scenario,
     }  # fmt: skip
 
 

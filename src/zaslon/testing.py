@@ -16,7 +16,7 @@ from zaslon.features.plan import plan_features
 from zaslon.flows.train import collect_samples, train_and_evaluate
 from zaslon.intake import clean_days, clean_files
 from zaslon.models.training import TrainSettings
-from zaslon.services.context import Context
+from zaslon.services.context import KEY, Context
 from zaslon.services.home import keep_champion, load_champion
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
@@ -61,8 +61,10 @@ class SmallWorld:
         return admit(batch, self.context.catalogue, self.context.key)
 
     def in_home(self, home: Path) -> SmallWorld:
-        """The same world with another home, into which the champion is copied."""
+        """The same world with another home, into which champion and key are copied."""
         context = self.context.in_home(home)
+        home.mkdir(parents=True, exist_ok=True)
+        (home / KEY).write_bytes(context.key)
         plan = plan_features(context.catalogue)
         model, policy = load_champion(self.context, plan)
         from zaslon.models.artefact import save_model  # noqa: PLC0415
