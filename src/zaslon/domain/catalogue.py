@@ -94,9 +94,11 @@ class SourceField(_Strict):
     usual_maximum: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     format: Literal["datetime", "epoch_seconds"] = "datetime"
     counts_from: tuple[str, ...] = ()
+    pseudonymise: bool | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> SourceField:
+        self._check_pseudonymise()
         if (self.role == "entity") != (self.entity is not None):
             raise ValueError(f"field '{self.name}': an entity is named if and only if role = 'entity'")
         if self.type == "text" and self.role not in ("entity", "transaction_id"):
@@ -124,6 +126,20 @@ class SourceField(_Strict):
             except ZaslonError as error:
                 raise ValueError(f"field '{self.name}', counts_from: {error}") from error
         return self
+
+    def _check_pseudonymise(self) -> None:
+        if self.pseudonymise is not None and self.role != "entity":
+            raise ValueError(f"field '{self.name}': pseudonymise is for the key of an entity")
+        if self.pseudonymise is False and self.type == "text":
+            raise ValueError(
+                f"field '{self.name}': an entity's text is known by its keyed hash only, so it is always"
+                " pseudonymised"
+            )
+
+    @property
+    def is_pseudonymised(self) -> bool:
+        """Whether a keyed hash stands for its values: for texts always, for numbers where it is asked for."""
+        return self.role == "entity" and (self.type == "text" or self.pseudonymise is True)
 
     @property
     def is_text_id(self) -> bool:

@@ -201,6 +201,14 @@ class _Reading:
             value[length <= 0] = -1
         text.read_integers(self.fields.buffer, start, length, field.required, least, most, value, reason)
         self._flag_unusual(field, value, 1)
+        if field.is_pseudonymised:
+            self._hash_numbers(np.flatnonzero((reason == 0) & (length > 0)), value)
+
+    def _hash_numbers(self, given: Int64, value: Int64) -> None:
+        """Put in place of the given numbers the pseudonyms of their plain digits, as a text of them has."""
+        numbers, places = np.unique(value[given], return_inverse=True)
+        hashes = [pseudonym(b"%d" % number, self.key) for number in numbers.tolist()]
+        value[given] = np.array(hashes, np.int64)[places]
 
     def _flag_unusual(self, field: SourceField, value: NDArray[Any], scale: int) -> None:
         if field.usual_maximum is not None:

@@ -10,6 +10,7 @@ from zaslon.intake.fields import NO_STRING
 from zaslon.intake.identifiers import EXPECTED
 
 _VALUE_CHARACTERS_MAX = 60
+_HIDDEN = "has a value that is not shown because the field is pseudonymised"
 
 
 def shown(value: bytes) -> str:
@@ -27,6 +28,8 @@ def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue
         return RecordProblem(reason, field.name, "is missing", "a value")
     if field.is_text_id and value.endswith(NO_STRING.encode()):
         return RecordProblem(reason, field.name, f"is {shown(value[:-1])} and no JSON string", EXPECTED)
+    if field.is_pseudonymised and reason != Reason.UNKNOWN_ENTITY:  # what stands for "unknown" names nobody
+        return RecordProblem(reason, field.name, _HIDDEN, _problem(reason, field, catalogue)[1])
     more, expected = _problem(reason, field, catalogue)
     return RecordProblem(reason, field.name, f"is {shown(value)}{more}", expected)
 
