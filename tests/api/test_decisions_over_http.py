@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,27 @@ def test_a_repeat_stands_in_the_log_as_a_duplicate(admin: Caller) -> None:
     assert recorded is not None
     assert orjson.loads(recorded)["reason"] == "duplicate"
     assert orjson.loads(recorded)["transaction_id"] == sent["transaction_id"]
+
+
+def test_an_answer_in_a_transaction_is_counted_and_not_taken(admin: Caller) -> None:
+    def counted() -> float:
+        (line,) = re.findall(
+            r"^zaslon_answers_not_taken_total (.+)$", admin.get("/metrics").text, re.MULTILINE
+        )
+        return float(line)
+
+    before = counted()
+    sent = transaction()
+    first = admin.post("/v1/transactions", sent).json()
+    again = admin.post("/v1/transactions", {**sent, "tx_fraud": 1}).json()
+    assert again["repeated"] and again["position"] == first["position"]
+    admin.post("/v1/transactions", transaction(tx_fraud=0))
+    admin.post("/v1/transactions", transaction(tx_fraud=""))
+    assert counted() == before + 2
+    (label,) = admin.post(
+        "/v1/labels", {"transaction_id": sent["transaction_id"], "verdict": "confirmed_fraud"}
+    ).json()["outcomes"]
+    assert not label["waiting"]
 
 
 def test_the_same_id_with_other_content_is_refused_and_recorded(admin: Caller) -> None:

@@ -120,7 +120,8 @@ def test_answers_in_a_file_come_back_as_labels_or_are_counted_as_still_to_come(
     assert said["labels"] + said["labels_to_come"] == said["rows_clean"]
     without = zaslon(*given).json
     assert without["records_rejected"] == {"duplicate": said["decisions"]}
-    assert without["labels"] == without["labels_to_come"] == 0
+    assert without["labels"] == without["labels_to_come"] == said["answers_not_taken"] == 0
+    assert without["answers_not_taken"] == without["rows_clean"]
 
 
 def frauds_known_at(home: Path, line: bytes) -> float:

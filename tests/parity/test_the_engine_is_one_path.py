@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from zaslon.admission import admit
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import restore_engine
+from zaslon.services.decision_loop import answers_in
 from zaslon.testing import SmallWorld
 
 
@@ -96,3 +98,18 @@ def test_a_label_between_two_transactions_changes_the_second(small_world: SmallW
 def test_a_batch_out_of_turn_is_a_programming_error(small_world: SmallWorld) -> None:
     with pytest.raises(ValueError, match="expected 0"):
         small_world.engine().process(small_world.batch(5, 10))
+
+
+def test_an_answer_in_a_record_changes_no_outcome(small_world: SmallWorld) -> None:
+    found = []
+    for answer in (b"", b"0", b"1"):
+        engine, records = small_world.engine(), []
+        for record, kind in zip(small_world.records, small_world.kinds, strict=True):
+            fields = record.split(b",")
+            with_answer = [*fields[:7], answer, *fields[8:]]
+            records.append(b",".join(with_answer) if kind == Kind.TRANSACTION_LINE else record)
+        raw = RecordBatch.of(records, small_world.kinds, small_world.arrivals)
+        batch = admit(raw, small_world.context.catalogue, small_world.context.key)
+        assert (answers_in(batch) > 0) == (answer != b"")
+        found.append([o.to_json() for o in engine.process(batch.without_originals()).outcomes])
+    assert found[0] == found[1] == found[2]

@@ -27,6 +27,9 @@ class StreamMetrics:
         self.outcomes = Counter(
             "zaslon_stream_outcomes", "outcomes recorded", ("outcome",), registry=registry
         )
+        self.answers_not_taken = Counter(
+            "zaslon_stream_answers_not_taken", "transactions with an answer", registry=registry
+        )
         self.batch_records = Histogram(
             "zaslon_stream_batch_records", "records in a micro-batch", buckets=_RECORDS, registry=registry
         )
@@ -51,6 +54,7 @@ class StreamMetrics:
         self.outcomes.labels("decision").inc(metrics.decisions)
         self.outcomes.labels("rejection").inc(metrics.rejections)
         self.outcomes.labels("label").inc(metrics.labels)
+        self.answers_not_taken.inc(metrics.answers_not_taken)
         self.batch_records.observe(metrics.records)
         for stage in ("take", "decide", "hand_over", "commit"):
             self.stage_seconds.labels(stage).observe(getattr(metrics, f"{stage}_seconds"))

@@ -160,6 +160,7 @@ def decide_days(
             engine, journal, snapshots, records_of_days(context, last, feedback),
             f"clean:{day_text(first_day)}",
             snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
+            takes_answers=True,
         )  # fmt: skip
         return decided, len(feedback)
 

@@ -90,9 +90,11 @@ def score(
         # With labels among them, or others, the records of the same rows are numbered otherwise.
         source = f"file:{content}" + (f":learn:{options.label_delay_seconds}" if learn else "")
         context.progress.start("decide", None)
+        batches = records_of_days(context, days, feedback, lambda: engine.history.watermark_seconds)
         decided = decide_records(
-            engine, journal, snapshots, records_of_days(context, days, feedback, lambda: engine.history.watermark_seconds), source,
+            engine, journal, snapshots, batches, source,
             snapshot_every_records=options.snapshot_every_records, progress=context.progress,
+            takes_answers=learn,
         )  # fmt: skip
         report = ScoreReport(cleaned, decided, journal.next_position, len(feedback or ()))
         if report.is_mostly_late:

@@ -27,6 +27,7 @@ from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Rejection
 from zaslon.engine import Engine
 from zaslon.ports import Answer, Call, Calls, Clock, Journal, repeated_answer
 from zaslon.services.context import Context
+from zaslon.services.decision_loop import answers_in
 from zaslon.services.home import recover_engine
 from zaslon.services.latency_budget import LatencyBudget
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter
@@ -43,11 +44,13 @@ class GroupDone:
     """What a group came to, for metrics. Times are in seconds; `waited` is its oldest call's.
 
     `outcomes` counts by kind, then by action, verdict or reason; `degraded` decisions by what was left out.
+    `answers_not_taken` counts transactions that came with an answer, which is no label.
     """
 
     outcomes: dict[str, dict[str, int]]
     degraded: dict[str, int]
     repeated: int
+    answers_not_taken: int
     waited_seconds: float
     engine_seconds: float
     commit_seconds: float
@@ -144,6 +147,7 @@ class _Work:
             self._snapshot_writer.save(self._engine)
         done = GroupDone(
             _counted(outcomes), Counter(_degraded(outcomes)), sum(answer.repeated for answer in answers),
+            answers_in(batch),
             begin - min(c.asked_seconds for c in group), decided - begin, durable - decided,
             self._engine.position,
         )  # fmt: skip

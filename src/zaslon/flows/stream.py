@@ -29,7 +29,7 @@ from zaslon.features.plan import plan_features
 from zaslon.ports import SnapshotStore, Stream, SupersededError
 from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
 from zaslon.services.context import STREAM, Context
-from zaslon.services.decision_loop import DecideReport, decide_batches
+from zaslon.services.decision_loop import DecideReport, answers_in, decide_batches
 from zaslon.services.home import engine_at, keep_policy, load_champion
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
 from zaslon.services.warm_up import freeze_garbage_collector, run_once
@@ -187,7 +187,7 @@ class _Timer:
         decisions, rejections = kinds.count(Decision), kinds.count(Rejection)
         self._observe(
             BatchMetrics(
-                len(batch), decisions, rejections, len(batch) - decisions - rejections,
+                len(batch), decisions, rejections, len(batch) - decisions - rejections, answers_in(batch),
                 self._taken_at - self._asked_at, decided_at - self._taken_at,
                 time.perf_counter() - decided_at, self._stream.commit_seconds,
                 self._stream.lag_records, self._engine.position,

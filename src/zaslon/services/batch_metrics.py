@@ -20,6 +20,7 @@ class BatchMetrics:
     decisions: int
     rejections: int
     labels: int
+    answers_not_taken: int
     take_seconds: float
     decide_seconds: float
     hand_over_seconds: float

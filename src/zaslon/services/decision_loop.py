@@ -40,6 +40,8 @@ class DecideReport:
         rejected: records by reason.
         first_rejected: the first of them, for people.
         already_done: records of the source that had their outcomes before; nothing was done again.
+        answers_not_taken: transactions whose record says whether they are fraud, where that changes nothing.
+        takes_answers: whether these answers come back as labels.
     """
 
     decisions: int = 0
@@ -48,6 +50,8 @@ class DecideReport:
     rejected: dict[str, int] = field(default_factory=dict)
     first_rejected: list[Rejection] = field(default_factory=list)
     already_done: int = 0
+    answers_not_taken: int = 0
+    takes_answers: bool = False
     rules_fired: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -56,8 +60,10 @@ class DecideReport:
         """Decisions per second of the whole path, log and store included."""
         return self.decisions / self.seconds if self.seconds else 0.0
 
-    def count(self, outcomes: Sequence[Outcome]) -> None:
-        """Add a batch's outcomes."""
+    def count(self, batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
+        """Add a batch and its outcomes."""
+        if not self.takes_answers:
+            self.answers_not_taken += answers_in(batch)
         decisions = [outcome for outcome in outcomes if type(outcome) is Decision]
         actions = [decision.action for decision in decisions]
         self.decisions += len(decisions)
@@ -89,8 +95,14 @@ class DecideReport:
                 {"position": r.position, "reason": r.reason, "detail": r.detail} for r in self.first_rejected
             ],
             "records_already_done": self.already_done,
+            "answers_not_taken": self.answers_not_taken,
             "decisions_per_second": round(self.decisions_per_second, 1),
         }
+
+
+def answers_in(batch: LogBatch) -> int:
+    """How many of the transactions come with the answer whether they are fraud."""
+    return int(np.count_nonzero(batch.transactions.is_fraud >= 0))
 
 
 def decide_batches(
@@ -110,7 +122,7 @@ def decide_batches(
     for batch in batches:
         outcomes = engine.process(batch).outcomes
         record(batch, outcomes)
-        report.count(outcomes)
+        report.count(batch, outcomes)
         keep_state()
 
 
@@ -123,14 +135,15 @@ def decide_records(
     *,
     snapshot_every_records: int,
     progress: Progress,
+    takes_answers: bool = False,
 ) -> DecideReport:
     """Decide all records of a source that are not decided yet.
 
     `batches` are numbered from 0 within the source; those before its cursor are passed over, so
     the same source given again after a crash or by mistake is decided once. A source without a
-    name has no cursor: all of it is taken.
+    name has no cursor: all of it is taken. `takes_answers`: the answers of transactions are among the labels.
     """
-    report = DecideReport()
+    report = DecideReport(takes_answers=takes_answers)
     saved_position = engine.position
     journal.serve(engine.versions)
     done = journal.cursor(source) if source else 0

@@ -34,6 +34,11 @@ class Metrics:
             registry=registry,
         )
         self.repeated = Counter("zaslon_repeated", "transactions answered from the log", registry=registry)
+        self.answers_not_taken = Counter(
+            "zaslon_answers_not_taken",
+            "transactions with an answer, which was not taken",
+            registry=registry,
+        )
         self.degraded = Counter(
             "zaslon_degraded",
             "decisions for which something was left out",
@@ -93,6 +98,7 @@ class Metrics:
         for degradation, count in done.degraded.items():
             self.degraded.labels(degradation).inc(count)
         self.repeated.inc(done.repeated)
+        self.answers_not_taken.inc(done.answers_not_taken)
         self.group_records.observe(records)
         self.queue_seconds.observe(done.waited_seconds)
         self.engine_seconds.observe(done.engine_seconds)
