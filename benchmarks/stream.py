@@ -7,6 +7,8 @@ Starts a broker of its own (TLS, SCRAM), trains a model of 300 trees on simulate
     latency     sends 50, 400 and 5,000 transactions a second at fixed times whatever comes back (open
                 loop) and waits for each at a `read_committed` consumer; before that 400 a second for
                 some time, in which the broker's Java compiles what a drained backlog has not used
+    standbys    drains the same backlog with none, one and two standbys on the same cores: what they cost the
+                scorer that decides
     mission     the same lines, consumed as the mission does, and tuned: stream_peers.py says how
     quix        the same lines through a stateful Quix Streams application, in its own environment
 """
@@ -16,12 +18,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,6 +43,7 @@ from tests.integration.kafka_world import Cluster, Scorer, begin_from_clean_days
 
 from zaslon.adapters.cluster.kafka.connection import Watch  # noqa: E402
 from zaslon.admission import admit  # noqa: E402
+from zaslon.admission.log_format import encode  # noqa: E402
 from zaslon.domain.events import Kind, RecordBatch  # noqa: E402
 from zaslon.engine import Engine  # noqa: E402
 from zaslon.engine.batch_outcomes import BatchOutcomes  # noqa: E402
@@ -47,8 +53,9 @@ from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
 RATES = (50, 400, 5_000)
 BATCH = 5_000
 TREES = 300
+STANDBYS = 2
 WARM_UP_RATE, WARM_UP_SECONDS = 400, 30.0
-CONTENDERS = ("zaslon", "mission_way", "mission_way_tuned", "quix_streams")
+CONTENDERS = ("zaslon", "standbys", "mission_way", "mission_way_tuned", "quix_streams")
 # Enough lines for some ten seconds, so that Quix Streams also commits several times in what is counted.
 PEER_LINES = {"mission_way": 60_000, "mission_way_tuned": 240_000, "quix_streams": 400_000}
 
@@ -95,7 +102,7 @@ def throughput(
 def stages(world: SmallWorld, lines: Sequence[bytes]) -> dict[str, float]:
     """µs of CPU per transaction of each stage, in this process, in batches as the stream's."""
     engine, _ = newest_state(world.context, stream_snapshots(world.context), print)
-    used = dict.fromkeys(("clean", "features", "score", "decide", "encode"), 0.0)
+    used = dict.fromkeys(("admit", "order", "features", "score", "decide", "encode"), 0.0)
     counted = 0
     for begin in range(0, len(lines), BATCH):
         part = lines[begin : begin + BATCH]
@@ -109,10 +116,12 @@ def stages(world: SmallWorld, lines: Sequence[bytes]) -> dict[str, float]:
 
 
 def _one_batch(engine: Engine, batch: RecordBatch) -> list[float]:
-    """CPU marks around the stages: admission, then the same calls in the same order as `Engine.process`."""
+    """CPU marks around the stages: admission, the order's records, then the calls of `Engine.process`."""
     assert engine.model is not None
     marks = [time.process_time()]
     admitted = admit(batch, engine.catalogue, engine.key)
+    marks.append(time.process_time())
+    encode(admitted, engine.catalogue)
     marks.append(time.process_time())
     applied = engine.apply(admitted.transactions, admitted.labels, admitted.is_label)
     marks.append(time.process_time())
@@ -206,6 +215,43 @@ def zaslon(world: SmallWorld, broker: LocalBroker, lines: list[bytes], seconds: 
     }
 
 
+def standbys(world: SmallWorld, broker: LocalBroker, lines: list[bytes], scratch: Path) -> dict[str, Any]:
+    """Throughput of the scorer that decides, by the number of its standbys, and what these use themselves."""
+    found = [_with_standbys(world, broker, lines, scratch, count) for count in range(STANDBYS + 1)]
+    for values in found:
+        values["cost_percent"] = round(100 * (1 - values["tx_per_second"] / found[0]["tx_per_second"]), 1)
+    return {str(count): values for count, values in enumerate(found)}
+
+
+def _with_standbys(
+    world: SmallWorld, broker: LocalBroker, lines: list[bytes], scratch: Path, count: int
+) -> dict[str, Any]:
+    """All scorers are stopped while the backlog is sent, so that they begin it together."""
+    cluster = Cluster.new(broker)
+    settings = {"ZASLON_STREAM_BATCH_RECORDS": str(BATCH), "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "120"}
+    homes = [
+        Path(shutil.copytree(world.context.home, scratch / f"{cluster.number}-{n}")) for n in range(count + 1)
+    ]
+    with ExitStack() as stack:
+        scorers = [stack.enter_context(cluster.scorer(homes[0], **settings))]
+        assert scorers[0].says("Deciding"), scorers[0].said
+        for home in homes[1:]:
+            scorers.append(stack.enter_context(cluster.scorer(home, **settings)))
+            assert scorers[-1].says("Replaying"), scorers[-1].said
+        for scorer in scorers:
+            scorer.process.send_signal(signal.SIGSTOP)
+        send_all(cluster, lines)
+        for scorer in scorers:
+            scorer.process.send_signal(signal.SIGCONT)
+        before = [cpu_seconds(scorer.process.pid) for scorer in scorers[1:]]
+        rate, scorer_us, broker_us = throughput(cluster, scorers[0], len(lines), broker)
+        used = [cpu_seconds(s.process.pid) - b for s, b in zip(scorers[1:], before, strict=True)]
+    return {
+        "tx_per_second": round(rate), "scorer_us": round(scorer_us, 2), "broker_us": round(broker_us, 2),
+        "standby_us": [round(seconds / len(lines) * 1e6, 2) for seconds in used],
+    }  # fmt: skip
+
+
 def peer(
     name: str, python: Path, broker: LocalBroker, lines: Sequence[bytes], scratch: Path
 ) -> dict[str, Any]:
@@ -258,6 +304,8 @@ def measure(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     try:
         if "zaslon" in asked:
             report["zaslon"] = zaslon(world, broker, lines, given.seconds)
+        if "standbys" in asked:
+            report["standbys"] = standbys(world, broker, lines, scratch)
         for name, count in PEER_LINES.items():
             if name in asked:
                 python = own_python("quix") if name == "quix_streams" else Path(sys.executable)

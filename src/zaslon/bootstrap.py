@@ -27,10 +27,9 @@ from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
 from zaslon.admission import admit
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
-from zaslon.domain.events import Kind, RecordBatch, TransactionId, public_ids
-from zaslon.domain.time import parse_duration_seconds
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
 from zaslon.flows.serve import GROUP, SNAPSHOT, GroupDone
-from zaslon.intake import clean_batch
 from zaslon.ports import (
     ApiKeys,
     Clock,
@@ -77,7 +76,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
         home=home,
         adapters=Adapters(
             open_journal=lambda log: SqliteJournal(log / "journal.db", catalogue),
-            open_journal_for_reading=lambda log: _log_reader(settings, log, catalogue, key),
+            open_journal_for_reading=lambda log: _log_reader(settings, log, catalogue),
             open_snapshots=lambda log, journal: (
                 _stream_snapshots(settings, log.parent)
                 if log.name == STREAM
@@ -86,7 +85,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_run_tracker=_run_tracker,
             exclusive_in=lambda home: exclusive_in(home / LOCK),
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
-            open_stream=lambda say: _stream(settings, say),
+            open_stream=lambda say: _stream(settings, catalogue, say),
             open_sender=lambda topic, say: _sender(settings, topic, say),
             clock=SystemClock(),
         ),
@@ -162,18 +161,19 @@ def _gateway(
     connection = kafka_connection(settings)
     from zaslon.adapters.cluster.kafka.gateway import GatewayLimits, KafkaGateway  # noqa: PLC0415  an extra
 
-    clock, path, kept = SystemClock(), context.home / GATEWAY / "decisions.db", settings.api_kept_records
+    path, kept = context.home / GATEWAY / "decisions.db", settings.api_kept_records
 
-    def identify(record: bytes) -> TransactionId | None:
-        batch = RecordBatch.of([record], [Kind.TRANSACTION_JSON], [int(clock.now_seconds())])
-        shown = public_ids(clean_batch(batch, context.catalogue, context.key).transactions)
-        return shown[0] if shown else None
+    def event_seconds_of(record: bytes) -> int | None:
+        batch = RecordBatch.of([record], [Kind.TRANSACTION_JSON], [EVENT_TIME_SECONDS_MAX])
+        moments = admit(batch, context.catalogue, context.key).transactions.event_time_seconds
+        return int(moments[0]) if len(moments) else None
 
     return KafkaGateway(
         connection, _topic_names(settings), GatewayLimits(settings.api_queue_records_max, kept),
         open_store=lambda: SqliteDecisions(path, kept),
         open_outcomes=lambda: SqliteDecisions(path, kept, read_only=True),
-        identify=identify, watch=passed, say=say,
+        event_seconds_of=event_seconds_of, has_text_ids=context.catalogue.has_text_ids,
+        watch=passed, say=say,
     )  # fmt: skip
 
 
@@ -259,14 +259,14 @@ def _kafka_password(settings: Settings) -> str | None:
         ) from error
 
 
-def _log_reader(settings: Settings, log: Path, catalogue: Catalogue, key: bytes) -> LogReader:
+def _log_reader(settings: Settings, log: Path, catalogue: Catalogue) -> LogReader:
     """The log in a directory of the home; the one of the stream is kept by the broker."""
     if log.name != STREAM:
         return SqliteJournal(log / "journal.db", catalogue, read_only=True)
     connection = kafka_connection(settings)
     from zaslon.adapters.cluster.kafka.journal import KafkaJournal  # noqa: PLC0415  an extra
 
-    return KafkaJournal(connection, _topic_names(settings), lambda batch: admit(batch, catalogue, key))
+    return KafkaJournal(connection, _topic_names(settings), catalogue)
 
 
 def _stream_snapshots(settings: Settings, home: Path) -> SnapshotStore:
@@ -301,13 +301,13 @@ def open_topics(settings: Settings) -> Topics:
     )  # fmt: skip
 
 
-def _stream(settings: Settings, say: Callable[[str], None]) -> Stream:
+def _stream(settings: Settings, catalogue: Catalogue, say: Callable[[str], None]) -> Stream:
     connection = kafka_connection(settings)
     from zaslon.adapters.cluster.kafka.live_log import KafkaStream, Limits  # noqa: PLC0415  an extra
 
     return KafkaStream(
-        connection, _topic_names(settings), settings.kafka_group,
-        Limits(settings.stream_batch_records, settings.stream_batch_bytes, settings.stream_batch_ms),
+        connection, _topic_names(settings), settings.kafka_group, catalogue,
+        Limits(settings.stream_batch_bytes, settings.stream_batch_ms),
         session_timeout_seconds=settings.kafka_session_timeout_seconds, say=say,
     )  # fmt: skip
 

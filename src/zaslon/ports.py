@@ -381,40 +381,62 @@ class Topics(Protocol):
 class SupersededError(Exception):
     """Another process decides now, or this one has lost touch: the engine may be ahead of the log.
 
-    Whoever catches it discards the engine and begins again from a snapshot.
+    The caller discards the engine and begins again from a snapshot.
     """
 
 
 class Stream(Protocol):
-    """A log that others feed while several scorers follow it, of whom one decides.
+    """A log that others feed, with several scorers, of which one decides.
 
     The one that decides takes records in micro-batches, in an order that it chooses and records.
-    All others fold what it recorded, in its order. After a crash the log holds either both a
-    micro-batch's order and all its outcomes or neither.
+    All others, the standbys, replay what it recorded. After a crash the log holds either both a
+    micro-batch's records and all its outcomes or neither.
     """
 
     def open(self, checkpoint: bytes) -> None:
-        """Begin where a state was saved: `checkpoint` stood beside it, or names only its `history`."""
+        """Begin at a saved state, as a standby: `checkpoint` was saved with it, or names only its `history`."""
 
-    def replay(self, is_over: Callable[[], bool]) -> Iterator[RecordBatch | None]:
-        """What was recorded after the place, in order; None when nothing new has come for a while.
+    def reopen(self, checkpoint: bytes) -> None:
+        """Begin again at a saved state after the engine failed; a process that decides keeps deciding.
 
-        Ends when this process has become the one that decides and nothing recorded is left, or
-        when `is_over` says so. From the first on nobody else can record any more.
-        """
-
-    def take(self, is_over: Callable[[], bool]) -> Iterator[RecordBatch]:
-        """New records in micro-batches, until `is_over`. Each must be recorded before the next.
+        What was taken and not recorded is taken again.
 
         Raises:
             SupersededError: another process decides now.
         """
 
-    def record(self, batch: RecordBatch, outcomes: Sequence[Outcome], versions: Versions) -> None:
-        """Hand over a batch that `take` gave, with its outcomes. It may return before it is durable.
+    def replay(self, is_over: Callable[[], bool]) -> Iterator[LogBatch | None]:
+        """What was recorded after the saved state, in order; None when nothing new has come for a while.
 
-        What is recorded as the time of arrival is the batch's, which may have been set anew.
-        At most one batch is under way: the call waits for the one before.
+        Ends when this process has become the one that decides and nothing recorded is left, or
+        when `is_over` says so. From the first on no other process can record any more.
+        """
+
+    def take(
+        self, admit: Callable[[RecordBatch], LogBatch], records_max: Callable[[], int],
+        is_over: Callable[[], bool],
+    ) -> Iterator[LogBatch]:  # fmt: skip
+        """New records in micro-batches, until `is_over`. Each must be recorded before the next is taken.
+
+        Args:
+            admit: makes typed records; may be given more of them than are taken.
+            records_max: asked before every micro-batch, how many records it may have.
+
+        Raises:
+            SupersededError: another process decides now.
+        """
+
+    def record(
+        self, batch: LogBatch, outcomes: Sequence[Outcome], content: Sequence[bytes], versions: Versions
+    ) -> None:
+        """Hand over the batch that `take` gave, with its outcomes. It may return before it is durable.
+
+        At most one batch is in flight: the call waits for the previous one.
+
+        Args:
+            outcomes: of each record, in order.
+            content: the JSON of each outcome.
+            versions: what decided.
 
         Raises:
             SupersededError: this or an earlier batch was not recorded, and never will be.
@@ -425,7 +447,7 @@ class Stream(Protocol):
 
     @property
     def checkpoint(self) -> bytes:
-        """Where the log is after the last followed or settled batch; to be saved beside the state."""
+        """Where the log is after the last replayed or settled batch; to be saved with the state."""
 
     @property
     def lag_records(self) -> int:

@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         "rejections", min_length=1, description="rejected records with their reasons"
     )
     kafka_topic_order: str = Field(
-        "order", min_length=1, description="in which order records were folded; the log's spine"
+        "order", min_length=1, description="typed records in the order in which they are applied: the log"
     )
     kafka_partitions: int = Field(
         1, ge=1, le=1024, description="partitions of a new `input`, `labels` and `predictions`"
@@ -154,6 +154,10 @@ class Settings(BaseSettings):
     stream_batch_bytes: int = Field(
         4 * MEBIBYTE, ge=1024, le=256 * MEBIBYTE, description="most bytes in a micro-batch"
     )
+    stream_engine_errors_max: int = Field(
+        10, ge=1, le=10_000,
+        description="most records in a row that may break the engine; after one more the scorer stops",
+    )  # fmt: skip
     stream_batch_ms: int = Field(
         2, ge=0, le=10_000, description="how long a micro-batch that is not full waits for more"
     )

@@ -65,8 +65,10 @@ def burn(
         feeder.start()
         for round_ in range(kills):
             active = _active(scorers)
-            time.sleep(chance.uniform(0.3, 1.5))  # the moment of death is what is drawn at random
+            time.sleep(chance.uniform(0.3, 1.5))  # the moment of the kill is random
             if broker_kill and round_ == kills // 2:
+                for scorer in scorers:  # one that has not connected yet would end
+                    assert scorer.says("Replaying the log"), scorer.said
                 cluster.broker.kill()
                 time.sleep(chance.uniform(0.0, 1.0))
                 cluster.broker.start()
@@ -80,17 +82,17 @@ def burn(
             fire.kills += 1
             scorers.append(_start(cluster, world, scratch / f"home-{round_ + 2}", stack))
         leaver = next(s for s in scorers if s is not _active(scorers))
-        assert leaver.says("Following the log")
+        assert leaver.says("Replaying the log")
         leaver.terminate()
         fire.standbys_left += 1
         feeder.join()
         _wait_until_all(cluster, len(world.records))
         _active([s for s in scorers if s is not leaver]).terminate()
     published = cluster.published()
-    batches = list(cluster.recorded())
-    fire.micro_batches = len(batches)
     engine = world.engine()
-    embedded = [o.to_json() for batch in batches for o in engine.process(world.admit(batch)).outcomes]
+    batches = list(cluster.recorded(engine.catalogue))
+    fire.micro_batches = len(batches)
+    embedded = [o.to_json() for batch in batches for o in engine.process(batch).outcomes]
     fire.difference = _first_difference(published, embedded, len(world.records))
     fire.equal = not fire.difference
     fire.seconds = time.perf_counter() - begin

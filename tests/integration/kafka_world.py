@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from confluent_kafka.cimpl import NewPartitions
 from deploy.kafka.access import access
 from deploy.kafka.broker import LocalBroker
 
-from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
-from zaslon.adapters.cluster.kafka.order import Order, batch_in_order, is_barrier
-from zaslon.admission import admit
+from zaslon.adapters.cluster.kafka.messages import recorded, recorded_rejection
+from zaslon.adapters.cluster.kafka.order import Order, is_barrier, raw_batch
 from zaslon.bootstrap import build_context, kafka_connection, open_topics
-from zaslon.domain.events import RecordBatch
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.events import LogBatch, Originals
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.flows.stream import CHECKPOINT, StreamReport, stream, stream_snapshots
@@ -93,10 +93,10 @@ class Cluster:
         consumer = self.connection("viewer").consumer(
             Watch("broker"), group_id="viewer-tests", enable_partition_eof=True, auto_offset_reset="earliest"
         )
-        places = self._places(consumer, topic)
-        consumer.assign(places)
-        messages: list[list[Message]] = [[] for _ in places]
-        left = len(places)
+        targets = self._beginnings(consumer, topic)
+        consumer.assign(targets)
+        messages: list[list[Message]] = [[] for _ in targets]
+        left = len(targets)
         while left:
             for message in consumer.consume(10_000, 0.2):
                 error = message.error()
@@ -107,8 +107,7 @@ class Cluster:
         consumer.close()
         return [message for part in messages for message in part]
 
-    def _places(self, consumer: Consumer, topic: str) -> list[TopicPartition]:
-        """The beginnings of all partitions."""
+    def _beginnings(self, consumer: Consumer, topic: str) -> list[TopicPartition]:
         name = self.topic(topic)
         partitions = sorted(consumer.list_topics(name, timeout=20).topics[name].partitions)
         return [TopicPartition(name, partition, OFFSET_BEGINNING) for partition in partitions]
@@ -125,28 +124,26 @@ class Cluster:
             done.result(20)
 
     def published(self) -> list[bytes]:
-        """Every outcome in the topics, by log position; a position given twice stands here twice."""
-        by_position: list[tuple[int, bytes]] = []
-        for message in self.read("predictions"):
-            value = message.value() or b""
-            by_position.append((int(value.split(b'"position":')[1].split(b",")[0]), value))
-        for message in self.read("rejections"):
-            rejection = as_rejection(message)
-            by_position.append((rejection.position, rejection.to_json()))
-        return [outcome for _, outcome in sorted(by_position)]
+        """Every outcome in the topics, by log position; a position with two outcomes is listed twice."""
+        found = [
+            *map(recorded, self.read("predictions")),
+            *map(recorded_rejection, self.read("rejections")),
+        ]
+        return [outcome.json for outcome in sorted(found, key=lambda outcome: outcome.position)]
 
-    def recorded(self) -> Iterator[RecordBatch]:
-        """The log as topic `order` recorded it."""
+    def orders(self) -> list[Order]:
+        """What topic `order` holds, without barriers."""
+        return [Order.from_bytes(m.value()) for m in self.read("order") if not is_barrier(m)]
+
+    def recorded(self, catalogue: Catalogue) -> Iterator[LogBatch]:
+        """The log as topic `order` holds it, with the original bytes from the other topics."""
         messages = {name: self.read(name) for name in ("input", "labels")}
         content = {
             (m.topic(), m.partition(), m.offset()): m.value() or b""
             for found in messages.values()
             for m in found
         }
-        for message in self.read("order"):
-            if is_barrier(message):
-                continue
-            order = Order.from_json(message.value())
+        for order in self.orders():
             records = [
                 [
                     found
@@ -156,14 +153,16 @@ class Cluster:
                 for r in order.ranges
             ]
             assert [len(part) for part in records] == order.counts
-            yield batch_in_order(order, records, self.topic("labels"))
+            batch = order.batch(catalogue)
+            raw = raw_batch(
+                order.position, order.source, [False] * len(records), batch.arrival_time_seconds, records
+            )
+            yield replace(batch, originals=Originals(raw.buffer, raw.starts, raw.lengths))
 
     def embedded(self, engine: Engine) -> list[bytes]:
         """What an engine without any server gives for the recorded log."""
         return [
-            o.to_json()
-            for batch in self.recorded()
-            for o in engine.process(admit(batch, engine.catalogue, engine.key)).outcomes
+            o.to_json() for batch in self.recorded(engine.catalogue) for o in engine.process(batch).outcomes
         ]
 
     def stream_until(self, home: Path, position: int, **more: object) -> StreamReport:
@@ -187,8 +186,8 @@ class Cluster:
         return report
 
     def _committed(self, consumer: Consumer) -> int:
-        places = [target for name in ("input", "labels") for target in self._places(consumer, name)]
-        return sum(max(target.offset, 0) for target in consumer.committed(places, 20))
+        targets = [target for name in ("input", "labels") for target in self._beginnings(consumer, name)]
+        return sum(max(target.offset, 0) for target in consumer.committed(targets, 20))
 
     def committed_records(self) -> int:
         """How many records of `input` and `labels` the group has committed."""
@@ -210,35 +209,37 @@ class Cluster:
         try:
             yield scorer
         finally:
-            scorer.kill()
+            scorer.close()
 
 
 class Scorer:
-    """A scorer in a process of its own; what it says is collected."""
+    """A scorer in a process of its own; the lines that it prints are collected."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process, self.said = process, list[str]()
-        self._heard = threading.Condition()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._line_added = threading.Condition()
+        self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
 
-    def _listen(self) -> None:
+    def _collect(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            with self._heard:
+            with self._line_added:
                 self.said.append(line.strip())
-                self._heard.notify_all()
+                self._line_added.notify_all()
 
     def says(self, words: str, seconds: float = 60) -> bool:
-        """Wait until it has said something with these words."""
-        with self._heard:
-            return self._heard.wait_for(lambda: any(words in line for line in self.said), seconds)
+        """Wait until it has printed a line with these words."""
+        with self._line_added:
+            return self._line_added.wait_for(lambda: any(words in line for line in self.said), seconds)
 
     @property
     def is_deciding(self) -> bool:
-        """Whether it is alive and decides, by what it said last of that."""
-        told = [line for line in list(self.said) if line.startswith(("Deciding", "Standing by", "Following"))]
-        return self.process.poll() is None and bool(told) and told[-1].startswith("Deciding")
+        """Whether it is alive and decides, by the last line that it printed about that."""
+        states = [
+            line for line in list(self.said) if line.startswith(("Deciding", "Standing by", "Replaying"))
+        ]
+        return self.process.poll() is None and bool(states) and states[-1].startswith("Deciding")
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -246,13 +247,21 @@ class Scorer:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(30)
 
+    def close(self) -> None:
+        """End it, and give back what was open."""
+        self.kill()
+        self._thread.join()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
     def terminate(self) -> str:
         """SIGTERM; what it printed at its end."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.stdout is not None
-        told = self.process.stdout.read()
+        report = self.process.stdout.read()
         assert self.process.wait(60) == 0, self.said
-        return told
+        return report
 
 
 def begin_from_clean_days(context: Context, clean: Path, *, last: int) -> int:

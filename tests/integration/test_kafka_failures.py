@@ -1,4 +1,4 @@
-"""Whoever is stopped in whichever step, and whatever a broker leaves unfinished: the log stays one."""
+"""A scorer may be stopped in any step, a broker may leave anything unfinished: the log stays consistent."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from zaslon.adapters.cluster.kafka.commit import Committer
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.order import Order, Range, is_barrier
+from zaslon.adapters.cluster.kafka.order_reader import OrderReader
 from zaslon.adapters.cluster.kafka.source import Partitions
-from zaslon.adapters.cluster.kafka.topics import TopicNames
+from zaslon.adapters.cluster.kafka.topics import MessageLimits, TopicNames
+from zaslon.admission import admit
+from zaslon.admission.log_format import encode
 from zaslon.domain.errors import ServerError
-from zaslon.domain.events import Kind
+from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Versions
 from zaslon.flows.stream import stream
 from zaslon.ports import Stream, SupersededError
@@ -45,14 +48,14 @@ def _is_stopped(scorer: Scorer) -> bool:
 
 
 def _until(found: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240  # nine scorers start at once
     while not found():
-        assert time.monotonic() < end, "it has not come to pass"
+        assert time.monotonic() < end, "it has not happened"
         meanwhile()
         time.sleep(0.1)
 
 
-def test_a_scorer_stopped_before_any_step_wakes_to_find_itself_shut_out(
+def test_a_scorer_stopped_before_any_step_is_fenced_when_it_resumes(
     broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
 ) -> None:
     cluster, lines = Cluster.new(broker), iter(_lines(small_world))
@@ -75,7 +78,7 @@ def test_a_scorer_stopped_before_any_step_wakes_to_find_itself_shut_out(
             given = (*command, str(home)) if command else ()
             return stack.enter_context(cluster.scorer(home, *given, **settings))
 
-        # Of the two transactional ids by turns each is the one under way in half of the steps.
+        # Each of the two transactional ids is the one in use in half of the steps.
         stopping = [
             start(step.replace(" ", "-"), stopping_scorer.__file__, step, str(2 + number % 2))
             for number, step in enumerate(stopping_scorer.STEPS)
@@ -100,7 +103,7 @@ def test_a_scorer_stopped_before_any_step_wakes_to_find_itself_shut_out(
     assert published == cluster.embedded(small_world.engine())
 
 
-def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_finished(
+def test_nothing_is_decided_while_the_order_holds_an_open_transaction(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     """As a broker leaves one that was killed while it marked a commit."""
@@ -110,15 +113,17 @@ def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_fini
     other = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-unfinished")
     other.init_transactions(20)
     cluster.send("input", lines[100:150])
-    before = Order.from_json(cluster.read("order")[-1].value())
+    before = cluster.orders()[-1]
     done = {r.topic: r.end for r in before.ranges}[cluster.topic("input")]
     ranges = [(cluster.topic("labels"), 0, 0), (cluster.topic("input"), done, done + 30)]
+    raw = RecordBatch.of(lines[100:130], [Kind.TRANSACTION_LINE] * 30, [int(time.time())] * 30, 100)
     order = Order(
-        100, tuple(Range(topic, 0, begin, end) for topic, begin, end in ranges),
-        np.ones(30, np.int64), np.full(30, int(time.time()), np.int64), Versions("m", "p", "c", 1), before.history,
+        100, tuple(Range(topic, 0, begin, end) for topic, begin, end in ranges), np.ones(30, np.int64),
+        Versions("m", "p", "c", 1), before.history,
+        encode(small_world.admit(raw), small_world.context.catalogue),
     )  # fmt: skip
     other.begin_transaction()
-    other.produce(cluster.topic("order"), order.to_json())
+    other.produce(cluster.topic("order"), order.to_bytes())
     other.flush(20)
     admin = cluster.connection("viewer").admin()
     partition = TopicPartition(cluster.topic("order"), 0)
@@ -133,7 +138,7 @@ def test_nothing_is_decided_while_the_order_holds_a_transaction_that_is_not_fini
     give_up = time.monotonic() + 50
 
     def is_over() -> bool:
-        """The scorer has sealed in vain; then the other transaction ends, and it decides behind it."""
+        """The scorer's barrier did not help; then the other transaction ends, and it decides after it."""
         nonlocal is_committed
         if not is_committed and end_of_order() >= open_at + 2:
             other.commit_transaction(20)
@@ -155,20 +160,20 @@ def _begin_in_vain(opened: Stream, broker: LocalBroker) -> None:
         broker.start()
 
 
-def test_a_life_that_ends_while_the_broker_is_away_is_followed_by_another(
+def test_a_life_that_ends_without_a_broker_is_followed_by_another(
     broker: LocalBroker, tmp_path: Path
 ) -> None:
-    """It ends before it has heard that it is the one to decide: there the client waited permanently."""
+    """It ends before it is assigned the partition: there the client used to wait permanently."""
     cluster = Cluster.new(broker)
     opened = cluster.context("scorer", tmp_path, kafka_timeout_seconds=1).adapters.open_stream(print)
     opened.open(STREAM_BEGIN)
     admin, group = cluster.connection("admin").admin(), f"zaslon-{cluster.number}"
 
-    def is_dealt_out() -> bool:
+    def is_assigned() -> bool:
         found = admin.describe_consumer_groups([group])[group].result(20)
         return any(member.assignment.topic_partitions for member in found.members)
 
-    _until(is_dealt_out)
+    _until(is_assigned)
     broker.kill()
     _begin_in_vain(opened, broker)
     opened.open(STREAM_BEGIN)
@@ -176,56 +181,56 @@ def test_a_life_that_ends_while_the_broker_is_away_is_followed_by_another(
 
 
 class _Impatient(Connection):
-    """Its members are put out of the group after three seconds of silence; the client's default is five minutes."""
+    """Its members lose their membership after three seconds without a poll; the default is five minutes."""
 
     def consumer(self, watch: Watch, **more: Any) -> Consumer:
         return super().consumer(watch, max_poll_interval_ms=3_000, **more)
 
 
-def test_who_was_silent_for_too_long_joins_the_group_again(broker: LocalBroker) -> None:
+def test_a_member_that_did_not_poll_joins_the_group_again(broker: LocalBroker) -> None:
     cluster, group = Cluster.new(broker), "zaslon-silent"
     connection = _Impatient(**vars(cluster.connection("scorer")))
     leadership = Leadership(connection, cluster.topic("order"), group, 3, Watch("broker"))
     admin = cluster.connected_admin()
     _until(lambda: leadership.is_ours, leadership.poll)
     _until(lambda: not admin.describe_consumer_groups([group])[group].result(20).members)
-    assert leadership.is_ours, "it has heard of nothing yet"
+    assert leadership.is_ours, "it has not polled yet"
     _until(lambda: not leadership.is_ours, leadership.poll)
     _until(lambda: leadership.is_ours, leadership.poll)
     leadership.close()
 
 
-def test_a_broker_that_goes_away_while_a_life_begins_is_waited_for(
+def test_a_broker_lost_while_a_life_begins_is_retried(
     broker: LocalBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Cluster.new(broker)
     opened = cluster.context("scorer", tmp_path, kafka_timeout_seconds=1).adapters.open_stream(print)
     opened.open(STREAM_BEGIN)
-    begin = Partitions.open
+    begin = OrderReader.open
 
-    def begin_without(partitions: Partitions, next_offsets: dict[str, int]) -> None:
+    def begin_without(orders: OrderReader, offset: int, is_newest: Callable[[], bool]) -> None:
         broker.kill()
-        begin(partitions, next_offsets)
+        begin(orders, offset, is_newest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Partitions, "open", begin_without)
+        patched.setattr(OrderReader, "open", begin_without)
         _begin_in_vain(opened, broker)
     opened.open(STREAM_BEGIN)
     opened.close()
 
 
-def test_a_life_begins_when_a_broker_that_has_just_started_knows_what_it_leads_and_ends_where_it_may_not(
+def test_connecting_is_retried_unless_access_is_refused(
     broker: LocalBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Cluster.new(broker).context("scorer", tmp_path).adapters.open_stream(print)
-    begin, refusals = Partitions.open, [KafkaError.NOT_LEADER_FOR_PARTITION] * 2
+    begin, refusals = OrderReader.open, [KafkaError.NOT_LEADER_FOR_PARTITION] * 2
 
-    def refuse_first(partitions: Partitions, next_offsets: dict[str, int]) -> None:
+    def refuse_first(orders: OrderReader, offset: int, is_newest: Callable[[], bool]) -> None:
         if refusals:
             raise KafkaException(KafkaError(refusals.pop()))
-        begin(partitions, next_offsets)
+        begin(orders, offset, is_newest)
 
-    monkeypatch.setattr(Partitions, "open", refuse_first)
+    monkeypatch.setattr(OrderReader, "open", refuse_first)
     opened.open(STREAM_BEGIN)
     refusals.append(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(ServerError, match="does not allow us this topic"):
@@ -233,7 +238,28 @@ def test_a_life_begins_when_a_broker_that_has_just_started_knows_what_it_leads_a
     opened.close()
 
 
-def test_a_scorer_whose_transactions_are_refused_says_so_once(broker: LocalBroker) -> None:
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(KafkaError._TRANSPORT, SupersededError), (KafkaError.TOPIC_AUTHORIZATION_FAILED, ServerError)],
+)
+def test_a_scorer_that_loses_its_broker_at_takeover_stands_by(
+    broker: LocalBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
+) -> None:
+    context = Cluster.new(broker).context("scorer", tmp_path)
+    opened = context.adapters.open_stream(print)
+    opened.open(STREAM_BEGIN)
+    assert list(filter(None, opened.replay(lambda: False))) == []
+
+    def fail(partitions: Partitions, next_offsets: dict[str, int]) -> None:
+        raise KafkaException(KafkaError(code))
+
+    monkeypatch.setattr(Partitions, "open", fail)
+    with pytest.raises(error):
+        next(opened.take(lambda raw: admit(raw, context.catalogue, context.key), lambda: 10, lambda: False))
+    opened.close()
+
+
+def test_refused_transactions_are_one_clear_error(broker: LocalBroker) -> None:
     cluster, watch = Cluster.new(broker), Watch("broker")
     names = TopicNames(*(cluster.topic(t) for t in ("input", "labels", "predictions", "rejections", "order")))
     scorer = cluster.connection("scorer")
@@ -241,6 +267,6 @@ def test_a_scorer_whose_transactions_are_refused_says_so_once(broker: LocalBroke
     with pytest.raises(ServerError, match="does not allow us transactions under this name"):
         Committer(
             scorer, names, "others", leadership, watch, committed=lambda order, offset: None,
-            is_over=lambda: False, rejection_bytes_max=100_000,
+            is_over=lambda: False, limits=MessageLimits(100_000, 100_000),
         )  # fmt: skip
     leadership.close()

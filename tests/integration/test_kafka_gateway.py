@@ -1,9 +1,9 @@
-"""The decision service in front of the stream: every decision passes the log once, whichever ingress it took."""
+"""The decision service in front of the stream: every decision passes the log once, through any ingress."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from starlette.testclient import TestClient
 from tests.api.serving import QUIET, Caller, transaction
 from tests.integration.kafka_world import Cluster, Scorer
 
-from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.adapters.cluster.kafka.gateway import KafkaGateway
-from zaslon.adapters.cluster.kafka.order import Order
+from zaslon.adapters.cluster.kafka.messages import as_rejection
+from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import ServerError
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, RecordBatch, TransactionId
 from zaslon.domain.outcomes import Decision
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.server import build_service
@@ -70,11 +70,11 @@ def until(found: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for what another process does."""
     end = time.monotonic() + seconds
     while not found():
-        assert time.monotonic() < end, "it has not come to pass"
+        assert time.monotonic() < end, "it has not happened"
         time.sleep(0.05)
 
 
-def test_through_the_door_the_log_and_its_decisions_are_the_embedded_engines_bit_for_bit(
+def test_decisions_through_the_gateway_are_the_embedded_engines_bit_for_bit(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     cluster = Cluster.new(broker)
@@ -105,9 +105,9 @@ def test_a_label_between_two_transactions_changes_the_second(
     verdict = {"transaction_id": first["transaction_id"], "verdict": "confirmed_fraud"}
     with scoring(cluster, home), gateway(cluster, home) as caller:
         assert caller.post("/v1/transactions", first).status_code == 200
-        (told,) = caller.post("/v1/labels", verdict).json()["outcomes"]
+        (receipt,) = caller.post("/v1/labels", verdict).json()["outcomes"]
         decided = caller.post("/v1/transactions", second).json()
-    assert (told["outcome"], told["is_fraud"], told["waiting"]) == ("label", True, False)
+    assert (receipt["outcome"], receipt["is_fraud"], receipt["waiting"]) == ("label", True, False)
     without = small_world.engine()
     unlabelled = RecordBatch.of(
         [orjson.dumps(first), orjson.dumps(second)], [Kind.TRANSACTION_JSON] * 2, [int(time.time())] * 2
@@ -118,9 +118,7 @@ def test_a_label_between_two_transactions_changes_the_second(
     assert cluster.published() == cluster.embedded(small_world.engine())
 
 
-def test_a_repeat_gives_the_recorded_decision_and_the_log_calls_it_a_duplicate(
-    caller: Caller, cluster: Cluster
-) -> None:
+def test_a_repeat_is_answered_with_the_recorded_decision(caller: Caller, cluster: Cluster) -> None:
     sent = transaction()
     first = caller.post("/v1/transactions", sent).json()
     again = caller.post("/v1/transactions", dict(reversed(sent.items()))).json()
@@ -128,6 +126,43 @@ def test_a_repeat_gives_the_recorded_decision_and_the_log_calls_it_a_duplicate(
     del first["time_used_ms"], again["time_used_ms"]
     assert again == first
     assert as_rejection(cluster.read("rejections")[-1]).reason == "duplicate"
+
+
+def test_a_repeat_of_a_reused_id_gets_the_newest_decision(broker: LocalBroker, home: Path) -> None:
+    cluster = Cluster.new(broker)
+    old = transaction(tx_datetime="2019-06-01 10:00:00")
+    between = transaction(tx_datetime="2019-09-20 10:00:00")
+    new = {**old, "tx_datetime": "2019-09-21 10:00:00"}
+    with scoring(cluster, home), gateway(cluster, home) as caller:
+        answers = [caller.post("/v1/transactions", sent).json() for sent in (old, between, new, new)]
+    assert [answer["position"] for answer in answers] == [0, 1, 2, 2]
+    assert [answer["repeated"] for answer in answers] == [False, False, False, True]
+    assert [answer["event_time"][:10] for answer in answers] == [
+        "2019-06-01", "2019-09-20", "2019-09-21", "2019-09-21",
+    ]  # fmt: skip
+
+
+def test_a_repeat_is_never_answered_with_an_older_decision_of_its_id(
+    broker: LocalBroker, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the newest decision is in a partition that was not read yet."""
+    cluster = Cluster.new(broker)
+    old = transaction(tx_datetime="2019-06-01 10:00:00")
+    between = transaction(tx_datetime="2019-09-20 10:00:00")
+    new = {**old, "tx_datetime": "2019-09-21 10:00:00"}
+    keep = SqliteDecisions.keep
+
+    def keep_all_but_the_newest(
+        store: SqliteDecisions, decisions: Sequence[tuple[int, TransactionId, bytes]], checkpoint: bytes
+    ) -> None:
+        keep(store, [found for found in decisions if found[0] != 2], checkpoint)
+
+    monkeypatch.setattr(SqliteDecisions, "keep", keep_all_but_the_newest)
+    with scoring(cluster, home), gateway(cluster, home) as caller:
+        for sent in (old, between, new):
+            assert caller.post("/v1/transactions", sent).status_code == 200
+        answer = caller.post("/v1/transactions", new)
+    assert (answer.status_code, answer.json()["reason"]) == (409, "duplicate")
 
 
 def test_the_same_content_twice_in_a_call_is_sent_once(caller: Caller, cluster: Cluster) -> None:
@@ -149,18 +184,14 @@ def test_the_same_id_with_other_content_is_refused_and_recorded(caller: Caller, 
     assert (recorded.reason, recorded.position) == ("conflicting_duplicate", problem["position"])
 
 
-def test_of_a_sender_past_the_door_and_one_through_it_each_gets_its_own_outcome(
-    caller: Caller, cluster: Cluster
-) -> None:
+def test_two_senders_of_the_same_id_get_their_own_outcomes(caller: Caller, cluster: Cluster) -> None:
     sent = transaction()
     cluster.send("input", [orjson.dumps({**sent, "tx_amount": 1.5})])  # first, with the same id
     answer = caller.post("/v1/transactions", sent)
     assert (answer.status_code, answer.json()["reason"]) == (409, "conflicting_duplicate")
 
 
-def test_what_cannot_be_decided_is_a_problem_with_the_recorded_reason(
-    caller: Caller, cluster: Cluster
-) -> None:
+def test_a_rejection_is_a_problem_with_the_recorded_reason(caller: Caller, cluster: Cluster) -> None:
     answer = caller.post("/v1/transactions", transaction(tx_amount="much"))
     problem = answer.json()
     assert (answer.status_code, problem["reason"]) == (422, "not_a_number:tx_amount")
@@ -169,10 +200,8 @@ def test_what_cannot_be_decided_is_a_problem_with_the_recorded_reason(
     assert (recorded.reason, recorded.detail) == (problem["reason"], problem["detail"])
 
 
-def test_marks_of_other_senders_transactions_are_not_counted_as_records(
-    caller: Caller, cluster: Cluster
-) -> None:
-    """Their messages and ours in turns: offsets then say less than records do."""
+def test_transaction_markers_are_not_counted_as_records(caller: Caller, cluster: Cluster) -> None:
+    """With messages of another sender's transactions between ours."""
     other = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-others")
     other.init_transactions(20)
     amounts = iter(range(100, 200))
@@ -184,17 +213,17 @@ def test_marks_of_other_senders_transactions_are_not_counted_as_records(
         ends(20)
         outcomes = caller.post("/v1/transactions/batch", ours).json()["outcomes"]
         assert [o["transaction_id"] for o in outcomes] == [one["transaction_id"] for one in ours]
-    assert any(r.gaps for message in cluster.read("order") for r in Order.from_json(message.value()).ranges)
+    assert any(r.gaps for order in cluster.orders() for r in order.ranges)
 
 
-def test_what_serves_is_what_decides_the_stream(caller: Caller, small_world: SmallWorld) -> None:
+def test_the_versions_shown_are_those_that_decide_the_stream(caller: Caller, small_world: SmallWorld) -> None:
     assert caller.post("/v1/transactions", transaction()).status_code == 200
     versions = small_world.engine().versions
     assert caller.get("/v1/model").json()["model"] == versions.model
     assert caller.get("/v1/policy").json()["policy"] == versions.policy
 
 
-def test_a_record_larger_than_the_log_takes_is_refused_before_it_is_sent(caller: Caller) -> None:
+def test_a_record_that_is_too_large_for_the_log_is_not_sent(caller: Caller) -> None:
     answer = caller.post("/v1/transactions", transaction(note="x" * 1_100_000))
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:zaslon:problem:too_large")
 
@@ -207,7 +236,7 @@ def test_metrics_tell_how_long_the_log_and_the_scorer_took(caller: Caller) -> No
     assert 'zaslon_outcomes_total{detail="allow",outcome="decision"}' in text
 
 
-def test_without_a_scorer_the_deadline_is_kept_and_the_decision_is_there_later(
+def test_without_a_scorer_the_deadline_is_kept_and_the_record_decided_later(
     broker: LocalBroker, home: Path
 ) -> None:
     cluster, sent = Cluster.new(broker), transaction()
@@ -237,18 +266,18 @@ def caller_sees(cluster: Cluster, home: Path, path: str) -> bytes:
 @pytest.mark.parametrize(
     ("error", "in_log"), [(None, True), (KafkaError(KafkaError._MSG_TIMED_OUT), None)], ids=["taken", "late"]
 )
-def test_of_a_record_that_the_broker_took_without_saying_where_nothing_untrue_is_said(
+def test_a_record_taken_at_an_unknown_offset_is_reported_as_uncertain(
     caller: Caller, monkeypatch: pytest.MonkeyPatch, error: KafkaError | None, in_log: bool | None
 ) -> None:
     """The acknowledgement of a retry whose first attempt was taken has no offset; of a late one nothing is known."""
     gateway, sent = caller.service.decider, transaction()
     assert isinstance(gateway, KafkaGateway)
-    heard = gateway._delivered
+    delivered = gateway._delivered
 
-    def unsaid(record: Any, _: KafkaError | None, message: Message) -> None:
-        heard(record, error, Message(topic=message.topic(), partition=message.partition()))
+    def without_offset(record: Any, _: KafkaError | None, message: Message) -> None:
+        delivered(record, error, Message(topic=message.topic(), partition=message.partition()))
 
-    monkeypatch.setattr(gateway, "_delivered", unsaid)
+    monkeypatch.setattr(gateway, "_delivered", without_offset)
     answer = caller.post("/v1/transactions", sent)
     problem = answer.json()
     assert (answer.status_code, problem["type"]) == (503, "urn:zaslon:problem:not_in_time")
@@ -259,9 +288,7 @@ def test_of_a_record_that_the_broker_took_without_saying_where_nothing_untrue_is
     assert gateway.waiting_records == 0
 
 
-def test_rejections_are_answered_from_whichever_partition_they_stand_in(
-    broker: LocalBroker, home: Path
-) -> None:
+def test_rejections_are_answered_from_every_partition(broker: LocalBroker, home: Path) -> None:
     cluster = Cluster.new(broker)
     cluster.grow(rejections=3)
     with scoring(cluster, home), gateway(cluster, home) as caller:
@@ -278,9 +305,7 @@ def test_a_full_queue_is_refused_at_once(broker: LocalBroker, home: Path) -> Non
     assert len(cluster.read("input")) == 3
 
 
-def test_a_door_begun_later_knows_the_newest_decisions_and_says_what_it_does_not_know(
-    broker: LocalBroker, home: Path
-) -> None:
+def test_a_gateway_started_later_knows_the_newest_decisions_only(broker: LocalBroker, home: Path) -> None:
     cluster = Cluster.new(broker)
     sent = [transaction() for _ in range(300)]
     cluster.send("input", [orjson.dumps(one) for one in sent])
@@ -297,9 +322,7 @@ def test_a_door_begun_later_knows_the_newest_decisions_and_says_what_it_does_not
     assert [d["position"] for d in page] == sorted((d["position"] for d in page), reverse=True)
 
 
-def test_while_the_broker_is_away_the_service_says_so_and_then_goes_on(
-    broker: LocalBroker, home: Path
-) -> None:
+def test_the_service_is_not_ready_without_a_broker_and_recovers(broker: LocalBroker, home: Path) -> None:
     cluster = Cluster.new(broker)
     with scoring(cluster, home), gateway(cluster, home, api_budget_ms=2_000) as caller:
         assert caller.post("/v1/transactions", transaction()).status_code == 200
@@ -309,7 +332,7 @@ def test_while_the_broker_is_away_the_service_says_so_and_then_goes_on(
         until(lambda: caller.get("/readyz").status_code == 503)
         assert refused.status_code == 503
         assert not refused.json().get("in_log")
-        assert "away" in caller.get("/readyz").json()["detail"]
+        assert "unreachable" in caller.get("/readyz").json()["detail"]
         assert caller.get("/healthz").status_code == 200
         broker.start()
         until(lambda: caller.get("/readyz").status_code == 200)

@@ -1,4 +1,4 @@
-"""Partitions that are added while scorers run are read from their beginning, by all alike."""
+"""Partitions that are added while scorers run are read from their beginning, by all scorers alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 def _until(found: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not found():
-        assert time.monotonic() < end, "it has not come to pass"
+        assert time.monotonic() < end, "it has not happened"
         time.sleep(0.1)
 
 
@@ -32,7 +32,7 @@ def _send(cluster: Cluster, topic: str, partition: int, records: Sequence[bytes]
     assert producer.flush(20) == 0
 
 
-def test_scorer_standby_and_restart_fold_added_partitions_in_one_order(
+def test_scorer_standby_and_restart_apply_added_partitions_in_one_order(
     broker: LocalBroker, small_world: SmallWorld, home: Path, tmp_path: Path
 ) -> None:
     cluster = Cluster.new(broker)
@@ -59,7 +59,7 @@ def test_scorer_standby_and_restart_fold_added_partitions_in_one_order(
         send(input=1, labels=1)
         _until(lambda: cluster.committed_records() == sent)
         with cluster.scorer(other, **settings) as second:
-            assert second.says("Following"), second.said
+            assert second.says("Replaying"), second.said
             cluster.grow(input=3, labels=2, order=2, rejections=2)
             send(input=3, labels=2)
             _until(lambda: cluster.committed_records() == sent)
@@ -75,7 +75,7 @@ def test_scorer_standby_and_restart_fold_added_partitions_in_one_order(
     assert published == cluster.embedded(small_world.engine())
 
 
-def test_more_partitions_than_one_are_complained_of_where_one_is_meant(
+def test_a_second_partition_of_order_or_rejections_is_a_complaint(
     broker: LocalBroker, tmp_path: Path
 ) -> None:
     cluster = Cluster.new(broker)

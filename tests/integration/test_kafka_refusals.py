@@ -1,4 +1,4 @@
-"""What a topic does not take is one clear error, and never an outcome less."""
+"""A message that a topic does not take is one clear error, or cut to fit; no outcome is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _set(cluster: Cluster, topic: str, name: str, value: str) -> None:
     admin.incremental_alter_configs([resource])[resource].result(20)
 
 
-def test_an_outcome_that_its_topic_does_not_take_ends_the_scorer_and_is_there_after_a_repair(
+def test_an_outcome_that_its_topic_refuses_is_recorded_after_a_repair(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     cluster = Cluster.new(broker)
@@ -38,3 +38,18 @@ def test_an_outcome_that_its_topic_does_not_take_ends_the_scorer_and_is_there_af
     published = cluster.published()
     assert len(published) == 200
     assert published == cluster.embedded(small_world.engine())
+
+
+def test_micro_batches_are_cut_to_the_messages_that_the_order_topic_takes(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    pairs = zip(small_world.records, small_world.kinds, strict=True)
+    bytes_max = 16_384 + 4_000
+    _set(cluster, "order", "max.message.bytes", str(bytes_max))
+    cluster.send("input", [*(r for r, k in pairs if k == Kind.TRANSACTION_LINE)][:390] + [b"nonsense"] * 10)
+    cluster.stream_until(home, 400)
+    sizes = [len(message.value() or b"") for message in cluster.read("order")]
+    assert max(sizes) <= bytes_max - 16_384
+    assert 7 < len(sizes) < 30
+    assert cluster.published() == cluster.embedded(small_world.engine())

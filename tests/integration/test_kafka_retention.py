@@ -1,4 +1,4 @@
-"""Records that are kept no longer: what was never needed is not missed, and all else is one clear error."""
+"""Records that are no longer kept: those that nobody needs are not missed, others are one clear error."""
 
 from __future__ import annotations
 
@@ -24,27 +24,45 @@ def _lines(world: SmallWorld) -> list[bytes]:
 
 def _delete(cluster: Cluster, topic: str, before: int = OFFSET_END) -> None:
     """As retention does: messages before an offset, or all that there are."""
-    admin, checkpoint = cluster.connected_admin(), TopicPartition(cluster.topic(topic), 0, before)
-    admin.delete_records([checkpoint])[checkpoint].result(20)
+    admin, target = cluster.connected_admin(), TopicPartition(cluster.topic(topic), 0, before)
+    admin.delete_records([target])[target].result(20)
 
 
 @pytest.mark.parametrize("before", [100, OFFSET_END], ids=["some", "all"])
-def test_who_has_no_state_does_not_wait_for_records_that_were_deleted(
+def test_a_scorer_without_state_needs_no_records_but_those_of_the_order(
     broker: LocalBroker, small_world: SmallWorld, home: Path, tmp_path: Path, before: int
 ) -> None:
-    cluster = Cluster.new(broker)
-    cluster.send("input", _lines(small_world)[:300])
+    cluster, lines = Cluster.new(broker), _lines(small_world)
+    cluster.send("input", lines[:300])
     cluster.stream_until(home, 300)
+    applied = list(cluster.recorded(small_world.context.catalogue))
     _delete(cluster, "input", before)
+    cluster.send("input", lines[300:310])
     other = small_world.in_home(tmp_path / "other").context.home
-    with pytest.raises(ArtefactError, match=r"does not hold the \d+ records \[0, "):
-        cluster.stream_until(other, 301)
+    assert cluster.stream_until(other, 310).replayed == 300
+    engine = small_world.engine()
+    outcomes = [o.to_json() for batch in applied for o in engine.process(batch).outcomes]
+    assert cluster.published()[:300] == outcomes
+    assert len(cluster.published()) == 310
 
 
-def test_a_stream_that_was_idle_until_everything_was_deleted_goes_on(
+def test_records_deleted_before_they_were_decided_are_one_clear_error(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
-    """Behind what was folded stand marks of transactions, which are nothing that is missing."""
+    cluster, lines = Cluster.new(broker), _lines(small_world)
+    cluster.send("input", lines[:100])
+    cluster.stream_until(home, 100)
+    cluster.send("input", lines[100:200])
+    _delete(cluster, "input", 150)
+    with pytest.raises(ArtefactError, match=r"'input-\d+' no longer holds the records that follow"):
+        cluster.stream_until(home, 200)
+    assert len(cluster.published()) == 100
+
+
+def test_a_stream_idle_until_everything_was_deleted_continues(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    """Transaction markers follow the last record; that they are deleted is no loss."""
     cluster, lines, engine = Cluster.new(broker), _lines(small_world), small_world.engine()
     sender = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-sender")
     sender.init_transactions(20)
@@ -62,7 +80,7 @@ def test_a_stream_that_was_idle_until_everything_was_deleted_goes_on(
     assert [*before, *cluster.embedded(engine)] == cluster.published()
 
 
-def test_a_state_older_than_what_is_left_of_the_order_is_refused(
+def test_a_state_older_than_the_kept_orders_is_refused(
     broker: LocalBroker, small_world: SmallWorld, home: Path, tmp_path: Path
 ) -> None:
     cluster, lines, older = Cluster.new(broker), _lines(small_world), tmp_path / "older"

@@ -120,7 +120,7 @@ def test_a_viewer_may_not_create_topics(cluster: Cluster) -> None:
     ],
     ids=["password", "user", "authority", "nobody there"],
 )
-def test_what_is_wrong_with_a_connection_is_one_clear_error_within_seconds(
+def test_a_wrong_connection_is_one_clear_error_within_seconds(
     cluster: Cluster, tmp_path: Path, more: dict[str, object], sentence: str
 ) -> None:
     if more.get("kafka_ca_file") == "other":

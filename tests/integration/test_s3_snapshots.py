@@ -194,7 +194,7 @@ def test_a_scorer_with_an_empty_disk_takes_over_from_the_snapshots_of_a_dead_one
     assert begun == 0
     assert 300 <= newest <= 1_000
     with cluster.scorer(second_home, **shared) as second:
-        assert second.says(f"Following the log from position {newest}.")
+        assert second.says(f"Replaying the log from position {newest}.")
         cluster.send("input", lines[1_000:1_500])
         _wait_until(lambda: cluster.committed_records() >= 1_500)
         second.terminate()

@@ -7,6 +7,8 @@ Whatever a record contains, admission gives it exactly one entry: a transaction,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ from zaslon.domain.events import (
     Rejected,
     Transactions,
 )
+from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.intake import clean_batch
 
 _TRANSACTION, _LABEL, _REJECTED = map(int, EntryKind)
@@ -42,6 +45,18 @@ def admit(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:
         batch.first_position, kind, batch.degradation, batch.arrival_time_seconds,
         cleaned.transactions, cleaned.labels, cleaned.rejected,
         Originals(batch.buffer, batch.starts, batch.lengths),
+    )  # fmt: skip
+
+
+def refuse(batch: RecordBatch, catalogue: Catalogue, key: bytes, reason: Reason, detail: str) -> LogBatch:
+    """Raw records as rejections, without a look into them."""
+    empty = admit(RecordBatch.of([], [], [], batch.first_position), catalogue, key)
+    count, problem = len(batch), RecordProblem(reason, None, detail.removesuffix("."))
+    return replace(
+        empty, kind=np.full(count, _REJECTED, np.uint8), degradation=batch.degradation,
+        arrival_time_seconds=batch.arrival_time_seconds,
+        rejected=Rejected(np.arange(count), [(problem,)] * count),
+        originals=Originals(batch.buffer, batch.starts, batch.lengths),
     )  # fmt: skip
 
 

@@ -30,6 +30,9 @@ class StreamMetrics:
         self.answers_not_taken = Counter(
             "zaslon_stream_answers_not_taken", "transactions with an answer", registry=registry
         )
+        self.engine_errors = Counter(
+            "zaslon_stream_engine_errors", "records that our own code could not process", registry=registry
+        )
         self.batch_records = Histogram(
             "zaslon_stream_batch_records", "records in a micro-batch", buckets=_RECORDS, registry=registry
         )
@@ -55,6 +58,7 @@ class StreamMetrics:
         self.outcomes.labels("rejection").inc(metrics.rejections)
         self.outcomes.labels("label").inc(metrics.labels)
         self.answers_not_taken.inc(metrics.answers_not_taken)
+        self.engine_errors.inc(metrics.engine_errors)
         self.batch_records.observe(metrics.records)
         for stage in ("take", "decide", "hand_over", "commit"):
             self.stage_seconds.labels(stage).observe(getattr(metrics, f"{stage}_seconds"))

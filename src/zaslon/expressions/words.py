@@ -12,9 +12,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
-import sqlglot
-from sqlglot import ParseError, Parser, Token, TokenType, exp
-from sqlglot.errors import SqlglotError
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.tokenizer_core import Token, TokenType
 
 from zaslon.domain.errors import ZaslonError, did_you_mean
 
@@ -127,7 +128,7 @@ class _Reader:
 
     def _split(self) -> list[Token]:
         try:
-            tokens = sqlglot.tokenize(self.text)
+            tokens = list(Dialect.get_or_raise(None).tokenize(self.text))
         except SqlglotError as error:
             start = next(i for i, c in enumerate(self.text) if c in "'\"/")
             raise ExpressionError(
@@ -247,7 +248,7 @@ class _Reader:
 def _parse(text: str, tokens: list[Token]) -> exp.Expr:
     """The syntax tree, or an `ExpressionError` where the words do not form an expression."""
     try:
-        trees = Parser().parse(tokens, text)
+        trees = Dialect.get_or_raise(None).parser().parse(tokens, text)
     except RecursionError as error:
         raise ExpressionError(_NESTED, text, 0, len(text), hint="Split it.") from error
     except ParseError as error:

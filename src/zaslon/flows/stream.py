@@ -1,35 +1,41 @@
 """Stream: decide what arrives in the live log, or stand by for the process that does.
 
 One life of a scorer:
-    1. restore the newest good snapshot, with its place in the log, and warm up
-    2. follow: fold what was recorded after it, decide nothing; a standby stays here
-    3. take over when the one that decided is gone; fold what it recorded to the last batch
+    1. restore the newest good snapshot, with its checkpoint, and warm up
+    2. replay what was recorded after it, and decide nothing; a standby stays here
+    3. take over when the scorer that decided is gone; replay what it recorded to the last batch
     4. decide micro-batches as they arrive; the stream records each with its outcomes exactly once
-    5. now and then, and when asked to stop, wait until all is recorded and copy the state;
-       the snapshot is written while deciding goes on
-A life that ends because another process took over, or because the log refused a batch, is followed
-by a new one from 1: the engine may have been ahead of the log, so it is thrown away.
+    5. now and then, and when asked to stop, wait until everything is recorded and copy the state;
+       the snapshot is written while deciding continues
+A life ends because another process took over, because the log refused a batch, or because our own code
+failed on one; the next begins from 1, since the engine may have been ahead of the log. After a failure of
+our own it takes smaller micro-batches, until the record that breaks the engine stands alone
+(`services.fault_isolation`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zaslon.admission import admit
+from zaslon.admission import admit, refuse
 from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.domain.outcomes import Decision, Outcome, Rejection
+from zaslon.domain.rejections import Reason
 from zaslon.engine import Engine, restore_engine
 from zaslon.features.plan import plan_features
 from zaslon.ports import SnapshotStore, Stream, SupersededError
 from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
 from zaslon.services.context import STREAM, Context
 from zaslon.services.decision_loop import DecideReport, answers_in, decide_batches
+from zaslon.services.fault_isolation import EngineFault, FailedRecords, FaultIsolation, engine_faults
 from zaslon.services.home import engine_at, keep_policy, load_champion
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
 from zaslon.services.warm_up import freeze_garbage_collector, run_once
@@ -66,9 +72,12 @@ def stream(
     """Score the stream until `is_over`.
 
     Args:
-        say: told in sentences what people should know.
-        observe: told of every micro-batch, on the deciding thread.
-        on_snapshot: told of every snapshot, on the thread that writes it.
+        say: called with sentences that people should know.
+        observe: called with every micro-batch, on the deciding thread.
+        on_snapshot: called with every snapshot, on the thread that writes it.
+
+    Raises:
+        EngineFault: our own code fails on more records in a row than `stream_engine_errors_max`.
     """
     directory = context.home / STREAM
     make_directory(directory)
@@ -85,10 +94,7 @@ def stream(
         scorer = _Scorer(context, is_over, say, both, on_snapshot)
         try:
             while not is_over():
-                try:
-                    scorer.live()
-                except SupersededError as reason:
-                    say(f"Standing by: {reason}.")
+                scorer.live()
         finally:
             scorer.stream.close()  # first: a standby takes over while the last snapshot is written
             scorer.close()
@@ -109,9 +115,13 @@ class _Scorer:
         self.snapshot_writer: SnapshotWriter | None = None
         self.snapshots = stream_snapshots(context)
         self.stream: Stream = context.adapters.open_stream(say)
+        self.faults = FaultIsolation(
+            context.options.stream_batch_records, context.options.stream_engine_errors_max
+        )
+        self._is_deciding = False  # still, after our own code failed
 
     def live(self) -> None:
-        """One life, from a snapshot to a stop or to `SupersededError`."""
+        """One life, from a snapshot to a stop, to a takeover by another process or to a fault of ours."""
         self.close()
         engine, checkpoint = newest_state(self.context, self.snapshots, self.say)
         run_once(engine)
@@ -120,90 +130,149 @@ class _Scorer:
         self.snapshot_writer = snapshot_writer = SnapshotWriter(
             self.snapshots, every, engine.position, self.say, self.on_snapshot
         )
-        self.stream.open(checkpoint)
-        self.say(f"Following the log from position {engine.position}.")
-        self._replay(engine, snapshot_writer)
-        if self.is_over():
-            return
-        self.report.takeovers += 1
-        self.say(f"Deciding from position {engine.position}.")
-        self._decide(engine, snapshot_writer)
+        try:
+            self._begin(engine, checkpoint)
+            self._replay(engine, snapshot_writer)
+            if not self.is_over():
+                self._decide(engine, snapshot_writer)
+        except SupersededError as reason:
+            self._is_deciding = False
+            self.say(f"Standing by: {reason}.")
 
     def close(self) -> None:
-        """Wait for the snapshot that is under way."""
+        """Wait for the snapshot in progress."""
         if self.snapshot_writer is not None:
             self.snapshot_writer.close()
 
+    def _begin(self, engine: Engine, checkpoint: bytes) -> None:
+        if self._is_deciding:
+            self.stream.reopen(checkpoint)
+        else:
+            self.stream.open(checkpoint)
+            self.say(f"Replaying the log from position {engine.position}.")
+
     def _replay(self, engine: Engine, snapshot_writer: SnapshotWriter) -> None:
+        begin = engine.position
         for batch in self.stream.replay(self.is_over):
             if batch is None:
                 continue
-            engine.replay(admit(batch, engine.catalogue, engine.key))
+            engine.replay(batch)
             self.report.replayed += len(batch)
             self.report.next_position = engine.position
             if snapshot_writer.is_due(engine.position):
                 snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
+        if self.faults.is_searching and engine.position > begin:
+            # The next failure, and there may be a dozen, then finds nothing to replay.
+            snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
 
     def _decide(self, engine: Engine, snapshot_writer: SnapshotWriter) -> None:
+        if not self._is_deciding:
+            self._is_deciding = True
+            self.report.takeovers += 1
+            self.say(f"Deciding from position {engine.position}.")
         begin = time.perf_counter()
-        timer = _Timer(self.stream, engine, self.observe)
+        decider = _Decider(self.stream, engine, self.faults, self.observe)
 
         def keep_state() -> None:
+            decider.confirm()
             if snapshot_writer.is_due(engine.position):
                 self.stream.settle()
                 snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
 
         try:
-            decide_batches(engine, timer.batches(self.is_over), timer.record, keep_state, self.report.decided)
+            batches = decider.batches(self.is_over)
+            decide_batches(decider.process, batches, decider.record, keep_state, self.report.decided)
             self.stream.settle()
             snapshot_writer.save_last(engine, checkpoint=self.stream.checkpoint)
+        except EngineFault as fault:
+            self._isolate(decider.current, fault)
         finally:
             self.report.decided.seconds += time.perf_counter() - begin
             self.report.next_position = engine.position
 
+    def _isolate(self, records: FailedRecords, fault: EngineFault) -> None:
+        last = records.first_position + records.count - 1
+        which = f"{records.first_position}" if records.count == 1 else f"{records.first_position} to {last}"
+        self.say(f"Our own code failed at log position {which}: {_where(fault)}. The state is restored.")
+        self.faults.failed(records, fault)
 
-class _Timer:
-    """Hands batches to the loop and its outcomes to the stream, and times the stages."""
 
-    def __init__(self, stream: Stream, engine: Engine, observe: Observe) -> None:
-        self._stream, self._engine, self._observe = stream, engine, observe
+class _Decider:
+    """What the loop calls: admission, the engine and the stream, with the time that each takes."""
+
+    def __init__(self, stream: Stream, engine: Engine, faults: FaultIsolation, observe: Observe) -> None:
+        self._stream, self._engine, self._faults, self._observe = stream, engine, faults, observe
         self._asked_at = self._taken_at = time.perf_counter()
-        self._raw: RecordBatch | None = None
+        self._content: list[bytes] = []
+        self._was_broken = False
+        self.current = FailedRecords(engine.position, 0, b"")
 
     def batches(self, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
         """New records, with the moments when they were asked for and taken."""
-        for batch in self._stream.take(is_over):
-            self._taken_at = time.perf_counter()
-            self._raw = batch.with_labels_by(self._engine.history.watermark_seconds)
-            yield admit(self._raw, self._engine.catalogue, self._engine.key)
+        for batch in self._stream.take(self._admit, lambda: self._faults.records_max, is_over):
+            self.current = FailedRecords(batch.first_position, len(batch), self.current.first)
+            yield batch
             self._asked_at = time.perf_counter()
+
+    def _admit(self, raw: RecordBatch) -> LogBatch:
+        self._taken_at = time.perf_counter()
+        engine = self._engine
+        raw = raw.with_labels_by(engine.history.watermark_seconds)
+        self.current = FailedRecords(raw.first_position, len(raw), raw.raw(0))
+        self._was_broken = self._faults.is_broken(raw)
+        if self._was_broken:
+            detail = f"Zaslon's own code failed on this record: {self._faults.cause}."
+            return refuse(raw, engine.catalogue, engine.key, Reason.ENGINE_ERROR, detail)
+        with engine_faults():
+            return admit(raw, engine.catalogue, engine.key)
+
+    def process(self, batch: LogBatch) -> list[Outcome]:
+        """One outcome per record, and its JSON."""
+        with engine_faults():
+            outcomes = self._engine.process(batch).outcomes
+            self._content = [outcome.to_json() for outcome in outcomes]
+        return outcomes
 
     def record(self, batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
         """Hand over a batch with its outcomes."""
         decided_at = time.perf_counter()
-        assert self._raw is not None
-        self._stream.record(self._raw, outcomes, self._engine.versions)
-        kinds = [type(outcome) for outcome in outcomes]
-        decisions, rejections = kinds.count(Decision), kinds.count(Rejection)
+        self._stream.record(batch, outcomes, self._content, self._engine.versions)
+        rejections = [outcome.reason for outcome in outcomes if isinstance(outcome, Rejection)]
+        decisions = sum(type(outcome) is Decision for outcome in outcomes)
         self._observe(
             BatchMetrics(
-                len(batch), decisions, rejections, len(batch) - decisions - rejections, answers_in(batch),
+                len(batch), decisions, len(rejections), len(batch) - decisions - len(rejections),
+                answers_in(batch), rejections.count(Reason.ENGINE_ERROR.code),
                 self._taken_at - self._asked_at, decided_at - self._taken_at,
                 time.perf_counter() - decided_at, self._stream.commit_seconds,
                 self._stream.lag_records, self._engine.position,
             )
         )  # fmt: skip
 
+    def confirm(self) -> None:
+        """While a record is searched that breaks the engine: wait until the batch is durable."""
+        if self._faults.is_searching:
+            self._stream.settle()
+            self._faults.succeeded(self._engine.position, was_broken=self._was_broken)
+
+
+def _where(fault: EngineFault) -> str:
+    """Kind and place of what our code raised; its text may quote a record, so it is not shown."""
+    cause = fault.__cause__
+    frame = traceback.extract_tb(cause.__traceback__)[-1] if cause is not None else None
+    place = "" if frame is None else f" in {Path(frame.filename).name}, line {frame.lineno}"
+    return f"{type(cause).__name__}{place}"
+
 
 def stream_snapshots(context: Context) -> SnapshotStore:
-    """Where the states of the stream are kept: apart from those of the home's own log."""
+    """Where the states of the stream are kept: separate from those of the home's own log."""
     return context.adapters.open_stream_snapshots(context.home)
 
 
 def newest_state(
     context: Context, snapshots: SnapshotStore, say: Callable[[str], None]
 ) -> tuple[Engine, bytes]:
-    """The engine of the newest good snapshot with its place; a new log begins from the home's history."""
+    """The engine of the newest good snapshot and its checkpoint; a new log begins from the home's history."""
     plan = plan_features(context.catalogue)
     model, policy = load_champion(context, plan)
     keep_policy(context, policy)
@@ -233,7 +302,7 @@ def _remembered(context: Context) -> Engine:
 
 
 def _begin(context: Context, snapshots: SnapshotStore) -> None:
-    """Keep the state from which the stream's log begins: what the home remembers, or nothing."""
+    """Save the state from which the stream's log begins: the home's history, or an empty one."""
     past = _remembered(context).history
     digest = hashlib.blake2b(context.catalogue.hash.encode(), digest_size=8)
     for name, values in sorted(past.save().items()):

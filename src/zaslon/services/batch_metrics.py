@@ -1,4 +1,4 @@
-"""Pulse: how a stream is doing, told now and then to a run of the tracker, never in its way."""
+"""Metrics of micro-batches, written now and then to a run of the tracker, on a thread of their own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from zaslon.services.context import Context
 
 @dataclass(frozen=True)
 class BatchMetrics:
-    """One micro-batch: what it held and how long its stages took."""
+    """One micro-batch: what it held and how long its stages took.
+
+    `engine_errors` are those of its rejections that our own code could not process.
+    """
 
     records: int
     decisions: int
     rejections: int
     labels: int
     answers_not_taken: int
+    engine_errors: int
     take_seconds: float
     decide_seconds: float
     hand_over_seconds: float
@@ -33,7 +37,7 @@ Observe = Callable[[BatchMetrics], None]
 
 
 class Totals:
-    """Beats added up since they were last looked at. Any thread may add, one looks."""
+    """Batches added up since they were last read. Any thread may add, one reads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,6 +62,7 @@ class Totals:
             "transactions_per_second_scored_from_kafka": sum(b.decisions for b in batches) / seconds,
             "records_per_batch": sum(b.records for b in batches) / count,
             "rejections": float(sum(b.rejections for b in batches)),
+            "engine_errors": float(sum(b.engine_errors for b in batches)),
             "decide_ms": 1000 * sum(b.decide_seconds for b in batches) / count,
             "commit_ms": 1000 * sum(b.commit_seconds for b in batches) / count,
             "lag_records": float(batches[-1].lag_records),
@@ -70,7 +75,7 @@ def reported(
 ) -> Iterator[None]:
     """While the block runs, write `look()` into a run every `stream_report_seconds`, on a thread.
 
-    A tracker that fails is named once and not asked again: the stream goes on.
+    A tracker that fails is reported once and not used again: the stream continues.
     """
     every = context.options.stream_report_seconds
     if not every:

@@ -106,6 +106,8 @@ class Options:
     loss_per_month_max: float
     reviews_per_day_max: int | None
     stream_report_seconds: float
+    stream_batch_records: int
+    stream_engine_errors_max: int
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def answers_in(batch: LogBatch) -> int:
 
 
 def decide_batches(
-    engine: Engine,
+    process: Callable[[LogBatch], Sequence[Outcome]],
     batches: Iterable[LogBatch],
     record: Callable[[LogBatch, Sequence[Outcome]], None],
     keep_state: Callable[[], None],
@@ -115,12 +115,13 @@ def decide_batches(
     """The one loop that decides: batches that follow each other in the log, recorded in turn.
 
     Args:
+        process: the engine's; one outcome per record.
         record: makes a batch and its outcomes durable, or takes them over to do so.
         keep_state: called after every batch; saves a snapshot where one is due.
         report: counts along.
     """
     for batch in batches:
-        outcomes = engine.process(batch).outcomes
+        outcomes = process(batch)
         record(batch, outcomes)
         report.count(batch, outcomes)
         keep_state()
@@ -168,7 +169,7 @@ def decide_records(
             saved_position = engine.position
 
     begin = time.perf_counter()
-    decide_batches(engine, todo(), record, keep_state, report)
+    decide_batches(lambda batch: engine.process(batch).outcomes, todo(), record, keep_state, report)
     report.seconds = time.perf_counter() - begin
     return report
 

@@ -2,7 +2,7 @@
 
 For one snapshot:
     1. the deciding thread sees that it is due and that none is under way
-    2. the deciding thread makes sure that the log holds every record that the state has folded
+    2. the deciding thread makes sure that the log holds every record that the state has applied
     3. the deciding thread copies the state: the only pause
     4. another thread writes the copy
 When 4 fails, that is said and decisions go on: the log is the truth, and the next start replays more.
@@ -41,14 +41,14 @@ def ignore_snapshot(saved: SnapshotResult) -> None:
 
 
 class SnapshotWriter:
-    """Saves the state of one engine whenever it has folded `every_records` more. Used by one thread.
+    """Saves the state of one engine whenever it has applied `every_records` more. Used by one thread.
 
     At most one snapshot is under way; what falls due meanwhile is saved as soon as that one is done.
 
     Args:
         position: of the state to begin with; it needs no snapshot.
-        say: told in a sentence why a snapshot could not be kept, on the writing thread.
-        watch: told about every snapshot, on the writing thread.
+        say: called with a sentence that says why a snapshot could not be kept, on the writing thread.
+        watch: called with every snapshot, on the writing thread.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SnapshotWriter:
     def save(self, engine: Engine, **beside: bytes) -> None:
         """Copy the state, with what must be kept `beside` it, and write it while the engine goes on.
 
-        The log must hold every record that the engine has folded.
+        The log must hold every record that the engine has applied.
         """
         begin = time.perf_counter()
         state = {name: array.copy() for name, array in engine.state(**beside).items()}

@@ -1,29 +1,29 @@
 """The commit: a micro-batch's order, outcomes and offsets become durable together or not at all.
 
 For each micro-batch, in this order:
-    1. take      records by time of arrival, as `order` will say           (source.py)
-    2. decide    one outcome per record                                    (the engine)
-    3. begin     a transaction, of our two transactional ids by turns
-    4. order     which records were folded in which order, by what         → topic `order`
-    5. outcomes  decisions and accepted labels                             → topic `predictions`
-                 rejections with their original bytes                      → topic `rejections`
-    6. offsets   up to where the inputs are done, as member of our group
+    1. take      records by time of arrival; admission makes typed records of them   (source.py, the flow)
+    2. decide    one outcome per record, encoded                                     (the engine)
+    3. begin     a transaction, with one of our two transactional ids in turn
+    4. order     the typed records, where they came from, what decided               → topic `order`
+    5. outcomes  decisions and accepted labels                                       → topic `predictions`
+                 rejections with their original bytes                                → topic `rejections`
+    6. offsets   where the inputs continue, as a member of our group
     7. commit    the transaction
-    8. now and then a copy of the state, with its place in the log         (the flow)
+    8. state     now and then a snapshot with its checkpoint                         (the flow)
 Steps 3 to 7 run on a thread of their own while 1 and 2 of the next micro-batch go on; 8 waits for
-both. A crash before 7 leaves nothing that a `read_committed` reader sees: the transaction is
-aborted by the next process to open the ids, which also shuts out this one, should it still live.
-A crash after 7 loses nothing: whoever goes on folds what topic `order` says.
+both. A crash before 7 leaves nothing that a `read_committed` reader sees: the next process to open the
+ids aborts the transaction, which also fences this one, should it still be alive. A crash after 7 loses
+nothing: whoever continues applies what topic `order` holds.
 
-Two ids, because a broker that has made a commit durable goes on to mark it in every partition, and
-refuses the same id a new transaction until it has; the client then asks again only after 20 ms. The
-other id need not wait. Never more than one of the two is in a transaction, so the order stays.
+Why two ids: after a commit is durable the broker still writes a commit marker to every partition, and
+refuses the same id a new transaction until that is done; the client then asks again only after 20 ms. The
+other id need not wait. At most one of the two is in a transaction at any time, so the order is kept.
 
-A broker that is killed while it marks may come back, call the transaction complete and never set the
-missing marks. What was committed then stays hidden from `read_committed` readers until the same id
-commits again in that partition. Whoever takes over sees that topic `order` goes on behind the last
-message that it may read, and commits a message without content under both ids (`commit_barrier`): it brings
-the hidden one to light before anything is decided.
+A broker killed while it writes markers may come back, call the transaction complete and never write the
+missing ones. What was committed then stays hidden from `read_committed` readers until the same id
+commits again in that partition. A scorer that takes over sees that topic `order` continues behind the last
+message that it may read, and commits a message without content under both ids, a barrier
+(`commit_barrier`): the hidden message becomes visible before anything is decided.
 """
 
 from __future__ import annotations
@@ -36,42 +36,49 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
-import orjson
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.leadership import Leadership
+from zaslon.adapters.cluster.kafka.messages import send_outcomes
 from zaslon.adapters.cluster.kafka.order import Order
-from zaslon.adapters.cluster.kafka.topics import TopicNames
-from zaslon.domain.outcomes import Outcome, Rejection
-from zaslon.domain.rejections import RecordProblem
+from zaslon.adapters.cluster.kafka.topics import MessageLimits, TopicNames
+from zaslon.domain.outcomes import Outcome
 from zaslon.ports import SupersededError
 
 _CALL_SECONDS = 5.0
-# How long a stop waits for a broker that is away, before it leaves the batch to the next process.
+# How long a stop waits for an unreachable broker before it leaves the batch to the next process.
 _STOP_SECONDS = 10.0
 _TRANSACTION_MS = 30_000
 _BACKOFF_SECONDS, _BACKOFF_SECONDS_MAX = 0.1, 2.0
-_HEADROOM_BYTES = 16_384  # of a message, for its headers: up to 16 problems of about 500 bytes
+HEADROOM_BYTES = 16_384  # of a message, for its headers: up to 16 problems of about 500 bytes
 _FENCED = (
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError._FATAL,  # what is told to those who go on sending after the first of these
+    KafkaError._FATAL,  # the answer to every call after the first of these
 )  # fmt: skip
-# A topic's refusals: the same micro-batch would be refused again.
+# A topic refuses these for good: the same micro-batch would be refused again.
 _REFUSALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.MSG_SIZE_TOO_LARGE)
 
 
 @dataclass(frozen=True)
 class Work:
-    """One micro-batch to commit. `originals` are the whole bytes of the rejected, by log position."""
+    """One micro-batch to commit.
+
+    Attributes:
+        order, message: what topic `order` gets, and its bytes.
+        outcomes, content: of each record, and the JSON of each.
+        originals: the whole bytes of rejected records, by log position.
+    """
 
     order: Order
+    message: bytes
     outcomes: Sequence[Outcome]
+    content: Sequence[bytes]
     originals: dict[int, bytes]
 
 
 def transactional_ids(group: str) -> tuple[str, str]:
-    """The two ids by which a log is recorded. Who opens both shuts out who had them before."""
+    """The two ids that write a log. Opening both fences whoever had them before."""
     return f"{group}-1", f"{group}-2"
 
 
@@ -81,24 +88,24 @@ class Committer:
     Args:
         group: of the scorers.
         committed: called with the order and the offset after its message, when it is durable.
-        rejection_bytes_max: the largest message that topic `rejections` takes.
+        limits: the largest messages that the topics take.
     """
 
     def __init__(
         self, connection: Connection, names: TopicNames, group: str, leadership: Leadership,
         watch: Watch, *, committed: Callable[[Order, int], None], is_over: Callable[[], bool],
-        rejection_bytes_max: int,
+        limits: MessageLimits,
     ) -> None:  # fmt: skip
         self._names, self._leadership, self._watch = names, leadership, watch
         self._committed, self._is_over = committed, is_over
-        self._original_bytes_max = rejection_bytes_max - _HEADROOM_BYTES
+        self._original_bytes_max = limits.rejection_bytes - HEADROOM_BYTES
         self._order_offset = -1
         self.seconds = 0.0  # that the newest commit took
         self._over_since: float | None = None
         self._producer, self._next_producer = (
             connection.producer(
                 watch, transactional_id=name, transaction_timeout_ms=_TRANSACTION_MS,
-                compression_type="lz4", linger_ms=5, message_max_bytes=rejection_bytes_max,
+                compression_type="lz4", linger_ms=5, message_max_bytes=max(limits.rejection_bytes, limits.order_bytes),
                 queue_buffering_max_messages=0,  # no limit: a micro-batch has one
                 retry_backoff_ms=2, retry_backoff_max_ms=20,
             )
@@ -112,7 +119,7 @@ class Committer:
         self._thread.start()
 
     def submit(self, work: Work) -> None:
-        """Hand over a batch; waits for the one before.
+        """Hand over a batch; waits for the previous one.
 
         Raises:
             SupersededError: an earlier batch cannot be committed.
@@ -123,7 +130,7 @@ class Committer:
         self._queue.put(work)
 
     def commit_barrier(self) -> None:
-        """Commit an empty message of `order` under both ids; to be called before anything is handed over.
+        """Commit an empty message of `order` under both ids; called before the first batch only.
 
         Raises:
             SupersededError: it cannot be committed.
@@ -134,7 +141,7 @@ class Committer:
                 producer.produce(self._names.order, None, partition=0)
                 self._with_retries(producer.commit_transaction, _CALL_SECONDS)
         except KafkaException as error:
-            raise SupersededError(f"the order could not be sealed: {error.args[0].str()}") from error
+            raise SupersededError(f"no barrier could be committed: {error.args[0].str()}") from error
 
     def settle(self) -> None:
         """Wait until everything handed over is durable; raises as `submit`."""
@@ -142,16 +149,16 @@ class Committer:
         self.raise_if_failed()
 
     def raise_if_failed(self) -> None:
-        """Raise what stopped the thread, if something did."""
+        """Raise the error that stopped the thread, if there is one."""
         if self._failure is not None:
             raise self._failure
 
     def close(self) -> None:
-        """End the thread; a batch that is under way is finished or given up."""
+        """End the thread; a batch in flight is finished or given up."""
         self._queue.put(None)
         self._thread.join()
         for producer in (self._producer, self._next_producer):
-            with suppress(KafkaException):  # one that was shut out tells it once more
+            with suppress(KafkaException):  # a fenced producer reports it once more
                 producer.close()
 
     def _run(self) -> None:
@@ -166,7 +173,7 @@ class Committer:
         self._queue.task_done()
 
     def _commit(self, work: Work) -> None:
-        """Transactions until one holds. The outcomes stay as they are: only sending is repeated."""
+        """Retry the transaction until it commits. The outcomes stay as they are: only sending is repeated."""
         backoff, begin = _BACKOFF_SECONDS, time.perf_counter()
         while True:
             try:
@@ -187,9 +194,7 @@ class Committer:
     def _transaction(self, work: Work) -> None:
         """Steps 3 to 7."""
         self._with_retries(self._producer.begin_transaction)
-        self._producer.produce(
-            self._names.order, work.order.to_json(), partition=0, on_delivery=self._note_offset
-        )
+        self._producer.produce(self._names.order, work.message, partition=0, on_delivery=self._note_offset)
         self._send_outcomes(work)
         done = [TopicPartition(r.topic, r.partition, r.end) for r in work.order.ranges]
         self._with_retries(
@@ -198,7 +203,9 @@ class Committer:
         self._with_retries(self._producer.commit_transaction, _CALL_SECONDS)
 
     def _send_outcomes(self, work: Work) -> None:
-        send_outcomes(self._producer, self._names, work.outcomes, work.originals, self._original_bytes_max)
+        send_outcomes(
+            self._producer, self._names, work.outcomes, work.content, work.originals, self._original_bytes_max
+        )  # fmt: skip
 
     def _note_offset(self, error: KafkaError | None, message: Message) -> None:
         offset = message.offset()
@@ -206,10 +213,10 @@ class Committer:
             self._order_offset = offset
 
     def _abort(self, error: KafkaError) -> None:
-        """Clear away a transaction that failed, or raise what cannot be tried again."""
-        _raise_if_shut_out(error)
+        """Abort a transaction that failed, or raise what cannot be retried."""
+        _raise_if_fenced(error)
         self._watch.raise_if_fatal()
-        # Who goes on sending in a transaction that has failed is only told that its state is wrong.
+        # Once a transaction has failed, further sends in it only report a wrong state.
         if not error.txn_requires_abort() and error.code() != KafkaError._STATE:
             raise refused(error, "the transaction of a micro-batch")
         self._with_retries(self._producer.abort_transaction, _CALL_SECONDS)
@@ -217,25 +224,25 @@ class Committer:
             raise refused(error, f"'{self._names.predictions}', '{self._names.rejections}' or the order")
 
     def _with_retries(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """The same call again for as long as the client says that it may succeed."""
+        """Repeat a call for as long as the client says that it may succeed."""
         while True:
             try:
                 call(*arguments)
             except KafkaException as error:
                 found = error.args[0]
-                _raise_if_shut_out(found)
+                _raise_if_fenced(found)
                 if not found.retriable():
                     raise
                 self._watch.raise_if_fatal()
                 self._watch.unreachable()
                 if self._stop_expired():
-                    raise SupersededError("the broker stayed away while we were leaving") from error
+                    raise SupersededError("the broker was unreachable while the scorer stopped") from error
                 time.sleep(_BACKOFF_SECONDS)
             else:
                 return
 
     def _stop_expired(self) -> bool:
-        """Whether a stop was asked for and has waited long enough."""
+        """Whether a stop was requested and has waited long enough."""
         if not self._is_over():
             return False
         now = time.monotonic()
@@ -243,59 +250,8 @@ class Committer:
         return now - self._over_since > _STOP_SECONDS
 
 
-def _raise_if_shut_out(error: KafkaError) -> None:
+def _raise_if_fenced(error: KafkaError) -> None:
     if error.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
         raise refused(error, "the scorers' transactions")
     if error.fatal() or error.code() in _FENCED:
-        raise SupersededError(f"the broker has shut us out: {error.str()}")
-
-
-def send_outcomes(
-    producer: Producer, names: TopicNames, outcomes: Sequence[Outcome], originals: dict[int, bytes],
-    original_bytes_max: int,
-) -> None:  # fmt: skip
-    """Step 5: each outcome as one message of `predictions` or `rejections`.
-
-    Raises:
-        KafkaException: the client does not take one; the transaction must not be committed.
-    """
-    accepted: list[dict[str, Any]] = [
-        {"key": str(outcome.transaction_id).encode(), "value": outcome.to_json()}
-        for outcome in outcomes
-        if not isinstance(outcome, Rejection)
-    ]
-    if accepted and producer.produce_batch(names.predictions, accepted) != len(accepted):
-        # It goes on after a message that it does not take, and raises nothing.
-        raise KafkaException(next(message["_error"] for message in accepted if "_error" in message))
-    for outcome in outcomes:
-        if isinstance(outcome, Rejection):
-            original = originals.get(outcome.position, outcome.raw or b"")
-            headers = _headers(outcome, original, original_bytes_max)
-            producer.produce(names.rejections, original[:original_bytes_max], headers=headers)
-
-
-def _headers(outcome: Rejection, original: bytes, original_bytes_max: int) -> list[tuple[str, Any]]:
-    headers = [
-        ("position", b"%d" % outcome.position),
-        ("reason", outcome.reason.encode()),
-        ("detail", outcome.detail.encode()),
-        ("raw_bytes", b"%d" % len(outcome.raw or b"")),
-        ("transaction_id", orjson.dumps(outcome.transaction_id)),
-    ]
-    if outcome.problems:
-        headers.append(("problems", orjson.dumps([p.to_json_dict() for p in outcome.problems])))
-    if len(original) > original_bytes_max:
-        headers.append(("cut_from_bytes", b"%d" % len(original)))
-    return headers
-
-
-def as_rejection(message: Message) -> Rejection:
-    """A message of topic `rejections` as the outcome that was sent."""
-    headers: dict[str, Any] = dict(message.headers() or [])
-    problems = orjson.loads(headers.get("problems", b"[]"))
-    return Rejection(
-        int(headers["position"]), headers["reason"].decode(), headers["detail"].decode(),
-        (message.value() or b"")[: int(headers["raw_bytes"])],
-        tuple(RecordProblem.from_json_dict(problem) for problem in problems),
-        orjson.loads(headers["transaction_id"]),
-    )  # fmt: skip
+        raise SupersededError(f"the broker has fenced this scorer: {error.str()}")

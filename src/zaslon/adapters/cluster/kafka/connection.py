@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from zaslon.domain.errors import ServerError
 
 Notify = Callable[[str], None]
-# Errors of the client that no waiting mends. It only tells them to a callback and tries permanently.
+# Errors that no retry can fix. The client only reports them to a callback, and retries without end.
 _HOPELESS = {
     KafkaError._AUTHENTICATION: (
         "refuses the user or the password",
@@ -35,7 +35,7 @@ _REFUSED = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactions under this name",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "this on the cluster",
 }
-# Of a broker that is away, or that has just come and does not know yet what it leads.
+# Of an unreachable broker, or of one that has just started and does not know yet what it leads.
 _PASSING = (
     KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN,
     KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
@@ -45,17 +45,17 @@ _ATTEMPT_SECONDS = 1.0
 
 
 def ignore_notice(_: str) -> None:
-    """Say nothing."""
+    """Notify nobody."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the brokers are and who we are. The password never leaves this object but to them.
+    """Where the brokers are and who we are. The password is given to them and to nobody else.
 
     Attributes:
         servers: `host:port`, several separated by commas.
         security: `sasl_ssl`, `ssl` or `plaintext`.
-        timeout_seconds: how long a first answer is waited for.
+        timeout_seconds: how long to wait for a first answer.
     """
 
     servers: str
@@ -66,13 +66,13 @@ class Connection:
     timeout_seconds: float = 10.0
 
     def config(self, watch: Watch, **more: Any) -> dict[str, Any]:
-        """The client's configuration, with what `more` adds: `_` stands for `.`, but not in callbacks."""
+        """The client's configuration with `more` options, whose names have `_` for `.`, except callbacks."""
         common: dict[str, Any] = {
             "bootstrap.servers": self.servers,
             "security.protocol": self.security.upper(),
             "client.id": "zaslon",
-            "error_cb": watch.hear,
-            "log_level": 0,  # it would write to standard error; what matters comes to error_cb
+            "error_cb": watch.on_error,
+            "log_level": 0,  # it would write to standard error; error_cb gets what matters
             "socket.keepalive.enable": True,
             "reconnect.backoff.ms": 100,
             "reconnect.backoff.max.ms": 2_000,
@@ -115,29 +115,29 @@ class Connection:
                 return client
 
     def consumer(self, watch: Watch, **more: Any) -> Consumer:
-        """A consumer that sees only what was committed and commits nothing by itself."""
+        """A consumer that reads only what was committed and commits nothing by itself."""
         return Consumer(
             self.config(watch, isolation_level="read_committed", enable_auto_commit=False, **more)
         )
 
     def producer(self, watch: Watch, **more: Any) -> Producer:
-        """An idempotent producer: a message sent once stands once in the topic, in its order."""
+        """An idempotent producer: a message sent once is in the topic once, in its order."""
         return Producer(self.config(watch, enable_idempotence=True, **more))
 
 
 class UnreachableError(ServerError):
-    """No broker answers; one may later."""
+    """No broker answers; one may do so later."""
 
 
 class Watch:
-    """Hears what a client tells only to its callback: who refuses us, who is away."""
+    """Collects what a client reports only to its callback: refusals, unreachable brokers."""
 
     def __init__(self, servers: str, say: Notify = ignore_notice) -> None:
         self._servers, self._say = servers, say
         self._hopeless: KafkaError | None = None
-        self._said_away_at = float("-inf")
+        self._notified_at = float("-inf")
 
-    def hear(self, error: KafkaError) -> None:
+    def on_error(self, error: KafkaError) -> None:
         """Called by the client, on the thread that polls it."""
         if error.code() in _HOPELESS:
             self._hopeless = error
@@ -145,13 +145,13 @@ class Watch:
             self.unreachable()
 
     def unreachable(self) -> None:
-        """Say that no broker answers; once in ten seconds is enough."""
-        if time.monotonic() - self._said_away_at > 10:
-            self._said_away_at = time.monotonic()
-            self._say(f"The broker at {self._servers} is away; waiting for it. Nothing is lost.")
+        """Notify that no broker answers, at most once in ten seconds."""
+        if time.monotonic() - self._notified_at > 10:
+            self._notified_at = time.monotonic()
+            self._say(f"The broker at {self._servers} is unreachable; retrying. Nothing is lost.")
 
     def raise_if_fatal(self) -> None:
-        """One clear error for what waiting cannot mend.
+        """Raise one clear error for what no retry can fix.
 
         Raises:
             ServerError: the broker refuses us.
@@ -162,7 +162,7 @@ class Watch:
 
 
 def unreachable(servers: str, error: KafkaError) -> UnreachableError:
-    """Nobody answers."""
+    """The error of brokers that do not answer."""
     return UnreachableError(
         f"No broker answers at {servers}: {error.str()}.",
         hint="Check ZASLON_KAFKA_SERVERS and that the broker runs.",
@@ -170,14 +170,14 @@ def unreachable(servers: str, error: KafkaError) -> UnreachableError:
 
 
 def refused(error: KafkaError, what: str) -> ServerError:
-    """What a broker's refusal means. `what` names the topic, group or step it was about."""
+    """A broker's refusal as an error for people. `what` names the topic, group or step."""
     if error.code() in _REFUSED:
         return ServerError(
             f"The broker does not allow us {_REFUSED[error.code()]}: {what}.",
             hint="Ask for the right, or use the user that has it (deploy/kafka/access.py).",
         )
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-        return ServerError(f"There is no topic for {what}.", hint="Make it: `zaslon topics create`.")
+        return ServerError(f"There is no topic for {what}.", hint="Create it: `zaslon topics create`.")
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return ServerError(
             f"A message is larger than a topic takes: {what}.",

@@ -1,11 +1,11 @@
-"""The port `Decider` on Kafka: records into `input` and `labels`, the log's outcomes back to who asked.
+"""The port `Decider` on Kafka: records into `input` and `labels`, the log's outcomes back to the caller.
 
 This process decides nothing. For every record, in this order:
-    1. send      into `input` or `labels`; from the acknowledgement on it will be decided, once
+    1. send      into `input` or `labels`; once acknowledged it will be decided, exactly once
     2. match     the outcome that the log has for it                       (matching.py)
-    3. keep      decisions in a store of this process, where they can be looked up (following.py)
-    4. answer    with the recorded bytes; for a `duplicate` with the decision that was recorded first
-Who waits no longer loses nothing: the record stays matched, and the same bytes sent again wait for
+    3. keep      decisions in a store of this process, for look-ups        (outcome_reader.py)
+    4. answer    with the recorded bytes; a `duplicate` with the decision that it repeats
+A caller that times out loses nothing: the record stays matched, and the same bytes sent again wait for
 the same outcome. See docs/decisions/0010-the-gateway-writes-records-into-the-log.md.
 """
 
@@ -23,25 +23,26 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Notify, Watch, refused
 from zaslon.adapters.cluster.kafka.matching import Matching
+from zaslon.adapters.cluster.kafka.messages import Recorded
 from zaslon.adapters.cluster.kafka.outcome_reader import Arrived, OutcomeReader
 from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, TopicNames
 from zaslon.domain.errors import BusyError, ServerError, TooLargeError, UncertainError, ZaslonError
-from zaslon.domain.events import Kind, TransactionId
-from zaslon.domain.outcomes import Versions
-from zaslon.ports import Answer, Answered, DecisionStore, DeliveryTiming, Outcomes
+from zaslon.domain.events import Kind
+from zaslon.domain.outcomes import Rejection, Versions
+from zaslon.domain.time import time_text
+from zaslon.ports import Answer, Answered, DecisionStore, DeliveryTiming, Outcomes, repeated_answer
 
 _WAIT_SECONDS = 0.02
-_RECORD_BYTES_MAX = INPUT_BYTES_MAX - 1_024  # a message has more in it than the record
-_SEND_MS_MAX = 5_000  # what the broker has not taken by then is given up
+_RECORD_BYTES_MAX = INPUT_BYTES_MAX - 1_024  # a message holds more than the record
+_SEND_MS_MAX = 5_000  # the client gives up a record that the broker has not taken by then
 _STOP_SECONDS = 5.0
-# How long the decision that a duplicate repeats is waited for, where it stands in another partition.
+# How long to wait for the decision that a duplicate repeats: it may come from another partition.
 _REPEATED_SECONDS = 0.1
-_REJECTION = b'{"outcome":"rejection"'
 
 
 @dataclass(frozen=True)
 class GatewayLimits:
-    """Most records without outcome, and how many of the newest log positions can be looked up."""
+    """The most records without outcome, and how many of the newest log positions can be looked up."""
 
     waiting_records: int
     kept_records: int
@@ -69,7 +70,7 @@ class _Call:
 
 @dataclass
 class _Sent:
-    """A record on its way, and the places in calls that wait for its outcome; the first sent it."""
+    """A record in flight, and the calls that wait for its outcome; the first of them sent it."""
 
     body: bytes
     kind: Kind
@@ -81,20 +82,25 @@ class _Sent:
 
 @dataclass
 class _Repeated:
-    """A record that the log calls a duplicate, until the decision that it repeats is seen."""
+    """A record that the log rejected as a duplicate, until the decision that it repeats is read.
+
+    `event_time` is its own, as decisions show it.
+    """
 
     record: _Sent
     outcome: bytes
+    rejection: Rejection
+    event_time: str | None
     until_seconds: float
 
 
 class _GatewayWatch(Watch):
-    """Also remembers that no broker answers, until one does."""
+    """Also remembers that no broker is reachable, until one is."""
 
     is_unreachable = False
 
-    def hear(self, error: KafkaError) -> None:
-        super().hear(error)
+    def on_error(self, error: KafkaError) -> None:
+        super().on_error(error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.is_unreachable = True
 
@@ -104,27 +110,29 @@ class KafkaGateway:
 
     Args:
         open_store: opens the store of decisions; called on the gateway's thread.
-        open_outcomes: opens it for a thread that only looks.
-        identify: the transaction id of a record that can be decided, else None.
-        watch: told of the records that passed and of the next log position, on the gateway's thread.
-        say: told in a sentence what people should know.
+        open_outcomes: opens it for a thread that only reads.
+        event_seconds_of: the event time of a record that can be decided, else None.
+        has_text_ids: whether transactions are named by texts.
+        watch: called with the records that passed and the next log position, on the gateway's thread.
+        say: called with a sentence that people should know.
     """
 
     def __init__(
         self, connection: Connection, names: TopicNames, limits: GatewayLimits, *,
         open_store: Callable[[], DecisionStore], open_outcomes: Callable[[], Outcomes],
-        identify: Callable[[bytes], TransactionId | None],
+        event_seconds_of: Callable[[bytes], int | None], has_text_ids: bool,
         watch: Callable[[Sequence[DeliveryTiming], int], None], say: Notify,
     ) -> None:  # fmt: skip
         self._connection, self._names, self._limits = connection, names, limits
-        self._open_store, self._open_outcomes, self._identify = open_store, open_outcomes, identify
+        self._open_store, self._open_outcomes = open_store, open_outcomes
+        self._event_seconds_of, self._has_text_ids = event_seconds_of, has_text_ids
         self._watch, self._say = watch, say
         self._broker = _GatewayWatch(connection.servers, say)
         self._matching: Matching[_Sent] = Matching(self._found, self._lost)
         self._lock = threading.Lock()
         self._waiting_records = 0
-        self._under_way: dict[bytes, _Sent] = {}  # transactions by content
-        self._repeated: dict[TransactionId, list[_Repeated]] = {}
+        self._in_flight: dict[bytes, _Sent] = {}  # transactions by content
+        self._repeated: list[_Repeated] = []
         self._deliveries: list[DeliveryTiming] = []
         self._serving: Versions | None = None
         self._is_open, self._is_caught_up = True, False
@@ -145,7 +153,7 @@ class KafkaGateway:
 
     @property
     def is_ready(self) -> bool:
-        """Whether records are passed on now: the broker is there and the store has caught up."""
+        """Whether records are sent now: the broker is reachable and the store has caught up."""
         return self._is_open and self._is_caught_up and not self._broker.is_unreachable
 
     @property
@@ -154,7 +162,7 @@ class KafkaGateway:
         if not self._is_open:
             return "The service is stopping."
         if self._broker.is_unreachable:
-            return "The broker that keeps the log is away."
+            return "The broker that keeps the log is unreachable."
         return "The decisions of the log are still being read."
 
     @property
@@ -169,18 +177,18 @@ class KafkaGateway:
 
     @property
     def serving(self) -> Versions | None:
-        """What decided the newest micro-batch that was seen."""
+        """What decided the newest micro-batch that was read."""
         return self._serving
 
     def open_outcomes(self) -> Outcomes:
-        """The store of decisions, for a thread that only looks."""
+        """The store of decisions, for a thread that only reads."""
         return self._open_outcomes()
 
     def submit(
         self, records: Sequence[bytes], kind: Kind, deadline_seconds: float, answered: Answered
     ) -> Callable[[], bool]:
         """Send the records of one call (see the port); the deadline is the caller's to keep."""
-        del deadline_seconds  # whoever decides does not know of it, so nothing is left out
+        del deadline_seconds  # the scorer does not know it, so nothing is left out
         longest = max(map(len, records))
         if longest > _RECORD_BYTES_MAX:
             raise TooLargeError(f"A record has {longest} bytes; the log takes {_RECORD_BYTES_MAX}.")
@@ -194,14 +202,14 @@ class KafkaGateway:
         return lambda: all(record.logged_seconds is not None for record in sent)
 
     def close(self) -> None:
-        """Give those who wait a last moment, then stop."""
+        """Give waiting calls a last moment, then stop."""
         with self._lock:
             self._is_open = False
         self._thread.join()
 
     def _take(self, body: bytes, kind: Kind, call: _Call, index: int) -> _Sent:
-        """Send a record, or wait with the same transaction that was sent before and has no outcome yet."""
-        if kind != Kind.LABEL_JSON and (before := self._under_way.get(body)) is not None:
+        """Send a record, or wait with the same transaction that is in flight already."""
+        if kind != Kind.LABEL_JSON and (before := self._in_flight.get(body)) is not None:
             before.waiting.append((call, index))
             return before
         record = _Sent(body, kind, [(call, index)], time.monotonic(), self._matching.send())
@@ -213,7 +221,7 @@ class KafkaGateway:
             raise ServerError(f"A record cannot be sent to '{topic}': {error}.") from error
         self._waiting_records += 1
         if kind != Kind.LABEL_JSON:
-            self._under_way[body] = record
+            self._in_flight[body] = record
         return record
 
     # From here on: the gateway's own thread.
@@ -221,7 +229,7 @@ class KafkaGateway:
     def _run(self) -> None:
         with ExitStack() as opened:
             try:
-                self._replay(self._open(opened))
+                self._relay(self._open(opened))
             except ZaslonError as error:
                 self._failure = error
                 if self._started.is_set():
@@ -231,32 +239,33 @@ class KafkaGateway:
                 self._started.set()
 
     def _open(self, opened: ExitStack) -> OutcomeReader:
-        """Connect, and begin to read where the store ends."""
+        """Connect, and start reading where the store ends."""
         self._store = self._open_store()
         opened.callback(self._store.close)
-        following = OutcomeReader(
-            self._connection, self._names, self._store, self._limits.kept_records, self._broker
-        )
-        opened.callback(following.close)
+        reader = OutcomeReader(
+            self._connection, self._names, self._store, self._broker,
+            kept_records=self._limits.kept_records, has_text_ids=self._has_text_ids,
+        )  # fmt: skip
+        opened.callback(reader.close)
         self._producer: Producer = self._connection.producer(
             self._broker, acks="all", linger_ms=0, message_max_bytes=INPUT_BYTES_MAX,
             message_timeout_ms=_SEND_MS_MAX, retry_backoff_ms=5, retry_backoff_max_ms=100,
             queue_buffering_max_messages=2 * self._limits.waiting_records,
         )  # fmt: skip
         opened.callback(self._producer.flush, _STOP_SECONDS)
-        # Connected now, so that the first records need not wait for the connection.
+        # Connects now, so that the first records need not wait for it.
         for topic in (self._names.labels, self._names.input):
             self._producer.list_topics(topic, timeout=self._connection.timeout_seconds)
-        return following
+        return reader
 
-    def _replay(self, following: OutcomeReader) -> None:
-        """Read what the log records, until the gateway is closed and nobody waits."""
+    def _relay(self, reader: OutcomeReader) -> None:
+        """Answer calls with what the log records, until the gateway is closed and no call waits."""
         closed_seconds: float | None = None
         while True:
-            if following.is_caught_up and not self._is_caught_up:
+            if reader.is_caught_up and not self._is_caught_up:
                 self._is_caught_up = True
                 self._started.set()
-            arrived = following.look(_WAIT_SECONDS)
+            arrived = reader.read(_WAIT_SECONDS)
             self._producer.poll(0)  # acknowledgements, most of them of what has just arrived
             self._match(arrived)
             self._broker.raise_if_fatal()
@@ -271,15 +280,15 @@ class KafkaGateway:
         for order in arrived.orders:
             self._matching.applied(order)
             self._serving = order.versions
-        for position, outcome in arrived.outcomes:
-            self._matching.outcome(position, outcome)
+        for outcome in arrived.outcomes:
+            self._matching.outcome(outcome)
         self._answer_repeated()
         if arrived.orders or self._deliveries:
             deliveries, self._deliveries = self._deliveries, []
             self._watch(deliveries, self._matching.end)
 
     def _look_for_the_broker(self) -> None:
-        """Ask until one answers: the client tells of a loss and not of a return."""
+        """Ask until one answers: the client reports the loss of a broker and not its return."""
         try:
             self._producer.list_topics(self._names.input, timeout=1.0)
         except KafkaException:
@@ -290,46 +299,56 @@ class KafkaGateway:
     def _delivered(self, record: _Sent, error: KafkaError | None, message: Message) -> None:
         offset, partition, topic = message.offset(), message.partition(), message.topic()
         if error is None and topic is not None and partition is not None and offset is not None:
-            # We hear of it when we next look; the client knows when it was.
+            # This is called at the next poll; the client knows when it was acknowledged.
             taken = message.latency()
             record.logged_seconds = time.monotonic() if taken is None else record.sent_seconds + taken
             self._matching.acknowledged(record.number, record, topic, partition, offset)
             return
         self._matching.refused(record.number)
-        if error is None:  # an attempt whose answer was lost was the one that the broker took
+        if error is None:  # the broker took an earlier attempt, whose acknowledgement was lost
             record.logged_seconds = time.monotonic()
-            self._fail(record, UncertainError(f"'{topic}' has a record and does not say where."))
+            self._fail(record, UncertainError(f"'{topic}' has taken a record at an unknown offset."))
         else:
             self._fail(record, UncertainError(str(refused(error, f"'{topic}'"))))
 
     def _lost(self, record: _Sent) -> None:
-        self._fail(record, ServerError("The log has passed over a record."))
+        self._fail(record, ServerError("The log has skipped a record."))
 
-    def _found(self, record: _Sent, outcome: bytes) -> None:
-        identifier = None
-        if record.kind != Kind.LABEL_JSON and _is_duplicate(outcome):
-            identifier = self._identify(record.body)
-        if identifier is None:
-            self._answer(record, Answer(outcome))
-        else:
-            repeated = _Repeated(record, outcome, time.monotonic() + _REPEATED_SECONDS)
-            self._repeated.setdefault(identifier, []).append(repeated)
+    def _found(self, record: _Sent, outcome: Recorded) -> None:
+        rejection = outcome.rejection
+        if record.kind == Kind.LABEL_JSON or rejection is None or not rejection.repeats:
+            self._answer(record, Answer(outcome.json))
+            return
+        moment = self._event_seconds_of(record.body)
+        self._repeated.append(
+            _Repeated(
+                record, outcome.json, rejection, None if moment is None else time_text(moment),
+                time.monotonic() + _REPEATED_SECONDS,
+            )
+        )  # fmt: skip
 
     def _answer_repeated(self) -> None:
-        """Answer duplicates with the decision that they repeat, or as such where it is not kept."""
-        now = time.monotonic()
-        for identifier, all_waiting in list(self._repeated.items()):
-            known = self._store.find(identifier)
-            waiting = [r for r in all_waiting if not known and now < r.until_seconds]
-            for repeated in all_waiting:
-                if known:
-                    self._answer(repeated.record, Answer(known[0][1], repeated=True))
-                elif repeated not in waiting:
-                    self._answer(repeated.record, Answer(repeated.outcome))
-            if waiting:
-                self._repeated[identifier] = waiting
+        """Answer duplicates with the decision that they repeat, or as duplicates where it is not kept."""
+        waiting, self._repeated = self._repeated, []
+        for repeated in waiting:
+            answer = self._decision_repeated(repeated)
+            if answer is not None:
+                self._answer(repeated.record, answer)
+            elif time.monotonic() < repeated.until_seconds:
+                self._repeated.append(repeated)
             else:
-                del self._repeated[identifier]
+                self._answer(repeated.record, Answer(repeated.outcome))
+
+    def _decision_repeated(self, repeated: _Repeated) -> Answer | None:
+        """The decision that a duplicate repeats, if it was read.
+
+        An id may be used again after `remember`, and older decisions may be read before newer ones of
+        other partitions: the one that is repeated has the same content, so the same event time.
+        """
+        answer = repeated_answer(repeated.rejection, self._store)
+        if answer is None or orjson.loads(answer.outcome)["event_time"] != repeated.event_time:
+            return None
+        return answer
 
     def _answer(self, record: _Sent, answer: Answer) -> None:
         self._done(record)
@@ -347,12 +366,8 @@ class KafkaGateway:
             call.fail(error)
 
     def _done(self, record: _Sent) -> None:
-        """From now on the same content is a record of its own."""
+        """From now on the same content is another record."""
         with self._lock:
             self._waiting_records -= 1
-            if self._under_way.get(record.body) is record:
-                del self._under_way[record.body]
-
-
-def _is_duplicate(outcome: bytes) -> bool:
-    return outcome.startswith(_REJECTION) and orjson.loads(outcome)["reason"] == "duplicate"
+            if self._in_flight.get(record.body) is record:
+                del self._in_flight[record.body]

@@ -1,44 +1,44 @@
-"""The port `LogReader` on Kafka: the stream's log read like any other.
+"""The port `LogReader` on Kafka: the stream's log read like any other, for replays and audits.
 
-Reading is for replays and audits: an order is found by halving topic `order`, the outcomes by the
-moment of their order; all outcomes of a transaction need a look through `predictions`.
+A position is found by bisecting topic `order`, outcomes by the timestamp of their order; all outcomes of
+a transaction need a scan of `predictions`. Original bytes come from `input` and `labels`, for as long
+as those keep them.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 
-import orjson
+import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, TopicPartition
 
-from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
-from zaslon.adapters.cluster.kafka.order import Order, Range, batch_in_order, is_barrier
+from zaslon.adapters.cluster.kafka.messages import Recorded, recorded, recorded_rejection
+from zaslon.adapters.cluster.kafka.order import Order, Range, is_barrier, raw_batch
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
-from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import LogBatch, RecordBatch, TransactionId
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.events import LogBatch, Originals, TransactionId
 from zaslon.domain.outcomes import Versions
 
 _CALL_SECONDS = 20.0
-_NOBODY = Versions("none", "none", "none", 0)
 
 
 class KafkaJournal:
     """`zaslon.ports.LogReader` over the topics of a stream.
 
     Args:
-        admit: makes typed records of those that stand in `input` and `labels`.
+        catalogue: whose fields the typed records have.
 
     Raises:
         ServerError: the broker cannot be reached or refuses us, or a topic is missing.
+        ArtefactError: another version wrote the log.
     """
 
-    def __init__(
-        self, connection: Connection, names: TopicNames, admit: Callable[[RecordBatch], LogBatch]
-    ) -> None:
-        self._connection, self._names, self._admit = connection, names, admit
+    def __init__(self, connection: Connection, names: TopicNames, catalogue: Catalogue) -> None:
+        self._connection, self._names, self._catalogue = connection, names, catalogue
         self._watch = Watch(connection.servers)
         admin = connection.admin()
         require(admin, names.all(), connection.timeout_seconds)
@@ -48,11 +48,10 @@ class KafkaJournal:
         self._orders = self._consumer()
         last = self._last_order()
         self._next_position = last.position + len(last) if last is not None else 0
-        self._serving = last.versions if last is not None else _NOBODY
 
     @property
     def identity(self) -> str:
-        """Kafka's own id of topic `order`: another one after it was deleted and made again."""
+        """Kafka's own id of topic `order`: a topic deleted and created again has another one."""
         return self._identity
 
     @property
@@ -63,20 +62,21 @@ class KafkaJournal:
     def read(
         self, from_position: int, to_position: int | None = None, *, originals: bool = True
     ) -> Iterator[LogBatch]:
-        """The records of [from_position, to_position), in order; with their originals in any case."""
-        del originals
+        """The records of [from_position, to_position), in order (see the port)."""
         end = self._next_position if to_position is None else min(to_position, self._next_position)
-        contents = _Contents(self)
+        raw = _RawRecords(self)
         try:
             for order, _ in self._orders_from(from_position):
                 if order.position >= end:
                     return
-                batch = self._admit(batch_in_order(order, contents.of(order), self._names.labels))
-                cut = batch.part(from_position - batch.first_position, end - batch.first_position)
-                if len(cut):
-                    yield cut
+                batch = order.batch(self._catalogue)
+                if originals:
+                    batch = replace(batch, originals=raw.of(order))
+                part = batch.part(from_position - batch.first_position, end - batch.first_position)
+                if len(part):
+                    yield part
         finally:
-            contents.close()
+            raw.close()
 
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome."""
@@ -84,28 +84,32 @@ class KafkaJournal:
         return found[1] if found is not None and found[0] == position else None
 
     def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
-        """(position, JSON) of every outcome of a transaction, oldest first; reads all of `predictions`."""
-        key = str(transaction_id).encode()
-        topic = self._names.predictions
-        found = sorted(
-            _positioned(message)
-            for partition in self._partitions(topic)
-            for message in self._messages(topic, partition, 0)
-            if message.key() == key
-        )  # a number and its digits have one key
-        return [row for row in found if orjson.loads(row[1])["transaction_id"] == transaction_id]
+        """(position, JSON) of every outcome of a transaction, oldest first; scans `predictions`."""
+        return [(found.position, found.json) for found in self._outcomes_of(transaction_id)]
 
     def newest_decision(
         self, transaction_id: TransactionId, before_position: int | None = None
     ) -> tuple[int, bytes] | None:
-        """(position, JSON) of the newest decision about a transaction; reads all of `predictions`."""
+        """(position, JSON) of the newest decision about a transaction; scans `predictions`."""
         end = self._next_position if before_position is None else before_position
         found = [
-            row
-            for row in self.find(transaction_id)
-            if row[0] < end and orjson.loads(row[1])["outcome"] == "decision"
+            (outcome.position, outcome.json)
+            for outcome in self._outcomes_of(transaction_id)
+            if outcome.position < end and outcome.decided is not None
         ]
         return found[-1] if found else None
+
+    def _outcomes_of(self, transaction_id: TransactionId) -> list[Recorded]:
+        if isinstance(transaction_id, str) != self._catalogue.has_text_ids:
+            return []
+        key, topic = str(transaction_id).encode(), self._names.predictions
+        found = [
+            recorded(message)
+            for partition in self._partitions(topic)
+            for message in self._messages(topic, partition, 0)
+            if message.key() == key
+        ]
+        return sorted(found, key=lambda outcome: outcome.position)
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""
@@ -113,9 +117,10 @@ class KafkaJournal:
             return
         found = next(self._orders_from(from_position), None)
         moment_ms = found[1].timestamp()[1] if found is not None else 0
+        readers = {self._names.predictions: recorded, self._names.rejections: recorded_rejection}
         streams = [
-            self._since(topic, partition, moment_ms)
-            for topic in (self._names.predictions, self._names.rejections)
+            self._since(topic, partition, moment_ms, read)
+            for topic, read in readers.items()
             for partition in self._partitions(topic)
         ]
         for position, outcome in heapq.merge(*streams):
@@ -124,15 +129,17 @@ class KafkaJournal:
             if from_position <= position < self._next_position:
                 yield position, outcome
 
-    def _since(self, topic: str, partition: int, moment_ms: int) -> Iterator[tuple[int, bytes]]:
+    def _since(
+        self, topic: str, partition: int, moment_ms: int, read: Callable[[Message], Recorded]
+    ) -> Iterator[tuple[int, bytes]]:
         """Outcomes of a partition sent at or after a moment; an order is sent before its outcomes."""
-        place = TopicPartition(topic, partition, moment_ms)
-        (found,) = self._orders.offsets_for_times([place], _CALL_SECONDS)
+        target = TopicPartition(topic, partition, moment_ms)
+        (found,) = self._orders.offsets_for_times([target], _CALL_SECONDS)
         if found.offset < 0:
             return
-        as_found = _positioned if topic == self._names.predictions else _rejected
         for message in self._messages(topic, partition, found.offset):
-            yield as_found(message)
+            outcome = read(message)
+            yield outcome.position, outcome.json
 
     def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
         """(position, JSON) of up to `count` outcomes before a position, newest first."""
@@ -141,15 +148,14 @@ class KafkaJournal:
         return list(islice(self.outcomes(begin), max(0, end - begin)))[::-1]
 
     def serving(self, position: int) -> Versions | None:
-        """Which versions decided at a position."""
-        if position < 0:
-            return None
-        found = next(self._orders_from(position), None) if position < self._next_position else None
-        versions = found[0].versions if found is not None else self._serving
-        return None if versions == _NOBODY else versions
+        """Which versions decided at a position; at the end of the log, those of its last record."""
+        found = (
+            next(self._orders_from(min(position, self._next_position - 1)), None) if position >= 0 else None
+        )
+        return None if found is None else found[0].versions
 
     def close(self) -> None:
-        """Give back all connections; whoever still reads is at the end."""
+        """Close all connections; reads that are still open end."""
         self._is_closed = True
         self._orders.close()
 
@@ -166,48 +172,48 @@ class KafkaJournal:
         return sorted(found.partitions)
 
     def _messages(self, topic: str, partition: int, offset: int) -> Iterator[Message]:
-        """What is committed in a partition from an offset on, by a consumer of its own."""
+        """The committed messages of a partition from an offset on, by a consumer of its own."""
         consumer = self._consumer()
         try:
             yield from self._to_the_end(consumer, TopicPartition(topic, partition, offset))
         finally:
             consumer.close()
 
-    def _to_the_end(self, consumer: Consumer, place: TopicPartition) -> Iterator[Message]:
-        consumer.assign([place])
+    def _to_the_end(self, consumer: Consumer, target: TopicPartition) -> Iterator[Message]:
+        consumer.assign([target])
         while not self._is_closed:
             message = consumer.poll(_CALL_SECONDS)
             self._watch.raise_if_fatal()
             error = message.error() if message is not None else KafkaError(KafkaError._TIMED_OUT)
             if error is None and message is not None:
-                if place.topic != self._names.order or not is_barrier(message):
+                if target.topic != self._names.order or not is_barrier(message):
                     yield message
             elif error is not None and error.code() == KafkaError._PARTITION_EOF:
                 return
             elif error is not None and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-                # The group is a name only: nothing is dealt out and nothing committed.
-                raise refused(error, f"'{place.topic}'")
+                # The group is a name only: nothing is assigned and nothing committed.
+                raise refused(error, f"'{target.topic}'")
 
     def _first_from(self, offset: int) -> tuple[Order, Message] | None:
         """The first order at or after an offset."""
         message = next(self._to_the_end(self._orders, TopicPartition(self._names.order, 0, offset)), None)
-        return None if message is None else (Order.from_json(message.value()), message)
+        return None if message is None else (Order.from_bytes(message.value()), message)
 
     def _ends(self) -> tuple[int, int]:
-        place = TopicPartition(self._names.order, 0)
-        low, high = self._orders.get_watermark_offsets(place, timeout=_CALL_SECONDS)
+        target = TopicPartition(self._names.order, 0)
+        low, high = self._orders.get_watermark_offsets(target, timeout=_CALL_SECONDS)
         return low, high
 
     def _last_order(self) -> Order | None:
-        """The newest order; behind it stand only marks of transactions."""
+        """The newest order; only transaction markers and barriers follow it."""
         low, high = self._ends()
         step = 2
         while True:
             begin = max(low, high - step)
-            place = TopicPartition(self._names.order, 0, begin)
-            messages = list(self._to_the_end(self._orders, place))
+            target = TopicPartition(self._names.order, 0, begin)
+            messages = list(self._to_the_end(self._orders, target))
             if messages:
-                return Order.from_json(messages[-1].value())
+                return Order.from_bytes(messages[-1].value())
             if begin == low:
                 return None
             step *= 8
@@ -224,56 +230,65 @@ class KafkaJournal:
             else:
                 high = middle
         for message in self._messages(self._names.order, 0, begin):
-            order = Order.from_json(message.value())
+            order = Order.from_bytes(message.value())
             if order.position + len(order) > position:
                 yield order, message
 
 
-class _Contents:
-    """Reads the records of orders that follow each other; one consumer for each partition."""
+class _RawRecords:
+    """Reads the original bytes of orders that follow each other; one reader for each partition."""
 
     def __init__(self, journal: KafkaJournal) -> None:
         self._journal = journal
-        self._streams: dict[tuple[str, int], Iterator[Message]] = {}
+        self._readers: dict[tuple[str, int], _RangeReader] = {}
 
-    def of(self, order: Order) -> list[list[bytes]]:
-        """The records of an order, by range."""
-        return [self._range(r, count) for r, count in zip(order.ranges, order.counts, strict=True)]
+    def of(self, order: Order) -> Originals | None:
+        """The original bytes of an order's records; None where some are no longer kept."""
+        records = [self._kept(r) for r in order.ranges]
+        if list(map(len, records)) != order.counts:
+            return None
+        raw = raw_batch(
+            order.position, order.source, [False] * len(records), np.zeros(len(order), np.int64), records
+        )
+        return Originals(raw.buffer, raw.starts, raw.lengths)
 
-    def _range(self, wanted: Range, count: int) -> list[bytes]:
-        if count == 0:
+    def _kept(self, wanted: Range) -> list[bytes]:
+        if wanted.records == 0:
             return []
         key = (wanted.topic, wanted.partition)
-        if key not in self._streams:
-            self._streams[key] = self._journal._messages(wanted.topic, wanted.partition, wanted.begin)
-        records = []
-        for message in self._streams[key]:
-            offset = message.offset()
-            if offset is not None and offset >= wanted.begin:
-                records.append(message.value() or b"")
-            if len(records) == count and offset == wanted.end - 1:
-                return records
-            if offset is None or offset >= wanted.end:
-                break
-        raise ArtefactError(
-            f"Topic '{wanted.topic}' no longer holds the {count} records [{wanted.begin}, {wanted.end}) "
-            f"of partition {wanted.partition}.",
-            hint="Keep records as long as decisions may be questioned (ZASLON_KAFKA_RETENTION).",
-        )
+        if key not in self._readers:
+            self._readers[key] = _RangeReader(self._journal._messages(*key, wanted.begin))
+        return self._readers[key].read(wanted)
 
     def close(self) -> None:
         """Stop reading."""
-        for stream in self._streams.values():
-            if hasattr(stream, "close"):
-                stream.close()
+        for reader in self._readers.values():
+            reader.close()
 
 
-def _positioned(message: Message) -> tuple[int, bytes]:
-    value = message.value() or b""
-    position = value.partition(b'"position":')[2].partition(b",")[0]
-    return int(position), value
+class _RangeReader:
+    """Reads ranges of one partition that follow each other."""
 
+    def __init__(self, messages: Iterator[Message]) -> None:
+        self._messages = messages
+        self._ahead: Message | None = None  # read, and after the last range
 
-def _rejected(message: Message) -> tuple[int, bytes]:
-    rejection = as_rejection(message)
-    return rejection.position, rejection.to_json()
+    def read(self, wanted: Range) -> list[bytes]:
+        """The records of a range that are kept."""
+        records = []
+        while (message := self._ahead or next(self._messages, None)) is not None:
+            offset = message.offset()
+            assert offset is not None
+            self._ahead = message if offset >= wanted.end else None
+            if offset >= wanted.end:
+                break
+            if offset >= wanted.begin:
+                records.append(message.value() or b"")
+            if offset == wanted.end - 1:  # what follows may not be there yet
+                break
+        return records
+
+    def close(self) -> None:
+        """Stop reading."""
+        if hasattr(self._messages, "close"):
+            self._messages.close()

@@ -1,4 +1,4 @@
-"""Who decides: the member of the group that holds partition 0 of topic `order`, which has no other."""
+"""Leader election: the member of the group that holds partition 0 of topic `order` decides."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 
-# After a long absence of the broker, or of ourselves, we have left the group and join it again.
+# After a long absence of the broker, or a long silence of ours, the client joins the group again.
 _PASSING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._MAX_POLL_EXCEEDED)
 
-_HEAR_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class Leadership:
     """Membership in the group of scorers. Its methods may be called from any thread.
 
-    The group deals out one partition, so one member decides and the others stand by. When the member
-    is not heard of for `session_timeout_seconds`, the broker gives the partition to another.
+    The group assigns one partition, so one member decides and the others stand by. When the member sends
+    no heartbeat for `session_timeout_seconds`, the broker gives the partition to another.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Leadership:
     ) -> None:
         self._topic, self._group, self._lock, self._watch = topic, group, RLock(), watch
         self.is_ours = False
-        self._told = 0  # how often the group has dealt out or taken back
+        self._rebalances = 0  # assignments and revocations
         session_ms = int(session_timeout_seconds * 1000)
         self._consumer: Consumer = connection.consumer(
             watch, group_id=group, auto_offset_reset="latest", session_timeout_ms=session_ms,
@@ -40,21 +40,21 @@ class Leadership:
         )
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._told += 1
+        self._rebalances += 1
         consumer.incremental_assign(partitions)
         if partitions:
-            consumer.pause(partitions)  # the partition is a token; its messages are read elsewhere
+            consumer.pause(partitions)  # the partition is only a token; another client reads it
         if _is_token(partitions):
             self.is_ours = True
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._told += 1
+        self._rebalances += 1
         consumer.incremental_unassign(partitions)
         if _is_token(partitions):
             self.is_ours = False
 
     def poll(self, wait_seconds: float = 0.0) -> None:
-        """Hear what the group has decided. To be called at least every few seconds.
+        """Learn what the group has assigned. To be called at least every few seconds.
 
         Raises:
             ServerError: the broker refuses us.
@@ -68,25 +68,25 @@ class Leadership:
             raise refused(error, f"'{self._group if is_about_group else self._topic}'")
 
     def metadata(self) -> Any:
-        """Our membership, as a transaction needs it: a member that was replaced is found out by it."""
+        """Our membership, as a transaction needs it: it fences a member that was replaced."""
         with self._lock:
             return self._consumer.consumer_group_metadata()
 
     def close(self) -> None:
         """Leave the group: a standby need not wait until we are missed.
 
-        What the group dealt out and we have not heard yet is heard and given back before the client
-        is closed. Its own close would serve both; with the broker away the membership is then over
-        after the first, and the client waits permanently in the second, with all threads of the process.
+        An assignment that is still queued is polled and given back before the client is closed. Its own
+        close would do both; but without a broker the membership ends after the first, and the client
+        then waits permanently in the second, with all threads of the process.
         """
         with self._lock:
             self._consumer.unsubscribe()
-            told, message = -1, None
-            while message is not None or told != self._told:
-                told, message = self._told, self._consumer.poll(_HEAR_SECONDS)
+            seen, message = -1, None
+            while message is not None or seen != self._rebalances:
+                seen, message = self._rebalances, self._consumer.poll(_POLL_SECONDS)
             self._consumer.close()
 
 
 def _is_token(partitions: list[TopicPartition]) -> bool:
-    """More partitions that somebody has added say nothing."""
+    """Further partitions that somebody has added mean nothing."""
     return any(place.partition == 0 for place in partitions)

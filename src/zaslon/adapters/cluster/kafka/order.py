@@ -1,34 +1,47 @@
-"""The order record: which records a micro-batch folded, in which order, and what decided.
+"""The order message: the typed records of a micro-batch, where they came from, and what decided them.
 
-Transactions and labels arrive in separate topics, and topics have partitions: what is folded first
-is a choice of the process that decides. It writes its choice into topic `order`, one message per
-micro-batch, in the transaction of the outcomes. Whoever folds the log later reads these messages and
-never chooses. See docs/decisions/0009-the-apply-order-is-a-topic.md.
+Transactions and labels arrive in separate topics, and topics have partitions: which record is applied
+first is the choice of the scorer that decides. It writes its choice, and what admission made of the
+records, to topic `order`: one message per micro-batch, in the transaction of the outcomes. Standbys and
+replays read these messages only; they choose nothing and clean nothing.
+See docs/decisions/0009-the-apply-order-is-a-topic.md.
+
+    prelude    magic, format, bytes of the header
+    header     JSON: log position, ranges of offsets, source of each record, versions, history
+    records    the batch as `admission.log_format` writes it, for SQLite too
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
 from confluent_kafka import Message
 from numpy.typing import NDArray
 
+from zaslon.admission.log_format import decode
+from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.outcomes import Versions
 
-Int64 = NDArray[np.int64]
+FORMAT = 2  # raise it with any change of the prelude or the header; 1 was JSON without records
+_MAGIC = b"ZORD"
+_PRELUDE = struct.Struct("<4sHI")
 _BLANKS = np.frombuffer(b" \t\r\n", np.uint8)
+
+Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Range:
-    """Messages of one partition: offsets [begin, end), but for the `gaps`, which hold no record.
+    """Messages of one partition: offsets [begin, end), except for `gaps`, which hold no record.
 
-    A gap is (offset, length): marks of transactions, and what was sent in one that was aborted.
+    A gap is (offset, length): transaction markers, and messages of an aborted transaction.
     """
 
     topic: str
@@ -37,8 +50,13 @@ class Range:
     end: int
     gaps: tuple[tuple[int, int], ...] = ()
 
-    def place_of(self, offset: int) -> int | None:
-        """Which record of the range has an offset, counted from 0; None if none has."""
+    @property
+    def records(self) -> int:
+        """How many messages of the range are records."""
+        return self.end - self.begin - sum(length for _, length in self.gaps)
+
+    def index_of(self, offset: int) -> int | None:
+        """Which record of the range is at an offset, counted from 0; None if none is."""
         before = [(first, length) for first, length in self.gaps if first <= offset]
         if not self.begin <= offset < self.end or (before and offset < sum(before[-1])):
             return None
@@ -51,23 +69,19 @@ class Order:
 
     Attributes:
         position: log position of the first record.
-        ranges: of every partition that is folded, whether or not it gave records to this batch.
-        source: int[n], index into `ranges` of the n records in the order in which they were folded.
-        arrival_time_seconds: int64[n], when each reached the log.
+        ranges: one for every partition that is read, whether or not it gave records to this batch.
+        source: int[n], index into `ranges` of each of the n records, in the order of the log.
         versions: what decided.
         history: hash of the state from which the log began.
-        kinds: uint8[n] as in `RecordBatch`, where they do not follow from topic and content.
-        cursors: how many records of each named source are done; only in logs fed from files.
+        records: the typed records as bytes.
     """
 
     position: int
     ranges: tuple[Range, ...]
     source: Int64
-    arrival_time_seconds: Int64
     versions: Versions
     history: str
-    kinds: NDArray[np.uint8] | None = None
-    cursors: dict[str, int] = field(default_factory=dict)
+    records: bytes
 
     def __len__(self) -> int:
         return len(self.source)
@@ -77,80 +91,120 @@ class Order:
         """Records of each range."""
         return [int(n) for n in np.bincount(self.source, minlength=len(self.ranges))]
 
+    @property
+    def next_offsets(self) -> dict[str, int]:
+        """By `topic:partition`, the offset after the last message that was applied."""
+        return {f"{r.topic}:{r.partition}": r.end for r in self.ranges}
+
     def position_of(self, topic: str, partition: int, offset: int) -> int | None:
         """Log position of the record at an offset; None if it is not one of this micro-batch."""
-        for index, r in enumerate(self.ranges):
+        for number, r in enumerate(self.ranges):
             if (r.topic, r.partition) == (topic, partition):
-                place = r.place_of(offset)
-                found = np.flatnonzero(self.source == index)
-                tells_all = r.end - r.begin - sum(length for _, length in r.gaps) == len(found)
-                return self.position + int(found[place]) if tells_all and place is not None else None
+                index = r.index_of(offset)
+                return (
+                    None
+                    if index is None
+                    else self.position + int(np.flatnonzero(self.source == number)[index])
+                )
         return None
 
-    def to_json(self) -> bytes:
-        """Runs of the same source, and of the same second, as pairs of value and length."""
-        more: dict[str, object] = {} if self.kinds is None else {"kinds": _as_runs(self.kinds)}
-        if self.cursors:
-            more["cursors"] = self.cursors
-        return orjson.dumps(
+    def batch(self, catalogue: Catalogue) -> LogBatch:
+        """The typed records, without original bytes.
+
+        Raises:
+            ArtefactError: they are damaged, of another format, or of a catalogue with other fields.
+        """
+        batch = decode(self.records, catalogue)
+        if batch.first_position != self.position or len(batch) != len(self):
+            raise _unreadable(f"its records are not those of position {self.position}")
+        return batch
+
+    def to_bytes(self) -> bytes:
+        """The message; runs of the same source are written as pairs of value and length."""
+        ranges = [
+            [r.topic, r.partition, r.begin, r.end, *(n for gap in r.gaps for n in gap)] for r in self.ranges
+        ]
+        header = orjson.dumps(
             {
                 "position": self.position,
-                "count": len(self),
-                "ranges": [
-                    [r.topic, r.partition, r.begin, r.end, *(n for gap in r.gaps for n in gap)]
-                    for r in self.ranges
-                ],
+                "ranges": ranges,
                 "sources": _as_runs(self.source),
-                "arrivals": _as_runs(self.arrival_time_seconds),
                 "model": self.versions.model,
                 "policy": self.versions.policy,
                 "catalogue": self.versions.catalogue,
                 "engine": self.versions.engine,
                 "history": self.history,
-                **more,
             }
         )
+        return _PRELUDE.pack(_MAGIC, FORMAT, len(header)) + header + self.records
 
     @staticmethod
-    def from_json(content: bytes | None) -> Order:
-        """Read a message back.
+    def from_bytes(content: bytes | None) -> Order:
+        """Read a message back; its records are decoded by `batch`.
 
         Raises:
-            ArtefactError: somebody else wrote it.
+            ArtefactError: an earlier or later version wrote it, or something other than Zaslon.
         """
+        header, records = _split(content or b"")
         try:
-            found = orjson.loads(content or b"")
+            found = orjson.loads(header)
             order = Order(
-                int(found["position"]),
-                tuple(
-                    Range(str(t), int(p), int(b), int(e), tuple(zip(gaps[::2], gaps[1::2], strict=True)))
-                    for t, p, b, e, *gaps in found["ranges"]
-                ),
-                _from_runs(found["sources"]),
-                _from_runs(found["arrivals"]),
-                Versions(
-                    str(found["model"]), str(found["policy"]), str(found["catalogue"]), int(found["engine"])
-                ),
-                str(found["history"]),
-                _from_runs(found["kinds"]).astype(np.uint8) if "kinds" in found else None,
-                {str(source): int(done) for source, done in found.get("cursors", {}).items()},
-            )
-            if not len(order.source) == len(order.arrival_time_seconds) == found["count"]:
-                raise ValueError("its runs do not add up")
+                int(found["position"]), tuple(_range(values) for values in found["ranges"]),
+                _from_runs(found["sources"]), _versions(found), str(found["history"]), records,
+            )  # fmt: skip
+            if order.counts != [r.records for r in order.ranges]:
+                raise ValueError("its ranges and sources disagree")
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ArtefactError(
-                f"A message of the topic that holds the order cannot be read: {error}.",
-                hint="Only Zaslon may write there.",
-            ) from error
+            raise _unreadable(str(error)) from error
         return order
 
 
 def is_barrier(message: Message) -> bool:
-    """Whether a message of topic `order` orders nothing: see `commit.py`."""
+    """Whether a message of topic `order` holds no records: see `commit.py`."""
     return message.value() is None
 
 
-def _as_runs(values: Int64 | NDArray[np.uint8]) -> list[int]:
+def _split(content: bytes) -> tuple[bytes, bytes]:
+    """Header and records of a message of our format."""
+    if content.startswith(b"{"):
+        raise _of_format("1")
+    if len(content) < _PRELUDE.size or content[:4] != _MAGIC:
+        raise _unreadable("it has no header")
+    _, version, length = _PRELUDE.unpack_from(content)
+    if version != FORMAT:
+        raise _of_format(str(version))
+    end = _PRELUDE.size + length
+    return content[_PRELUDE.size : end], content[end:]
+
+
+def _of_format(version: str) -> ArtefactError:
+    return ArtefactError(
+        f"The order topic holds messages of format {version}; this version reads format {FORMAT}.",
+        hint="Use the version of Zaslon that wrote them, or begin with new topics and a new group"
+        " (ZASLON_KAFKA_TOPIC_…, ZASLON_KAFKA_GROUP).",
+    )
+
+
+def _unreadable(why: str) -> ArtefactError:
+    return ArtefactError(
+        f"A message of the order topic cannot be read: {why}.", hint="Only Zaslon may write to that topic."
+    )
+
+
+def _range(values: Sequence[Any]) -> Range:
+    topic, partition, begin, end, *gaps = values
+    return Range(
+        str(topic), int(partition), int(begin), int(end), tuple(zip(gaps[::2], gaps[1::2], strict=True))
+    )
+
+
+def _versions(found: dict[str, Any]) -> Versions:
+    return Versions(
+        str(found["model"]), str(found["policy"]), str(found["catalogue"]), int(found["engine"])
+    )  # fmt: skip
+
+
+def _as_runs(values: Int64) -> list[int]:
     if not len(values):
         return []
     begins = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
@@ -164,25 +218,27 @@ def _from_runs(runs: Sequence[int]) -> Int64:
     return np.repeat(pairs[:, 0], pairs[:, 1])
 
 
-def batch_in_order(order: Order, records: Sequence[Sequence[bytes]], labels_topic: str) -> RecordBatch:
-    """The records of a micro-batch as the log folds them.
+def raw_batch(
+    first_position: int, source: Int64, is_labels: Sequence[bool], arrival_time_seconds: Int64,
+    records: Sequence[Sequence[bytes]],
+) -> RecordBatch:  # fmt: skip
+    """Raw records of several partitions, in the order of the log.
 
     Args:
-        order: says which range each record comes from.
-        records: by range, its records in the order of their offsets.
-        labels_topic: whose records are labels; all others are transactions.
+        first_position: log position of the first one.
+        source: int[n], which partition each comes from.
+        is_labels: by partition, whether it holds labels; the others hold transactions.
+        arrival_time_seconds: int64[n].
+        records: by partition, its records in the order of their offsets.
     """
-    bodies = _interleaved(order.source, records)
+    bodies = _interleaved(source, records)
     lengths = np.fromiter(map(len, bodies), np.int64, len(bodies))
     buffer = np.frombuffer(b"".join(bodies), np.uint8)
     starts = np.cumsum(lengths) - lengths
-    kinds = order.kinds
-    if kinds is None:
-        of_labels = np.array([r.topic == labels_topic for r in order.ranges], np.bool_)[order.source]
-        is_json = _is_json(buffer, starts, lengths)
-        kinds = np.where(is_json, Kind.TRANSACTION_JSON, Kind.TRANSACTION_LINE).astype(np.uint8)
-        kinds[of_labels] = Kind.LABEL_JSON
-    return RecordBatch(order.position, kinds, order.arrival_time_seconds, buffer, starts, lengths)
+    is_json = _is_json(buffer, starts, lengths)
+    kinds = np.where(is_json, np.uint8(Kind.TRANSACTION_JSON), np.uint8(Kind.TRANSACTION_LINE))
+    kinds[np.array(is_labels, np.bool_)[source]] = Kind.LABEL_JSON
+    return RecordBatch(first_position, kinds, arrival_time_seconds, buffer, starts, lengths)
 
 
 def _interleaved(source: Int64, records: Sequence[Sequence[bytes]]) -> Sequence[bytes]:

@@ -1,35 +1,33 @@
-"""What the log records, read by who only looks on: orders and outcomes; decisions are kept in a store."""
+"""Reads orders and outcomes for the gateway, and copies decisions into its store."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import TopicDescription
 
-from zaslon.adapters.cluster.kafka.commit import as_rejection
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
+from zaslon.adapters.cluster.kafka.messages import Recorded, recorded, recorded_rejection
 from zaslon.adapters.cluster.kafka.order import Order, is_barrier
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
 from zaslon.domain.events import TransactionId
 from zaslon.ports import DecisionStore
 
-GROUP = "gateway"  # a name only: partitions are not dealt out and no offsets committed
+GROUP = "gateway"  # a name only: no partitions are assigned and no offsets committed
 _FETCH_RECORDS = 2_000
-# Short, for the sake of latency; what longer ones cost was not told apart from the noise of a cold broker.
+# Short, for latency; the cost of longer waits was not distinguishable from the noise of a cold broker.
 _FETCH_WAIT_MS = 5
-_DECISION, _POSITION = b'{"outcome":"decision"', b'"position":'
-_TEXT_ID = b'"transaction_id":"'
 _PASSING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT)
 
 
 @dataclass
 class Arrived:
-    """What one look brought: orders, and outcomes as (position, JSON)."""
+    """What one read returned: orders without their records, outcomes, and the decisions among them."""
 
     orders: list[Order] = field(default_factory=list)
-    outcomes: list[tuple[int, bytes]] = field(default_factory=list)
+    outcomes: list[Recorded] = field(default_factory=list)
     decisions: list[tuple[int, TransactionId, bytes]] = field(default_factory=list)
 
 
@@ -38,15 +36,18 @@ class OutcomeReader:
 
     Args:
         kept_records: how far back a new store begins.
+        has_text_ids: whether transactions are named by texts.
 
     Raises:
         ServerError: the broker cannot be reached or refuses us, or a topic is missing.
     """
 
     def __init__(
-        self, connection: Connection, names: TopicNames, store: DecisionStore, kept_records: int, watch: Watch
-    ) -> None:
-        self._names, self._store, self._kept_records = names, store, kept_records
+        self, connection: Connection, names: TopicNames, store: DecisionStore, watch: Watch, *,
+        kept_records: int, has_text_ids: bool,
+    ) -> None:  # fmt: skip
+        self._names, self._store = names, store
+        self._kept_records, self._has_text_ids = kept_records, has_text_ids
         self._timeout = connection.timeout_seconds
         admin = connection.admin()
         require(admin, names.all(), self._timeout)
@@ -59,20 +60,20 @@ class OutcomeReader:
             watch, group_id=GROUP, enable_partition_eof=True, auto_offset_reset="earliest",
             fetch_wait_max_ms=_FETCH_WAIT_MS, fetch_error_backoff_ms=50, fetch_queue_backoff_ms=10,
         )  # fmt: skip
-        self._consumer.assign(self._places(found))
+        self._consumer.assign(self._targets(found))
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether the decisions that there were at the start have been read."""
+        """Whether the decisions that existed at the start have been read."""
         return not self._catching_up
 
-    def _places(self, found: dict[str, TopicDescription]) -> list[TopicPartition]:
-        """Where to read. Orders last: of what they tell from now on, no outcome is missed."""
-        places, kept = [], self._kept()
+    def _targets(self, found: dict[str, TopicDescription]) -> list[TopicPartition]:
+        """Where to read. Orders last: no outcome of an order that is read later is missed."""
+        targets, kept = [], self._kept()
         for partition in [p.id for p in found[self._names.rejections].partitions]:
             target = TopicPartition(self._names.rejections, partition)
             target.offset = self._ends(target)[1]
-            places.append(target)
+            targets.append(target)
         for partition in [p.id for p in found[self._names.predictions].partitions]:
             target = TopicPartition(self._names.predictions, partition)
             low, high = self._ends(target)
@@ -80,10 +81,10 @@ class OutcomeReader:
             self._next[partition] = target.offset
             if target.offset < high:
                 self._catching_up[partition] = high
-            places.append(target)
+            targets.append(target)
         order = TopicPartition(self._names.order, 0)
         order.offset = self._ends(order)[1]
-        return [*places, order]
+        return [*targets, order]
 
     def _kept(self) -> dict[str, int]:
         """Where the store ends, by partition; a store of another log is emptied."""
@@ -101,8 +102,8 @@ class OutcomeReader:
             raise refused(error.args[0], f"'{target.topic}'") from error
         return low, high
 
-    def look(self, wait_seconds: float) -> Arrived:
-        """What has come, waiting for the first of it; decisions are in the store when this returns.
+    def read(self, wait_seconds: float) -> Arrived:
+        """What has arrived, waiting for the first of it; decisions are in the store when this returns.
 
         Raises:
             ServerError: the broker refuses us.
@@ -125,22 +126,25 @@ class OutcomeReader:
     def _sort(self, message: Message, arrived: Arrived) -> None:
         if message.topic() == self._names.order:
             if not is_barrier(message):
-                arrived.orders.append(Order.from_json(message.value()))
+                arrived.orders.append(replace(Order.from_bytes(message.value()), records=b""))
         elif message.topic() == self._names.rejections:
-            rejection = as_rejection(message)
-            arrived.outcomes.append((rejection.position, rejection.to_json()))
+            arrived.outcomes.append(recorded_rejection(message))
         else:
-            value, offset, partition = message.value() or b"", message.offset(), message.partition()
-            assert offset is not None
-            assert partition is not None
-            self._next[partition] = offset + 1
-            # Behind the last decision stands a mark of its transaction; the end also tells of itself.
-            if offset + 2 >= self._catching_up.get(partition, offset + 3):
-                del self._catching_up[partition]
-            position = int(value.split(_POSITION, 1)[1].split(b",", 1)[0])
-            arrived.outcomes.append((position, value))
-            if value.startswith(_DECISION):
-                arrived.decisions.append((position, _named(message.key() or b"", value), value))
+            self._note_progress(message)
+            outcome = recorded(message)
+            arrived.outcomes.append(outcome)
+            if outcome.decided is not None:
+                identifier = outcome.decided if self._has_text_ids else int(outcome.decided)
+                arrived.decisions.append((outcome.position, identifier, outcome.json))
+
+    def _note_progress(self, message: Message) -> None:
+        offset, partition = message.offset(), message.partition()
+        assert offset is not None
+        assert partition is not None
+        self._next[partition] = offset + 1
+        # The marker of its transaction follows the last decision; the client also reports the end itself.
+        if offset + 2 >= self._catching_up.get(partition, offset + 3):
+            del self._catching_up[partition]
 
     def _not_a_message(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -148,16 +152,10 @@ class OutcomeReader:
             if message.topic() == self._names.predictions and partition is not None:
                 self._catching_up.pop(partition, None)
         elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return  # no membership is wanted
+            return  # it is no member of the group
         elif not error.retriable() and error.code() not in _PASSING:
             raise refused(error, f"'{message.topic()}'")
 
     def close(self) -> None:
         """Stop reading."""
         self._consumer.close()
-
-
-def _named(key: bytes, decision: bytes) -> TransactionId:
-    """The transaction that a message is about: its key, a number unless the decision has a text there."""
-    is_text = decision.partition(_POSITION)[2].partition(b",")[2].startswith(_TEXT_ID)
-    return key.decode() if is_text else int(key or 0)

@@ -10,7 +10,7 @@ from zaslon.adapters.cluster.kafka.connection import Connection, Notify, Watch, 
 from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, require
 from zaslon.domain.errors import ServerError
 
-UNDER_WAY_MAX = 200_000  # messages handed over and not yet durable
+IN_FLIGHT_MAX = 200_000  # messages handed over and not yet durable
 _WAIT_SECONDS = 0.05
 
 
@@ -29,11 +29,11 @@ class KafkaSender:
         self._handed_over = 0
         self._producer = connection.producer(
             self._watch, acks="all", compression_type="lz4", linger_ms=20,
-            message_max_bytes=INPUT_BYTES_MAX, queue_buffering_max_messages=UNDER_WAY_MAX * 2,
-            message_timeout_ms=0,  # a broker that is away is waited for, however long
+            message_max_bytes=INPUT_BYTES_MAX, queue_buffering_max_messages=IN_FLIGHT_MAX * 2,
+            message_timeout_ms=0,  # an unreachable broker is retried without end
             delivery_report_only_error=True, on_delivery=self._failed,
         )  # fmt: skip
-        # Connected now, so that the pace of the first records is not that of the connection.
+        # Connects now, so that connecting does not slow down the first records.
         self._producer.list_topics(topic, timeout=connection.timeout_seconds)
 
     def _failed(self, error: KafkaError | None, _: Message) -> None:
@@ -42,7 +42,7 @@ class KafkaSender:
 
     def send(self, records: Sequence[bytes]) -> None:
         """Hand over records (see the port)."""
-        while len(self._producer) + len(records) > UNDER_WAY_MAX and len(self._producer):
+        while len(self._producer) + len(records) > IN_FLIGHT_MAX and len(self._producer):
             self._wait()
         messages = [{"value": record} for record in records]
         try:

@@ -1,4 +1,4 @@
-"""The partitions that feed the log: fetched ahead, taken by time of arrival or as recorded."""
+"""The partitions of `input` and `labels`: fetched ahead, taken by time of arrival."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
-from zaslon.adapters.cluster.kafka.order import Order, Range
-from zaslon.domain.errors import ArtefactError, ServerError
+from zaslon.adapters.cluster.kafka.order import Range
+from zaslon.domain.errors import ArtefactError
 
-# A partition that has not said whether it holds more is waited for so long, and not longer.
+# How long to wait for a partition that has not reported whether it holds more.
 ORDER_WAIT_SECONDS = 0.2
-# Fetched and not yet taken, by partition: enough for the next batches, bounded for the memory.
+# Fetched and not yet taken, by partition: enough for the next batches, and bounded.
 _PENDING_RECORDS_MAX = 20_000
 # How often the broker is asked whether the topics have more partitions.
 _GROWTH_SECONDS = 3.0
-_FETCH_WAIT_MS = 20  # also the longest time until an empty partition says that it is empty
+_FETCH_WAIT_MS = 20  # also the longest time until an empty partition reports that it is empty
 
 
 @dataclass
@@ -45,9 +45,9 @@ class Pending:
 
     Attributes:
         stamps: when each message arrived, in ms since 1970; never decreasing.
-        next_offset: after the last message taken, or further where no record stands.
-        seen_to: after the last message fetched, or further where no record stands.
-        is_complete: nothing more stands in the partition at this moment.
+        next_offset: after the last message taken, or later where no record follows.
+        seen_to: after the last message fetched, or later where no record follows.
+        is_complete: the partition holds nothing more at this moment.
     """
 
     topic: str
@@ -61,8 +61,8 @@ class Pending:
     high: int = 0
 
     @property
-    def place(self) -> TopicPartition:
-        """As the client names it."""
+    def target(self) -> TopicPartition:
+        """As the client names the partition."""
         return TopicPartition(self.topic, self.partition)
 
     def add(self, messages: Sequence[Message], now_ms: int) -> None:
@@ -79,7 +79,7 @@ class Pending:
         self.is_complete = False
 
     def end_at(self, offset: int) -> None:
-        """Nothing more stands there; between the last message and the end may be marks of transactions."""
+        """The partition ends there; between its last message and the end may be transaction markers."""
         self.is_complete = True
         self.seen_to = max(self.seen_to, offset)
         if not self.messages:
@@ -104,31 +104,20 @@ class Pending:
                 expected = offset + 1
         return Range(self.topic, self.partition, self.next_offset, end, tuple(gaps))
 
-    def drop(self, count: int) -> list[bytes]:
-        """Take the first messages: their contents, an empty one for a tombstone."""
+    def first(self, count: int) -> list[bytes]:
+        """The contents of the first messages, an empty one for a tombstone."""
+        return [message.value() or b"" for message in self.messages[:count]]
+
+    def drop(self, count: int) -> None:
+        """Take the first messages."""
         if count == 0:
-            return []
-        taken = self.messages[:count]
+            return
+        last = self.messages[count - 1]
         del self.messages[:count], self.stamps[:count]
-        self.next_offset = _offset(taken[-1]) + 1 if self.messages else self.seen_to
-        return [message.value() or b"" for message in taken]
-
-    def drop_to(self, recorded: Range, count: int) -> list[bytes]:
-        """Take what was recorded."""
-        taken = self.drop(count)
-        self.next_offset = max(self.next_offset, recorded.end)
-        return taken
-
-    def holds(self, recorded: Range, count: int) -> bool:
-        """Whether the first messages are those that were recorded."""
-        return count == 0 or (
-            len(self.messages) >= count
-            and _offset(self.messages[0]) >= recorded.begin
-            and _offset(self.messages[count - 1]) == recorded.end - 1
-        )
+        self.next_offset = _offset(last) + 1 if self.messages else self.seen_to
 
 
-def _kind_and_place(message: Message) -> tuple[bool, str | None, int | None]:
+def _kind_and_partition(message: Message) -> tuple[bool, str | None, int | None]:
     return message.error() is None, message.topic(), message.partition()
 
 
@@ -139,7 +128,13 @@ def _offset(message: Message) -> int:
 
 
 class Partitions:
-    """All partitions of `labels` and `input`, by this process alone: no group deals them out."""
+    """All partitions of `labels` and `input`, read by this process alone: no group assigns them.
+
+    Nothing is fetched before `open`: a standby needs none of it.
+
+    Args:
+        topics: in the order in which records are taken that arrived in the same millisecond.
+    """
 
     def __init__(
         self, connection: Connection, topics: Sequence[str], group: str, watch: Watch, admin: AdminClient
@@ -150,60 +145,68 @@ class Partitions:
             watch, group_id=group, enable_partition_eof=True, auto_offset_reset="error",
             fetch_wait_max_ms=_FETCH_WAIT_MS, fetch_error_backoff_ms=100,
             queued_min_messages=_PENDING_RECORDS_MAX, queued_max_messages_kbytes=64 * 1024,
-            # A full queue is looked at again this soon; the default of a second starves the engine.
+            # A full queue is checked again this soon; the default of a second starves the engine.
             fetch_queue_backoff_ms=5,
         )  # fmt: skip
         self.pending: list[Pending] = []
-        self._by_place: dict[tuple[str | None, int | None], Pending] = {}
+        self._by_partition: dict[tuple[str | None, int | None], Pending] = {}
         self._waiting_since: float | None = None
-        self._lacking_since: float | None = None
         self._described: dict[str, Future[Any]] = {}
         self._describe_at = time.monotonic() + _GROWTH_SECONDS
 
     def open(self, next_offsets: dict[str, int]) -> None:
-        """Begin at these offsets by `topic:partition`; where there is none, at the first that is kept.
+        """Begin at these offsets by `topic:partition`; other partitions at the first record that is kept.
+
+        Called again, it begins anew.
 
         Raises:
             ServerError: a topic does not exist or may not be read.
         """
+        if self.pending:
+            self._consumer.resume([p.target for p in self.pending if p.is_paused])
+            self._consumer.incremental_unassign([p.target for p in self.pending])
+        self.pending, self._by_partition, self._waiting_since = [], {}, None
         for topic in self._topics:
-            self._take_in(topic, next_offsets)
+            self._add_partitions(topic, next_offsets)
 
-    def _take_in(self, topic: str, next_offsets: dict[str, int]) -> None:
-        """Read those partitions of a topic that are not read yet."""
+    def _partitions_of(self, topic: str) -> list[int]:
         found = self._consumer.list_topics(topic, timeout=self._timeout).topics[topic]
         if found.error is not None:
             raise refused(found.error, f"'{topic}'")
-        added, places = [], []
-        for partition in sorted(found.partitions):
-            if (topic, partition) not in self._by_place:
-                place = TopicPartition(topic, partition)
-                place.offset = first = next_offsets.get(f"{topic}:{partition}", OFFSET_BEGINNING)
+        return sorted(found.partitions)
+
+    def _add_partitions(self, topic: str, next_offsets: dict[str, int]) -> None:
+        """Read those partitions of a topic that are not read yet."""
+        added, targets = [], []
+        for partition in self._partitions_of(topic):
+            if (topic, partition) not in self._by_partition:
+                target = TopicPartition(topic, partition)
+                target.offset = first = next_offsets.get(f"{topic}:{partition}", OFFSET_BEGINNING)
                 if first == OFFSET_BEGINNING:
-                    first = self._consumer.get_watermark_offsets(place, timeout=self._timeout)[0]
-                places.append(place)
+                    first = self._consumer.get_watermark_offsets(target, timeout=self._timeout)[0]
+                targets.append(target)
                 added.append(Pending(topic, partition, first))
-        self._consumer.incremental_assign(places)
+        self._consumer.incremental_assign(targets)
         self.pending = sorted(
             [*self.pending, *added], key=lambda p: (self._topics.index(p.topic), p.partition)
         )
-        self._by_place = {(p.topic, p.partition): p for p in self.pending}
+        self._by_partition = {(p.topic, p.partition): p for p in self.pending}
 
-    def is_newest(self, folded_to: dict[str, int]) -> bool:
-        """Whether nobody has folded records behind these offsets, by `topic:partition`.
+    def is_newest(self, next_offsets: dict[str, int]) -> bool:
+        """Whether no scorer has applied records after these offsets, by `topic:partition`.
 
-        It is known where the group has committed the same, which is done with each order, or where
-        nothing stands behind. What is empty is no state of a log whose orders were deleted.
+        That is known where the group has committed the same offset, which happens with each order, or
+        where the partition ends there. An empty state is never the newest of a log that had orders.
         """
-        committed = self._consumer.committed([p.place for p in self.pending], self._timeout)
-        return bool(folded_to) and all(
-            folded_to.get(f"{place.topic}:{place.partition}", OFFSET_INVALID)
-            in (place.offset, self._consumer.get_watermark_offsets(place, timeout=self._timeout)[1])
-            for place in committed
+        targets = [TopicPartition(topic, p) for topic in self._topics for p in self._partitions_of(topic)]
+        return bool(next_offsets) and all(
+            next_offsets.get(f"{target.topic}:{target.partition}", OFFSET_INVALID)
+            in (target.offset, self._consumer.get_watermark_offsets(target, timeout=self._timeout)[1])
+            for target in self._consumer.committed(targets, self._timeout)
         )
 
     def look_for_more(self) -> None:
-        """Take in partitions that were added to the topics: asks now and then, and does not wait."""
+        """Read partitions that were added to the topics: asks now and then, and does not wait."""
         if self._described:
             if not all(future.done() for future in self._described.values()):
                 return
@@ -213,15 +216,15 @@ class Partitions:
                     self._grow(topic)
             self._described = {}
         elif time.monotonic() > self._describe_at:
-            self._admin.poll(0)  # what it has to say is nothing to us, but is kept until it is heard
+            self._admin.poll(0)  # its events are kept until they are polled
             self._described = self._admin.describe_topics(
                 TopicCollection(list(self._topics)), request_timeout=self._timeout
             )
             self._describe_at = time.monotonic() + _GROWTH_SECONDS
 
     def _grow(self, topic: str) -> None:
-        with suppress(KafkaException):  # no leader yet, or no broker: asked again
-            self._take_in(topic, {})
+        with suppress(KafkaException):  # no leader yet, or no broker: the next look asks again
+            self._add_partitions(topic, {})
 
     @property
     def lag_records(self) -> int:
@@ -240,15 +243,15 @@ class Partitions:
             ServerError: the broker refuses us.
             ArtefactError: records that are needed are no longer kept.
         """
-        # Twice: a partition that was stopped goes on at half, which must not be less than is waited for.
+        # Twice: a paused partition resumes at half, which must not be less than what is waited for.
         self._bound(max(2 * records, _PENDING_RECORDS_MAX))
         found = self._consumer.consume(1, wait_seconds)
         if found:
             found += self._consumer.consume(records, 0)
         now_ms = time.time_ns() // 1_000_000
-        for (is_message, topic, partition), run in groupby(found, _kind_and_place):
+        for (is_message, topic, partition), run in groupby(found, _kind_and_partition):
             if is_message:
-                self._by_place[topic, partition].add(list(run), now_ms)
+                self._by_partition[topic, partition].add(list(run), now_ms)
             else:
                 for message in run:
                     self._not_a_message(message)
@@ -260,11 +263,11 @@ class Partitions:
         error = message.error()
         assert error is not None
         if error.code() == KafkaError._PARTITION_EOF:
-            self._by_place[message.topic(), message.partition()].end_at(_offset(message))
+            self._by_partition[message.topic(), message.partition()].end_at(_offset(message))
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise ArtefactError(
-                f"Topic '{message.topic()}' no longer holds the records that follow the snapshot.",
-                hint="Use a newer snapshot, and keep records longer (ZASLON_KAFKA_RETENTION).",
+                f"Topic '{message.topic()}' no longer holds the records that follow the last order.",
+                hint="Keep records longer than a stop of all scorers may last (ZASLON_KAFKA_RETENTION).",
             )
         elif not error.retriable() and error.code() not in (
             KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT,
@@ -274,7 +277,7 @@ class Partitions:
     def _note_ends(self) -> None:
         """A partition whose newest message is the last one holds nothing more at this moment."""
         for pending in self.pending:
-            _, pending.high = self._consumer.get_watermark_offsets(pending.place, cached=True)
+            _, pending.high = self._consumer.get_watermark_offsets(pending.target, cached=True)
             if pending.messages and _offset(pending.messages[-1]) + 1 >= pending.high > 0:
                 pending.is_complete = True
 
@@ -283,20 +286,20 @@ class Partitions:
         for pending in self.pending:
             fetched = len(pending.messages)
             if fetched >= records_max and not pending.is_paused:
-                self._consumer.pause([pending.place])
+                self._consumer.pause([pending.target])
                 pending.is_paused = True
             elif fetched < records_max // 2 and pending.is_paused:
-                self._consumer.resume([pending.place])
+                self._consumer.resume([pending.target])
                 pending.is_paused = False
 
-    def by_arrival(self, records_max: int, bytes_max: int) -> tuple[list[int], NDArray[np.int64]] | None:
-        """What to take next: how many of each partition, and in which order they arrived.
+    def by_arrival(self, records_max: int, bytes_max: int) -> NDArray[np.int64] | None:
+        """Which records to take next, in the order in which they arrived.
 
-        Nothing later is taken before something earlier that may still stand in another partition.
+        Nothing later is taken before something earlier that may still come from another partition.
 
         Returns:
-            counts by partition, and for each record the partition's index and its arrival in ms
-            as int64[n, 2]; None if nothing can be taken yet.
+            of each record the partition's index and its arrival in ms as int64[n, 2]; None if nothing
+            can be taken yet. The records of a partition are its first ones.
         """
         bound = min(p.horizon for p in self.pending)
         counts = [bisect_right(p.stamps, bound) for p in self.pending]
@@ -310,67 +313,36 @@ class Partitions:
         )
         source = np.repeat(np.arange(len(counts)), counts)
         by_time = np.lexsort((source, stamps))
-        taken = self._first(source[by_time], records_max, bytes_max)
-        chosen = np.stack([source[by_time], stamps[by_time]], axis=1)[:taken]
-        return np.bincount(chosen[:, 0], minlength=len(counts)).tolist(), chosen
+        taken = self._fitting(source[by_time], records_max, bytes_max)
+        return np.stack([source[by_time], stamps[by_time]], axis=1)[:taken]
 
     def _waited_enough(self) -> bool:
         now = time.monotonic()
         self._waiting_since = self._waiting_since or now
         return now - self._waiting_since > ORDER_WAIT_SECONDS
 
-    def _first(self, source: NDArray[np.int64], records_max: int, bytes_max: int) -> int:
+    def _fitting(self, source: NDArray[np.int64], records_max: int, bytes_max: int) -> int:
         """How many of the records fit into a micro-batch; at least one."""
         parts = [iter(p.messages) for p in self.pending]
         lengths = [len(next(parts[s])) for s in source[:records_max].tolist()]
         return max(1, int(np.searchsorted(np.cumsum(lengths), bytes_max, side="right")))
 
+    def counts_of(self, source: NDArray[np.int64]) -> list[int]:
+        """Records of each partition, given the partition of each record."""
+        return [int(n) for n in np.bincount(source, minlength=len(self.pending))]
+
     def ranges_of(self, counts: Sequence[int]) -> tuple[Range, ...]:
         """The offsets of the first messages, so many of each partition."""
         return tuple(p.range_of(n) for p, n in zip(self.pending, counts, strict=True))
 
-    def drop(self, counts: Sequence[int]) -> list[list[bytes]]:
+    def first(self, counts: Sequence[int]) -> list[list[bytes]]:
+        """The contents of the first messages, so many of each partition."""
+        return [p.first(n) for p, n in zip(self.pending, counts, strict=True)]
+
+    def drop(self, counts: Sequence[int]) -> None:
         """Take the first messages, so many of each partition."""
-        return [p.drop(n) for p, n in zip(self.pending, counts, strict=True)]
-
-    def as_recorded(self, order: Order) -> list[list[bytes]] | None:
-        """The records of a recorded micro-batch, by range; None while they are still being fetched.
-
-        Raises:
-            ArtefactError: the topics do not hold them as they were recorded.
-        """
-        if not self._are_known(order.ranges):
-            return None
-        wanted = [
-            (self._by_place[r.topic, r.partition], r, count)
-            for r, count in zip(order.ranges, order.counts, strict=True)
-        ]
-        if any(len(p.messages) < count and p.seen_to < r.end for p, r, count in wanted):
-            return None
-        for pending, r, count in wanted:
-            if not pending.holds(r, count):
-                raise ArtefactError(
-                    f"Topic '{r.topic}' does not hold the {count} records [{r.begin}, {r.end}) of "
-                    f"partition {r.partition} that were folded at log position {order.position}.",
-                    hint="Records were deleted too early (ZASLON_KAFKA_RETENTION), or the topic is new.",
-                )
-        return [pending.drop_to(r, count) for pending, r, count in wanted]
-
-    def _are_known(self, ranges: Sequence[Range]) -> bool:
-        """Whether all partitions are read; those that were added meanwhile are taken in.
-
-        Raises:
-            ServerError: the topic has had time and still lacks one.
-        """
-        for r in ranges:
-            if (r.topic, r.partition) not in self._by_place:
-                self._grow(r.topic)
-        lacking = [r for r in ranges if (r.topic, r.partition) not in self._by_place]
-        now = time.monotonic()
-        self._lacking_since = (self._lacking_since or now) if lacking else None
-        if self._lacking_since is not None and now - self._lacking_since > self._timeout:
-            raise ServerError(f"Topic '{lacking[0].topic}' has lost its partition {lacking[0].partition}.")
-        return not lacking
+        for pending, count in zip(self.pending, counts, strict=True):
+            pending.drop(count)
 
     def close(self) -> None:
         """Stop fetching."""

@@ -1,4 +1,4 @@
-"""The topics: made with the right settings, and checked."""
+"""The topics: created with the right settings, and checked."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from zaslon.domain.errors import ServerError
 from zaslon.ports import TopicState
 
 BROKERS_DEFAULT = -1
-# A rejected message goes to `rejections` whole, with its reason beside it.
-INPUT_BYTES_MAX, REJECTION_BYTES_MAX = 1_048_576, 2_097_152
+MEBIBYTE = 1 << 20
+# The largest messages of new topics. A rejected message goes to `rejections` whole, with its reason
+# beside it. A record takes about 60 bytes in `order`, up to 64 more where ids are texts, and a rejected
+# one its reason: micro-batches are cut so that they fit.
+INPUT_BYTES_MAX, REJECTION_BYTES_MAX, ORDER_BYTES_MAX = 1 * MEBIBYTE, 2 * MEBIBYTE, 8 * MEBIBYTE
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ class TopicNames:
         return self.input, self.labels, self.order, self.predictions, self.rejections
 
 
+@dataclass(frozen=True)
+class MessageLimits:
+    """The largest messages that the topics of a stream take, in bytes."""
+
+    order_bytes: int
+    rejection_bytes: int
+
+
 class KafkaTopics:
     """The port `Topics`.
 
@@ -50,12 +61,12 @@ class KafkaTopics:
         self._partitions, self._retention_ms = partitions, retention_ms
 
     def create(self) -> list[TopicState]:
-        """Make what is missing; what is there stays as it is and is only checked."""
+        """Create missing topics; existing ones stay as they are and are only checked."""
         admin = self._connection.admin()
         wanted = [
             NewTopic(
                 name,
-                1 if self._is_alone(name) else self._partitions,
+                1 if self._has_one_partition(name) else self._partitions,
                 BROKERS_DEFAULT,
                 config=self._config(name),
             )
@@ -71,7 +82,7 @@ class KafkaTopics:
         return self._states(admin)
 
     def _wait_for_all(self, admin: AdminClient) -> None:
-        """A broker tells of a new topic a moment after it has made it."""
+        """A broker lists a new topic a moment after it has created it."""
         end = time.monotonic() + self._connection.timeout_seconds
         while not set(self._names.all()) <= admin.list_topics(timeout=5).topics.keys():
             if time.monotonic() > end:
@@ -79,10 +90,10 @@ class KafkaTopics:
             time.sleep(0.05)
 
     def check(self) -> list[TopicState]:
-        """How each topic is, and what is wrong with it."""
+        """The state of each topic, and what is wrong with it."""
         return self._states(self._connection.admin())
 
-    def _is_alone(self, name: str) -> bool:
+    def _has_one_partition(self, name: str) -> bool:
         return name in (self._names.order, self._names.rejections)
 
     def _config(self, name: str) -> dict[str, str]:
@@ -95,6 +106,8 @@ class KafkaTopics:
             }
         elif name == self._names.rejections:
             config["max.message.bytes"] = str(REJECTION_BYTES_MAX)
+        elif name == self._names.order:
+            config["max.message.bytes"] = str(ORDER_BYTES_MAX)
         return config
 
     def _states(self, admin: AdminClient) -> list[TopicState]:
@@ -103,7 +116,7 @@ class KafkaTopics:
 
     def _state(self, admin: AdminClient, name: str, found: Any) -> TopicState:
         if found is None or not found.partitions:
-            return TopicState(name, 0, ("missing; `zaslon topics create` makes it",))
+            return TopicState(name, 0, ("missing; `zaslon topics create` creates it",))
         resource = ConfigResource(ResourceType.TOPIC, name)
         try:
             future = admin.describe_configs([resource])[resource]
@@ -120,7 +133,7 @@ class KafkaTopics:
         for key, wanted in self._config(name).items():
             if key in ("message.timestamp.type", "cleanup.policy") and values.get(key) != wanted:
                 wrong.append(f"{key} is {values.get(key)}, expected {wanted}")
-        if self._is_alone(name) and len(found.partitions) != 1:
+        if self._has_one_partition(name) and len(found.partitions) != 1:
             wrong.append(f"{len(found.partitions)} partitions, expected 1: its messages have one order")
         return wrong
 
@@ -137,12 +150,17 @@ def require(admin: AdminClient, topics: Sequence[str], timeout_seconds: float) -
             raise refused(found.error, f"'{topic}'")
 
 
-def bytes_max(admin: AdminClient, topic: str, timeout_seconds: float) -> int:
-    """The largest message that a topic takes.
+def message_limits(admin: AdminClient, names: TopicNames, timeout_seconds: float) -> MessageLimits:
+    """The largest messages that the topics take as they are set now.
 
     Raises:
-        ServerError: the topic does not exist, or its settings may not be seen.
+        ServerError: a topic does not exist, or its settings may not be seen.
     """
+    order, rejections = (_bytes_max(admin, name, timeout_seconds) for name in (names.order, names.rejections))
+    return MessageLimits(order, rejections)
+
+
+def _bytes_max(admin: AdminClient, topic: str, timeout_seconds: float) -> int:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
         entries = admin.describe_configs([resource])[resource].result(timeout_seconds)

@@ -1,0 +1,108 @@
+"""A record that breaks our own code gets an outcome; the scorer, its standby and all other records go on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from deploy.kafka.broker import LocalBroker
+from tests.integration import faulty_scorer
+from tests.integration.kafka_world import Cluster, Scorer
+
+from zaslon.adapters.cluster.kafka.messages import as_rejection
+from zaslon.domain.events import Kind
+from zaslon.services.fault_isolation import EngineFault
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+
+def _lines(world: SmallWorld) -> list[bytes]:
+    """Good ones only, so that every one is decided unless the fault hits it."""
+    lines = [r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.TRANSACTION_LINE]
+    return [line for line in lines if line.split(b",")[0].isdigit()]
+
+
+def _id(line: bytes) -> int:
+    return int(line.split(b",")[0])
+
+
+def _wait(found: Callable[[], bool], *scorers: Scorer) -> None:
+    end = time.monotonic() + 120
+    while not found():
+        assert time.monotonic() < end, [scorer.said for scorer in scorers]
+        assert all(scorer.process.poll() is None for scorer in scorers), [s.said for s in scorers]
+        time.sleep(0.1)
+
+
+def _engine_errors(cluster: Cluster) -> list[tuple[int, bytes]]:
+    found = [(as_rejection(m), m.value() or b"") for m in cluster.read("rejections")]
+    return [(r.position, content) for r, content in found if r.reason == "engine_error"]
+
+
+@pytest.mark.parametrize("stage", faulty_scorer.STAGES)
+def test_a_record_that_breaks_a_stage_is_rejected_alone(
+    broker: LocalBroker, small_world: SmallWorld, home: Path, stage: str
+) -> None:
+    cluster, lines = Cluster.new(broker), _lines(small_world)[:1_000]
+    broken = lines[523]
+    cluster.send("input", lines)
+    with cluster.scorer(home, faulty_scorer.__file__, stage, str(_id(broken)), str(home)) as scorer:
+        _wait(lambda: cluster.committed_records() == 1_000, scorer)
+        report = json.loads(scorer.terminate())
+    assert report["records_rejected"]["engine_error"] == 1
+    assert report["takeovers"] == 1, "it kept deciding"
+    ((position, content),) = _engine_errors(cluster)
+    assert (position, content) == (523, broken)
+    assert any("ZeroDivisionError in " in sentence for sentence in scorer.said)
+    published = cluster.published()
+    assert len(published) == 1_000
+    assert published == cluster.embedded(small_world.engine()), "a sound engine agrees with the log"
+
+
+def test_a_standby_with_the_same_fault_continues(
+    broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    cluster, lines = Cluster.new(broker), _lines(small_world)[:1_200]
+    broken = [lines[100], lines[101], lines[700]]
+    settings = {
+        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3", "ZASLON_SNAPSHOT_EVERY_RECORDS": "300",
+        "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
+    }  # fmt: skip
+    homes = [small_world.in_home(tmp_path / name).context.home for name in ("first", "second")]
+    ids = ",".join(str(_id(line)) for line in broken)
+    first_command, second_command = ([faulty_scorer.__file__, "features", ids, str(home)] for home in homes)
+    cluster.send("input", lines[:600])
+    with (
+        cluster.scorer(homes[0], *first_command, **settings) as first,
+        cluster.scorer(homes[1], *second_command, **settings) as second,
+    ):
+        _wait(lambda: cluster.committed_records() == 600, first, second)
+        _wait(lambda: first.is_deciding or second.is_deciding, first, second)
+        deciding, standby = (first, second) if first.is_deciding else (second, first)
+        deciding.kill()
+        cluster.send("input", lines[600:])
+        _wait(lambda: cluster.committed_records() == 1_200, standby)
+        report = json.loads(standby.terminate())
+    assert report["records_rejected"]["engine_error"] == 1
+    assert report["records_replayed"] >= 600
+    assert [content for _, content in _engine_errors(cluster)] == broken
+    assert cluster.published() == cluster.embedded(small_world.engine())
+
+
+def test_a_fault_of_every_record_stops_the_scorer(
+    broker: LocalBroker, small_world: SmallWorld, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, lines = Cluster.new(broker), _lines(small_world)[:200]
+    cluster.send("input", lines)
+    with monkeypatch.context() as patched:
+        patched.setattr(*faulty_scorer.fault_at("score", [_id(line) for line in lines]))
+        with pytest.raises(EngineFault):
+            cluster.stream_until(home, 200, stream_engine_errors_max=2)
+    assert [position for position, _ in _engine_errors(cluster)] == [0, 1]
+    cluster.stream_until(home, 200)
+    assert len(_engine_errors(cluster)) == 2
+    assert cluster.published() == cluster.embedded(small_world.engine())
