@@ -21,7 +21,8 @@ from tests.waiting import until
 from zaslon import bootstrap
 from zaslon.bootstrap import build_context
 from zaslon.entrypoints import decision_worker
-from zaslon.entrypoints.api.server import _Server, _uvicorn_config, build_service
+from zaslon.entrypoints.api.http_server import HttpServer
+from zaslon.entrypoints.api.server import build_service
 from zaslon.settings import load_settings
 
 TRANSACTION = {
@@ -96,7 +97,7 @@ def main(home: str, key: str) -> None:
     told: dict[str, Any] = {}
     setattr(bootstrap, "_start_worker", DeskInThread)  # noqa: B010  the checker knows only the process
     service = build_service(settings, build_context(settings))
-    server = _Server(_uvicorn_config(settings, service), service)
+    server = HttpServer(service)
 
     def call() -> None:
         until(lambda: server.started and server.servers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from zaslon.entrypoints.api.protocol import Gathered
+from zaslon.entrypoints.api.http_server import Gathered
 
 
 class Wire(asyncio.Transport):

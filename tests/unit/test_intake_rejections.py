@@ -38,6 +38,11 @@ LINES: list[tuple[str, str | bytes, str | bytes]] = [
     ("wrong_field_count", GOOD + ",é", line(tx_time_days="é")),
     ("wrong_field_count", GOOD.rpartition(",")[0], GOOD.rpartition(",")[0] + ","),
     ("wrong_field_count", line(tx_time_days='"a,b'), line(tx_time_days='"a,b"')),
+    ("wrong_field_count", line(tx_time_days='"a"b'), line(tx_time_days='a"b')),
+    ("wrong_field_count", line(tx_time_days='"Joe\\"s, Bar"'), line(tx_time_days='"Joe""s, Bar"')),
+    ("not_text", line(tx_time_days="a\nb"), line(tx_time_days='"a\nb\r\nc\rd"')),
+    ("not_text", line(tx_time_days='"a\0b"'), line(tx_time_days='"a\tb"')),
+    ("not_text", line(customer_id='"49\n61"'), line(customer_id='"4961"')),
     ("wrong_field_count", line(tx_fraud_scenario='"é'), line(tx_time_days='"é"')),
     ("missing_field:tx_amount", line(tx_amount=""), line(tx_fraud="")),
     ("missing_field:customer_id", line(customer_id='" "'), line(customer_id='" 5 "')),
@@ -297,7 +302,7 @@ def test_a_field_that_stands_twice_is_named_where_the_catalogue_knows_no_lines()
     json_only = SHOP.model_copy(update={"record": SHOP.record.model_copy(update={"columns": ()})})
     twice = '{"id": 1, "ID": 2, "at": 5, "card": "c", "device": "d", "sum": 1}'
     (detail,) = clean(twice, kind=Kind.TRANSACTION_JSON, catalogue=json_only).rejected.detail
-    assert detail == "The record names a field twice."
+    assert detail == "The record names 'id' twice."
 
 
 def test_a_sentence_names_the_field_its_value_and_what_was_expected() -> None:

@@ -210,7 +210,14 @@ def test_a_pipe_is_read_like_a_file(expected: pl.DataFrame, tmp_path: Path) -> N
 
 
 def test_quarantine_keeps_the_original_bytes_and_where_they_stood(tmp_path: Path) -> None:
-    bad = [b"\xff\xfe,not text", b"", b"short", b'5,"open', b"\xef\xbb\xbf" + GOOD.encode(), b"x" * 5000]
+    bad = [
+        b"\xff\xfe,not text",
+        b"",
+        b"short",
+        b'5,"open" text',
+        b"\xef\xbb\xbf" + GOOD.encode(),
+        b"x" * 5000,
+    ]
     lines = [part for i, b in enumerate(bad) for part in (LINES[i].encode(), b)]
     content = HEADER.encode() + b"\n" + b"\r\n".join(lines) + b"\r\n" + LINES[30].encode()
     (tmp_path / "in.txt").write_bytes(content)
@@ -271,7 +278,7 @@ def test_a_miscounted_line_is_told_what_its_own_header_says(
     (tmp_path / "a.csv").write_bytes(_csv(ALL[:5], separator) + separator.join("12").encode())
     run([tmp_path / "a.csv"], tmp_path / "out")
     detail = quarantine_of(tmp_path / "out")["detail"].to_list()[-1]
-    assert f"does not have 5 fields separated by {shown}" in detail
+    assert detail == f"The record has 2 fields separated by {shown}; expected 5."
 
 
 # name → (content, what the sentence says)

@@ -23,6 +23,7 @@ from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
 from zaslon.domain.time import SECONDS_PER_DAY, checked_duration, parse_day, parse_duration_seconds
 
 FLAGS_MAX = 32
+RECORD_BYTES_MAX = 1_048_576  # that max_record_bytes may allow
 BOUND_MAX = 1e300  # of a field's range: far beyond any value
 CONDITIONS_MAX = 6  # they share one byte with the label's state in the table of remembered events
 
@@ -73,7 +74,7 @@ class RecordLayout(_Strict):
 
     separator: str = Field(default=",", pattern=r"^[,;|\t~^!&]$")  # nothing that values are written with
     columns: tuple[str, ...] = ()
-    max_record_bytes: int = Field(default=4096, ge=16, le=1_048_576)
+    max_record_bytes: int = Field(default=4096, ge=16, le=RECORD_BYTES_MAX)
     clock_skew: Duration = "1d"
     gap_max: Gap = "30d"
 

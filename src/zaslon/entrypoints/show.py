@@ -37,6 +37,8 @@ def clean_report(report: Any) -> None:
     rows: list[list[Any]] = [["clean", values["rows_clean"]]]
     rows += [[f"rejected: {reason}", count] for reason, count in sorted(rejected.items())]
     rows.append(["in", values["rows_in"]])
+    if values.get("headers_inside"):
+        rows.append(["further headers, no rows", values["headers_inside"]])
     print_table("Cleaning: every row has one outcome", ("outcome", "rows"), rows)
     if values["answers_changed"]:
         out.print(

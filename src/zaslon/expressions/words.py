@@ -12,10 +12,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
-from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
-from sqlglot.errors import ParseError, SqlglotError
-from sqlglot.tokenizer_core import Token, TokenType
+import sqlglot
+from sqlglot import ParseError, Parser, Token, TokenType, exp
+from sqlglot.errors import SqlglotError
 
 from zaslon.domain.errors import ZaslonError, did_you_mean
 
@@ -128,7 +127,7 @@ class _Reader:
 
     def _split(self) -> list[Token]:
         try:
-            tokens = list(Dialect.get_or_raise(None).tokenize(self.text))
+            tokens = sqlglot.tokenize(self.text)
         except SqlglotError as error:
             start = next(i for i, c in enumerate(self.text) if c in "'\"/")
             raise ExpressionError(
@@ -248,7 +247,7 @@ class _Reader:
 def _parse(text: str, tokens: list[Token]) -> exp.Expr:
     """The syntax tree, or an `ExpressionError` where the words do not form an expression."""
     try:
-        trees = Dialect.get_or_raise(None).parser().parse(tokens, text)
+        trees = Parser().parse(tokens, text)
     except RecursionError as error:
         raise ExpressionError(_NESTED, text, 0, len(text), hint="Split it.") from error
     except ParseError as error:

@@ -11,7 +11,7 @@ from zaslon.features.digest_ring import Digests
 from zaslon.features.entity_keys import EMPTY, mixed, place_of
 from zaslon.features.index_layout import BUCKET, BUCKET_SHIFT
 from zaslon.system.compiled import Integer, compiled, inlined
-from zaslon.system.prefetch import prefetch
+from zaslon.system.intrinsics import prefetch
 
 # The two low bits of `note`; the six above hold the conditions that the transaction met.
 UNLABELLED, GOOD, FRAUD, WAITING_GOOD = 0, 1, 2, 3

@@ -35,7 +35,7 @@ from zaslon.features.lists import (
     window_sum,
 )
 from zaslon.system.compiled import Integer, Number, compiled, inlined
-from zaslon.system.prefetch import prefetch
+from zaslon.system.intrinsics import prefetch
 
 EVENTS, MARKS, FRAUDS = 0, 1, 2  # pools
 SEEN = 3  # what else may be too small: the hash set that counts different counterparties

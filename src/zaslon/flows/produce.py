@@ -22,6 +22,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, DataError, InputError
 from zaslon.intake.cleaning import clean_fields
 from zaslon.intake.sources import Chunk, read_source
+from zaslon.intake.splitting import Values
 from zaslon.ports import Sender
 from zaslon.services.batch_metrics import reported
 from zaslon.services.context import Context
@@ -183,7 +184,7 @@ def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
     raw = [content[begin:end] for begin, end in zip(chunk.starts.tolist(), ends, strict=True)]
     if chunk.layout.is_json:
         return raw
-    columns, separator = chunk.layout.columns, chunk.layout.separator
+    columns = chunk.layout.columns
     if form == "line":
         if not _are_catalogue_columns(columns, catalogue):
             raise InputError(
@@ -193,7 +194,9 @@ def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
             )
         return raw
     names = [field.name if (field := catalogue.find_field(c)) else c for c in columns]
-    return [_as_json(line, names, separator) for line in raw]
+    values = Values(chunk.buffer, chunk.starts, chunk.lengths, chunk.layout.separator, len(columns))
+    is_sound = (chunk.fields(catalogue).reason == 0).tolist()
+    return [_as_json(names, values.of(i)) if is_sound[i] else line for i, line in enumerate(raw)]
 
 
 def _are_catalogue_columns(columns: Sequence[str], catalogue: Catalogue) -> bool:
@@ -203,13 +206,9 @@ def _are_catalogue_columns(columns: Sequence[str], catalogue: Catalogue) -> bool
     return known(columns) == known(catalogue.record.columns)
 
 
-def _as_json(line: bytes, names: Sequence[str], separator: str) -> bytes:
-    """An object of the line's values; a line that has not one for each name is sent as it is."""
-    try:
-        values = line.decode("utf-8").rstrip("\r").split(separator)
-    except UnicodeDecodeError:
-        return line
-    return orjson.dumps(dict(zip(names, values, strict=True))) if len(values) == len(names) else line
+def _as_json(names: Sequence[str], values: list[bytes]) -> bytes:
+    """An object of the values of a record that has one for each name."""
+    return orjson.dumps({name: value.decode("utf-8") for name, value in zip(names, values, strict=True)})
 
 
 def _moments(chunk: Chunk, context: Context) -> NDArray[np.int64]:

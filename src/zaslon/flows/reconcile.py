@@ -14,6 +14,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.time import parse_duration_seconds
+from zaslon.intake.splitting import split_line
 from zaslon.ports import LogReader
 from zaslon.services.context import Context
 from zaslon.services.logs import existing_log
@@ -157,7 +158,7 @@ def _words_of_id(raw: str, catalogue: Catalogue) -> list[str]:
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        values = raw.split(catalogue.record.separator)
+        values = [word.decode() for word in split_line(raw.encode(), catalogue.record.separator)]
         columns = map(catalogue.find_field, catalogue.record.columns)
         return [value for column, value in zip(columns, values, strict=False) if column == field_of_id]
     named = content.items() if isinstance(content, dict) else ()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -12,18 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from zaslon.admission import admit
-from zaslon.domain.catalogue import Catalogue, Role
-from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import time_text
 from zaslon.flows.clean import Cleaned, clean
 from zaslon.intake import clean_days
 from zaslon.intake.files import QUARANTINE
-from zaslon.intake.labels import INT64_MAX
+from zaslon.intake.label_files import label_records
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
@@ -31,10 +25,8 @@ from zaslon.services.decision_loop import DecideReport, decide_records, records_
 from zaslon.services.home import recover_engine
 from zaslon.system.durable import recover_directory, replace_directory
 
-LABEL_FILE_BYTES_MAX = 1 << 30
 # Of a file that fits the log a few rows are too late; with more of them something is wrong.
 TOO_LATE_SHARE_MAX = 0.2
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -161,7 +153,7 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
     """
     if arrival_time_seconds is not None:
         arrival_time_seconds = arrival_of_files(context, arrival_time_seconds)
-    rows = list(_label_records(source, context.catalogue))
+    rows = list(label_records(source, context.catalogue))
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)
         engine = recover_engine(context, journal, snapshots)
@@ -180,58 +172,3 @@ def _label_batches(context: Context, rows: list[bytes], arrival: int) -> Iterato
         part = rows[begin : begin + size]
         raw = RecordBatch.of(part, [Kind.LABEL_JSON] * len(part), [arrival] * len(part), begin)
         yield admit(raw, context.catalogue, context.key)
-
-
-def _label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:
-    try:
-        if source.stat().st_size > LABEL_FILE_BYTES_MAX:
-            raise InputError(f"'{source}' is larger than {LABEL_FILE_BYTES_MAX >> 20} MiB.")
-        text = source.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Labels '{source}' cannot be read: {error}.") from error
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"Labels '{source}' is empty.", hint="Expected transaction_id,is_fraud.")
-    if lines[0].lstrip().startswith("{"):
-        yield from (line.encode() for line in lines)
-        return
-    reader = csv.DictReader(lines)
-    try:
-        yield from _csv_records(source, reader, catalogue)
-    except csv.Error as error:
-        raise InputError(f"Labels '{source}' cannot be read as CSV: {error}.") from error
-
-
-def _csv_records(source: Path, reader: csv.DictReader[str], catalogue: Catalogue) -> Iterator[bytes]:
-    id_column = _column_of("transaction_id", source, reader, catalogue)
-    verdict_column = _column_of("is_fraud", source, reader, catalogue)
-    for row in reader:
-        yield orjson.dumps(
-            {
-                "transaction_id": row[id_column] if catalogue.has_text_ids else _number(row[id_column]),
-                "is_fraud": _verdict(row[verdict_column]),
-            }
-        )
-
-
-def _column_of(role: Role, source: Path, reader: csv.DictReader[str], catalogue: Catalogue) -> str:
-    """The column that is called as the role is, or as the catalogue's field with that role."""
-    found, field = reader.fieldnames or (), catalogue.field_of(role)
-    for name in found:
-        if name.strip().lower() == role or (field is not None and catalogue.find_field(name) is field):
-            return name
-    raise InputError(
-        f"Labels '{source}' has no column '{role}'; found {', '.join(found)}.",
-        hint="The first line must name transaction_id and is_fraud.",
-    )
-
-
-def _number(text: str | None) -> int | str | None:
-    """An integer of 64 bits as it stands; anything else is left for cleaning to name."""
-    found = _INTEGER.fullmatch((text or "").strip())
-    return int(found[0]) if found and abs(int(found[0])) <= INT64_MAX else text
-
-
-def _verdict(text: str | None) -> bool | str | None:
-    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-    return known.get((text or "").strip().lower(), text)

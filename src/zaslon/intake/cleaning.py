@@ -20,7 +20,7 @@ from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
 from zaslon.intake import text
-from zaslon.intake.detail import problem_of_field, problem_of_record
+from zaslon.intake.detail import problem_of_field
 from zaslon.intake.digests import digests_of
 from zaslon.intake.fields import (
     Fields,
@@ -248,7 +248,7 @@ class _Reading:
             begin = int(start[i])
             word = self.fields.buffer[begin : begin + int(length[i])].tobytes()
             if word not in known:
-                known[word] = pseudonym(word.replace(b'""', b'"'), self.key)
+                known[word] = pseudonym(word, self.key)
             value[i] = known[word]
 
     def _read_identifier(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
@@ -257,7 +257,7 @@ class _Reading:
         self.id_text, self.id_beside = np.zeros(self.n, ID_TEXT), np.zeros(self.n, np.int64)
         for i in np.flatnonzero(reason == 0).tolist():
             begin = int(start[i])
-            word = self.fields.buffer[begin : begin + int(length[i])].tobytes().replace(b'""', b'"')
+            word = self.fields.buffer[begin : begin + int(length[i])].tobytes()
             if is_identifier(word):
                 self.id_text[i] = word
                 value[i], self.id_beside[i] = numbers_of(word, self.key)
@@ -338,12 +338,9 @@ class _Reading:
         if not len(bad):
             return Rejected(bad, [])
         reasons = np.array([reason[bad] for _, reason in self.reasons]).T.tolist()
-        whole = self.fields.reason[bad].tolist()
+        whole = self.fields.problems
         found = [
-            (problem_of_record(Reason(whole[m]), self.fields, self.catalogue),)
-            if whole[m]
-            else self._problems(i, reasons[m])
-            for m, i in enumerate(bad.tolist())
+            (whole[i],) if i in whole else self._problems(i, reasons[m]) for m, i in enumerate(bad.tolist())
         ]
         return Rejected(bad, found)
 

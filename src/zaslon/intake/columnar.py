@@ -37,8 +37,9 @@ def parquet_lines(address: str, file: IO[bytes], catalogue: Catalogue) -> Iterat
     with _seekable(address, file) as path:
         frame = pl.scan_parquet(path, glob=False)
         schema = _careful(address, frame.collect_schema)
-        names = checked_columns(address, tuple(schema.names()), catalogue)
-        used = {n: field for n in names if (field := catalogue.find_field(n)) is not None}
+        names = checked_columns(f"'{address}'", tuple(schema.names()), catalogue)
+        found = {n: field for n in names if (field := catalogue.find_field(n)) is not None}
+        used = {name: field for name, field in found.items() if field.role != "ignored"}
         columns = [_as_plain(address, name, schema[name], field, catalogue) for name, field in used.items()]
         layout = Layout(False, tuple(used), catalogue.record.separator)
         rows = int(_careful(address, frame.select(pl.len()).collect).item())

@@ -6,7 +6,7 @@ import numpy as np
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.rejections import Reason, RecordProblem
-from zaslon.intake.fields import NO_STRING, Fields
+from zaslon.intake.fields import NO_STRING
 from zaslon.intake.identifiers import EXPECTED
 
 _VALUE_CHARACTERS_MAX = 60
@@ -32,29 +32,6 @@ def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue
         return RecordProblem(reason, field.name, _HIDDEN, _problem(reason, field, catalogue)[1])
     more, expected = _problem(reason, field, catalogue)
     return RecordProblem(reason, field.name, f"is {shown(value)}{more}", expected)
-
-
-def problem_of_record(reason: Reason, fields: Fields, catalogue: Catalogue) -> RecordProblem:
-    """The problem of a record whose fields cannot be told apart."""
-    problem, expected = {
-        Reason.TOO_LONG: (
-            f"The record is longer than {catalogue.record.max_record_bytes} bytes (max_record_bytes)", None
-        ),
-        Reason.EMPTY: ("The record is empty", "a transaction"),
-        Reason.NOT_TEXT: ("The record is not text: it has control bytes or is not UTF-8", None),
-        Reason.NOT_JSON: ("The record is not a JSON object", None),
-        Reason.WRONG_FIELD_COUNT: (_miscounted(fields), None),
-    }[reason]  # fmt: skip
-    return RecordProblem(reason, None, problem, expected)
-
-
-def _miscounted(fields: Fields) -> str:
-    if not fields.columns:
-        return "The record names a field twice"
-    return (
-        f"The record does not have {fields.columns} fields separated by {shown(fields.separator.encode())}, "
-        "or it names a field twice"
-    )
 
 
 def _problem(reason: Reason, field: SourceField, catalogue: Catalogue) -> tuple[str, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import CatalogueError
-from zaslon.domain.rejections import Reason
-from zaslon.intake.text import LOOK_AT_UTF8, LOOK_AT_UTF8_MISCOUNTED, split_lines
+from zaslon.domain.rejections import Reason, RecordProblem
+from zaslon.intake.splitting import TEXT_BEHIND_QUOTE, UNCLOSED_QUOTE, byte_classes, split_records
 
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
@@ -36,28 +36,32 @@ class Fields:
     """Text of n records by field of the catalogue.
 
     Attributes:
-        buffer: the bytes; a quote inside a value is doubled.
+        buffer: the bytes.
         start, length: int64[fields, n]; a length of -1 is an absent field.
         reason: uint8[n], why a record has no fields, 0 where it has.
-        columns, separator: how many fields a line must have (0: there are no lines), parted by what.
+        problems: the same as a typed problem, by record.
     """
 
     buffer: UInt8
     start: Int64
     length: Int64
     reason: UInt8
-    columns: int
-    separator: str
+    problems: dict[int, RecordProblem] = field(default_factory=dict)
 
     def text(self, field: int, record: int) -> bytes:
         """One field's value; empty where absent."""
         start, length = int(self.start[field, record]), int(self.length[field, record])
-        return self.buffer[start : start + max(length, 0)].tobytes().replace(b'""', b'"')
+        return self.buffer[start : start + max(length, 0)].tobytes()
+
+    def reject(self, record: int, reason: Reason, problem: str, expected: str | None = None) -> None:
+        """Note that the fields of a record cannot be told apart."""
+        self.reason[record] = reason
+        self.problems[record] = RecordProblem(reason, None, problem, expected)
 
 
 @lru_cache(maxsize=64)
 def line_columns(catalogue: Catalogue, columns: tuple[str, ...]) -> tuple[int, ...]:
-    """Which field of the catalogue each column of a line is; -1 for a column it does not know."""
+    """Which field of the catalogue each column of a line is; -1 for a column that is not read."""
     names = [f.name for f in catalogue.fields]
     if not columns:
         raise CatalogueError(
@@ -65,77 +69,124 @@ def line_columns(catalogue: Catalogue, columns: tuple[str, ...]) -> tuple[int, .
             hint="Name the columns of a line in [record], or send JSON.",
         )
     found = (catalogue.find_field(column) for column in columns)
-    return tuple(-1 if field is None else names.index(field.name) for field in found)
+    return tuple(
+        -1 if field is None or field.role == "ignored" else names.index(field.name) for field in found
+    )
 
 
 def fields_of_lines(
     buffer: UInt8, starts: Int64, lengths: Int64, catalogue: Catalogue,
     columns: tuple[str, ...] | None = None, separator: str | None = None,
 ) -> Fields:  # fmt: skip
-    """Split text lines; `columns` and `separator` are the catalogue's if not given."""
+    """Split text records; `columns` and `separator` are the catalogue's if not given."""
     columns, separator = columns or catalogue.record.columns, separator or catalogue.record.separator
     order = np.array(line_columns(catalogue, columns), np.int64)
     shape = (len(catalogue.fields), len(starts))
-    start, length = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
-    reason = np.zeros(len(starts), np.uint8)
-    split_lines(
-        buffer, starts, lengths, ord(separator), catalogue.record.max_record_bytes,
-        order, start, length, reason,
-    )  # fmt: skip
-    for i in np.flatnonzero(reason >= LOOK_AT_UTF8_MISCOUNTED).tolist():
-        line = buffer[int(starts[i]) : int(starts[i] + lengths[i])].tobytes().removesuffix(b"\n")
-        if not _is_text(line.removesuffix(b"\r")):
-            reason[i] = Reason.NOT_TEXT
-        else:
-            reason[i] = 0 if reason[i] == LOOK_AT_UTF8 else Reason.WRONG_FIELD_COUNT
-    length[:, reason != 0] = -1
-    return Fields(buffer, start, length, reason, len(columns), separator)
+    fields = Fields(
+        buffer, np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.zeros(len(starts), np.uint8)
+    )
+    doubled, found = np.zeros(shape, np.uint8), np.zeros(len(starts), np.int64)
+    most = catalogue.record.max_record_bytes
+    if split_records(
+        buffer, starts, lengths, byte_classes(separator), most, order,
+        fields.start, fields.length, doubled, fields.reason, found,
+    ):  # fmt: skip
+        _undouble(fields, doubled)
+    for i in np.flatnonzero(fields.reason).tolist():
+        reason = Reason(int(fields.reason[i]))
+        fields.reject(i, reason, *_line_problem(reason, int(found[i]), len(columns), separator, most))
+    fields.length[:, fields.reason != 0] = -1
+    return fields
 
 
-def _is_text(line: bytes) -> bool:
-    try:
-        return _CONTROL.search(line.decode("utf-8")) is None
-    except UnicodeDecodeError:
-        return False
+def _undouble(fields: Fields, doubled: UInt8) -> None:
+    """Give fields in which quotes stand doubled a text of their own, behind the buffer's end."""
+    pieces, at = [], len(fields.buffer)
+    for number, i in np.argwhere(doubled).tolist():
+        piece = fields.text(number, i).replace(b'""', b'"')
+        fields.start[number, i], fields.length[number, i] = at, len(piece)
+        pieces.append(piece)
+        at += len(piece)
+    fields.buffer = np.concatenate([fields.buffer, np.frombuffer(b"".join(pieces), np.uint8)])
+
+
+def _line_problem(
+    reason: Reason, found: int, columns: int, separator: str, bytes_max: int
+) -> tuple[str, str | None]:
+    """What is wrong with a record whose fields cannot be told apart, and what was expected."""
+    if reason != Reason.WRONG_FIELD_COUNT:
+        return problem_of_reason(reason, bytes_max)
+    if found == UNCLOSED_QUOTE:
+        return "A quote is opened and not closed", "a field that begins with a quote to end with one"
+    if found == TEXT_BEHIND_QUOTE:
+        return "Text stands behind a closing quote", "quotes inside a quoted field to be doubled"
+    count = "1 field" if found == 1 else f"{found} fields"
+    return f"The record has {count} separated by {separator!r}", str(columns)
+
+
+def problem_of_reason(reason: Reason, bytes_max: int) -> tuple[str, str | None]:
+    """What is wrong with a record as a whole, and what was expected."""
+    return {
+        Reason.TOO_LONG: (f"The record is longer than {bytes_max} bytes (max_record_bytes)", None),
+        Reason.EMPTY: ("The record is empty", "a transaction"),
+        Reason.NOT_TEXT: ("The record is not text: it has control bytes or is not UTF-8", None),
+        Reason.NOT_JSON: ("The record is not a JSON object", None),
+    }[reason]
 
 
 def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
     """Parse JSON objects one by one and write their values as text into one buffer."""
     shape = (len(catalogue.fields), len(records))
-    places = {f.name: i for i, f in enumerate(catalogue.fields)}
-    start, length = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
-    reason = np.zeros(len(records), np.uint8)
-    fields: dict[str, SourceField | None] = {}  # by key as it is spelt: few spellings, many records
+    fields = Fields(
+        np.zeros(0, np.uint8), np.zeros(shape, np.int64), np.full(shape, -1, np.int64),
+        np.zeros(len(records), np.uint8),
+    )  # fmt: skip
+    keys = _Keys(catalogue)
     pieces: list[bytes] = []
     at = 0
     for i, record in enumerate(records):
-        content, reason[i] = _object(record, catalogue.record.max_record_bytes)
+        content, reason = _object(record, catalogue.record.max_record_bytes)
+        if reason:
+            fields.reject(i, reason, *problem_of_reason(reason, catalogue.record.max_record_bytes))
         for key, value in content.items():
-            if key not in fields:
-                found = catalogue.find_field(key)
-                fields[key] = None if found is None or found.role == "ignored" else found
-            field = fields[key]
+            number, field = keys.find(key)
             text = None if field is None else _as_text(value, field, catalogue)
             if field is None or text is None:
                 continue
-            place = places[field.name]
-            if length[place, i] >= 0:
-                reason[i] = Reason.WRONG_FIELD_COUNT  # two spellings of one field: which one counts?
+            if fields.length[number, i] >= 0:  # two spellings of one field: which one counts?
+                fields.reject(i, Reason.WRONG_FIELD_COUNT, f"The record names '{field.name}' twice")
             if _CONTROL.search(text):
-                reason[i] = Reason.NOT_TEXT
+                reason = Reason.NOT_TEXT
+                fields.reject(i, reason, *problem_of_reason(reason, catalogue.record.max_record_bytes))
                 break
             piece = text.encode()
-            start[place, i], length[place, i] = at, len(piece)
+            fields.start[number, i], fields.length[number, i] = at, len(piece)
             pieces.append(piece)
             at += len(piece)
-    length[:, reason != 0] = -1
-    buffer, layout = np.frombuffer(b"".join(pieces), np.uint8), catalogue.record
-    # As lines have them: what a record is told must not depend on what stands beside it in a batch.
-    return Fields(buffer, start, length, reason, len(layout.columns), layout.separator)
+    fields.length[:, fields.reason != 0] = -1
+    fields.buffer = np.frombuffer(b"".join(pieces), np.uint8)
+    return fields
 
 
-def _object(record: bytes, most_bytes: int) -> tuple[dict[str, Any], int]:
-    if len(record) > most_bytes:
+class _Keys:
+    """The catalogue's fields by key as it is spelt: few spellings, many records."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._numbers = {f.name: i for i, f in enumerate(catalogue.fields)}
+        self._found: dict[str, tuple[int, SourceField | None]] = {}
+
+    def find(self, key: str) -> tuple[int, SourceField | None]:
+        """The field's number and the field; None for a key that is not read."""
+        if key not in self._found:
+            field = self._catalogue.find_field(key)
+            is_read = field is not None and field.role != "ignored"
+            self._found[key] = (self._numbers[field.name], field) if is_read and field else (-1, None)
+        return self._found[key]
+
+
+def _object(record: bytes, bytes_max: int) -> tuple[dict[str, Any], Reason]:
+    if len(record) > bytes_max:
         return {}, Reason.TOO_LONG
     if not record.strip(b" \t\r\n"):
         return {}, Reason.EMPTY
@@ -143,7 +194,7 @@ def _object(record: bytes, most_bytes: int) -> tuple[dict[str, Any], int]:
         content = orjson.loads(record)
     except orjson.JSONDecodeError:
         return {}, Reason.NOT_JSON if _is_json_text(record) else Reason.NOT_TEXT
-    return (content, 0) if isinstance(content, dict) else ({}, Reason.NOT_JSON)
+    return (content, Reason.ACCEPTED) if isinstance(content, dict) else ({}, Reason.NOT_JSON)
 
 
 def _is_json_text(record: bytes) -> bool:
@@ -163,7 +214,7 @@ def _without_noise(value: float, digits: int) -> float:
 def _as_text(value: Any, field: SourceField, catalogue: Catalogue) -> str | None:
     """A JSON value as a line would hold it; None for null."""
     if isinstance(value, str):
-        return value.strip(" \t").replace('"', '""')
+        return value.strip(" \t")
     if field.is_text_id and value is not None:
         return _no_string(value)
     if isinstance(value, float):
@@ -202,17 +253,24 @@ def concatenated(parts: list[Fields]) -> Fields:
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0] + [len(p.buffer) for p in parts])
-    return replace(
-        parts[0],
-        buffer=np.concatenate([p.buffer for p in parts]),
-        start=np.concatenate([p.start + o for p, o in zip(parts, offsets, strict=False)], axis=1),
-        length=np.concatenate([p.length for p in parts], axis=1),
-        reason=np.concatenate([p.reason for p in parts]),
+    firsts = np.cumsum([0] + [len(p.reason) for p in parts]).tolist()
+    return Fields(
+        np.concatenate([p.buffer for p in parts]),
+        np.concatenate([p.start + o for p, o in zip(parts, offsets, strict=False)], axis=1),
+        np.concatenate([p.length for p in parts], axis=1),
+        np.concatenate([p.reason for p in parts]),
+        {
+            first + i: found
+            for p, first in zip(parts, firsts, strict=False)
+            for i, found in p.problems.items()
+        },
     )
 
 
 def in_order(fields: Fields, order: Int64) -> Fields:
     """The records in another order."""
+    new = np.argsort(order).tolist()
     return replace(
-        fields, start=fields.start[:, order], length=fields.length[:, order], reason=fields.reason[order]
-    )
+        fields, start=fields.start[:, order], length=fields.length[:, order], reason=fields.reason[order],
+        problems={new[i]: problem for i, problem in fields.problems.items()},
+    )  # fmt: skip

@@ -63,6 +63,7 @@ class CleanReport:
     rows_clean: int = 0
     rows_rejected: dict[str, int] = field(default_factory=dict)
     answers_changed: int = 0
+    headers_inside: int = 0  # further headers, as in files joined by `cat`; no rows
     flags: dict[str, int] = field(default_factory=dict)
     days: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
@@ -152,10 +153,11 @@ class _Cleaning:
         self._quarantine_parts: list[Path] = []
         self._flags = np.zeros(len(catalogue.flag_names), np.int64)
         self._reasons: dict[str, int] = {}
-        self._rows_in = 0
+        self._rows_in = self._headers_inside = 0
 
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
+        self._headers_inside += chunk.headers
         arrival = np.full(len(chunk), self._arrival)
         found = clean_fields(chunk.fields(self._catalogue), self._catalogue, self._key, arrival)
         order = self._rows_in + found.index
@@ -227,6 +229,7 @@ class _Cleaning:
         shutil.rmtree(self._building / STAGING)
         return CleanReport(
             self._rows_in, rows, dict(sorted(self._reasons.items())), self._staging.answers_changed,
+            self._headers_inside,
             dict(zip(self._catalogue.flag_names, self._flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip

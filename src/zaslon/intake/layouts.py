@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import orjson
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError, did_you_mean
+from zaslon.intake.splitting import split_line
 
-_SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS = (",", ";", "\t", "|")
 _NAME_CHARACTERS_MAX, _SHOWN_CHARACTERS_MAX = 80, 200
+UTF8_MARK = b"\xef\xbb\xbf"
+# A number or a time, which no header has and every transaction.
+_VALUE = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)|[0-9]{4}-[0-9]{2}-[0-9]{2}.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -24,32 +30,82 @@ class Layout:
 
 
 def find_layout(address: str, line: bytes, catalogue: Catalogue) -> tuple[Layout, bool]:
-    """The layout that a first line tells, and whether that line is a header.
+    """The layout that a first record tells, and whether that record is a header.
 
     Raises:
-        InputError: the line tells none, or names other columns than the catalogue needs.
+        InputError: the record tells none, or names other columns than the catalogue needs.
     """
     separator = catalogue.record.separator
-    text = line.decode("utf-8", "replace").rstrip("\r\n")
-    if text.lstrip().startswith("{"):
+    start = line.lstrip()[:1]
+    if start == b"{":
         return Layout(True, (), separator), False
-    if text.lstrip().startswith("["):
+    if start == b"[":
         raise InputError(f"'{address}' begins with a JSON list.", hint="Expected one JSON object a line.")
-    if text.startswith("#"):
-        # The mission's header has pipes above rows that have commas.
-        names = _split(text.removeprefix("#"), "|" if "|" in text else separator)
-        return Layout(False, checked_columns(address, names, catalogue), separator), True
-    header = max(
-        ((*_split(text, s), s) for s in dict.fromkeys((separator, *_SEPARATORS))),
-        key=lambda names: _known(names[:-1], catalogue),
+    header = likely_header(line, catalogue)
+    if header is not None:
+        return replace(header, columns=checked_columns(f"'{address}'", header.columns, catalogue)), True
+    return Layout(False, _columns_of_data(address, _split(line, separator), catalogue), separator), False
+
+
+def likely_header(line: bytes, catalogue: Catalogue) -> Layout | None:
+    """How a record would be read as a header, with names as they stand; None where it has none of ours."""
+    header = _header(line, catalogue)
+    return header if line.startswith(b"#") or _known(header.columns, catalogue) else None
+
+
+def find_header_inside(place: str, line: bytes, layout: Layout, catalogue: Catalogue) -> Layout | None:
+    """The layout from here on if a record inside a file is a header, as in files joined by `cat`.
+
+    A header names the catalogue's id, time and amount, or has one known name for each column of the
+    `layout` so far; and none of its fields is a number or a time. No field of a transaction can make
+    that of it: a transaction has both.
+
+    Raises:
+        InputError: it is one and cannot be mapped; `place` is what the sentence is about.
+    """
+    if not line_names(catalogue).search(line):
+        return None
+    header = _header(line.removeprefix(UTF8_MARK), catalogue)
+    names = [name.lower() for name in header.columns]
+    known = {field.role for name in names if (field := catalogue.find_field(name))}
+    before = [name.lower() for name in layout.columns]
+    is_like_before = len(names) == len(before) > 1 and all(
+        name in before or catalogue.find_field(name) for name in names
     )
-    if _known(header[:-1], catalogue):
-        return Layout(False, checked_columns(address, header[:-1], catalogue), header[-1]), True
-    return Layout(False, _columns_of_data(address, _split(text, separator), catalogue), separator), False
+    if not ({"transaction_id", "event_time", "amount"} <= known or is_like_before):
+        return None
+    if any(_VALUE.fullmatch(name) for name in names):
+        return None
+    return replace(header, columns=checked_columns(place, header.columns, catalogue))
 
 
-def _split(text: str, separator: str) -> tuple[str, ...]:
-    return tuple(name.strip().strip('"') for name in text.split(separator))
+@lru_cache(maxsize=16)
+def line_names(catalogue: Catalogue) -> re.Pattern[bytes]:
+    """Finds lines in which any name of the catalogue stands: a quick look before a closer one."""
+    names = (re.escape(name.encode()) for field in catalogue.fields for name in (field.name, *field.aliases))
+    return re.compile(b"|".join(names), re.IGNORECASE)
+
+
+def is_same(left: Layout, right: Layout) -> bool:
+    """Whether records of both are read alike."""
+    return left.separator == right.separator and [n.lower() for n in left.columns] == [
+        n.lower() for n in right.columns
+    ]
+
+
+def _header(line: bytes, catalogue: Catalogue) -> Layout:
+    """A line taken for a header, with the separator by which most of its names are known."""
+    separator = catalogue.record.separator
+    if line.startswith(b"#"):
+        # The mission's header has pipes above rows that have commas.
+        names = _split(line.removeprefix(b"#"), "|" if b"|" in line else separator)
+        return Layout(False, names, separator)
+    found = [Layout(False, _split(line, s), s) for s in dict.fromkeys((separator, *SEPARATORS))]
+    return max(found, key=lambda header: _known(header.columns, catalogue))
+
+
+def _split(line: bytes, separator: str) -> tuple[str, ...]:
+    return tuple(name.decode("utf-8", "replace").strip() for name in split_line(line, separator))
 
 
 def _known(names: tuple[str, ...], catalogue: Catalogue) -> int:
@@ -101,11 +157,11 @@ def other_objects(address: str, names: Iterable[str], catalogue: Catalogue) -> I
     )
 
 
-def checked_columns(address: str, names: tuple[str, ...], catalogue: Catalogue) -> tuple[str, ...]:
+def checked_columns(place: str, names: tuple[str, ...], catalogue: Catalogue) -> tuple[str, ...]:
     """The column names, if every required field is among them and none stands twice.
 
     Raises:
-        InputError: names the column that is missing or doubled.
+        InputError: says that `place` lacks a column or has one twice.
     """
     found: dict[str, str] = {}
     for name in names:
@@ -114,14 +170,14 @@ def checked_columns(address: str, names: tuple[str, ...], catalogue: Catalogue) 
             continue
         if field.name in found:
             raise InputError(
-                f"'{address}' has two columns for '{field.name}': '{found[field.name]}' and '{name}'.",
+                f"{place} has two columns for '{field.name}': '{found[field.name]}' and '{name}'.",
                 hint="Keep one of them.",
             )
         found[field.name] = name
     for field in catalogue.fields:
         if field.required and field.name not in found:
             raise InputError(
-                f"'{address}' has no column '{field.name}'.",
+                f"{place} has no column '{field.name}'.",
                 hint=did_you_mean(field.name, [n[:_NAME_CHARACTERS_MAX] for n in names]),
             )
     return names

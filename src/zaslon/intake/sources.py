@@ -11,7 +11,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
@@ -22,13 +22,27 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.intake.columnar import parquet_lines
 from zaslon.intake.fields import Fields, fields_of_json, fields_of_lines
-from zaslon.intake.layouts import Layout, find_layout, has_needed, names_of, other_objects
+from zaslon.intake.layouts import (
+    UTF8_MARK,
+    Layout,
+    find_header_inside,
+    find_layout,
+    has_needed,
+    is_same,
+    likely_header,
+    names_of,
+    other_objects,
+)
+from zaslon.intake.record_blocks import Block, RecordReader, TextForm
+from zaslon.intake.splitting import is_open
 from zaslon.system.opening import opened, unpacked
 
 _PARQUET = b"PAR1"
-_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # A header may be longer than a record: it names columns that are not ours too.
 _FIRST_LINE_BYTES_MAX = 64 * 1024
+# Headers inside one file after which it is read otherwise: each costs another look at what follows.
+_LAYOUTS_MAX = 1_000
 # JSON has no header: so many records tell whether a file is ours.
 _FIRST_RECORDS = 100
 
@@ -43,6 +57,8 @@ class Chunk:
         offset: byte offset of the chunk in the (unpacked) source, -1 where there are no lines.
         buffer, starts, lengths: record i is buffer[starts[i] : starts[i] + lengths[i]].
         layout: how to read them.
+        split: their fields, where that is known already.
+        headers: how many headers stood among them, which are no records.
     """
 
     source: str
@@ -52,6 +68,8 @@ class Chunk:
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     layout: Layout
+    split: Fields | None = None
+    headers: int = 0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -63,6 +81,8 @@ class Chunk:
 
     def fields(self, catalogue: Catalogue) -> Fields:
         """Where the fields of the records stand."""
+        if self.split is not None:
+            return self.split
         if self.layout.is_json:
             return fields_of_json([self.raw(i) for i in range(len(self))], catalogue)
         return fields_of_lines(
@@ -105,20 +125,85 @@ def _parquet_chunks(address: str, file: io.BufferedReader, catalogue: Catalogue)
 
 
 def _text_chunks(address: str, file: IO[bytes], catalogue: Catalogue, chunk_bytes: int) -> Iterator[Chunk]:
-    first = _first_line(address, file)
-    mark = len(_UTF8_MARK) if first.startswith(_UTF8_MARK) else 0
-    layout, is_header = find_layout(address, first[mark:], catalogue)
-    rest, begin, record = (b"", len(first), 1) if is_header else (first[mark:], mark, 1)
-    for offset, block in _blocks(file, rest, begin, chunk_bytes, catalogue.record.max_record_bytes):
-        buffer = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero(buffer == ord("\n"))
-        if not block.endswith(b"\n"):
-            ends = np.append(ends, len(buffer))
-        starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-        yield Chunk(address, record, offset, buffer, starts, ends - starts, layout)
-        record += len(starts)
-    if record == 1:
+    first = _first_record(address, file, catalogue)
+    reader = RecordReader(file, first.rest, first.offset, chunk_bytes, first.form)
+    source = _TextSource(address, catalogue, reader, first.layout)
+    for block in reader:
+        yield from source.chunks(block)
+    if not source.records:
         raise InputError(f"'{address}' has a header and nothing else.", hint="Expected transactions.")
+
+
+class _TextSource:
+    """Makes chunks of blocks, and sees to headers inside the file."""
+
+    def __init__(self, address: str, catalogue: Catalogue, reader: RecordReader, layout: Layout) -> None:
+        self._address, self._catalogue, self._reader, self._layout = address, catalogue, reader, layout
+        self.records = 0
+        self._headers = 0  # that changed how the file is read
+
+    def chunks(self, block: Block) -> Iterator[Chunk]:
+        """The block's records up to a header that changes how they are read; the reader goes on behind it."""
+        chunk = Chunk(
+            self._address, self.records + 1, block.offset, block.buffer, block.starts,
+            block.ends - block.starts, self._layout,
+        )  # fmt: skip
+        chunk = replace(chunk, split=chunk.fields(self._catalogue)) if not self._layout.is_json else chunk
+        headers, follows = self._headers_in(chunk)
+        end = headers[-1] if follows else len(chunk)
+        if headers:
+            keep = np.setdiff1d(np.arange(end), headers)
+            chunk = replace(
+                chunk,
+                starts=chunk.starts[keep],
+                lengths=chunk.lengths[keep],
+                split=None,
+                headers=len(headers),
+            )
+        self.records += len(chunk)
+        yield chunk
+        if follows:
+            self._change_layout(follows)
+            self._reader.read_again(block, end + 1, follows.separator)
+
+    def _headers_in(self, chunk: Chunk) -> tuple[list[int], Layout | None]:
+        """Which records are headers, up to the first of another layout, and that layout."""
+        found: list[int] = []
+        for i in _no_transactions(chunk, self._catalogue).tolist():
+            if chunk.lengths[i] > _FIRST_LINE_BYTES_MAX:
+                continue
+            place = f"The header of '{self._address}' behind record {chunk.first_record + i - 1 - len(found)}"
+            layout = find_header_inside(place, chunk.raw(i), self._layout, self._catalogue)
+            if layout is not None:
+                found.append(i)
+                if not is_same(layout, self._layout):
+                    return found, layout
+        return found, None
+
+    def _change_layout(self, layout: Layout) -> None:
+        self._layout = layout
+        self._headers += 1
+        if self._headers > _LAYOUTS_MAX:
+            raise InputError(
+                f"'{self._address}' has more than {_LAYOUTS_MAX} headers of different kinds.",
+                hint="Clean the files one by one instead of joined.",
+            )
+
+
+def _no_transactions(chunk: Chunk, catalogue: Catalogue) -> NDArray[np.int64]:
+    """Which records have no time or no amount where the layout says; a header has neither anywhere."""
+    if chunk.split is None:
+        return np.zeros(0, np.int64)
+    fields, digits = chunk.split, (ord("0"), ord("9"))
+    has_both = np.ones(len(chunk), np.bool_)
+    for number, field in enumerate(catalogue.fields):
+        if field.role in ("event_time", "amount"):
+            begin = fields.buffer[fields.start[number]]
+            is_value = (begin >= digits[0]) & (begin <= digits[1])
+            if field.role == "amount":
+                is_value |= (begin == ord("-")) | (begin == ord("+")) | (begin == ord("."))
+            has_both &= is_value & (fields.length[number] > 0)
+    return np.flatnonzero(~has_both)
 
 
 def _of_this_kind(address: str, chunks: Iterator[Chunk], catalogue: Catalogue) -> Iterator[Chunk]:
@@ -139,6 +224,59 @@ def _of_this_kind(address: str, chunks: Iterator[Chunk], catalogue: Catalogue) -
     yield from chunks
 
 
+@dataclass(frozen=True)
+class _First:
+    """What the beginning of a file tells: how it is to be read, and what is left to be read of it."""
+
+    layout: Layout
+    form: TextForm
+    rest: bytes
+    offset: int
+
+
+def _first_record(address: str, file: IO[bytes], catalogue: Catalogue) -> _First:
+    line = _first_line(address, file)
+    # A file has one kind of line end: CR alone only where there is no LF at all.
+    line_end = b"\r" if b"\n" not in line and b"\r" in line else b"\n"
+    if line_end == b"\n" and len(line) == _FIRST_LINE_BYTES_MAX:
+        raise InputError(
+            f"'{address}' begins with a line of more than {_FIRST_LINE_BYTES_MAX >> 10} KiB.",
+            hint="Expected one transaction a line.",
+        )
+    mark = len(UTF8_MARK) if line.startswith(UTF8_MARK) else 0
+    content = line[mark:] + _behind_open_quotes(file, line)
+    first, end, _ = line[mark:].partition(line_end)
+    if len(content) > len(line) - mark and (layout := _header_over_lines(address, content, first, catalogue)):
+        return _First(layout, _form(layout, line_end, catalogue), b"", mark + len(content))
+    layout, is_header = find_layout(address, first, catalogue)
+    if not is_header:
+        return _First(layout, _form(layout, line_end, catalogue), content, mark)
+    used = len(first) + len(end)
+    return _First(layout, _form(layout, line_end, catalogue), content[used:], mark + used)
+
+
+def _form(layout: Layout, line_end: bytes, catalogue: Catalogue) -> TextForm:
+    separator = None if layout.is_json else layout.separator
+    return TextForm(separator, line_end, catalogue.record.max_record_bytes)
+
+
+def _behind_open_quotes(file: IO[bytes], line: bytes) -> bytes:
+    """Further lines, up to the one with which the number of quotes is even."""
+    found, is_open = b"", line.count(b'"') % 2 == 1
+    while is_open and len(found) < _FIRST_LINE_BYTES_MAX and (more := file.readline(_FIRST_LINE_BYTES_MAX)):
+        found += more
+        is_open = is_open ^ (more.count(b'"') % 2 == 1)
+    return found
+
+
+def _header_over_lines(address: str, content: bytes, first: bytes, catalogue: Catalogue) -> Layout | None:
+    """The layout of a header with line breaks inside quoted names; None where `content` is none."""
+    header = likely_header(content, catalogue)
+    if header is None or not is_open(first, header.separator):
+        return None
+    return find_layout(address, content, catalogue)[0]
+
+
 def _first_line(address: str, file: IO[bytes]) -> bytes:
     line = file.readline(_FIRST_LINE_BYTES_MAX)
     if not line:
@@ -150,44 +288,6 @@ def _first_line(address: str, file: IO[bytes]) -> bytes:
             f"'{address}' is binary, not text.",
             hint="Expected text, JSON lines or Parquet, text also packed with gzip or zstd.",
         )
-    if len(line) == _FIRST_LINE_BYTES_MAX:
-        raise InputError(
-            f"'{address}' begins with a line of more than {_FIRST_LINE_BYTES_MAX >> 10} KiB.",
-            hint="Expected one transaction a line.",
-        )
     if not line.strip():
         raise InputError(f"'{address}' begins with an empty line.", hint="Expected transactions.")
     return line
-
-
-def _blocks(
-    file: IO[bytes], rest: bytes, offset: int, chunk_bytes: int, most_bytes: int
-) -> Iterator[tuple[int, bytes]]:
-    """Blocks of whole lines and where they begin in the file.
-
-    Of a line that is longer than a record may be only the beginning is kept: enough to see that it
-    is too long, wherever the pieces end.
-    """
-    kept_bytes = most_bytes + 2  # the record and its line end
-    forgotten = 0
-    if rest.endswith(b"\n"):
-        yield offset, rest
-        offset, rest = offset + len(rest), b""
-    while piece := file.read(chunk_bytes):
-        if forgotten or len(rest) > kept_bytes:
-            end = piece.find(b"\n")
-            forgotten += len(rest) - kept_bytes + (len(piece) if end < 0 else end)
-            rest = rest[:kept_bytes]
-            if end < 0:
-                continue
-            yield offset, rest + b"\n"
-            offset += len(rest) + forgotten + 1
-            rest, piece, forgotten = b"", piece[end + 1 :], 0
-        cut = piece.rfind(b"\n") + 1
-        if cut:
-            yield offset, rest + piece[:cut]
-            offset += len(rest) + cut
-            rest = b""
-        rest += piece[cut:]
-    if rest:
-        yield offset, rest[:kept_bytes]

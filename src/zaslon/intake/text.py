@@ -25,82 +25,13 @@ _OUT_OF_RANGE = int(Reason.OUT_OF_RANGE)
 _UNKNOWN = int(Reason.UNKNOWN_ENTITY)
 _HOUR_24 = int(Reason.HOUR_24)
 _IMPOSSIBLE = int(Reason.IMPOSSIBLE_TIME)
-_EMPTY, _TOO_LONG, _NOT_TEXT = int(Reason.EMPTY), int(Reason.TOO_LONG), int(Reason.NOT_TEXT)
-_WRONG_COUNT = int(Reason.WRONG_FIELD_COUNT)
 
-_MINUS, _PLUS, _POINT, _SPACE, _QUOTE, _COLON, _DASH = 45, 43, 46, 32, 34, 58, 45
-_LETTER_T, _LETTER_Z, _TAB, _ZERO, _NINE = 84, 90, 9, 48, 57
-_NEWLINE, _RETURN, _LAST_ASCII = 10, 13, 126  # 127 is a control byte
-# Not reasons: `split_lines` asks its caller for a look at the UTF-8 of these lines.
-LOOK_AT_UTF8, LOOK_AT_UTF8_MISCOUNTED = 255, 254
+_MINUS, _PLUS, _POINT, _SPACE, _COLON, _DASH = 45, 43, 46, 32, 58, 45
+_LETTER_T, _LETTER_Z, _ZERO, _NINE = 84, 90, 48, 57
 # Every integer up to here, and every power of ten up to 10**22, is exact as a float64.
 _EXACT_MANTISSA_MAX = np.uint64(2**53)
 _EXACT_POWERS = np.array([float(10**e) for e in range(23)])
 _HALF_MAX = np.uint64(9223372036854775807)
-
-
-@compiled
-def split_lines(
-    buffer: UInt8, starts: Int64, lengths: Int64, separator: Integer, most_bytes: Integer,
-    field_of_column: Int64, field_start: Int64, field_length: Int64, reason: UInt8,
-) -> None:  # fmt: skip
-    """Find the fields of each line: int64[fields, n] starts and lengths.
-
-    Column c is field `field_of_column[c]`, or nobody's for -1. A field may stand in double quotes; a
-    quote inside it is doubled and stays so. Sets TOO_LONG, EMPTY, NOT_TEXT (control bytes) and
-    WRONG_FIELD_COUNT; a line with bytes beyond ASCII gets LOOK_AT_UTF8, or LOOK_AT_UTF8_MISCOUNTED.
-    """
-    columns = field_of_column.size
-    for i in range(starts.size):
-        begin, end = starts[i], starts[i] + lengths[i]
-        if end > begin and buffer[end - 1] == _NEWLINE:
-            end -= 1
-        if end > begin and buffer[end - 1] == _RETURN:
-            end -= 1
-        if end - begin > most_bytes:
-            reason[i] = _TOO_LONG
-            continue
-        column, blank, quoted, is_text, is_ascii = 0, True, False, True, True
-        start = begin
-        for at in range(begin, end + 1):
-            if at < end:
-                byte = buffer[at]
-                if byte != separator or quoted:
-                    if byte == _QUOTE:
-                        quoted = not quoted
-                    if byte > _SPACE:
-                        blank = False
-                        is_ascii = is_ascii and byte <= _LAST_ASCII
-                    elif byte != _SPACE and byte != _TAB:
-                        is_text = False
-                    continue
-                blank = False
-            if column < columns and field_of_column[column] >= 0:
-                left, right = _trimmed(buffer, start, at)
-                if right - left >= 2 and buffer[left] == _QUOTE and buffer[right - 1] == _QUOTE:
-                    left, right = _trimmed(buffer, left + 1, right - 1)
-                field_start[field_of_column[column], i] = left
-                field_length[field_of_column[column], i] = right - left
-            column += 1
-            start = at + 1
-        if not is_text:
-            reason[i] = _NOT_TEXT
-        elif blank:
-            reason[i] = _EMPTY
-        elif column != columns or quoted:
-            reason[i] = _WRONG_COUNT if is_ascii else LOOK_AT_UTF8_MISCOUNTED
-        elif not is_ascii:
-            reason[i] = LOOK_AT_UTF8
-
-
-@inlined
-def _trimmed(buffer: UInt8, left: Integer, right: Integer) -> tuple[Integer, Integer]:
-    """The range without spaces and tabs at its ends."""
-    while left < right and (buffer[left] == _SPACE or buffer[left] == _TAB):
-        left += 1
-    while right > left and (buffer[right - 1] == _SPACE or buffer[right - 1] == _TAB):
-        right -= 1
-    return left, right
 
 
 @inlined

@@ -10,22 +10,21 @@ once by one instruction. Trees with more leaves than bits are walked, and so are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import ArtefactError
 from zaslon.system.compiled import Integer, compiled, inlined
+from zaslon.system.intrinsics import trailing_zeros
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 UInt64 = NDArray[np.uint64]
 
 LEAVES_BY_BITS_MAX = 64
-_first_leaf_left = cast(Callable[[Integer], Integer], trailing_zeros)
 _EVERY = (1 << LEAVES_BY_BITS_MAX) - 1
 _BLOCK_ROWS = 256  # their columns fit into the processor's second cache
 _ROWS_FOR_BITS = 8  # fewer are walked: there is nothing to share
@@ -218,7 +217,7 @@ def _add_scores(trees: Trees, columns: Float64, left: UInt64, result: Float64) -
         for question in range(trees.first[tree], trees.first[tree + 1]):
             _cross_out(trees, question, columns[trees.feature[question]], left)
         for row in range(len(result)):
-            result[row] += trees.value[first_leaf + _first_leaf_left(left[row])]
+            result[row] += trees.value[first_leaf + trailing_zeros(left[row])]
 
 
 @inlined

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import sys
 from dataclasses import replace
-from typing import Any
-
-import uvicorn
 
 from zaslon.bootstrap import build_clock, build_context, build_decider, open_api_keys
-from zaslon.domain.errors import ServerError, ZaslonError
-from zaslon.entrypoints.api.app import build_app
-from zaslon.entrypoints.api.protocol import OneWrite
+from zaslon.domain.errors import ZaslonError
+from zaslon.entrypoints.api.http_server import HttpServer
 from zaslon.entrypoints.api.service import Service
 from zaslon.entrypoints.api.service_metrics import Metrics
-from zaslon.entrypoints.json_log import LogProgress, log_as_json, write_log
+from zaslon.entrypoints.json_log import LogProgress, log_as_json
 from zaslon.features.plan import plan_features
 from zaslon.services.api_keys import KeyRing
 from zaslon.services.context import Context
 from zaslon.services.home import load_champion
 from zaslon.services.logs import exclusive
-from zaslon.services.warm_up import freeze_garbage_collector
 from zaslon.settings import Settings
 
 _SWITCH_SECONDS = 0.0005  # the event loop waits at most so long for a thread that brings answers
-_LOOK_SECONDS = 1.0  # between two looks whether the decider lives
 
 
 def build_service(settings: Settings, context: Context) -> Service:
@@ -56,64 +49,16 @@ def serve(settings: Settings) -> None:
         )
     context = replace(build_context(settings), progress=LogProgress())
     with exclusive(context):
-        _serve(settings, build_service(settings, context))
+        _serve(build_service(settings, context))
 
 
-def _serve(settings: Settings, service: Service) -> None:
+def _serve(service: Service) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     log_as_json()
-    server = _Server(_uvicorn_config(settings, service), service)
+    server = HttpServer(service)
     server.run()
     if server.failure is not None:
         raise server.failure
-
-
-def _uvicorn_config(settings: Settings, service: Service) -> uvicorn.Config:
-    return uvicorn.Config(
-        build_app(service), host=settings.api_host, port=settings.api_port, log_config=None,
-        access_log=False, proxy_headers=False, server_header=False, date_header=False, lifespan="on",
-        http=OneWrite, timeout_graceful_shutdown=10,
-        ssl_certfile=settings.api_tls_certificate, ssl_keyfile=settings.api_tls_key,
-    )  # fmt: skip
-
-
-class _Server(uvicorn.Server):
-    """Listens at once, so that probes see it start; says when it is ready."""
-
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
-        self._service = service
-        self.failure: ZaslonError | None = None
-        service.is_settled = False
-        service.open_connections = lambda: len(self.server_state.connections)
-
-    async def startup(self, sockets: Any = None) -> None:
-        """Listen, and beside it wait for the decider."""
-        await super().startup(sockets)
-        self._waiting = asyncio.create_task(self._wait_until_ready())
-
-    async def _wait_until_ready(self) -> None:
-        try:
-            await asyncio.to_thread(self._service.decider.start)
-        except ZaslonError as error:
-            self.failure, self.should_exit = error, True
-            return
-        freeze_garbage_collector()
-        self._service.is_settled = True
-        listening = [s.getsockname() for server in self.servers for s in server.sockets]
-        write_log(
-            self._service.clock.now_seconds(), "info",
-            {"message": "ready", "addresses": [f"{host}:{port}" for host, port, *_ in listening]},
-        )  # fmt: skip
-        await self._watch()
-
-    async def _watch(self) -> None:
-        """End when nothing is decided any more: whoever started this process starts a new one."""
-        while self._service.decider.is_alive:
-            await asyncio.sleep(_LOOK_SECONDS)
-        if not self.should_exit:
-            self.failure = ServerError("The service has stopped deciding.", hint="Start it again.")
-            self.should_exit = True
 
 
 def _check_address(settings: Settings) -> None:

@@ -1,4 +1,7 @@
-"""Asking memory for a line before it is needed: most of a look-up in a big table is waiting."""
+"""Instructions that Numba does not offer, written in LLVM's language. In compiled code only.
+
+Besides `compiled`, the only module that uses what is below Numba's surface; see docs/decisions/0022.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,19 @@ def _prefetch(_context: Any, array: Any, index: Any) -> Any:
     return types.void(array, index), generate
 
 
-# prefetch(array, i) fetches the line of the i-th element of a contiguous array of any shape, without
-# waiting for it. In compiled code only; it changes nothing but the time that the next access takes.
+@intrinsic
+def _trailing_zeros(_context: Any, value: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        of_zero_is_defined = ir.IntType(1)(0)
+        return builder.cttz(arguments[0], of_zero_is_defined)
+
+    return value(value), generate
+
+
+# prefetch(array, i) fetches the cache line of the i-th element of a contiguous array of any shape,
+# without waiting for it: most of a look-up in a big table is waiting. It changes nothing but the time
+# that the next access takes.
 prefetch = cast(Callable[[Any, Any], None], _prefetch)
+
+# trailing_zeros(n) is how many zeros stand behind an integer's last one, or its width for 0.
+trailing_zeros = cast(Callable[[Any], Any], _trailing_zeros)

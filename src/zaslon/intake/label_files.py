@@ -1,0 +1,144 @@
+"""Files of labels as label records: separated text with a header, or JSON lines."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from zaslon.domain.catalogue import Catalogue, Role
+from zaslon.domain.errors import InputError
+from zaslon.intake.labels import INT64_MAX
+from zaslon.intake.layouts import SEPARATORS, UTF8_MARK
+from zaslon.intake.record_blocks import RecordReader, TextForm
+from zaslon.intake.splitting import has_wrong_quotes, split_line
+
+LABEL_FILE_BYTES_MAX = 1 << 30
+_CHUNK_BYTES = 4 << 20
+_NAME_CHARACTERS_MAX, _NAMES_MAX = 80, 20
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_VERDICTS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:
+    """Each label of a file as one JSON object; a row that is none of its header's as its own bytes.
+
+    Text has columns transaction_id and is_fraud, under these names or the catalogue's, anywhere among
+    others and with any separator. A further header in the file holds from there on.
+
+    Raises:
+        InputError: the file cannot be read, is too large, or has no such columns or one of them twice.
+    """
+    content = _content(source)
+    line_end = b"\r" if b"\n" not in content and b"\r" in content else b"\n"
+    first = content.partition(line_end)[0]
+    if first.lstrip().startswith(b"{"):
+        yield from _records(content, TextForm(None, line_end, catalogue.record.max_record_bytes))
+        return
+    header = _Header(source, first, catalogue)
+    form = TextForm(header.separator, line_end, catalogue.record.max_record_bytes)
+    for record in _records(content, form):
+        if not header.changes_to(record):
+            yield header.label(record)
+
+
+def _content(source: Path) -> bytes:
+    try:
+        if source.stat().st_size > LABEL_FILE_BYTES_MAX:
+            raise InputError(f"'{source}' is larger than {LABEL_FILE_BYTES_MAX >> 20} MiB.")
+        content = source.read_bytes().removeprefix(UTF8_MARK)
+        content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Labels '{source}' cannot be read: {error}.") from error
+    content = content.lstrip(b" \t\r\n")
+    if not content:
+        raise InputError(f"Labels '{source}' is empty.", hint="Expected transaction_id,is_fraud.")
+    return content
+
+
+def _records(content: bytes, form: TextForm) -> Iterator[bytes]:
+    """The records that are not blank."""
+    for block in RecordReader(io.BytesIO(content), b"", 0, _CHUNK_BYTES, form):
+        for begin, end in zip(block.starts.tolist(), block.ends.tolist(), strict=True):
+            record = block.buffer[begin:end].tobytes()
+            if record.strip():
+                yield record
+
+
+class _Header:
+    """Which columns hold the id and the verdict, and by what they are separated."""
+
+    def __init__(self, source: Path, line: bytes, catalogue: Catalogue) -> None:
+        self._source, self._catalogue = source, catalogue
+        self.separator = max(
+            dict.fromkeys((",", catalogue.record.separator, *SEPARATORS)), key=lambda s: self._known(line, s)
+        )
+        self._read(_names(line, self.separator))
+
+    def _read(self, names: list[str]) -> None:
+        self._columns = len(names)
+        self._id = self._column_of("transaction_id", names)
+        self._verdict = self._column_of("is_fraud", names)
+
+    def changes_to(self, record: bytes) -> bool:
+        """Whether a record is a header; it holds from here on."""
+        names = _names(record.removeprefix(UTF8_MARK), self.separator)
+        if not (self._places("transaction_id", names) and self._places("is_fraud", names)):
+            return False
+        self._read(names)
+        return True
+
+    def label(self, record: bytes) -> bytes:
+        """The record as a JSON object, if it has as many fields as the header."""
+        fields = split_line(record, self.separator)
+        if len(fields) != self._columns or has_wrong_quotes(record, self.separator):
+            return record
+        identifier, verdict = fields[self._id].decode(), fields[self._verdict].decode()
+        return orjson.dumps(
+            {
+                "transaction_id": identifier if self._catalogue.has_text_ids else _number(identifier),
+                "is_fraud": _VERDICTS.get(verdict.lower(), verdict or None),
+            }
+        )
+
+    def _known(self, line: bytes, separator: str) -> int:
+        names = _names(line, separator)
+        return len(self._places("transaction_id", names)) + len(self._places("is_fraud", names))
+
+    def _places(self, role: Role, names: list[str]) -> list[int]:
+        """The columns that are called as the role is, or as the catalogue's field with that role."""
+        field = self._catalogue.field_of(role)
+        return [
+            place
+            for place, name in enumerate(names)
+            if name.lower() == role or (field is not None and self._catalogue.find_field(name) is field)
+        ]
+
+    def _column_of(self, role: Role, names: list[str]) -> int:
+        found = self._places(role, names)
+        if not found:
+            shown = ", ".join(name[:_NAME_CHARACTERS_MAX] for name in names[:_NAMES_MAX])
+            raise InputError(
+                f"Labels '{self._source}' has no column '{role}'; found {shown}.",
+                hint="The first line must name transaction_id and is_fraud.",
+            )
+        if len(found) > 1:
+            raise InputError(
+                f"Labels '{self._source}' has two columns for '{role}': '{names[found[0]]}' and"
+                f" '{names[found[1]]}'.",
+                hint="Keep one of them.",
+            )
+        return found[0]
+
+
+def _names(line: bytes, separator: str) -> list[str]:
+    return [name.decode("utf-8", "replace").strip() for name in split_line(line, separator)]
+
+
+def _number(text: str) -> int | str | None:
+    """An integer of 64 bits as it stands; anything else is left for cleaning to name."""
+    found = _INTEGER.fullmatch(text)
+    return int(found[0]) if found and abs(int(found[0])) <= INT64_MAX else text or None

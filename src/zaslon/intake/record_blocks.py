@@ -1,0 +1,121 @@
+"""Separated text and JSON lines as blocks of whole records, whatever the pieces in which a file comes.
+
+A line end inside quotes belongs to its field, so a quote that is opened and never closed would take all
+that follows into one record. It does not: see `SEARCH_BYTES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.catalogue import RECORD_BYTES_MAX
+from zaslon.intake.splitting import byte_classes, find_record_ends
+
+# So far the end of a record is looked for: as far as the longest record that a catalogue may allow.
+# What is open until then was never closed, and the record ends at the last line end within the
+# catalogue's max_record_bytes: text that a record can hold is never read as records, and of those that
+# stand behind a stray quote no more are lost.
+SEARCH_BYTES = RECORD_BYTES_MAX
+_QUOTE = b'"'
+
+
+class TextForm(NamedTuple):
+    """How records end.
+
+    Attributes:
+        separator: between fields; None for JSON lines, which have no line breaks inside.
+        line_end: one byte, LF or CR; a CR before LF belongs to the line.
+        record_bytes_max: the catalogue's; of a longer line without end only the beginning is kept.
+    """
+
+    separator: str | None
+    line_end: bytes
+    record_bytes_max: int
+
+
+class Block(NamedTuple):
+    """Whole records: record i is `buffer[starts[i] : ends[i]]`; `offset` is where the buffer begins."""
+
+    offset: int
+    buffer: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+class RecordReader:
+    """Reads a file as blocks of whole records; the records are the same whatever `chunk_bytes` is.
+
+    A line of more than SEARCH_BYTES gives only the beginning of its record, one byte longer than is
+    allowed.
+
+    Args:
+        file: read from where it stands, `chunk_bytes` at a time.
+        first: what was read of it before and stands at `offset`.
+    """
+
+    def __init__(self, file: IO[bytes], first: bytes, offset: int, chunk_bytes: int, form: TextForm) -> None:
+        self._file, self._chunk_bytes, self._form = file, chunk_bytes, form
+        self._rest, self._offset = first, offset
+        self._skipped = 0  # bytes of the line in `_rest` that were not kept
+        self._is_over = False
+
+    def __iter__(self) -> Iterator[Block]:
+        """The blocks that are left."""
+        while not self._is_over:
+            piece = self._file.read(self._chunk_bytes)
+            self._is_over = not piece
+            block = self._long_line(piece) if self._is_long() else self._records(self._rest + piece)
+            if block is not None and len(block.ends):
+                yield block
+
+    def read_again(self, block: Block, record: int, separator: str) -> None:
+        """Go on at a record of the block that was given last, with another separator."""
+        self._form = self._form._replace(separator=separator)
+        if record < len(block.starts):
+            begin = int(block.starts[record])
+            self._rest = block.buffer[begin:].tobytes()  # with what stood behind its last record
+            self._offset, self._is_over = block.offset + begin, False
+
+    def _records(self, content: bytes) -> Block:
+        block = _block(self._offset, content, self._form, is_last=self._is_over)
+        used = int(block.ends[-1]) + 1 if len(block.ends) else 0
+        self._rest = content[used:]
+        self._offset += used
+        return block
+
+    def _is_long(self) -> bool:
+        return self._skipped > 0 or len(self._rest) > SEARCH_BYTES + 1
+
+    def _long_line(self, piece: bytes) -> Block | None:
+        """Keep the beginning of a line without end, and give it when its end is found."""
+        kept_bytes = self._form.record_bytes_max + 2  # with a line end: enough to see that it is too long
+        end = piece.find(self._form.line_end)
+        self._skipped += len(self._rest) - kept_bytes + (len(piece) if end < 0 else end)
+        self._rest = self._rest[:kept_bytes]
+        if end < 0 and not self._is_over:
+            return None
+        end_of_record = np.array([len(self._rest)])
+        block = Block(self._offset, np.frombuffer(self._rest, np.uint8), np.zeros(1, np.int64), end_of_record)
+        self._offset += len(self._rest) + self._skipped + 1
+        self._rest, self._skipped = piece[end + 1 :], 0
+        return block
+
+
+def _block(offset: int, content: bytes, form: TextForm, *, is_last: bool) -> Block:
+    buffer = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero(buffer == form.line_end[0])
+    if is_last and content and not content.endswith(form.line_end):
+        ends = np.append(ends, len(buffer))
+    if form.separator is not None and _QUOTE in content:
+        found = np.empty(len(ends) + 1, np.int64)
+        classes, line_end = byte_classes(form.separator), form.line_end[0]
+        count = find_record_ends(
+            buffer, classes, line_end, form.record_bytes_max, SEARCH_BYTES, is_last, found
+        )
+        ends = found[:count]
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else np.zeros(0, np.int64)
+    return Block(offset, buffer, starts.astype(np.int64), ends.astype(np.int64))

@@ -1,0 +1,239 @@
+"""One adversarial log as every ingress can carry it, and what each ingress recorded of it.
+
+The log is a list of groups: a group is one file, one HTTP batch or one micro-batch. Within a group
+transactions are in the order of time and id, because that is the order in which a file is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+from tests.api.serving import Caller
+
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.flows.score import label, score
+from zaslon.intake.files import QUARANTINE
+from zaslon.services.context import Context
+from zaslon.services.decision_loop import decide_records
+from zaslon.services.home import recover_engine
+from zaslon.testing import SmallWorld
+
+DAY = "2019-09-{:02d} {:02d}:00:00"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records of one kind that arrive together. `is_malformed`: a file keeps them out of the log."""
+
+    rows: tuple[Row, ...]
+    is_labels: bool = False
+    is_malformed: bool = False
+
+
+def payment(identifier: int, time: str, amount: object = "49.90", **changed: object) -> Row:
+    """A transaction with the mission's fields."""
+    return {
+        "transaction_id": identifier, "tx_datetime": time, "customer_id": 7, "terminal_id": 5,
+        "tx_amount": amount, **changed,
+    }  # fmt: skip
+
+
+def verdict(identifier: int, is_fraud: bool) -> Row:
+    """A label."""
+    return {"transaction_id": identifier, "is_fraud": is_fraud}
+
+
+def adversarial_log() -> list[Group]:
+    """Repeats, conflicts, reuse after `remember`, late, future and malformed records, labels before and after."""
+    highest = 2**63 - 1
+    first = payment(1, DAY.format(2, 10))
+    waits = payment(40, DAY.format(6, 9), customer_id=8)
+    reused = payment(1, "2019-11-20 10:00:00", "12.34", customer_id=9)
+    return [
+        Group((first, payment(2, DAY.format(2, 11), "500.00", customer_id=8))),
+        # The same id again: equal content, another amount, another time, another customer.
+        Group((first, payment(3, DAY.format(2, 12)))),
+        Group((payment(1, DAY.format(2, 10), "49.91"), payment(4, DAY.format(2, 13)))),
+        Group((payment(5, DAY.format(2, 14)), payment(1, DAY.format(2, 15)))),
+        Group((payment(2, DAY.format(2, 11), "500.00", customer_id=9), payment(6, DAY.format(2, 16)))),
+        # Labels: applied, the same again, corrected, before their transaction, and what that becomes.
+        Group((verdict(1, True), verdict(2, False), verdict(1, True), verdict(40, True)), is_labels=True),
+        Group((payment(7, DAY.format(5, 9)), waits)),
+        Group((verdict(1, False), verdict(40, True)), is_labels=True),
+        Group((payment(8, DAY.format(7, 9), "9.99"), payment(9, DAY.format(7, 10), "5000.00"))),
+        # Late by five days, and by more than seven; a repeat that is older than that.
+        Group((payment(10, DAY.format(2, 18)), payment(11, DAY.format(7, 11)))),
+        Group((payment(12, DAY.format(16, 9)), payment(13, DAY.format(16, 10), terminal_id=6))),
+        Group((first, payment(14, DAY.format(7, 12)), payment(15, DAY.format(16, 11)))),
+        # Ids at the edges of 64 bits, and neighbours that a weak hash would confuse.
+        Group(tuple(payment(i, DAY.format(17, 9)) for i in (0, highest - 1, highest))),
+        Group(tuple(payment(2**k, DAY.format(17, 10), customer_id=k + 1) for k in range(5, 60, 6))),
+        Group(tuple(payment(i << 32, DAY.format(17, 11)) for i in range(1, 8))),
+        # Malformed: every one is rejected by its own name.
+        *(Group((row,), is_malformed=True) for row in malformed_rows()),
+        # After `remember` an id may be used again; then its own repeats count.
+        Group((payment(16, "2019-11-19 10:00:00"),)),
+        Group((reused, payment(17, "2019-11-20 11:00:00"))),
+        Group((reused, payment(18, "2019-11-20 12:00:00"))),
+        Group((payment(1, "2019-11-20 10:00:00", "12.35", customer_id=9), payment(19, "2019-11-20 13:00:00"))),
+        Group((first, payment(20, "2019-11-20 14:00:00"))),
+        Group((verdict(1, True), verdict(2, True)), is_labels=True),
+        Group((payment(21, "2019-11-20 15:00:00", customer_id=9),)),
+    ]  # fmt: skip
+
+
+def malformed_rows() -> list[Row]:
+    """Rows that no ingress may decide."""
+    time = DAY.format(17, 12)
+    return [
+        payment(100, time, "12.3.4"), payment(101, time, "1.234"), payment(102, time, ""),
+        payment(103, "2019-09-17 24:00:00"), payment(104, "2019-02-30 10:00:00"), payment(105, "yesterday"),
+        payment(106, time, customer_id="-999999"), payment(107, time, terminal_id="Err"),
+        payment(108, time, customer_id="1e5"), payment(-109, time), payment(110, "2099-01-01 00:00:00"),
+        payment(111, time, "-5.00"),
+    ]  # fmt: skip
+
+
+def as_json(row: Row) -> bytes:
+    """One record as JSON."""
+    return orjson.dumps(row)
+
+
+def by_engine(world: SmallWorld, groups: Sequence[Group], arrival: int) -> list[bytes]:
+    """The reference: every record through admission, engine and journal, in batches of a group."""
+    context = world.context
+    journal = context.open_journal()
+    snapshots = context.open_snapshots(journal)
+    engine = recover_engine(context, journal, snapshots)
+
+    def batches() -> Any:
+        position = 0
+        for group in groups:
+            kind = Kind.LABEL_JSON if group.is_labels else Kind.TRANSACTION_JSON
+            raws = [as_json(row) for row in group.rows]
+            raw = RecordBatch.of(raws, [kind] * len(raws), [arrival] * len(raws), position)
+            yield world.admit(raw.with_labels_by(engine.history.watermark_seconds))
+            position += len(raws)
+
+    decide_records(
+        engine, journal, snapshots, batches(), None, snapshot_every_records=10**6, progress=context.progress
+    )
+    return recorded(context)
+
+
+def recorded(context: Context) -> list[bytes]:
+    """All outcomes of the home's log in order."""
+    journal = context.open_journal()
+    found = [outcome for _, outcome in journal.outcomes()]
+    journal.close()
+    return found
+
+
+def without_position(outcomes: Sequence[bytes]) -> list[Row]:
+    """What outcomes say wherever a record stands in a log and however its bytes were written.
+
+    A rejection is its reason and its sentence: that is what a file's quarantine holds too.
+    """
+    found = [orjson.loads(outcome) for outcome in outcomes]
+    for content in found:
+        del content["position"]
+    return [
+        {k: content[k] for k in ("outcome", "reason", "detail")} if "reason" in content else content
+        for content in found
+    ]
+
+
+Write = Callable[[Sequence[Row], Path], Path]
+
+
+def by_files(context: Context, groups: Sequence[Group], scratch: Path, write: Write) -> list[Row]:
+    """The outcomes where every group is a file: the log's, and the quarantine's of malformed rows."""
+    found: list[Row] = []
+    for number, group in enumerate(groups):
+        path = scratch / f"{number:03d}"
+        if group.is_labels:
+            file = path.with_suffix(".labels.jsonl")
+            file.write_bytes(b"\n".join(map(as_json, group.rows)))
+            before = len(recorded(context))
+            label(context, file, None)
+            found += without_position(recorded(context)[before:])
+            continue
+        before = len(recorded(context))
+        report = score(context, [str(write(group.rows, path))], learn=False)
+        found += without_position(recorded(context)[before:])
+        found += _quarantined(report.clean.out / QUARANTINE)
+    return found
+
+
+def _quarantined(path: Path) -> list[Row]:
+    rows = pl.read_parquet(path).sort("record").iter_rows(named=True)
+    return [
+        {
+            "outcome": "rejection", "detail": row["detail"],
+            "reason": f"{row['reason']}:{row['field']}" if row["field"] else row["reason"],
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> Path:
+    """A CSV with a header."""
+    file = path.with_suffix(".csv")
+    lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def write_jsonl(rows: Sequence[Row], path: Path) -> Path:
+    """JSON lines."""
+    file = path.with_suffix(".jsonl")
+    file.write_bytes(b"".join(as_json(row) + b"\n" for row in rows))
+    return file
+
+
+def write_parquet(rows: Sequence[Row], path: Path) -> Path:
+    """Parquet whose columns are text, as a careless export has them."""
+    file = path.with_suffix(".parquet")
+    texts = {name: [None if row[name] == "" else str(row[name]) for row in rows] for name in rows[0]}
+    pl.DataFrame(texts).write_parquet(file)
+    return file
+
+
+def relabelled(group: Group) -> Group:
+    """The same group with verdicts as the HTTP interface names them."""
+    rows = tuple(
+        {
+            "transaction_id": row["transaction_id"],
+            "verdict": "confirmed_fraud" if row["is_fraud"] else "confirmed_good",
+        }
+        for row in group.rows
+    )
+    return replace(group, rows=rows)
+
+
+def send_one_by_one(caller: Caller) -> None:
+    """Every record in a call of its own."""
+    for group in adversarial_log():
+        if group.is_labels:
+            for row in relabelled(group).rows:
+                assert caller.post("/v1/labels", row).status_code == 200
+        else:
+            for row in group.rows:
+                assert caller.post("/v1/transactions", row).status_code in (200, 409, 422)
+
+
+def send_in_batches(caller: Caller) -> list[dict[str, object]]:
+    """Every group in one call; all answers in the order of the log."""
+    answers: list[dict[str, object]] = []
+    for group in adversarial_log():
+        path = "/v1/labels" if group.is_labels else "/v1/transactions/batch"
+        given = caller.post(path, (relabelled(group) if group.is_labels else group).rows)
+        assert given.status_code == 200, given.text
+        answers += given.json()["outcomes"]
+    return answers

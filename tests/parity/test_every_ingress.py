@@ -1,0 +1,85 @@
+"""Every ingress gives a record the same outcome: files of any format, HTTP one by one and in batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.api.serving import serving
+from tests.parity.ingress_log import (
+    Write,
+    adversarial_log,
+    by_engine,
+    by_files,
+    recorded,
+    send_in_batches,
+    send_one_by_one,
+    without_position,
+    write_csv,
+    write_jsonl,
+    write_parquet,
+)
+
+from zaslon.testing import SmallWorld
+
+NOW = 1_790_000_000  # 2026: a moment when everything in the log has happened, but for the year 2099
+
+
+@pytest.fixture(scope="module")
+def expected(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """What the engine records of the log when it is given every record as it is."""
+    return by_engine(
+        small_world.in_home(tmp_path_factory.mktemp("reference") / "home"), adversarial_log(), NOW
+    )
+
+
+def test_the_log_holds_every_kind_of_outcome(expected: list[bytes]) -> None:
+    assert len(expected) == sum(len(group.rows) for group in adversarial_log())
+    contents = without_position(expected)
+    reasons = {content.get("reason", "").partition(":")[0] for content in contents}
+    assert {content["outcome"] for content in contents} == {"decision", "label", "rejection"}
+    assert reasons >= {
+        "duplicate", "conflicting_duplicate", "too_late", "after_arrival", "not_a_number", "too_precise",
+        "missing_field", "hour_24", "impossible_time", "not_a_time", "unknown_entity", "not_an_integer",
+        "out_of_range",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [write_csv, write_jsonl, write_parquet])
+def test_files_give_the_outcomes_of_the_engine(
+    small_world: SmallWorld, expected: list[bytes], tmp_path: Path, write: Write
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    assert by_files(world.context, adversarial_log(), tmp_path, write) == without_position(expected)
+
+
+def test_http_gives_the_outcomes_of_the_engine(
+    small_world: SmallWorld, expected: list[bytes], tmp_path: Path
+) -> None:
+    with serving(small_world, tmp_path / "home") as callers:
+        send_one_by_one(callers("admin"))
+    assert recorded(small_world.context.in_home(tmp_path / "home")) == expected
+
+
+def test_http_batches_give_the_outcomes_of_the_engine(
+    small_world: SmallWorld, expected: list[bytes], tmp_path: Path
+) -> None:
+    with serving(small_world, tmp_path / "home") as callers:
+        send_in_batches(callers("admin"))
+    assert recorded(small_world.context.in_home(tmp_path / "home")) == expected
+
+
+def test_a_repeat_over_http_is_answered_with_the_newest_decision(
+    small_world: SmallWorld, expected: list[bytes], tmp_path: Path
+) -> None:
+    with serving(small_world, tmp_path / "home") as callers:
+        answers = send_in_batches(callers("admin"))
+    repeats = [orjson.loads(o) for o in expected if orjson.loads(o).get("reason") == "duplicate"]
+    assert len(repeats) >= 2
+    for repeat in repeats:
+        answer = answers[repeat["position"]]
+        assert answer["repeated"] is True
+        earlier = [o for o in map(orjson.loads, expected[: repeat["position"]]) if o["outcome"] == "decision"]
+        newest = [o for o in earlier if o["transaction_id"] == answer["transaction_id"]][-1]
+        assert answer["position"] == newest["position"]
