@@ -22,9 +22,9 @@ import zipfile
 from collections import Counter
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numba.core.registry import CPUDispatcher
 
 from zaslon.admission import admit
 from zaslon.decisions.policy import load_policy
@@ -35,6 +35,7 @@ from zaslon.features.history import STATE_VERSION, Applied
 from zaslon.features.plan import plan_features
 from zaslon.models.artefact import load_model
 from zaslon.services.home import policy_names
+from zaslon.system.portable_math import fill_logarithms
 
 GOLDEN = Path(__file__).parent / "golden"
 HASHES = GOLDEN / "hashes.json"
@@ -43,6 +44,7 @@ _KEY = b"the key of the golden log"
 _KINDS = {"line": Kind.TRANSACTION_LINE, "json": Kind.TRANSACTION_JSON, "label": Kind.LABEL_JSON}
 # Of x86 and ARM: multiplications, divisions, roots, and the fused ones (fmadd, fmla, vfmadd231sd, …).
 _ON_FLOATS = re.compile(r"\b(v?(?:f?mul|f?div|f?sqrt)(?:sd|pd|ss|ps)?|v?fn?m(?:add|sub|la|ls)[a-z0-9]*)\b")
+_COMPILED: Any = type(fill_logarithms)
 _BATCHES = (1, 1, 1, 40, 1, 400)  # single rows and columns take different paths
 Hashes = dict[str, dict[str, str]]  # what was hashed and its version → hash
 
@@ -136,7 +138,7 @@ def instructions() -> dict[str, int]:
     """How often each instruction on floats stands in the functions of ours that this process compiled."""
     counted: Counter[str] = Counter()
     for function in gc.get_objects():
-        if isinstance(function, CPUDispatcher) and function.py_func.__module__.startswith("zaslon"):
+        if isinstance(function, _COMPILED) and function.py_func.__module__.startswith("zaslon"):
             for code in function.inspect_asm().values():
                 counted.update(_ON_FLOATS.findall(code))
     return dict(counted)
