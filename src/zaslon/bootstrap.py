@@ -308,7 +308,8 @@ def _stream(settings: Settings, catalogue: Catalogue, say: Callable[[str], None]
     return KafkaStream(
         connection, _topic_names(settings), settings.kafka_group, catalogue,
         Limits(settings.stream_batch_bytes, settings.stream_batch_ms),
-        session_timeout_seconds=settings.kafka_session_timeout_seconds, say=say,
+        session_timeout_seconds=settings.kafka_session_timeout_seconds,
+        takeover_from_engine=settings.stream_takeover_from_engine, say=say,
     )  # fmt: skip
 
 

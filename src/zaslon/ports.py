@@ -410,6 +410,9 @@ class Stream(Protocol):
 
         Ends when this process has become the one that decides and nothing recorded is left, or
         when `is_over` says so. From the first on no other process can record any more.
+
+        Raises:
+            ArtefactError: another engine version decides, and nobody has allowed to take over from it.
         """
 
     def take(

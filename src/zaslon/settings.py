@@ -165,6 +165,11 @@ class Settings(BaseSettings):
         None,
         description="where the stream's states are kept: a directory, or `s3://bucket/prefix`; in the home if not set",
     )
+    stream_takeover_from_engine: int | None = Field(
+        None,
+        ge=1,
+        description="engine version whose log a scorer of another version may take over, to upgrade",
+    )
     stream_report_seconds: float = Field(
         10.0, ge=0, description="between two points in a run of the tracker (MLflow); 0 writes none"
     )

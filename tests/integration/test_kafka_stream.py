@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
 from tests.text_ids import BY_TEXT, renamed, text_of, world_by_text
 
+from zaslon.adapters.cluster.kafka import live_log
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.adapters.cluster.kafka.messages import as_rejection
+from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Kind
+from zaslon.engine import ENGINE_VERSION, engine
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
@@ -112,3 +116,24 @@ def test_text_ids_pass_the_stream_unchanged(
     assert published == cluster.embedded(world.engine())
     named = {message.key() for message in cluster.read("predictions")}
     assert text_of(int(lines[-1].split(b",")[0])).encode() in named
+
+
+def test_a_scorer_of_another_engine_version_takes_over_only_where_it_is_told(
+    broker: LocalBroker, small_world: SmallWorld, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster.new(broker)
+    lines = _parts(small_world, Kind.TRANSACTION_LINE)
+    cluster.send("input", lines[:300])
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "ENGINE_VERSION", ENGINE_VERSION + 1)
+        patched.setattr(live_log, "ENGINE_VERSION", ENGINE_VERSION + 1)
+        cluster.stream_until(home, 300)
+    cluster.send("input", lines[300:600])
+    with pytest.raises(ArtefactError, match=f"decided by engine version {ENGINE_VERSION + 1}"):
+        cluster.stream_until(home, 600)
+    assert len(cluster.published()) == 300
+    cluster.stream_until(home, 600, stream_takeover_from_engine=ENGINE_VERSION + 1)
+    decided_by = [json.loads(outcome).get("engine") for outcome in cluster.published()]
+    assert set(decided_by[:300]) <= {ENGINE_VERSION + 1, None}
+    assert set(decided_by[300:]) <= {ENGINE_VERSION, None}
+    cluster.stream_until(home, 600)

@@ -32,6 +32,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
+from zaslon.engine import ENGINE_VERSION
 from zaslon.ports import SupersededError
 
 _IDLE_SECONDS = 0.1  # the longest wait for something new
@@ -53,14 +54,17 @@ class KafkaStream:
     Args:
         group: of the scorers; their transactional ids begin with it.
         catalogue: whose fields the typed records have.
+        takeover_from_engine: which other engine version's log this scorer may take over.
         say: called with a sentence that people should know, for example that the broker is unreachable.
     """
 
     def __init__(
         self, connection: Connection, names: TopicNames, group: str, catalogue: Catalogue, limits: Limits, *,
-        session_timeout_seconds: float, say: Notify = ignore_notice,
+        session_timeout_seconds: float, takeover_from_engine: int | None = None,
+        say: Notify = ignore_notice,
     ) -> None:  # fmt: skip
         self._connection, self._names, self._group, self._limits = connection, names, group, limits
+        self._takeover_from_engine = takeover_from_engine
         self._catalogue, self._say = catalogue, say
         self._session_timeout_seconds = session_timeout_seconds
         self._committer: Committer | None = None
@@ -152,9 +156,14 @@ class KafkaStream:
             order = clients.orders.next(_IDLE_SECONDS if self._committer is None else 0.01)
             if order is not None:
                 yield self._recorded(order)
-            elif self._committer is not None and clients.orders.is_at_end:
+                continue
+            is_at_end = clients.orders.is_at_end
+            if is_at_end:
+                self._check_engine()
+            if self._committer is not None and is_at_end:
+                self._say_if_another_engine_decided()
                 return
-            elif self._committer is not None and clients.orders.take_hidden():
+            if self._committer is not None and clients.orders.take_hidden():
                 self._committer.commit_barrier()
             else:
                 yield None
@@ -186,6 +195,28 @@ class KafkaStream:
                 f"Topic '{self._names.order}' continues at log position {order.position}, "
                 f"our state ends at {self._position}.",
                 hint="Use a newer snapshot: the messages between them are no longer kept.",
+            )
+
+    @property
+    def _engine_before(self) -> int:
+        """The engine version of the newest batch; ours where there is none."""
+        return int(self._checkpoint.get("engine", ENGINE_VERSION))
+
+    def _check_engine(self) -> None:
+        """Refuse, at the end of the log, to continue what another engine version decides."""
+        if self._engine_before not in (ENGINE_VERSION, self._takeover_from_engine):
+            raise ArtefactError(
+                f"The log in topic '{self._names.order}' is decided by engine version {self._engine_before}; "
+                f"this scorer has engine version {ENGINE_VERSION}, which may give other bytes.",
+                hint="Use a release of that engine version; or to upgrade, name the version to take over from: "
+                f"ZASLON_STREAM_TAKEOVER_FROM_ENGINE={self._engine_before}.",
+            )
+
+    def _say_if_another_engine_decided(self) -> None:
+        if self._engine_before != ENGINE_VERSION:
+            self._say(
+                f"Engine version {ENGINE_VERSION} decides from position {self._position} on; before it was "
+                f"engine version {self._engine_before}."
             )
 
     def take(
@@ -268,6 +299,7 @@ class KafkaStream:
             "position": order.position + len(order),
             "order": order_offset,
             "next": order.next_offsets,
+            "engine": order.versions.engine,
         }
 
     @property
