@@ -1,6 +1,6 @@
 """Gauss-Legendre quadrature with the same bits everywhere: its points are computed in decimals.
 
-NumPy takes them from the eigenvalues of a matrix, whose last bits depend on the processor.
+NumPy takes them from the eigenvalues of a matrix, which LAPACK finds by code for the processor at hand.
 """
 
 from __future__ import annotations
