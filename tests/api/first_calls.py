@@ -9,18 +9,17 @@ loaded from the cache of compiled code, between readiness and the answer of the 
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import threading
 from typing import Any
 
 from numba.core.dispatcher import Dispatcher
+from tests.api.serving import WorkerThread
 from tests.waiting import until
 
 from zaslon import bootstrap
 from zaslon.bootstrap import build_context
-from zaslon.entrypoints import decision_worker
 from zaslon.entrypoints.api.http_server import HttpServer
 from zaslon.entrypoints.api.server import build_service
 from zaslon.settings import load_settings
@@ -73,29 +72,11 @@ def calls(port: int, key: str) -> list[int]:
     ]
 
 
-class DeskInThread:
-    """The decision worker at its end of the line, in this process: what it loads can be seen here."""
-
-    pid = os.getpid()
-
-    def __init__(self, end: socket.socket) -> None:
-        self._end = end.dup()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with self._end:
-            decision_worker.main(self._end)
-
-    def wait(self) -> None:
-        self._thread.join()
-
-
 def main(home: str, key: str) -> None:
     """Serve, call, stop, tell."""
     settings = load_settings(home=home, api_port=0, api_budget_ms=60_000)
     told: dict[str, Any] = {}
-    setattr(bootstrap, "_start_worker", DeskInThread)  # noqa: B010  the checker knows only the process
+    setattr(bootstrap, "_start_worker", WorkerThread)  # noqa: B010  the checker knows only the process
     service = build_service(settings, build_context(settings))
     server = HttpServer(service)
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from starlette.testclient import TestClient
 
+from zaslon import bootstrap
 from zaslon.bootstrap import build_context, open_api_keys
+from zaslon.entrypoints import decision_worker
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.server import build_service
 from zaslon.entrypoints.api.service import Service
@@ -43,13 +49,42 @@ class Caller:
         return self.client.post(path, content=body, headers=given)
 
 
+class WorkerThread:
+    """The decision worker at its end of the channel, in a thread of this process: it starts at once."""
+
+    pid = os.getpid()
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end.dup()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._end:
+            decision_worker.main(self._end)
+
+    def wait(self) -> None:
+        self._thread.join()
+
+
 @contextmanager
-def serving(world: SmallWorld, home: Path, **settings: Any) -> Iterator[Callable[[str | None], Caller]]:
-    """A ready service over a copy of the small world; gives callers by role."""
+def serving(
+    world: SmallWorld, home: Path, *, in_process: bool = False, **settings: Any
+) -> Iterator[Callable[[str | None], Caller]]:
+    """A ready service over a copy of the small world; gives callers by role.
+
+    Args:
+        in_process: the decision worker has a process of its own, as outside of tests.
+    """
     world.in_home(home)
     chosen = load_settings(home=home, **{**QUIET, **settings})
-    service = build_service(chosen, build_context(chosen))
-    service.decider.start()
+    with pytest.MonkeyPatch.context() as patch:
+        if not in_process:
+            patch.setattr(bootstrap, "_start_worker", WorkerThread)
+            # It is for a process that does nothing else.
+            patch.setattr("zaslon.flows.serve.freeze_garbage_collector", lambda: None)
+        service = build_service(chosen, build_context(chosen))
+        service.decider.start()
     with TestClient(build_app(service), raise_server_exceptions=False) as client:
         yield lambda role: Caller(service, client, role)
 

@@ -343,7 +343,7 @@ def test_nobody_reads_the_log_before_the_worker_has_opened_it(
 
 
 def test_nothing_durable_in_time_is_told_with_the_fallback(small_world: SmallWorld, tmp_path: Path) -> None:
-    with serving(small_world, tmp_path / "home", api_budget_ms=1) as callers:
+    with serving(small_world, tmp_path / "home", in_process=True, api_budget_ms=1) as callers:
         caller = callers("scorer")
         worker = caller.service.decider
         assert isinstance(worker, WorkerProcess)

@@ -19,11 +19,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from tests.api.serving import Caller, serving
+from tests.effort import IS_THOROUGH
 
 from zaslon.entrypoints.api import schemas
 from zaslon.testing import SmallWorld
 
-EXAMPLES = 25
+EXAMPLES = 50 if IS_THOROUGH else 8
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -32,6 +33,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.law
 def test_no_call_of_any_operation_is_a_server_error_or_leaves_the_schema(
     admin: Caller, callers: Callable[[str | None], Caller]
 ) -> None:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.core.result import Ok
 from tests.api.serving import Caller, serving, transaction
 from tests.api.test_a_real_server import running
-from tests.api.test_openapi import CHECKS
+from tests.api.test_openapi import CHECKS, EXAMPLES
 from tests.text_ids import BY_TEXT, world_by_text
 
 from zaslon.bootstrap import open_api_keys
@@ -233,13 +233,16 @@ def fresh(text_world: SmallWorld, catalogue: Path, tmp_path: Path) -> Iterator[C
         yield made("admin")
 
 
+@pytest.mark.law
 def test_no_call_of_any_operation_is_a_server_error_or_leaves_the_schema(fresh: Caller) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", fresh.client.app)
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), found
         operation = found.ok()
 
-        @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=EXAMPLES // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        )
         @given(case=operation.as_strategy())
         def every_answer_fits(case: schemathesis.Case[Any]) -> None:
             case.call_and_validate(headers=fresh.headers, checks=CHECKS)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cli.conftest import SmallRun, Zaslon
+from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.bootstrap import build_context
@@ -99,10 +99,9 @@ def test_killed_while_it_scores_it_goes_on_where_it_stopped(
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     journal = SqliteJournal(home / "log" / "journal.db", load_catalogue(), read_only=True)
-    while journal.outcome(begun) is None and process.poll() is None:
-        time.sleep(0.001)  # until it has decided something: the moment of death is what is awaited
+    until(lambda: journal.outcome(begun) is not None or process.poll() is not None)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(60)
+    process.wait(DEADLINE_SECONDS)
     journal.close()
     done = len(outcomes(home)) - begun
     again = zaslon("score", small_run.tomorrow, "--home", home, "--json").json

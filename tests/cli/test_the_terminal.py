@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.conftest import SmallRun, Zaslon
+from tests.cli.test_the_log import outcomes
+from tests.waiting import DEADLINE_SECONDS
 
 
 def test_brackets_in_names_are_no_markup(zaslon: Zaslon, tmp_path: Path) -> None:
@@ -59,29 +63,42 @@ def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_half_written(tmp_path: P
         file.write(b"# a header\n")
         file.flush()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 130, err
     assert b'"kind":"Interrupted"' in out
     assert b"Traceback" not in err
     assert not (tmp_path / "out").exists()
 
 
+def limit_of_files(size: int) -> Callable[[], None]:
+    """To be called in a new process: a file cannot grow beyond `size` bytes, as on a full disk."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
 def test_a_full_disk_is_answered_and_the_log_stays_whole(
-    zaslon: Zaslon, small_run: SmallRun, home: Path
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
 ) -> None:
     before = zaslon("replay", 3, "--home", home, "--json").json
-
-    def no_room() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        most = (home / "log" / "journal.db").stat().st_size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most // 20, most // 20))
-
-    process = spawned("score", small_run.tomorrow, "--home", home, "--json", preexec_fn=no_room)
-    out, err = process.communicate(timeout=120)
+    undisturbed = shutil.copytree(home, tmp_path / "undisturbed")
+    assert zaslon("score", small_run.tomorrow, "--home", undisturbed, "--json").code == 0
+    # Of what is written to score, the log is the largest: with less and less room it fails first.
+    for share in (3, 6, 12, 24, 48):
+        place = shutil.copytree(home, tmp_path / f"home-{share}")
+        limit = limit_of_files((home / "log" / "journal.db").stat().st_size // share)
+        process = spawned("score", small_run.tomorrow, "--home", place, "--json", preexec_fn=limit)
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+        if process.returncode != 0:
+            break
     assert process.returncode == 10, (out, err)
     assert b"Traceback" not in err
-    assert zaslon("replay", 3, "--home", home, "--json").json == before
-    assert zaslon("score", small_run.tomorrow, "--home", home, "--json").json["records_already_done"] == 0
+    assert zaslon("replay", 3, "--home", place, "--json").json == before
+    assert zaslon("score", small_run.tomorrow, "--home", place, "--json").code == 0
+    assert outcomes(place) == outcomes(undisturbed)
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
@@ -90,5 +107,5 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     process.stdout.close()
     assert process.stderr is not None
     err = process.stderr.read()
-    assert process.wait(120) == 1, err
+    assert process.wait(DEADLINE_SECONDS) == 1, err
     assert b"Traceback" not in err

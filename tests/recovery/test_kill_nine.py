@@ -15,6 +15,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.testing import SmallWorld
 
@@ -25,15 +26,21 @@ KILLS_MAX = 4
 
 @dataclass(frozen=True)
 class Death:
-    """When a scorer is killed: while it recovers its state, or while it decides."""
+    """When a scorer is killed: a moment after it began, or after it has recorded an outcome.
 
-    while_recovering: bool
+    Attributes:
+        position: of that outcome; None while the scorer recovers its state.
+        after_seconds: from then on, so that it dies in the middle of anything.
+    """
+
+    position: int | None
     after_seconds: float
 
     @staticmethod
-    def drawn(chance: random.Random) -> Death:
-        recovering = chance.random() < 0.2
-        return Death(recovering, chance.uniform(0.0, 0.1 if recovering else 0.4))
+    def drawn(chance: random.Random, next_position: int) -> Death:
+        if chance.random() < 0.2:
+            return Death(None, chance.uniform(0.0, 0.1))
+        return Death(chance.randrange(min(next_position, ROWS - 1), ROWS), chance.uniform(0.0, 0.01))
 
 
 class Nursery:
@@ -53,15 +60,17 @@ class Nursery:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
-    def run(self, home: Path, batch_size: int, death: Death | None) -> bool:
+    def run(self, world: SmallWorld, batch_size: int, death: Death | None) -> bool:
         """One scorer's life; True if it was killed before it was done."""
         assert self._process.stdin is not None
+        home = world.context.home
         self._process.stdin.write(f"{home} {batch_size}\n".encode())
         self._process.stdin.flush()
         child = int(self._channel())
-        said = b"" if death is None or death.while_recovering else self._channel()
+        said = b"" if death is None or death.position is None else self._channel()
         if death is not None and said != b"ended\n":
-            # Waiting for nothing: the moment of death is what is drawn at random.
+            if death.position is not None:
+                self._wait_for(world, death.position)
             time.sleep(death.after_seconds)
             with suppress(ProcessLookupError):  # it was faster
                 os.kill(child, signal.SIGKILL)
@@ -71,10 +80,22 @@ class Nursery:
         assert not (home / "failed").exists(), (home / "failed").read_text()
         return not (home / "done").exists()
 
+    def _wait_for(self, world: SmallWorld, position: int) -> None:
+        """Until the outcome of a position is recorded, or the scorer has ended."""
+        journal, home = world.context.open_journal_for_reading(), world.context.home
+        until(
+            lambda: (
+                journal.outcome(position) is not None
+                or (home / "done").exists()
+                or (home / "failed").exists()
+            )
+        )
+        journal.close()
+
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(DEADLINE_SECONDS)
         self._process.stdout.close()
 
 
@@ -95,6 +116,7 @@ def nursery(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -
     nursery.close()
 
 
+@pytest.mark.law
 def test_killed_at_random_moments_the_outcomes_are_those_of_an_undisturbed_run(
     small_world: SmallWorld, nursery: Nursery, tmp_path: Path, kill_seeds: int
 ) -> None:
@@ -104,14 +126,15 @@ def test_killed_at_random_moments_the_outcomes_are_those_of_an_undisturbed_run(
     for seed in range(kill_seeds):
         chance = random.Random(seed)
         world = small_world.in_home(tmp_path / f"home-{seed}")
-        home = world.context.home
+        next_position = 0
         for life in range(KILLS_MAX + 1):
             batch_size = chance.choice([1, 7, 40, 100])
-            last = life == KILLS_MAX
-            if not nursery.run(home, batch_size, None if last else Death.drawn(chance)):
+            death = None if life == KILLS_MAX else Death.drawn(chance, next_position)
+            if not nursery.run(world, batch_size, death):
                 break
             kills += 1
-            kills_in_the_middle += 0 < world.context.open_journal().next_position < ROWS
+            next_position = world.context.open_journal().next_position
+            kills_in_the_middle += 0 < next_position < ROWS
         recorded = list(world.context.open_journal().outcomes())
         assert [position for position, _ in recorded] == list(range(ROWS)), f"seed {seed}"
         assert [outcome for _, outcome in recorded] == undisturbed, f"seed {seed}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any, Literal
 
 import numpy as np
 import pytest
+from tests.calls import count_calls
 
 from zaslon.expressions.expression import (
     NESTING_MAX,
@@ -268,17 +268,10 @@ def test_carets_stand_under_a_word_far_inside_a_long_text() -> None:
     assert shown[carets.index("^") : carets.rindex("^") + 1] == "amuont"
 
 
-def test_ten_typical_rules_take_less_than_50_microseconds_for_one_transaction() -> None:
+def test_a_typical_rule_costs_a_few_calls_for_one_transaction() -> None:
+    """`benchmarks/rules.py` measures how long these take."""
     rules = [parse_expression(rule, KNOWN, "condition") for rule in TYPICAL_RULES]
     names = sorted({name for rule in rules for name in rule.names})
     columns = {name: np.array([3.0]) for name in names}
-
-    def seconds() -> float:
-        begin = time.perf_counter()
-        for _ in range(200):
-            row = as_row(names, columns)
-            for rule in rules:
-                rule.evaluate_row(row)
-        return (time.perf_counter() - begin) / 200
-
-    assert min(seconds() for _ in range(10)) < 50e-6
+    row = as_row(names, columns)
+    assert count_calls(lambda: [rule.evaluate_row(row) for rule in rules]) <= 8 * len(rules)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from tests.unit.intake_cases import (
     rows_of,
     run,
 )
+from tests.waiting import until
 
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import InputError
@@ -217,22 +217,22 @@ def _start(source: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", CLEANER, str(source), str(out)], env=environment)
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.001)
-
-
-def test_a_kill_in_the_middle_leaves_the_old_output_whole_and_a_rerun_works(tmp_path: Path) -> None:
+def test_a_kill_in_the_middle_leaves_the_old_output_and_a_rerun_works(tmp_path: Path) -> None:
     run([_write(tmp_path / "old.txt", *_days(100))], tmp_path / "out")
     old = content_of(tmp_path / "out")
     source = _write(tmp_path / "new.txt", *_days(60_000))
     building = tmp_path / ".out.building"
-    process = _start(source, tmp_path / "out")
-    _wait_for(building / ".staging" / "suspects-000005.arrow", process)
-    with pytest.raises(InputError, match="Another run is writing"):
-        run([source], tmp_path / "out")
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    pipe = tmp_path / "pipe"  # so that the end never comes before the kill
+    os.mkfifo(pipe)
+    process = _start(pipe, tmp_path / "out")
+    with pipe.open("wb") as file:
+        file.write(source.read_bytes()[:1_500_000])
+        staged = building / ".staging" / "suspects-000005.arrow"
+        until(lambda: staged.exists() or process.poll() is not None)
+        with pytest.raises(InputError, match="Another run is writing"):
+            run([source], tmp_path / "out")
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     assert content_of(tmp_path / "out") == old and building.exists()
     report = run([source], tmp_path / "out")
     assert report.rows_clean == 60_000 and not building.exists()
@@ -289,6 +289,7 @@ def _peak_mib(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int
     return int(done.stdout) // 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_four_times_the_rows_need_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = (_peak_mib(rows, tmp_path, monkeypatch) for rows in (1_000_000, 4_000_000))
