@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     snapshot_every_records: int = Field(
         1_000_000, ge=1, description="records between two snapshots of the state"
     )
+    original_retention_days: int = Field(
+        0, ge=0, le=36_500, description="days after which the log loses original bytes; 0 keeps them"
+    )
     train_rows_max: int = Field(1_000_000, ge=1_000, description="rows in a training sample")
     test_rows_max: int = Field(1_000_000, ge=1_000, description="rows in an evaluation sample")
     decide_rows_max: int = Field(

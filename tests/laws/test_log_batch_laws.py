@@ -14,7 +14,7 @@ from tests.unit.intake_cases import MISSION
 from zaslon.admission.log_format import decode, encode
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import EntryKind, LogBatch
-from zaslon.domain.rejections import Reason
+from zaslon.domain.rejections import Reason, RecordProblem
 
 
 @given(st.sampled_from(CATALOGUES).flatmap(lambda c: st.tuples(st.just(c), log_batches(c))))
@@ -56,7 +56,7 @@ def test_parts_put_together_are_the_whole(batch: LogBatch, data: st.DataObject) 
 @given(log_batches(MISSION), st.data())
 def test_rejecting_records_leaves_the_others_as_they_were(batch: LogBatch, data: st.DataObject) -> None:
     chosen = data.draw(st.sets(st.integers(0, len(batch) - 1))) if len(batch) else set()
-    changed = batch.rejecting(sorted(chosen), Reason.ENGINE_ERROR, "It broke.")
+    changed = batch.rejecting(sorted(chosen), RecordProblem(Reason.ENGINE_ERROR, None, "It broke"))
     for i in range(len(batch)):
         before, after = batch.part(i, i + 1), changed.part(i, i + 1)
         if i not in chosen:

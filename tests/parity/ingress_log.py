@@ -20,7 +20,7 @@ from zaslon.flows.score import label, score
 from zaslon.intake.files import QUARANTINE
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import decide_records
-from zaslon.services.home import recover_engine
+from zaslon.services.poison import guarded_engine
 from zaslon.testing import SmallWorld
 
 DAY = "2019-09-{:02d} {:02d}:00:00"
@@ -110,7 +110,7 @@ def by_engine(world: SmallWorld, groups: Sequence[Group], arrival: int) -> list[
     context = world.context
     journal = context.open_journal()
     snapshots = context.open_snapshots(journal)
-    engine = recover_engine(context, journal, snapshots)
+    guard = guarded_engine(context, journal, snapshots)
 
     def batches() -> Any:
         position = 0
@@ -118,11 +118,11 @@ def by_engine(world: SmallWorld, groups: Sequence[Group], arrival: int) -> list[
             kind = Kind.LABEL_JSON if group.is_labels else Kind.TRANSACTION_JSON
             raws = [as_json(row) for row in group.rows]
             raw = RecordBatch.of(raws, [kind] * len(raws), [arrival] * len(raws), position)
-            yield world.admit(raw.with_labels_by(engine.history.watermark_seconds))
+            yield world.admit(raw.with_labels_by(guard.newest_seconds()))
             position += len(raws)
 
     decide_records(
-        engine, journal, snapshots, batches(), None, snapshot_every_records=10**6, progress=context.progress
+        guard, journal, snapshots, batches(), None, snapshot_every_records=10**6, progress=context.progress
     )
     return recorded(context)
 

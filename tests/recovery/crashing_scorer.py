@@ -19,7 +19,7 @@ from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.engine import Engine
 from zaslon.services.context import Silent
 from zaslon.services.decision_loop import decide_records
-from zaslon.services.home import recover_engine
+from zaslon.services.poison import guarded_engine
 from zaslon.settings import load_settings
 
 
@@ -42,13 +42,13 @@ def decide_everything(home: Path, batch_size: int, log: Log) -> None:
     context = build_context(load_settings(home=home, threads=1))
     journal = context.open_journal()
     snapshots = context.open_snapshots(journal)
-    engine = recover_engine(context, journal, snapshots)
+    guard = guarded_engine(context, journal, snapshots)
     batches = (
         log.batch(begin, begin + batch_size, context.key) for begin in range(0, len(log.records), batch_size)
     )
     print("deciding", flush=True)
     decide_records(
-        engine, journal, snapshots, batches, "small-world", snapshot_every_records=300, progress=Silent()
+        guard, journal, snapshots, batches, "small-world", snapshot_every_records=300, progress=Silent()
     )
     (home / "done").touch()
 

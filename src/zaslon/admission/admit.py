@@ -25,6 +25,8 @@ from zaslon.domain.events import (
 )
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.intake import clean_batch
+from zaslon.intake.ordinary import check_cleaning, problem_of_fault
+from zaslon.system.isolation import by_halves
 
 _TRANSACTION, _LABEL, _REJECTED = map(int, EntryKind)
 
@@ -32,20 +34,40 @@ _TRANSACTION, _LABEL, _REJECTED = map(int, EntryKind)
 def admit(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:
     """Clean a batch of raw records for the log; it keeps positions, arrivals and original bytes.
 
+    A record that breaks our own code is rejected as `engine_error`.
+
     Args:
         batch: records in log order, with their time of arrival.
         catalogue: how they look.
         key: secret for pseudonyms, up to 64 bytes.
     """
+
+    def alone(index: int, error: Exception) -> LogBatch:
+        check_cleaning(catalogue, key, error)
+        record = batch.part(index, index + 1)
+        nothing = replace(record, lengths=np.zeros(1, np.int64))
+        rejected = _admitted(nothing, catalogue, key).rejecting([0], problem_of_fault(error))
+        return replace(rejected, originals=_originals(record))
+
+    parts = by_halves(
+        lambda begin, end: _admitted(batch.part(begin, end), catalogue, key), len(batch), alone
+    )  # fmt: skip
+    return parts[0] if len(parts) == 1 else LogBatch.concatenate(parts)
+
+
+def _admitted(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:
     cleaned = clean_batch(batch, catalogue, key)
     kind = np.full(len(batch), _REJECTED, np.uint8)
     kind[cleaned.transaction_index] = _TRANSACTION
     kind[cleaned.label_index] = _LABEL
     return LogBatch(
         batch.first_position, kind, batch.degradation, batch.arrival_time_seconds,
-        cleaned.transactions, cleaned.labels, cleaned.rejected,
-        Originals(batch.buffer, batch.starts, batch.lengths),
+        cleaned.transactions, cleaned.labels, cleaned.rejected, _originals(batch),
     )  # fmt: skip
+
+
+def _originals(batch: RecordBatch) -> Originals:
+    return Originals(batch.buffer, batch.starts, batch.lengths)
 
 
 def refuse(batch: RecordBatch, catalogue: Catalogue, key: bytes, reason: Reason, detail: str) -> LogBatch:
@@ -56,7 +78,7 @@ def refuse(batch: RecordBatch, catalogue: Catalogue, key: bytes, reason: Reason,
         empty, kind=np.full(count, _REJECTED, np.uint8), degradation=batch.degradation,
         arrival_time_seconds=batch.arrival_time_seconds,
         rejected=Rejected(np.arange(count), [(problem,)] * count),
-        originals=Originals(batch.buffer, batch.starts, batch.lengths),
+        originals=_originals(batch),
     )  # fmt: skip
 
 

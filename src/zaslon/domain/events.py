@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.rejections import Reason, RecordProblem
+from zaslon.domain.rejections import RecordProblem
 
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
@@ -92,6 +92,16 @@ class RecordBatch:
         """The original bytes of one record."""
         start = int(self.starts[index])
         return self.buffer[start : start + int(self.lengths[index])].tobytes()
+
+    def part(self, begin: int, end: int) -> RecordBatch:
+        """Records [begin, end) of the batch, at their log positions."""
+        if begin <= 0 and end >= len(self):
+            return self
+        rows = slice(begin, end)
+        return RecordBatch(
+            self.first_position + begin, self.kinds[rows], self.arrival_time_seconds[rows], self.buffer,
+            self.starts[rows], self.lengths[rows],
+        )  # fmt: skip
 
     def with_labels_by(self, newest_seconds: int) -> RecordBatch:
         """The same with labels that count from `newest_seconds` on at the latest.
@@ -394,14 +404,13 @@ class LogBatch:
         problems = [tuple(problem.forgotten() for problem in found) for found in self.rejected.problems]
         return replace(self, originals=None, rejected=Rejected(self.rejected.index, problems))
 
-    def rejecting(self, indexes: Sequence[int], reason: Reason, detail: str) -> LogBatch:
-        """The same with some of its records rejected for a reason; they are not applied."""
+    def rejecting(self, indexes: Sequence[int], problem: RecordProblem) -> LogBatch:
+        """The same with some of its records rejected for a problem; they are not applied."""
         chosen = np.zeros(len(self), np.bool_)
         chosen[list(indexes)] = True
         before = np.flatnonzero(~chosen[self.rejected.index]).tolist()
         added = np.flatnonzero(chosen)
         index = np.concatenate([self.rejected.index[before], added])
-        problem = RecordProblem(reason, None, detail.removesuffix("."))
         problems = [*(self.rejected.problems[i] for i in before), *[(problem,)] * len(added)]
         order = np.argsort(index, kind="stable").tolist()
         return replace(

@@ -33,8 +33,10 @@ from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecar
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
 from zaslon.services.featurising import Day
-from zaslon.services.home import engine_at, keep_champion
+from zaslon.services.home import engine_at, keep_champion, recover_engine
 from zaslon.services.logs import new_log, put_in_use
+from zaslon.services.poison import PoisonGuard
+from zaslon.services.retention import forget_old_originals
 
 DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
 
@@ -155,13 +157,17 @@ def decide_days(
             context.catalogue, key=context.key, model=trained.model, policy=trained.policy,
             history=past.history,
         )  # fmt: skip
+        guard = PoisonGuard(
+            engine, lambda: recover_engine(context, journal, snapshots), context.progress.warn
+        )  # fmt: skip
         context.progress.start("decide", None)
         decided = decide_records(
-            engine, journal, snapshots, records_of_days(context, last, feedback),
+            guard, journal, snapshots, records_of_days(context, last, feedback),
             f"clean:{day_text(first_day)}",
             snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
             takes_answers=True,
         )  # fmt: skip
+        forget_old_originals(context, journal)
         return decided, len(feedback)
 
 

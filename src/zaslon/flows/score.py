@@ -22,7 +22,8 @@ from zaslon.labels.feedback import DelayedLabels
 from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
-from zaslon.services.home import recover_engine
+from zaslon.services.poison import guarded_engine
+from zaslon.services.retention import forget_old_originals
 from zaslon.system.durable import recover_directory, replace_directory
 
 # Of a file that fits the log a few rows are too late; with more of them something is wrong.
@@ -84,21 +85,22 @@ def score(
     feedback = DelayedLabels(options.label_delay_seconds) if learn else None
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)
-        engine = recover_engine(context, journal, snapshots)
-        cleaned, content = _cleaned(context, sources, arrival, engine.history.watermark_seconds or None)
+        guard = guarded_engine(context, journal, snapshots)
+        cleaned, content = _cleaned(context, sources, arrival, guard.newest_seconds() or None)
         days = clean_days(cleaned.out, context.catalogue)
         # With labels among them, or others, the records of the same rows are numbered otherwise.
         source = f"file:{content}" + (f":learn:{options.label_delay_seconds}" if learn else "")
         context.progress.start("decide", None)
-        batches = records_of_days(context, days, feedback, lambda: engine.history.watermark_seconds)
+        batches = records_of_days(context, days, feedback, guard.newest_seconds)
         decided = decide_records(
-            engine, journal, snapshots, batches, source,
+            guard, journal, snapshots, batches, source,
             snapshot_every_records=options.snapshot_every_records, progress=context.progress,
             takes_answers=learn,
         )  # fmt: skip
         report = ScoreReport(cleaned, decided, journal.next_position, len(feedback or ()))
         if report.is_mostly_late:
-            context.progress.warn(_mostly_late(report, engine.history.watermark_seconds))
+            context.progress.warn(_mostly_late(report, guard.newest_seconds()))
+        forget_old_originals(context, journal)
         return report
 
 
@@ -156,14 +158,16 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
     rows = list(label_records(source, context.catalogue))
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)
-        engine = recover_engine(context, journal, snapshots)
-        newest = engine.history.watermark_seconds
+        guard = guarded_engine(context, journal, snapshots)
+        newest = guard.newest_seconds()
         arrival = newest if arrival_time_seconds is None else arrival_time_seconds
         context.progress.start("labels", len(rows))
-        return decide_records(
-            engine, journal, snapshots, _label_batches(context, rows, arrival), None,
+        decided = decide_records(
+            guard, journal, snapshots, _label_batches(context, rows, arrival), None,
             snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
         )  # fmt: skip
+        forget_old_originals(context, journal)
+        return decided
 
 
 def _label_batches(context: Context, rows: list[bytes], arrival: int) -> Iterator[LogBatch]:

@@ -12,6 +12,8 @@ gathers, so the cost of a durable commit is shared by all who wait. For every gr
     6. answer; a repeat with the decision that it repeats
 A crash before 5 leaves no trace, and no caller was told otherwise; after 5 the same call again is
 answered from the log, as a repeat. When the journal fails, the engine is discarded and recovered from it.
+A record that breaks our own code is found and recorded as `engine_error`; the others of its group are decided.
+Between two groups, original bytes that have had their time leave the log, a few at once.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from zaslon.admission import admit
 from zaslon.domain.errors import BusyError, ZaslonError
 from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Rejection
-from zaslon.engine import Engine
 from zaslon.ports import Answer, Call, Calls, Clock, Journal, repeated_answer
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import answers_in
-from zaslon.services.home import recover_engine
 from zaslon.services.latency_budget import LatencyBudget
+from zaslon.services.poison import guarded_engine
+from zaslon.services.retention import OriginalRetention
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter
 from zaslon.services.warm_up import freeze_garbage_collector, warm_up
 
@@ -83,6 +85,8 @@ class DecisionWorker:
                 work = self._begin_again()
             if group:
                 work = self._serve(work, group)
+            if work is not None:
+                work.retention.step()
         if work is not None:
             work.close()
 
@@ -123,13 +127,14 @@ class _Work:
         self._clock = clock
         self._journal: Journal = context.open_journal()
         snapshots = context.open_snapshots(self._journal)
-        self._engine: Engine = recover_engine(context, self._journal, snapshots)
+        self._guard = guarded_engine(context, self._journal, snapshots)
         self._snapshot_writer = SnapshotWriter(
-            snapshots, context.options.snapshot_every_records, self._engine.position,
+            snapshots, context.options.snapshot_every_records, self._guard.engine.position,
             context.progress.warn, on_snapshot,
         )  # fmt: skip
-        self._budget: LatencyBudget = warm_up(self._engine, clock)
-        self._journal.serve(self._engine.versions)
+        self.retention = OriginalRetention(context, self._journal)
+        self._budget: LatencyBudget = warm_up(self._guard.engine, clock)
+        self._journal.serve(self._guard.engine.versions)
         self._journal.newest_decision(0)
         self._journal.page(None, 1)
 
@@ -137,19 +142,19 @@ class _Work:
         """Steps 2 to 5 for a group; one answer per record, in order."""
         begin = self._clock.monotonic_seconds()
         batch, degradation = self._batch(group, begin)
-        outcomes = self._engine.process(batch).outcomes
-        decided = self._clock.monotonic_seconds()
-        recorded = self._journal.record(batch, outcomes, None)
-        durable = self._clock.monotonic_seconds()
-        self._budget.learn(degradation, len(batch), decided - begin, durable - decided)
-        answers = [self._answer(o, json) for o, json in zip(outcomes, recorded, strict=True)]
-        if self._snapshot_writer.is_due(self._engine.position):
-            self._snapshot_writer.save(self._engine)
+        recorded, recoveries = _Recorded(self._journal, self._clock), self._guard.recoveries
+        self._guard.decide(batch, recorded.add)
+        engine_seconds = self._clock.monotonic_seconds() - begin - recorded.seconds
+        if self._guard.recoveries == recoveries:  # else it took as long as no group takes
+            self._budget.learn(degradation, len(batch), engine_seconds, recorded.seconds)
+        answers = [self._answer(o, json) for o, json in zip(recorded.outcomes, recorded.jsons, strict=True)]
+        engine = self._guard.engine
+        if self._snapshot_writer.is_due(engine.position):
+            self._snapshot_writer.save(engine)
         done = GroupDone(
-            _counted(outcomes), Counter(_degraded(outcomes)), sum(answer.repeated for answer in answers),
-            answers_in(batch),
-            begin - min(c.asked_seconds for c in group), decided - begin, durable - decided,
-            self._engine.position,
+            _counted(recorded.outcomes), Counter(_degraded(recorded.outcomes)),
+            sum(answer.repeated for answer in answers), answers_in(batch),
+            begin - min(c.asked_seconds for c in group), engine_seconds, recorded.seconds, engine.position,
         )  # fmt: skip
         return answers, done
 
@@ -174,13 +179,14 @@ class _Work:
             raws += call.records
             kinds += [terms(call.kind, less)] * len(call.records)
         arrivals = [int(self._clock.now_seconds())] * len(raws)
-        raw = RecordBatch.of(raws, kinds, arrivals, self._engine.position)
-        raw = raw.with_labels_by(self._engine.history.watermark_seconds)
-        return admit(raw, self._engine.catalogue, self._engine.key), degradation
+        engine = self._guard.engine
+        raw = RecordBatch.of(raws, kinds, arrivals, engine.position)
+        raw = raw.with_labels_by(engine.history.watermark_seconds)
+        return admit(raw, engine.catalogue, engine.key), degradation
 
     def close(self) -> None:
         """Save the state, so that the next start has nothing to replay."""
-        self._snapshot_writer.save_last(self._engine)
+        self._snapshot_writer.save_last(self._guard.engine)
         self._snapshot_writer.close()
         self._journal.close()
 
@@ -188,6 +194,22 @@ class _Work:
         """Let go of a journal that failed."""
         self._snapshot_writer.close()
         self._journal.close()
+
+
+class _Recorded:
+    """A group's outcomes as the journal has recorded them, in one part or several."""
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal, self._clock = journal, clock
+        self.outcomes: list[Outcome] = []
+        self.jsons: list[bytes] = []
+        self.seconds = 0.0
+
+    def add(self, batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
+        begin = self._clock.monotonic_seconds()
+        self.jsons += self._journal.record(batch, outcomes, None)
+        self.seconds += self._clock.monotonic_seconds() - begin
+        self.outcomes += outcomes
 
 
 def _counted(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:

@@ -180,8 +180,10 @@ class _Scorer:
                 snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
 
         try:
-            batches = decider.batches(self.is_over)
-            decide_batches(decider.process, batches, decider.record, keep_state, self.report.decided)
+            decide_batches(
+                lambda batch, record: record(batch, decider.process(batch)),
+                decider.batches(self.is_over), decider.record, keep_state, self.report.decided,
+            )  # fmt: skip
             self.stream.settle()
             snapshot_writer.save_last(engine, checkpoint=self.stream.checkpoint)
         except EngineFault as fault:

@@ -6,6 +6,7 @@ order of `domain.rejections.Reason`; among equal reasons the first field of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil, floor
@@ -51,6 +52,21 @@ class CleanFields:
     transactions: Transactions
     index: Int64
     rejected: Rejected
+
+    @staticmethod
+    def concatenate(parts: Sequence[CleanFields]) -> CleanFields:
+        """What the records of all parts (at least one), in order, came to."""
+        if len(parts) == 1:
+            return parts[0]
+        begins = np.cumsum([0, *(len(p.index) + len(p.rejected) for p in parts)]).tolist()
+        return CleanFields(
+            Transactions.concatenate([p.transactions for p in parts]),
+            np.concatenate([p.index + begin for p, begin in zip(parts, begins, strict=False)]),
+            Rejected(
+                np.concatenate([p.rejected.index + b for p, b in zip(parts, begins, strict=False)]),
+                [problems for p in parts for problems in p.rejected.problems],
+            ),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,15 @@ class Fields:
         start, length = int(self.start[field, record]), int(self.length[field, record])
         return self.buffer[start : start + max(length, 0)].tobytes()
 
+    def part(self, begin: int, end: int) -> Fields:
+        """The fields of records [begin, end)."""
+        rows = slice(begin, end)
+        problems = {i - begin: found for i, found in self.problems.items() if begin <= i < end}
+        return Fields(
+            self.buffer, np.ascontiguousarray(self.start[:, rows]),
+            np.ascontiguousarray(self.length[:, rows]), self.reason[rows], problems,
+        )  # fmt: skip
+
     def reject(self, record: int, reason: Reason, problem: str, expected: str | None = None) -> None:
         """Note that the fields of a record cannot be told apart."""
         self.reason[record] = reason

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ from zaslon.domain.rejections import Reason
 from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
 from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
+from zaslon.intake.fields import fields_of_json
+from zaslon.intake.ordinary import check_cleaning, problem_of_fault
 from zaslon.intake.repeat_filter import RepeatFilter
 from zaslon.intake.sources import Chunk, read_source
 from zaslon.intake.staging import Staging, frame_of, transactions_of
+from zaslon.system.isolation import by_halves
 from zaslon.system.opening import local_path
 from zaslon.system.replacing import replacing
 
@@ -158,8 +161,7 @@ class _Cleaning:
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
         self._headers_inside += chunk.headers
-        arrival = np.full(len(chunk), self._arrival)
-        found = clean_fields(chunk.fields(self._catalogue), self._catalogue, self._key, arrival)
+        found = self._cleaned(chunk)
         order = self._rows_in + found.index
         self._rows_in += len(chunk)
         self._reject(chunk, found.rejected)
@@ -172,6 +174,22 @@ class _Cleaning:
         self._keep(transactions.take(~suspect), order[~suspect])
         rows = frame_of(transactions.take(suspect)).with_columns(pl.Series("order", order[suspect]))
         self._staging.add_suspects(rows.hstack(_originals(chunk, found.index[suspect])))
+
+    def _cleaned(self, chunk: Chunk) -> CleanFields:
+        """What its records came to; one that breaks our own code is rejected as `engine_error`."""
+
+        def work(begin: int, end: int) -> CleanFields:
+            arrival = np.full(end - begin, self._arrival)
+            fields = chunk.part(begin, end).fields(self._catalogue)
+            return clean_fields(fields, self._catalogue, self._key, arrival)
+
+        def alone(index: int, error: Exception) -> CleanFields:
+            check_cleaning(self._catalogue, self._key, error)
+            nothing = fields_of_json([b""], self._catalogue)
+            found = clean_fields(nothing, self._catalogue, self._key, None)
+            return replace(found, rejected=Rejected(found.rejected.index, [(problem_of_fault(error),)]))
+
+        return CleanFields.concatenate(by_halves(work, len(chunk), alone))
 
     def _set_doubtful_aside(self, chunk: Chunk, found: CleanFields) -> None:
         """Keep the original bytes of rows whose date may turn out to be wrong: few, or none."""

@@ -74,6 +74,16 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def part(self, begin: int, end: int) -> Chunk:
+        """Records [begin, end) of the chunk."""
+        if begin <= 0 and end >= len(self):
+            return self
+        rows = slice(begin, end)
+        return replace(
+            self, first_record=self.first_record + begin, starts=self.starts[rows],
+            lengths=self.lengths[rows], split=None if self.split is None else self.split.part(begin, end),
+        )  # fmt: skip
+
     def raw(self, index: int) -> bytes:
         """The original bytes of one record; of one that is too long, its beginning."""
         start = int(self.starts[index])

@@ -105,6 +105,7 @@ class Options:
     missed_frauds_max: float
     loss_per_month_max: float
     reviews_per_day_max: int | None
+    original_retention_days: int
     stream_report_seconds: float
     stream_batch_records: int
     stream_engine_errors_max: int

@@ -21,13 +21,13 @@ from zaslon.admission import from_clean
 from zaslon.domain.events import Labels, LogBatch, Transactions
 from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, Rejection
 from zaslon.domain.time import SECONDS_PER_DAY
-from zaslon.engine import Engine
 from zaslon.features.history import merge_by_time
 from zaslon.intake import read_clean_day
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.ports import Journal, SnapshotStore
 from zaslon.services.context import Context, Progress
 from zaslon.services.featurising import Day
+from zaslon.services.poison import PoisonGuard, Record
 
 _FIRST_REJECTED_MAX = 10
 
@@ -106,29 +106,32 @@ def answers_in(batch: LogBatch) -> int:
 
 
 def decide_batches(
-    process: Callable[[LogBatch], Sequence[Outcome]],
+    decide: Callable[[LogBatch, Record], None],
     batches: Iterable[LogBatch],
-    record: Callable[[LogBatch, Sequence[Outcome]], None],
+    record: Record,
     keep_state: Callable[[], None],
     report: DecideReport,
 ) -> None:
     """The one loop that decides: batches that follow each other in the log, recorded in turn.
 
     Args:
-        process: the engine's; one outcome per record.
+        decide: gives a batch its outcomes and has it recorded, as a whole or in parts.
         record: makes a batch and its outcomes durable, or takes them over to do so.
         keep_state: called after every batch; saves a snapshot where one is due.
         report: counts along.
     """
-    for batch in batches:
-        outcomes = process(batch)
+
+    def record_and_count(batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
         record(batch, outcomes)
         report.count(batch, outcomes)
+
+    for batch in batches:
+        decide(batch, record_and_count)
         keep_state()
 
 
 def decide_records(
-    engine: Engine,
+    guard: PoisonGuard,
     journal: Journal,
     snapshots: SnapshotStore,
     batches: Iterable[LogBatch],
@@ -143,17 +146,18 @@ def decide_records(
     `batches` are numbered from 0 within the source; those before its cursor are passed over, so
     the same source given again after a crash or by mistake is decided once. A source without a
     name has no cursor: all of it is taken. `takes_answers`: the answers of transactions are among the labels.
+    A record that breaks our own code is rejected as `engine_error`.
     """
     report = DecideReport(takes_answers=takes_answers)
-    saved_position = engine.position
-    journal.serve(engine.versions)
+    saved_position = guard.engine.position
+    journal.serve(guard.engine.versions)
     done = journal.cursor(source) if source else 0
 
     def todo() -> Iterator[LogBatch]:
         for batch in batches:
             report.already_done += min(max(done - batch.first_position, 0), len(batch))
             if batch.end_position > done:
-                yield batch.part(done - batch.first_position, len(batch)).at(engine.position)
+                yield batch.part(done - batch.first_position, len(batch)).at(guard.engine.position)
             progress.advance(len(batch))
 
     def record(batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
@@ -164,12 +168,12 @@ def decide_records(
     def keep_state() -> None:
         # Nobody waits for one record here, so the work stops rather than hold a second state in memory.
         nonlocal saved_position
-        if engine.position - saved_position >= snapshot_every_records:
-            engine.save(snapshots)
-            saved_position = engine.position
+        if guard.engine.position - saved_position >= snapshot_every_records:
+            guard.engine.save(snapshots)
+            saved_position = guard.engine.position
 
     begin = time.perf_counter()
-    decide_batches(lambda batch: engine.process(batch).outcomes, todo(), record, keep_state, report)
+    decide_batches(guard.decide, todo(), record, keep_state, report)
     report.seconds = time.perf_counter() - begin
     return report
 

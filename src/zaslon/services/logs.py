@@ -75,6 +75,12 @@ def exclusive(context: Context) -> Iterator[None]:
         yield
 
 
+def logs_put_aside(context: Context) -> list[Context]:
+    """The contexts of the logs of earlier runs."""
+    names = sorted(path.name for path in context.home.glob("log-*") if path.is_dir())
+    return [context.with_log(name) for name in names if _NAME.fullmatch(name)]
+
+
 def existing_log(context: Context) -> Context:
     """The context, if its log exists.
 

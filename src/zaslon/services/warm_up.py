@@ -29,7 +29,8 @@ def run_once(engine: Engine) -> None:
     scratch = _scratch(engine)
     _odd_records(scratch)
     records = [example_record(engine.catalogue, number) for number in range(_GROUP)]
-    scratch.process(_admitted(scratch, records, Kind.TRANSACTION_JSON))
+    for outcome in scratch.process(_admitted(scratch, records, Kind.TRANSACTION_JSON)).outcomes:
+        outcome.to_json()
     _explain(engine)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from zaslon.domain.rejections import Reason
 from zaslon.flows.serve import GroupDone
 from zaslon.ports import DeliveryTiming
 from zaslon.services.snapshot_writer import SnapshotResult
@@ -32,6 +33,9 @@ class Metrics:
             "outcomes recorded, by action or reason",
             ("outcome", "detail"),
             registry=registry,
+        )
+        self.engine_errors = Counter(
+            "zaslon_engine_errors", "records that broke our own code", registry=registry
         )
         self.repeated = Counter("zaslon_repeated", "transactions answered from the log", registry=registry)
         self.answers_not_taken = Counter(
@@ -95,6 +99,7 @@ class Metrics:
             for detail, count in by_detail.items():
                 self.outcomes.labels(kind, detail).inc(count)
                 records += count
+        self.engine_errors.inc(done.outcomes.get("rejection", {}).get(Reason.ENGINE_ERROR.code, 0))
         for degradation, count in done.degraded.items():
             self.degraded.labels(degradation).inc(count)
         self.repeated.inc(done.repeated)
@@ -126,6 +131,7 @@ class Metrics:
                 self.outcomes.labels("label", "fraud" if outcome["is_fraud"] else "good").inc()
             else:
                 self.outcomes.labels("rejection", outcome["reason"].partition(":")[0]).inc()
+                self.engine_errors.inc(outcome["reason"] == Reason.ENGINE_ERROR.code)
         self.log_position.set(next_position)
 
     def text(self) -> bytes:

@@ -1,0 +1,30 @@
+"""Whether ordinary records can be cleaned: tells a record that breaks our code from code that is broken."""
+
+from __future__ import annotations
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.rejections import Reason, RecordProblem
+from zaslon.intake.cleaning import clean_batch
+from zaslon.intake.examples import EXAMPLE_SECONDS, example_label, example_record
+from zaslon.system.isolation import fault_text
+
+
+def problem_of_fault(error: Exception) -> RecordProblem:
+    """What is said of a record that breaks our code; nothing of what it holds."""
+    problem = f"Zaslon's own code failed on this record: {fault_text(error)}"
+    return RecordProblem(Reason.ENGINE_ERROR, None, problem)
+
+
+def check_cleaning(catalogue: Catalogue, key: bytes, error: Exception) -> None:
+    """Do nothing where ordinary records can be cleaned.
+
+    Raises:
+        Exception: `error`, where they cannot: then no record is to blame for it.
+    """
+    records = [example_record(catalogue), example_label(catalogue)]
+    kinds, arrivals = [Kind.TRANSACTION_JSON, Kind.LABEL_JSON], [EXAMPLE_SECONDS] * 2
+    try:
+        clean_batch(RecordBatch.of(records, kinds, arrivals), catalogue, key)
+    except Exception:  # noqa: BLE001  the first error says more
+        raise error from None

@@ -1,0 +1,65 @@
+"""Retention: original bytes leave the log after `original_retention_days`; typed records stay.
+
+Decisions stay explainable and are replayed from the typed records. Only logs that are kept here are
+concerned: how long a broker keeps records is its own affair.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from zaslon.domain.errors import ZaslonError
+from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.ports import Clock, Journal
+from zaslon.services.context import Context
+from zaslon.services.logs import logs_put_aside
+
+_BATCHES_AT_ONCE = 256
+_LOOK_SECONDS = 3600.0  # between two looks for what is due
+_PAUSE_SECONDS = 0.2  # between two parts of what is due, so that no decision waits for more than one
+
+
+def forget_old_originals(context: Context, journal: Journal) -> None:
+    """Remove what is due from a log, and from the logs that were put aside."""
+    days = context.options.original_retention_days
+    if not days:
+        return
+    before = _cutoff_seconds(context.adapters.clock, days)
+    _forget(journal, before)
+    for aside in logs_put_aside(context):
+        try:
+            with closing(aside.open_journal()) as old:
+                _forget(old, before)
+        except ZaslonError as error:  # as of an earlier format
+            context.progress.warn(f"The original bytes in log '{aside.log}' were not removed: {error}")
+
+
+class OriginalRetention:
+    """Removes what is due from the log in use, a little between two groups of the decision worker."""
+
+    def __init__(self, context: Context, journal: Journal) -> None:
+        self._days, self._clock = context.options.original_retention_days, context.adapters.clock
+        self._journal, self._warn = journal, context.progress.warn
+        self._next_seconds = self._clock.monotonic_seconds()
+
+    def step(self) -> None:
+        """Remove a part of what is due, if it is time."""
+        if not self._days or self._clock.monotonic_seconds() < self._next_seconds:
+            return
+        pause = _LOOK_SECONDS
+        try:
+            before = _cutoff_seconds(self._clock, self._days)
+            if self._journal.forget_originals(before, _BATCHES_AT_ONCE) == _BATCHES_AT_ONCE:
+                pause = _PAUSE_SECONDS
+        except ZaslonError as error:  # decisions go on; the next look tries again
+            self._warn(f"Original bytes were not removed from the log: {error}")
+        self._next_seconds = self._clock.monotonic_seconds() + pause
+
+
+def _cutoff_seconds(clock: Clock, days: int) -> int:
+    return int(clock.now_seconds()) - days * SECONDS_PER_DAY
+
+
+def _forget(journal: Journal, before_seconds: int) -> None:
+    while journal.forget_originals(before_seconds, _BATCHES_AT_ONCE) == _BATCHES_AT_ONCE:
+        pass
