@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Self
 
 import orjson
@@ -144,10 +144,19 @@ def _misused(error: Any) -> tuple[str, str, str]:
     )
 
 
+def _discard_output() -> None:
+    """Drop what standard output still buffers: flushing it again at exit would replace our exit code by 120."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _failed(kind: str, message: str, hint: str | None, code: int, as_json: bool) -> int:
     if as_json:
-        with suppress(OSError):  # standard output may be what failed; people are still told
+        try:
             print_json({"error": {"kind": kind, "message": message, "hint": hint, "exit_code": code}})
+        except OSError:  # standard output may be what failed; standard error still says why
+            _discard_output()
     err.print("[red]Error:[/]", escape(message), highlight=False, soft_wrap=True)
     if hint:
         err.print(escape(hint), highlight=False, soft_wrap=True)
