@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
-from tests.api.serving import serving
+from tests.api.serving import Caller, serving
 from tests.parity.ingress_log import (
     Write,
     adversarial_log,
@@ -54,19 +55,12 @@ def test_files_give_the_outcomes_of_the_engine(
     assert by_files(world.context, adversarial_log(), tmp_path, write) == without_position(expected)
 
 
+@pytest.mark.parametrize("send", [send_one_by_one, send_in_batches])
 def test_http_gives_the_outcomes_of_the_engine(
-    small_world: SmallWorld, expected: list[bytes], tmp_path: Path
+    small_world: SmallWorld, expected: list[bytes], tmp_path: Path, send: Callable[[Caller], object]
 ) -> None:
     with serving(small_world, tmp_path / "home") as callers:
-        send_one_by_one(callers("admin"))
-    assert recorded(small_world.context.in_home(tmp_path / "home")) == expected
-
-
-def test_http_batches_give_the_outcomes_of_the_engine(
-    small_world: SmallWorld, expected: list[bytes], tmp_path: Path
-) -> None:
-    with serving(small_world, tmp_path / "home") as callers:
-        send_in_batches(callers("admin"))
+        send(callers("admin"))
     assert recorded(small_world.context.in_home(tmp_path / "home")) == expected
 
 
