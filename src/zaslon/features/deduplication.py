@@ -36,7 +36,6 @@ from zaslon.features.deduplication_table import (
     drop_digests,
     expect,
     fill_index,
-    find,
     find_place,
     forget,
     offset_of,
@@ -267,14 +266,6 @@ class DeduplicationIndex:
     def watermark_seconds(self) -> int:
         """Newest event time seen so far; 0 before the first."""
         return int(self.arrays.counters[WATERMARK])
-
-    def certainly_knows(self, key: int, moment: int) -> bool:
-        """Whether an event at `moment` still finds this transaction here, whatever came before it."""
-        offset = int(find(self.arrays, key))
-        if offset < 0 or self.arrays.note[offset] & STATE_MASK == WAITING_GOOD:
-            return False
-        newest = max(self.watermark_seconds, moment)
-        return int(self.arrays.time[offset]) + self.limits.remember_seconds > newest
 
     def move_up(self, more: int) -> None:
         """Where `more` rows might not fit: overwrite those that were given up, if they are not too few.

@@ -190,13 +190,6 @@ def drop_digests(table: DeduplicationArrays, late_within_seconds: Integer) -> No
 
 
 @compiled
-def find(table: DeduplicationArrays, key: Integer) -> Integer:
-    """Offset of the row of `key`, or -1."""
-    place = find_place(table, key, mixed(key))
-    return offset_of(table, place) if place >= 0 else -1
-
-
-@compiled
 def fill_index(table: DeduplicationArrays) -> None:
     """Name every row in the empty index."""
     for row in range(table.counters[HEAD], table.counters[TAIL]):
