@@ -65,6 +65,11 @@ Horizon = Annotated[str, AfterValidator(_checked_horizon)]  # a duration of at l
 Gap = Annotated[str, AfterValidator(_checked_gap)]  # a duration of at least a day, or none
 
 
+# Flags that every catalogue has, and their bits.
+_FLAGS_ALWAYS = ("amount_zero", "elapsed_disagrees", "fraction_of_second_dropped")
+AMOUNT_ZERO, ELAPSED_DISAGREES, FRACTION_DROPPED = (1 << bit for bit in range(3))
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,6 +82,11 @@ class RecordLayout(_Strict):
     max_record_bytes: int = Field(default=4096, ge=16, le=RECORD_BYTES_MAX)
     clock_skew: Duration = "1d"
     gap_max: Gap = "30d"
+
+    @cached_property
+    def clock_skew_seconds(self) -> int:
+        """`clock_skew` in seconds."""
+        return parse_duration_seconds(self.clock_skew)
 
 
 class SourceField(_Strict):
@@ -257,12 +267,16 @@ class Catalogue(_Strict):
 
     def field_of(self, role: Role) -> SourceField | None:
         """The one field with this role, or None."""
-        return next((f for f in self.fields if f.role == role), None)
+        return self._fields_by_role.get(role)
 
     @cached_property
     def has_text_ids(self) -> bool:
         """Whether transactions are known by texts, not by numbers."""
         return any(f.is_text_id for f in self.fields)
+
+    @cached_property
+    def _fields_by_role(self) -> dict[Role, SourceField]:
+        return {f.role: f for f in reversed(self.fields)}
 
     @cached_property
     def _fields_by_name(self) -> dict[str, SourceField]:
@@ -282,7 +296,7 @@ class Catalogue(_Strict):
     def flag_names(self) -> tuple[str, ...]:
         """Flags that cleaning sets on odd but valid transactions; the index is the bit."""
         unusual = tuple(f"{f.name}_unusual" for f in self.fields if f.usual_maximum is not None)
-        return ("amount_zero", "elapsed_disagrees", "fraction_of_second_dropped", *unusual)
+        return (*_FLAGS_ALWAYS, *unusual)
 
     @cached_property
     def hash(self) -> str:

@@ -58,6 +58,9 @@ def terms(kind: int, degradation: int = Degradation.NOTHING) -> int:
     return kind | degradation << _LEFT_OUT_SHIFT
 
 
+_LABEL_JSON = int(Kind.LABEL_JSON)  # NumPy takes microseconds to compare with a member of an enumeration
+
+
 @dataclass(frozen=True)
 class RecordBatch:
     """Raw records in log order: record i is `buffer[starts[i] : starts[i] + lengths[i]]`.
@@ -109,7 +112,7 @@ class RecordBatch:
         Given the newest event time that the log has, a label counts for whatever is decided after it,
         also where payments' clocks are behind ours, or what happened long ago is played back.
         """
-        at_labels = self.kind == Kind.LABEL_JSON
+        at_labels = self.kind == _LABEL_JSON
         if not np.count_nonzero(at_labels):
             return self
         arrival = np.where(

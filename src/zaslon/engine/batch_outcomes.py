@@ -33,6 +33,7 @@ _DETAILS = {
     "already wait for theirs.",
 }
 _ACTIONS = tuple(Action)
+_ALLOW, _NOTHING = int(Action.ALLOW), int(Degradation.NOTHING)
 
 
 class BatchOutcomes:
@@ -43,8 +44,7 @@ class BatchOutcomes:
         scores: NDArray[np.float64],
     ) -> None:  # fmt: skip
         self.engine, self.batch, self.applied = engine, batch, applied
-        self.accepted = np.flatnonzero(accepted)
-        self.refused = np.flatnonzero(~accepted)
+        self.accepted, self.refused = accepted.nonzero()[0], (~accepted).nonzero()[0]
         self.scores = scores
         self.degradation = batch.degradation[batch.transaction_index[accepted]]
         self.outcomes: list[Outcome | None] = [None] * len(batch)
@@ -91,6 +91,8 @@ class BatchOutcomes:
 
     def _labels(self) -> None:
         labels = self.batch.labels
+        if not len(labels):
+            return
         shown = public_ids(labels)
         for i, index in enumerate(self.batch.label_index.tolist()):
             status, transaction_id = int(self.applied.label_status[i]), shown[i]
@@ -107,7 +109,9 @@ class BatchOutcomes:
             return
         engine = self.engine
         assert engine.policy is not None
-        transactions = self.batch.transactions.take(self.accepted)
+        transactions = self.batch.transactions
+        if len(self.refused):
+            transactions = transactions.take(self.accepted)
         columns = _RuleColumns(engine, transaction_columns(engine.plan, transactions), self)
         decided = decide(engine.policy, self.scores, columns)
         if self.degradation.any():
@@ -135,7 +139,7 @@ class BatchOutcomes:
 
     def _reasons(self, action: NDArray[np.uint8]) -> dict[int, tuple[ReasonGiven, ...]]:
         """Reasons of the model for what is not allowed, by row."""
-        stopped = np.flatnonzero((action != Action.ALLOW) & (self.degradation == Degradation.NOTHING))
+        stopped = ((action != _ALLOW) & (self.degradation == _NOTHING)).nonzero()[0]
         if not len(stopped):
             return {}
         engine = self.engine
@@ -160,8 +164,8 @@ class _RuleColumns(dict[str, NDArray[Any]]):
 
 def _flag_names(names: tuple[str, ...], flags: NDArray[np.uint32]) -> list[tuple[str, ...]]:
     """Names of the set flags, by row."""
+    values = flags.tolist()
     by_value = {
-        value: tuple(name for bit, name in enumerate(names) if value >> bit & 1)
-        for value in np.unique(flags).tolist()
+        value: tuple(name for bit, name in enumerate(names) if value >> bit & 1) for value in set(values)
     }
-    return [by_value[value] for value in flags.tolist()]
+    return [by_value[value] for value in values]

@@ -9,17 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from math import ceil, floor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.catalogue import Catalogue, Role, SourceField
+from zaslon.domain.catalogue import (
+    AMOUNT_ZERO,
+    ELAPSED_DISAGREES,
+    FRACTION_DROPPED,
+    Catalogue,
+    Role,
+    SourceField,
+)
 from zaslon.domain.events import ID_TEXT, IdText, Kind, Labels, RecordBatch, Rejected, Transactions
 from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
-from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day, parse_duration_seconds
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day
 from zaslon.intake import text
 from zaslon.intake.detail import problem_of_field
 from zaslon.intake.digests import digests_of
@@ -37,6 +45,8 @@ from zaslon.intake.pseudonyms import pseudonym
 Int64 = NDArray[np.int64]
 INT64_MAX = 2**63 - 1
 _NOT_GIVEN = -(2**63)  # no text reads as this
+# As plain integers: NumPy takes microseconds to compare with a member of an enumeration.
+_LABEL_JSON, _TRANSACTION_JSON = int(Kind.LABEL_JSON), int(Kind.TRANSACTION_JSON)
 
 
 @dataclass(frozen=True)
@@ -97,8 +107,8 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
         key: secret for the pseudonyms of text identifiers, up to 64 bytes.
     """
     kind = batch.kind
-    at_labels = np.flatnonzero(kind == Kind.LABEL_JSON)
-    at_transactions = np.flatnonzero(kind != Kind.LABEL_JSON)
+    is_label = kind == _LABEL_JSON
+    at_labels, at_transactions = is_label.nonzero()[0], (~is_label).nonzero()[0]
     fields = _fields(batch, kind, at_transactions, catalogue)
     found = clean_fields(fields, catalogue, key, batch.arrival_time_seconds[at_transactions])
     labels, good, bad = read_labels(batch, at_labels, key, are_texts=catalogue.has_text_ids)
@@ -111,7 +121,7 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
 
 
 def _fields(batch: RecordBatch, kind: text.UInt8, chosen: Int64, catalogue: Catalogue) -> Fields:
-    is_json = kind[chosen] == Kind.TRANSACTION_JSON
+    is_json = kind[chosen] == _TRANSACTION_JSON
     lines, jsons = chosen[~is_json], chosen[is_json]
     parts = []
     if len(lines):
@@ -141,11 +151,51 @@ def clean_fields(
     An arrival of None is for those who only look at records and decide nothing.
     """
     reading = _Reading(fields, catalogue, key)
-    for number, field in enumerate(catalogue.fields):
-        reading.read(number, field)
+    for plan in _plans_of(catalogue):
+        reading.read(plan)
     if arrival_time_seconds is not None:
         reading.check_arrival(arrival_time_seconds)
     return reading.result()
+
+
+@dataclass(frozen=True)
+class _FieldPlan:
+    """How a field is read, as far as the catalogue says it once for all batches.
+
+    Attributes:
+        number: of the field in the catalogue.
+        least, most: the integers that it may hold: of the smallest unit for an amount.
+        unknown, unknown_ends: words that mean that it is absent, one after the other, and where each ends.
+        unusual_bit: its flag's value where it is above `usual_maximum`.
+    """
+
+    number: int
+    field: SourceField
+    least: int
+    most: int
+    unknown: text.UInt8
+    unknown_ends: Int64
+    unusual_bit: int
+
+
+@lru_cache(maxsize=64)
+def _plans_of(catalogue: Catalogue) -> tuple[_FieldPlan, ...]:
+    """The plans of the fields that are read, in the catalogue's order."""
+    return tuple(
+        _plan_of(number, field, catalogue)
+        for number, field in enumerate(catalogue.fields)
+        if field.role != "ignored"
+    )
+
+
+def _plan_of(number: int, field: SourceField, catalogue: Catalogue) -> _FieldPlan:
+    words = [word.encode() for word in field.unknown]
+    flag = f"{field.name}_unusual"
+    return _FieldPlan(
+        number, field, *_bounds(field, catalogue.minor_digits),
+        np.frombuffer(b"".join(words), np.uint8), np.cumsum([0] + [len(word) for word in words]),
+        1 << catalogue.flag_names.index(flag) if flag in catalogue.flag_names else 0,
+    )  # fmt: skip
 
 
 class _Reading:
@@ -154,9 +204,10 @@ class _Reading:
     def __init__(self, fields: Fields, catalogue: Catalogue, key: bytes) -> None:
         self.fields, self.catalogue, self.key = fields, catalogue, key
         self.n = len(fields.reason)
-        self.is_bad = fields.reason != 0
-        self.reasons: list[tuple[int, text.UInt8]] = []  # by field's number; a field may stand twice
-        self.has_fields = fields.reason == 0
+        # By field why records are rejected, 0 where they are not; the last row is for the time of arrival.
+        self.reasons = np.zeros((len(catalogue.fields) + 1, self.n), np.uint8)
+        self.without_fields = fields.reason != 0
+        self.all_have_fields = not np.count_nonzero(self.without_fields)
         self.values: dict[str, Int64] = {}
         self.numbers: dict[str, NDArray[np.float64]] = {}
         self.id_text: IdText | None = None
@@ -164,39 +215,38 @@ class _Reading:
         self.flags = np.zeros(self.n, np.uint32)
         self.elapsed_is_odd = np.zeros(self.n, np.bool_)
 
-    def read(self, number: int, field: SourceField) -> None:
+    def read(self, plan: _FieldPlan) -> None:
         """Read one field into `values` by its role."""
-        if field.role == "ignored":
-            return
-        start, length = self.fields.start[number], self.fields.length[number]
-        reason = (~self.has_fields).astype(np.uint8)  # no second look at what has none
-        if field.unknown:
-            words = [word.encode() for word in field.unknown]
-            ends = np.cumsum([0] + [len(w) for w in words])
-            joined = np.frombuffer(b"".join(words), np.uint8)
-            text.find_listed(self.fields.buffer, start, length, joined, ends, reason)
-        self._read_by_role(field, start, length, reason)
-        reason[~self.has_fields] = 0
-        self._note(number, reason)
+        start, length = self.fields.start[plan.number], self.fields.length[plan.number]
+        reason = self.reasons[plan.number]
+        if not self.all_have_fields:
+            reason[self.without_fields] = 1  # no second look at what has none
+        if len(plan.unknown):
+            text.find_listed(self.fields.buffer, start, length, plan.unknown, plan.unknown_ends, reason)
+        self._read_by_role(plan, start, length, reason)
+        if not self.all_have_fields:
+            reason[self.without_fields] = 0
 
-    def _note(self, number: int, reason: text.UInt8) -> None:
-        """Keep why records are rejected for a field; 0 where they are not."""
-        self.is_bad |= reason != 0
-        self.reasons.append((number, reason))
-
-    def _read_by_role(self, field: SourceField, start: Int64, length: Int64, reason: text.UInt8) -> None:
+    def _read_by_role(self, plan: _FieldPlan, start: Int64, length: Int64, reason: text.UInt8) -> None:
+        field = plan.field
         value = np.zeros(self.n, np.int64)
         self.values[field.name] = value
         if field.role == "amount":
             digits = self.catalogue.minor_digits
-            least, most = _bounds(field, digits)
-            least, most = max(least, -AMOUNT_MINOR_MAX), min(most, AMOUNT_MINOR_MAX)
             text.read_decimals(
-                self.fields.buffer, start, length, field.required, digits, least, most, value, reason
+                self.fields.buffer,
+                start,
+                length,
+                field.required,
+                digits,
+                plan.least,
+                plan.most,
+                value,
+                reason,
             )
-            self._flag_unusual(field, value, 10**digits)
+            self._flag_unusual(plan, value, 10**digits)
         elif field.role == "number":
-            self._read_number(field, start, length, reason)
+            self._read_number(plan, start, length, reason)
         elif field.role == "event_time":
             self._read_time(field, start, length, value, reason)
         elif field.role == "elapsed_seconds":
@@ -206,17 +256,18 @@ class _Reading:
         elif field.type == "text":
             self._read_text(start, length, value, reason)
         else:
-            self._read_integer(field, start, length, value, reason)
+            self._read_integer(plan, start, length, value, reason)
 
     def _read_integer(
-        self, field: SourceField, start: Int64, length: Int64, value: Int64, reason: text.UInt8
+        self, plan: _FieldPlan, start: Int64, length: Int64, value: Int64, reason: text.UInt8
     ) -> None:
-        least, most = _bounds(field, 0)
+        field = plan.field
         if field.role in ("is_fraud", "scenario"):
-            least, most = 0, 1 if field.role == "is_fraud" else 127
             value[length <= 0] = -1
-        text.read_integers(self.fields.buffer, start, length, field.required, least, most, value, reason)
-        self._flag_unusual(field, value, 1)
+        text.read_integers(
+            self.fields.buffer, start, length, field.required, plan.least, plan.most, value, reason
+        )
+        self._flag_unusual(plan, value, 1)
         if field.is_pseudonymised:
             self._hash_numbers(np.flatnonzero((reason == 0) & (length > 0)), value)
 
@@ -226,12 +277,13 @@ class _Reading:
         hashes = [pseudonym(b"%d" % number, self.key) for number in numbers.tolist()]
         value[given] = np.array(hashes, np.int64)[places]
 
-    def _flag_unusual(self, field: SourceField, value: NDArray[Any], scale: int) -> None:
-        if field.usual_maximum is not None:
-            self._flag(f"{field.name}_unusual", value > field.usual_maximum * scale)
+    def _flag_unusual(self, plan: _FieldPlan, value: NDArray[Any], scale: int) -> None:
+        if plan.field.usual_maximum is not None:
+            self._flag(plan.unusual_bit, value > plan.field.usual_maximum * scale)
 
-    def _read_number(self, field: SourceField, start: Int64, length: Int64, reason: text.UInt8) -> None:
+    def _read_number(self, plan: _FieldPlan, start: Int64, length: Int64, reason: text.UInt8) -> None:
         """The nearest float64; NaN where the field is absent."""
+        field = plan.field
         value, is_long = np.full(self.n, np.nan), np.zeros(self.n, np.uint8)
         text.read_numbers(self.fields.buffer, start, length, field.required, value, reason, is_long)
         for i in np.flatnonzero(is_long).tolist():
@@ -240,7 +292,7 @@ class _Reading:
         least = -np.inf if field.minimum is None else field.minimum
         most = np.inf if field.maximum is None else field.maximum
         reason[(reason == 0) & (np.isinf(value) | (value < least) | (value > most))] = Reason.OUT_OF_RANGE
-        self._flag_unusual(field, value, 1)
+        self._flag_unusual(plan, value, 1)
         self.numbers[field.name] = value
 
     def _read_time(
@@ -254,7 +306,7 @@ class _Reading:
             return
         dropped = np.zeros(self.n, np.uint8)
         text.read_times(buffer, start, length, value, reason, dropped)
-        self._flag("fraction_of_second_dropped", dropped == 1)
+        self._flag(FRACTION_DROPPED, dropped == 1)
 
     def _read_text(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
         """Text identifiers become keyed hashes."""
@@ -291,17 +343,15 @@ class _Reading:
         reason[self.elapsed_is_odd] = 0
         value[length <= 0] = _NOT_GIVEN
 
-    def _flag(self, name: str, where: NDArray[np.bool_]) -> None:
-        bit = self.catalogue.flag_names.index(name)
-        self.flags |= where.astype(np.uint32) << np.uint32(bit)
+    def _flag(self, bit: int, where: NDArray[np.bool_]) -> None:
+        if np.count_nonzero(where):
+            self.flags[where] |= np.uint32(bit)
 
     def check_arrival(self, arrival_time_seconds: Int64) -> None:
         """Reject what says to have happened well after it arrived."""
-        time = self._field("event_time")
-        skew = parse_duration_seconds(self.catalogue.record.clock_skew)
-        late = self.values[time.name] > arrival_time_seconds + skew
-        reason = np.where(late & self.has_fields, Reason.AFTER_ARRIVAL, 0).astype(np.uint8)
-        self._note(self.catalogue.fields.index(time), reason)
+        skew = self.catalogue.record.clock_skew_seconds
+        late = self.values[self._field("event_time").name] > arrival_time_seconds + skew
+        self.reasons[-1, late & ~self.without_fields] = Reason.AFTER_ARRIVAL
 
     def _field(self, role: Role) -> SourceField:
         field = self.catalogue.field_of(role)
@@ -311,12 +361,12 @@ class _Reading:
     def result(self) -> CleanFields:
         """Split into clean and rejected."""
         amount, time = self._field("amount"), self._field("event_time")
-        self._flag("amount_zero", self.values[amount.name] == 0)
+        self._flag(AMOUNT_ZERO, self.values[amount.name] == 0)
         elapsed = self.catalogue.field_of("elapsed_seconds")
         if elapsed is not None:
-            self._flag("elapsed_disagrees", self._elapsed_disagrees(elapsed, self.values[time.name]))
-        index = np.flatnonzero(~self.is_bad)
-        bad = np.flatnonzero(self.is_bad)
+            self._flag(ELAPSED_DISAGREES, self._elapsed_disagrees(elapsed, self.values[time.name]))
+        is_bad = self.without_fields | self.reasons.any(axis=0)
+        index, bad = (~is_bad).nonzero()[0], is_bad.nonzero()[0]
         transactions = self._transactions()
         kept = transactions if not len(bad) else transactions.take(index)
         return CleanFields(kept, index, self._rejected(bad))
@@ -353,7 +403,7 @@ class _Reading:
         """All problems of the bad records, by precedence."""
         if not len(bad):
             return Rejected(bad, [])
-        reasons = np.array([reason[bad] for _, reason in self.reasons]).T.tolist()
+        reasons = self.reasons[:, bad].T.tolist()
         whole = self.fields.problems
         found = [
             (whole[i],) if i in whole else self._problems(i, reasons[m]) for m, i in enumerate(bad.tolist())
@@ -361,7 +411,7 @@ class _Reading:
         return Rejected(bad, found)
 
     def _problems(self, record: int, reasons: list[int]) -> tuple[RecordProblem, ...]:
-        numbers = (number for number, _ in self.reasons)
+        numbers = [*range(len(self.catalogue.fields)), self.catalogue.fields.index(self._field("event_time"))]
         found = sorted((reason, number) for reason, number in zip(reasons, numbers, strict=True) if reason)
         return tuple(
             problem_of_field(
@@ -374,8 +424,12 @@ class _Reading:
         )
 
 
-def _bounds(field: SourceField, digits: int) -> tuple[int, int]:
-    """The least and the most integer of 10**-digits that lie within the field's range."""
-    least = -INT64_MAX if field.minimum is None else ceil(Decimal(str(field.minimum)).scaleb(digits))
-    most = INT64_MAX if field.maximum is None else floor(Decimal(str(field.maximum)).scaleb(digits))
-    return max(least, -INT64_MAX), min(most, INT64_MAX)
+def _bounds(field: SourceField, minor_digits: int) -> tuple[int, int]:
+    """The least and the most integer that the field may hold, an amount's in minor units."""
+    if field.role in ("is_fraud", "scenario"):
+        return 0, 1 if field.role == "is_fraud" else 127
+    is_amount = field.role == "amount"
+    digits, limit = (minor_digits, AMOUNT_MINOR_MAX) if is_amount else (0, INT64_MAX)
+    least = -limit if field.minimum is None else ceil(Decimal(str(field.minimum)).scaleb(digits))
+    most = limit if field.maximum is None else floor(Decimal(str(field.maximum)).scaleb(digits))
+    return max(least, -limit), min(most, limit)
