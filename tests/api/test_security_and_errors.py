@@ -54,6 +54,9 @@ def test_other_than_local_addresses_need_tls() -> None:
     _check_address(load_settings(api_host="::1"))
 
 
+LABEL = b'{"transaction_id":1,"verdict":"chargeback"}'
+LABEL_TWICE = LABEL[:-1] + b',"transaction_id":2}'
+AMOUNT_TWICE = json.dumps(transaction())[:-1].encode() + b',"tx_amount":1}'
 BODIES: list[tuple[bytes, dict[str, str], int, str, str]] = [
     (b"{", {}, 400, "not_json", "The body is not valid JSON"),
     (b"[1]", {}, 400, "not_json", "expected a transaction"),
@@ -108,6 +111,9 @@ NONSENSE: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/v1/labels", [], 422, "0 elements"),
     ("POST", "/v1/labels", {"transaction_id": "x", "verdict": "chargeback"}, 422, "transaction_id"),
     ("POST", "/v1/labels", {"transaction_id": 1, "verdict": "bad"}, 422, "'confirmed_fraud'"),
+    ("POST", "/v1/labels", LABEL_TWICE, 422, "'0.transaction_id' is named twice"),
+    ("POST", "/v1/labels", b"[" + LABEL + b"," + LABEL_TWICE + b"]", 422, "'1.transaction_id' is named twice"),
+    ("POST", "/v1/transactions", AMOUNT_TWICE, 422, "The record names 'tx_amount' twice."),
     ("GET", "/v1/decisions/x", None, 422, "Field 'transaction_id'"),
     ("GET", "/v1/decisions/1_0", None, 422, "written in digits only"),
     ("GET", "/v1/decisions/1.0", None, 422, "written in digits only"),

@@ -285,13 +285,6 @@ def test_a_label_is_read_or_named_unreadable_with_a_short_sentence(
         assert cleaned.rejected.detail[0].endswith(".") and len(cleaned.rejected.detail[0]) < 200
 
 
-def test_of_a_key_that_stands_twice_in_a_label_the_last_counts_as_in_every_parser() -> None:
-    labels = clean(
-        '{"transaction_id": 1, "transaction_id": 2, "is_fraud": true}', kind=Kind.LABEL_JSON
-    ).labels
-    assert labels.transaction_id.tolist() == [2]
-
-
 def test_labels_alone_are_read_where_the_catalogue_knows_no_lines() -> None:
     json_only = SHOP.model_copy(update={"record": SHOP.record.model_copy(update={"columns": ()})})
     found = clean('{"transaction_id": 1, "is_fraud": true}', kind=Kind.LABEL_JSON, catalogue=json_only)

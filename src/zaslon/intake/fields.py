@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import CatalogueError
 from zaslon.domain.rejections import Reason, RecordProblem
+from zaslon.intake.json_members import member_counts, names_twice
 from zaslon.intake.splitting import TEXT_BEHIND_QUOTE, UNCLOSED_QUOTE, byte_classes, split_records
 
 Int64 = NDArray[np.int64]
@@ -151,27 +153,35 @@ def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
         np.zeros(len(records), np.uint8),
     )  # fmt: skip
     keys = _Keys(catalogue)
+    bytes_max = catalogue.record.max_record_bytes
     pieces: list[bytes] = []
     at = 0
-    for i, record in enumerate(records):
-        content, reason = _object(record, catalogue.record.max_record_bytes)
+    for i, (record, members) in enumerate(zip(records, member_counts(records), strict=True)):
+        content, reason = _object(record, bytes_max)
         if reason:
-            fields.reject(i, reason, *problem_of_reason(reason, catalogue.record.max_record_bytes))
+            fields.reject(i, reason, *problem_of_reason(reason, bytes_max))
+            continue
+        twice = keys.first_read(names_twice(record)) if members != len(content) else None
+        named = 0  # bit k: field k
         for key, value in content.items():
             number, field = keys.find(key)
-            text = None if field is None else _as_text(value, field, catalogue)
-            if field is None or text is None:
+            if field is None:
                 continue
-            if fields.length[number, i] >= 0:  # two spellings of one field: which one counts?
-                fields.reject(i, Reason.WRONG_FIELD_COUNT, f"The record names '{field.name}' twice")
+            twice = field.name if named >> number & 1 else twice  # two spellings: which one counts?
+            named |= 1 << number
+            text = _as_text(value, field, catalogue)
+            if text is None:
+                continue
             if _CONTROL.search(text):
                 reason = Reason.NOT_TEXT
-                fields.reject(i, reason, *problem_of_reason(reason, catalogue.record.max_record_bytes))
+                fields.reject(i, reason, *problem_of_reason(reason, bytes_max))
                 break
             piece = text.encode()
             fields.start[number, i], fields.length[number, i] = at, len(piece)
             pieces.append(piece)
             at += len(piece)
+        if twice is not None and not reason:
+            fields.reject(i, Reason.WRONG_FIELD_COUNT, f"The record names '{twice}' twice")
     fields.length[:, fields.reason != 0] = -1
     fields.buffer = np.frombuffer(b"".join(pieces), np.uint8)
     return fields
@@ -192,6 +202,10 @@ class _Keys:
             is_read = field is not None and field.role != "ignored"
             self._found[key] = (self._numbers[field.name], field) if is_read and field else (-1, None)
         return self._found[key]
+
+    def first_read(self, keys: Iterable[str]) -> str | None:
+        """The name of the first field that one of the keys means and that is read."""
+        return next((field.name for key in keys if (field := self.find(key)[1])), None)
 
 
 def _object(record: bytes, bytes_max: int) -> tuple[dict[str, Any], Reason]:

@@ -10,9 +10,11 @@ from zaslon.domain.events import ID_TEXT, Labels, RecordBatch
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.intake.detail import shown
 from zaslon.intake.identifiers import EXPECTED, is_identifier, numbers_of
+from zaslon.intake.json_members import member_counts, names_twice
 
 Int64 = NDArray[np.int64]
 INT64_MAX = 2**63 - 1
+_READ = ("transaction_id", "is_fraud")
 
 
 def read_labels(
@@ -27,13 +29,16 @@ def read_labels(
     """
     ids, verdicts, good = [], [], []
     bad: list[tuple[int, tuple[RecordProblem, ...]]] = []
-    for i in chosen.tolist():
+    records = [batch.raw(i) for i in chosen.tolist()]
+    for i, record, members in zip(chosen.tolist(), records, member_counts(records), strict=True):
         try:
-            content = orjson.loads(batch.raw(i))
+            content = orjson.loads(record)
         except orjson.JSONDecodeError:
             bad.append((i, (_problem(None, "The label is not valid JSON"),)))
             continue
         problems = _label_problems(content, are_texts=are_texts)
+        if not problems and members != len(content):
+            problems = tuple(_problem(n, "is named twice", "it once") for n in names_twice(record) if n in _READ)
         if problems:
             bad.append((i, problems))
             continue

@@ -24,6 +24,7 @@ from zaslon.entrypoints.api.ingress import (
 )
 from zaslon.entrypoints.api.problems import Problem, invalid, rejected
 from zaslon.entrypoints.api.service import Service
+from zaslon.intake.json_members import names_twice
 from zaslon.ports import Answer
 from zaslon.services.decision_pages import DecisionFilter, decisions_page
 
@@ -131,7 +132,8 @@ def labels_router(catalogue: Catalogue, records_max: int) -> APIRouter:
 async def label(request: Request, key: Analyst) -> Response:
     """One label, or an array of them; each counts from the next transaction on."""
     service = service_of(request)
-    content = orjson.loads(await read_json(request))
+    body = await read_json(request)
+    content = orjson.loads(body)
     most = service.settings.api_batch_records_max
     items = content if isinstance(content, list) else [content]
     if not 1 <= len(items) <= most:
@@ -141,6 +143,7 @@ async def label(request: Request, key: Analyst) -> Response:
         labels = _labels[schemas.label_model(service.context.catalogue)].validate_python(items)
     except ValidationError as error:
         raise invalid(error.errors()) from None
+    _refuse_names_twice(await split_array(body, most) if isinstance(content, list) else [body])
     records = [
         orjson.dumps(
             {
@@ -153,6 +156,17 @@ async def label(request: Request, key: Analyst) -> Response:
     ]
     answers = await service.decide(records, Kind.LABEL_JSON, _begin(request))
     return _outcomes([answer.outcome for answer in answers], service, request)
+
+
+def _refuse_names_twice(labels: list[bytes]) -> None:
+    """Refuse labels of which one names a field twice: which value would count?"""
+    for place, label in enumerate(labels):
+        for name in names_twice(label):
+            field = f"{place}.{name}"
+            raise Problem(
+                "invalid", f"Field '{field}' is named twice; expected it once.",
+                errors=[{"field": field, "problem": "is named twice", "expected": "it once"}],
+            )  # fmt: skip
 
 
 def decisions_router(catalogue: Catalogue) -> APIRouter:
