@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
+import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zaslon.decisions.wording import money_text, number_text
@@ -210,13 +211,7 @@ class Policy:
 
     def to_toml(self) -> str:
         """The policy as a file that `parse_policy` reads back to an equal one."""
-        content = self.text.model_dump(mode="python", exclude_none=True)
-        rules = content.pop("rules")
-        lines = [f"{key} = {_toml(content.pop(key))}" for key in ("name", "version", "fallback")]
-        sections = [(f"[{name}]", section) for name, section in content.items()]
-        for header, section in [*sections, *(("[[rules]]", rule) for rule in rules)]:
-            lines += ["", header, *(f"{key} = {_toml(value)}" for key, value in section.items())]
-        return "\n".join(lines) + "\n"
+        return tomli_w.dumps(self.text.model_dump(mode="python", exclude_none=True))
 
 
 def parse_policy(text: str, known: Collection[str], *, origin: str = "policy") -> Policy:
@@ -314,12 +309,3 @@ def _keys(location: tuple[int | str, ...]) -> Collection[str]:
     }  # fmt: skip
     owner = sections.get(location[0], PolicyText) if len(location) > 1 else PolicyText
     return owner.model_fields
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's; only DEL, which JSON leaves as it is, must be escaped too.
-        return orjson.dumps(value).decode().replace("\x7f", "\\u007f")
-    return repr(value)

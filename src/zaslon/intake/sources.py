@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
@@ -36,6 +35,7 @@ from zaslon.intake.layouts import (
 from zaslon.intake.record_blocks import Block, RecordReader, TextForm
 from zaslon.intake.splitting import is_open
 from zaslon.system.opening import opened, unpacked
+from zaslon.system.zstd import zstd
 
 _PARQUET = b"PAR1"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -119,7 +119,7 @@ def read_source(address: str, catalogue: Catalogue, chunk_bytes: int) -> Iterato
                 yield from _of_this_kind(address, chunks, catalogue)
     except InputError:
         raise
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
         raise InputError(
             f"'{address}' is damaged: {error}.", hint="It was probably cut off; get it again."
         ) from error

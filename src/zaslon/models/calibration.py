@@ -23,9 +23,9 @@ from zaslon.system.portable_math import exponential
 Float64 = NDArray[np.float64]
 
 ISOTONIC_POINTS_MAX = 20
-# Fewer frauds than this say too little about more than a line, and these about a line at all.
-FRAUDS_FOR_ISOTONIC = 200
-FRAUDS_FOR_PLATT = 20
+# With fewer frauds (or good transactions) than this, chance decides more than the data do.
+ISOTONIC_FRAUDS_MIN = 200
+PLATT_FRAUDS_MIN = 20
 FOLDS = 5
 # A more complex calibration must lower the log-loss by this share: less is chance.
 CLEAR_GAIN = 0.002
@@ -86,7 +86,8 @@ def calibrate(
         DataError: there are no frauds or no good transactions.
     """
     frauds = int(np.count_nonzero(is_fraud))
-    if frauds in (0, len(is_fraud)):
+    rarer = min(frauds, len(is_fraud) - frauds)
+    if rarer == 0:
         raise DataError(
             f"A model cannot be calibrated on {len(is_fraud)} transactions of which {frauds} are frauds.",
             hint="Validate on a period with both frauds and good transactions.",
@@ -95,8 +96,8 @@ def calibrate(
     best = no_calibration()
     loss = _log_loss(best.probability(raw), y, w)
     fold = np.random.default_rng(seed).integers(0, FOLDS, len(raw))
-    for needed, fit in ((FRAUDS_FOR_PLATT, _platt), (FRAUDS_FOR_ISOTONIC, _isotonic)):
-        if frauds < needed:
+    for needed, fit in ((PLATT_FRAUDS_MIN, _platt), (ISOTONIC_FRAUDS_MIN, _isotonic)):
+        if rarer < needed:
             break
         tried = _cross_fitted_loss(fit, raw, y, w, fold)
         if tried < loss * (1 - CLEAR_GAIN):
@@ -121,21 +122,17 @@ def _log_loss(probability: Float64, y: Float64, w: Float64) -> float:
 
 
 def _platt(raw: Float64, y: Float64, w: Float64) -> Calibration:
-    """A line a·raw + b by Newton's method on the log-loss, with a weak pull towards the identity."""
-    a, b, pull = 1.0, 0.0, 1.0
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-(a * raw + b)))
-        slack, curve = w * (p - y), w * p * (1 - p)
-        gradient = np.array([slack @ raw + pull * (a - 1), slack.sum() + pull * b])
-        cross = curve @ raw
-        hessian = np.array([[curve @ (raw * raw) + pull, cross], [cross, curve.sum() + pull]])
-        step = np.linalg.solve(hessian, gradient)
-        a, b = a - float(np.clip(step[0], -0.5, 0.5)), b - float(np.clip(step[1], -2, 2))
-        if float(np.abs(step).max()) < 1e-9:
-            break
-    a = min(max(a, SLOPE_MIN), SLOPE_MAX)
+    """A line a·raw + b of least log-loss, pulled weakly towards a = 0, as scikit-learn does by default."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  takes a second to load
+
+    fit = LogisticRegression(solver="newton-cholesky").fit(raw[:, np.newaxis], y, sample_weight=w)
+    fitted, intercept = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    slope = min(max(fitted, SLOPE_MIN), SLOPE_MAX)
+    # A limited slope turns the line about the scores from which it was learned most.
+    probability = fit.predict_proba(raw[:, np.newaxis])[:, 1]
+    pivot = float(np.average(raw, weights=w * probability * (1 - probability)))
     ends = np.array([-1.0, 1.0])
-    return Calibration("platt", ends, a * ends + b)
+    return Calibration("platt", ends, slope * ends + intercept + (fitted - slope) * pivot)
 
 
 def _isotonic(raw: Float64, y: Float64, w: Float64) -> Calibration:

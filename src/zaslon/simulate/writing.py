@@ -12,7 +12,6 @@ from typing import IO, Any, Literal, cast
 
 import numpy as np
 import polars as pl
-import zstandard
 
 from zaslon.domain.errors import ZaslonError, did_you_mean
 from zaslon.domain.time import SECONDS_PER_DAY
@@ -21,6 +20,7 @@ from zaslon.simulate.profiles import SimulationProfile, whole_number
 from zaslon.simulate.text_lines import COLUMNS, LINE_BYTES_MAX, TextFormat, format_rows, header
 from zaslon.simulate.world import simulate_days
 from zaslon.system.durable import make_directory, rename
+from zaslon.system.zstd import zstd
 
 Format = Literal["mission", "csv", "jsonl", "parquet"]
 _FORMATS = ("mission", "csv", "jsonl", "parquet")
@@ -167,8 +167,8 @@ def _opened(path: Path, suffix: str) -> Iterator[IO[bytes]]:
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as file:
                 yield cast(IO[bytes], file)
         elif suffix == ".zst":
-            with zstandard.ZstdCompressor(level=1).stream_writer(raw, closefd=False) as stream:
-                yield cast(IO[bytes], stream)
+            with zstd.ZstdFile(raw, "wb", level=1) as packed:
+                yield cast(IO[bytes], packed)
         else:
             yield raw
 

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import fsspec
-import zstandard
 
 from zaslon.domain.errors import InputError
+from zaslon.system.zstd import zstd
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte of 0x50 … 0x5f
 _LOCAL = "file://"
-# One packed byte can be thirty thousand: what is unpacked at once must stay small.
-_PACKED_BYTES = 8 * 1024
 
 
 def local_path(address: str) -> Path | None:
@@ -86,40 +84,5 @@ def unpacked(file: io.BufferedReader) -> IO[bytes]:
     if start.startswith(_GZIP):
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     if start == _ZSTD or (start[1:] == _ZSTD_SKIPPABLE and start[0] >> 4 == 5):
-        return io.BufferedReader(_Zstd(file))
+        return cast(IO[bytes], zstd.ZstdFile(file))
     return file
-
-
-class _Zstd(io.RawIOBase):
-    """zstd frames one after the other. Zstandard's own reader takes a cut-off file for a whole one."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._packed, self._ready = file, b"", memoryview(b"")
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._is_inside = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            if not self._unpack():
-                return 0
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-    def _unpack(self) -> bool:
-        """Unpack some more; False at the end of the file."""
-        packed = self._packed or self._file.read(_PACKED_BYTES)
-        if not packed:
-            if self._is_inside:
-                raise EOFError("it ends inside a zstd frame")
-            return False
-        self._ready = memoryview(self._frame.decompress(packed))
-        self._is_inside, self._packed = not self._frame.eof, b""
-        if self._frame.eof:
-            self._packed = self._frame.unused_data
-            self._frame = zstandard.ZstdDecompressor().decompressobj()
-        return True
