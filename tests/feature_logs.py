@@ -24,6 +24,7 @@ from zaslon.intake.pseudonyms import pseudonym
 Event: TypeAlias = Payment | Verdict
 DAY = 86_400
 START = 18_000 * DAY
+SECRET = bytes(range(16))  # of hash tables
 
 _FIELDS = """
 name = "{name}"

@@ -52,7 +52,8 @@ class Settings(BaseSettings):
     home: Path = Field(Path("zaslon-data"), description="where models, log and reports are kept")
     catalogue: Path | None = Field(None, description="catalogue file; the built-in one if not set")
     pseudonym_key: PseudonymKey | None = Field(
-        None, description="secret of the home, for pseudonyms and digests; made in the home if not set"
+        None,
+        description="secret of the home, for pseudonyms, digests and hash tables; made in the home if not set",
     )
     threads: int = Field(2, ge=1, le=256, description="threads for training")
     seed: int = Field(42, ge=0, lt=2**31, description="seed of everything random")

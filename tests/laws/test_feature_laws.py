@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.effort import IS_THOROUGH
-from tests.feature_logs import PLANS, Answer, Event, by_kernel, by_oracle, logs
+from tests.feature_logs import PLANS, SECRET, Answer, Event, by_kernel, by_oracle, logs
 
 from zaslon.features.history import History
 from zaslon.features.plan import FeaturePlan
@@ -41,15 +42,17 @@ def fold_in_parts(
     plan: FeaturePlan, log: Sequence[Event], cuts: Sequence[tuple[int, bool]], waiting_labels_max: int
 ) -> list[Answer]:
     """Fold in batches that end at `cuts`; where a cut says so, through a snapshot."""
-    history = History(plan, waiting_labels_max=waiting_labels_max, pool_entries_min=2)
+    history = History(plan, secret=SECRET, waiting_labels_max=waiting_labels_max, pool_entries_min=2)
     answers: list[Answer] = []
     begin = 0
     for end, through_snapshot in [*sorted(cuts), (len(log), False)]:
         answers += by_kernel(history, log[begin:end])
         begin = max(begin, end)
         if through_snapshot:
-            saved = {name: array.copy() for name, array in history.save().items()}
-            history = History.restore(plan, saved, waiting_labels_max=waiting_labels_max, pool_entries_min=2)
+            history = History.restore(
+                plan, copied(history), secret=SECRET,
+                waiting_labels_max=waiting_labels_max, pool_entries_min=2,
+            )  # fmt: skip
     return answers
 
 
@@ -68,3 +71,28 @@ def test_the_kernel_equals_the_oracle_on_any_log_in_any_batches(name: str) -> No
         assert_same(plan, found, by_oracle(plan, log, waiting_labels_max))
 
     law()
+
+
+SECRETS = st.binary(min_size=16, max_size=16)
+
+
+@settings(max_examples=EXAMPLES // 4)
+@given(log=logs("short"), one=SECRETS, other=SECRETS, cut=st.integers(0, 24))
+def test_no_answer_and_no_byte_of_the_state_depends_on_the_secret(
+    log: list[Event], one: bytes, other: bytes, cut: int
+) -> None:
+    plan = PLANS["short"]
+    first = History(plan, secret=one, pool_entries_min=2)
+    second = History(plan, secret=other, pool_entries_min=2)
+    answers = by_kernel(first, log[:cut]), by_kernel(second, log[:cut])
+    second = History.restore(plan, copied(second), secret=one, pool_entries_min=2)
+    answers[0].extend(by_kernel(first, log[cut:]))
+    answers[1].extend(by_kernel(second, log[cut:]))
+    assert repr(answers[0]) == repr(answers[1])
+    assert {name: a.tobytes() for name, a in copied(first).items()} == {
+        name: a.tobytes() for name, a in copied(second).items()
+    }
+
+
+def copied(history: History) -> dict[str, NDArray[np.generic]]:
+    return {name: array.copy() for name, array in history.save().items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.feature_logs import SECRET
 from tests.unit.intake_cases import KEY, MISSION, clean, line, run
 
 from zaslon.domain.rejections import Reason
@@ -92,7 +93,7 @@ def colliding_terminals() -> tuple[int, int]:
 def test_records_with_one_old_fingerprint_are_a_conflict() -> None:
     one, other = (line(terminal_id=terminal) for terminal in colliding_terminals())
     cleaned = clean(one, other, one)
-    history = History(plan_features(MISSION))
+    history = History(plan_features(MISSION), secret=SECRET)
     applied = history.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)
     assert applied.status.tolist() == [0, Reason.CONFLICTING_DUPLICATE, Reason.DUPLICATE]
 

@@ -11,6 +11,7 @@ from tests.feature_logs import (
     DAY,
     FIVE,
     PLANS,
+    SECRET,
     START,
     Answer,
     Event,
@@ -49,12 +50,12 @@ def test_a_busy_key_with_more_events_than_a_block_and_than_newest_equals_the_ora
         if random.random() < 0.5:
             log.append(Verdict(int(random.integers(0, i + 5)), bool(random.random() < 0.4), now))
     expected = by_oracle(plan, log, 20)
-    history = History(plan, waiting_labels_max=20, pool_entries_min=2)
+    history = History(plan, secret=SECRET, waiting_labels_max=20, pool_entries_min=2)
     found = []
     for begin in range(0, len(log), 61):
         found += by_kernel(history, log[begin : begin + 61])
         saved = {name: array.copy() for name, array in history.save().items()}
-        history = History.restore(plan, saved, waiting_labels_max=20, pool_entries_min=2)
+        history = History.restore(plan, saved, secret=SECRET, waiting_labels_max=20, pool_entries_min=2)
     assert max(a.features[plan.column_of["card_count_90s"]] for a in found if a.features) > 250
     assert same(found, expected)
 
@@ -62,7 +63,7 @@ def test_a_busy_key_with_more_events_than_a_block_and_than_newest_equals_the_ora
 def test_more_counterparties_than_the_first_hash_set_holds_are_counted() -> None:
     plan = PLANS["short"]
     busy = [Payment(i, START, 5, {"card": i, "shop": 0}) for i in range(6_000)]
-    answers = by_kernel(History(plan), busy)
+    answers = by_kernel(History(plan, secret=SECRET), busy)
     counted = [a.features[plan.column_of["shop_distinct_card_90s"]] for a in answers]
     assert counted == list(range(6_000))
 
@@ -100,8 +101,8 @@ def test_a_batch_of_any_size_is_folded_in_parts_with_the_same_bytes() -> None:
     is_label = merge_by_time(transactions.event_time_seconds, early.arrival_time_seconds)
     assert len(is_label) > 1 << 16
     plan = plan_features(load_catalogue())
-    whole = History(plan).apply(transactions, early, is_label)
-    history, parts = History(plan), []
+    whole = History(plan, secret=SECRET).apply(transactions, early, is_label)
+    history, parts = History(plan, secret=SECRET), []
     ends = np.concatenate([[0], np.cumsum(is_label)])
     for begin in range(0, len(is_label), 9_999):
         end = min(begin + 9_999, len(is_label))
@@ -126,7 +127,7 @@ def applied_by_day(history: History, days: list[tuple[Transactions, Labels]]) ->
 
 def test_a_remembered_event_costs_at_most_64_bytes_over_all_entities() -> None:
     """With the default catalogue, once its horizons are full: 45 days of ids, 37 days of windows."""
-    history, days = History(plan_features(load_catalogue())), mission_like(4_000, 50)
+    history, days = History(plan_features(load_catalogue()), secret=SECRET), mission_like(4_000, 50)
     for day in applied_by_day(history, days):
         assert day < 45 or history.bytes_used() <= 64 * len(history)
     assert len(history) >= 45 * len(days[0][0])
@@ -138,7 +139,7 @@ def test_only_digests_cost_more_while_history_fills() -> None:
 
     The fixed cost of 20,000 customers and of empty room is shared by 250,000 events and more.
     """
-    history, days = History(plan_features(load_catalogue())), mission_like(20_000, 16)
+    history, days = History(plan_features(load_catalogue()), secret=SECRET), mission_like(20_000, 16)
     for day in applied_by_day(history, days):
         digests = history.remembered.arrays.digest.nbytes
         assert digests <= 1.05 * 16 * min(day + 1, 8) * 31_334
@@ -149,7 +150,7 @@ def test_only_digests_cost_more_while_history_fills() -> None:
 
 def test_keys_that_fall_silent_give_their_memory_back() -> None:
     plan = PLANS["short"]
-    history = History(plan, pool_entries_min=2)
+    history = History(plan, secret=SECRET, pool_entries_min=2)
     for round_number in range(300):
         begin = START + 200 * round_number
         keys = [10 * round_number + i for i in range(10)]
@@ -166,7 +167,7 @@ def test_five_entities_with_text_ids_come_through_cleaning_and_equal_the_oracle(
     plan, oracle = PLANS["five"], Oracle(catalogue)
     names = ("customer", "terminal", "card", "device", "address")
     random = np.random.default_rng(3)
-    history, expected, records = History(plan), [], []
+    history, expected, records = History(plan, secret=SECRET), [], []
     for i in range(120):
         moment = START + 600 * i
         words = {name: f"{name[:2]}-{int(random.integers(0, 3))}é" for name in names}
@@ -192,7 +193,7 @@ def digests_kept(history: History) -> int:
 
 def test_digests_are_kept_only_while_a_repeat_is_not_too_late() -> None:
     """`short` takes what is less than 20 seconds late, and remembers 100 seconds."""
-    history = History(PLANS["short"], pool_entries_min=2)
+    history = History(PLANS["short"], secret=SECRET, pool_entries_min=2)
     for begin in range(0, 300, 7):
         moments = range(START + begin, START + begin + 7)
         by_kernel(history, [Payment(t, t, 5, {"card": 1, "shop": 1}) for t in moments])
@@ -202,7 +203,7 @@ def test_digests_are_kept_only_while_a_repeat_is_not_too_late() -> None:
 
 
 def test_a_label_from_the_future_does_not_make_digests_stay() -> None:
-    history = History(PLANS["short"], pool_entries_min=2)
+    history = History(PLANS["short"], secret=SECRET, pool_entries_min=2)
     for second in range(200):
         payment = Payment(second, START + second, 5, {"card": 1, "shop": 1})
         waits, waits_in_vain = (Verdict(i, True, START + 10_000) for i in (second, 1_000 + second))

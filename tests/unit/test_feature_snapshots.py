@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.feature_logs import PLANS, SHORT, START, Event, by_kernel
+from tests.feature_logs import PLANS, SECRET, SHORT, START, Event, by_kernel
 from tests.oracle import Payment, Verdict
 
 from zaslon.domain.catalogue import parse_catalogue
@@ -31,14 +31,14 @@ def log_of(events: int, first: int = 0) -> list[Event]:
 
 
 def saved_state() -> Saved:
-    history = History(PLAN)
+    history = History(PLAN, secret=SECRET)
     by_kernel(history, log_of(60))
     return {name: array.copy() for name, array in history.save().items()}
 
 
 def test_a_restored_history_is_saved_as_the_same_bytes() -> None:
     saved = saved_state()
-    again = History.restore(PLAN, dict(saved)).save()
+    again = History.restore(PLAN, dict(saved), secret=SECRET).save()
     assert list(again) == list(saved)
     assert [name for name in saved if not np.array_equal(saved[name], again[name])] == []
 
@@ -46,11 +46,11 @@ def test_a_restored_history_is_saved_as_the_same_bytes() -> None:
 def test_a_label_that_waits_keeps_nothing_of_the_rows_that_stood_there_before() -> None:
     payments = [Payment(i, START + i, 100, {"card": 1 + i % 7, "shop": 1 + i % 3}) for i in range(9_000)]
     waiting = [Verdict(1_000_000 + i, True, START + 9_000) for i in range(200)]
-    in_parts = History(PLAN)
+    in_parts = History(PLAN, secret=SECRET)
     for begin in range(0, 9_000, 500):  # rows are given up and their places used again
         by_kernel(in_parts, payments[begin : begin + 500])
     by_kernel(in_parts, waiting)
-    at_once = History(PLAN)
+    at_once = History(PLAN, secret=SECRET)
     by_kernel(at_once, [*payments, *waiting])
     for name in ("time", "note", "label_time", "slots", "digest"):
         one, other = (h.save()[f"remembered/{name}"][-200:] for h in (in_parts, at_once))
@@ -70,8 +70,8 @@ def test_the_room_that_a_restored_array_is_given_is_zero(rows: int, kind: type[n
 
 
 def test_what_a_restored_history_folds_is_saved_as_the_bytes_of_one_that_never_stopped() -> None:
-    restored = History.restore(PLAN, saved_state())
-    unbroken = History(PLAN)
+    restored = History.restore(PLAN, saved_state(), secret=SECRET)
+    unbroken = History(PLAN, secret=SECRET)
     by_kernel(unbroken, log_of(60))
     for history in (restored, unbroken):
         by_kernel(history, log_of(400, first=60))
@@ -88,7 +88,7 @@ def test_a_snapshot_of_another_catalogue_is_refused() -> None:
         assert text != SHORT
         other = plan_features(parse_catalogue(text))
         with pytest.raises(ArtefactError, match="does not fit the catalogue short@1"):
-            History.restore(other, saved_state())
+            History.restore(other, saved_state(), secret=SECRET)
 
 
 def _changed(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Saved], None]:
@@ -143,10 +143,10 @@ def test_a_damaged_snapshot_is_refused_by_name_and_never_folded(name: str) -> No
     saved = saved_state()
     damage(saved)
     with pytest.raises(ArtefactError, match=told) as raised:
-        History.restore(PLAN, saved)
+        History.restore(PLAN, saved, secret=SECRET)
     assert "Restore it with" in str(raised.value)
 
 
 def test_a_label_from_before_time_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="outside 1970 to 2106"):
-        by_kernel(History(PLAN), [Verdict(1, True, -1)])
+        by_kernel(History(PLAN, secret=SECRET), [Verdict(1, True, -1)])

@@ -26,7 +26,7 @@ from zaslon.engine.batch_outcomes import BatchOutcomes
 from zaslon.engine.version import ENGINE_VERSION
 from zaslon.features.history import STATE_VERSION, Applied, History
 from zaslon.features.plan import FeaturePlan, plan_features
-from zaslon.intake.pseudonyms import key_mark
+from zaslon.intake.pseudonyms import key_mark, table_secret
 from zaslon.models.model import Model
 from zaslon.ports import SnapshotStore
 
@@ -43,7 +43,7 @@ class Engine:
 
     Args:
         catalogue: how records look and which features are kept.
-        key: secret bytes for the pseudonyms of text identifiers and the digests of transactions.
+        key: secret bytes for the pseudonyms of text identifiers, the digests of transactions and hash tables.
         model, policy: what scores and decides; an engine without them can only replay.
         history: the remembered past; empty for None.
         position: log position of the next record.
@@ -62,7 +62,7 @@ class Engine:
     ) -> None:
         self.catalogue, self.key, self.model, self.policy = catalogue, key, model, policy
         self.plan = plan or plan_features(catalogue)
-        self.history = history or History(self.plan)
+        self.history = history or History(self.plan, secret=table_secret(key))
         self.position = position
         self._model_columns = _columns_for(model, self.plan)
 
@@ -173,7 +173,7 @@ def restore_engine(
             hint="Restore the home's pseudonym.key from a backup, or set ZASLON_PSEUDONYM_KEY as it was.",
         )
     plan = plan_features(catalogue)
-    history = History.restore(plan, content)
+    history = History.restore(plan, content, secret=table_secret(key))
     return Engine(
         catalogue, key=key, model=model, policy=policy,
         history=history, position=position, plan=plan,

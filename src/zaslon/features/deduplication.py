@@ -48,7 +48,6 @@ from zaslon.features.digest_ring import (
     put_digest,
     ring_content,
 )
-from zaslon.features.entity_keys import mixed
 from zaslon.features.index_layout import empty_index, row_bits, rows_of
 from zaslon.system.compiled import Integer, compiled, inlined
 
@@ -95,14 +94,13 @@ Steps = NDArray[np.void]
 
 @inlined
 def _identify_transaction(
-    table: DeduplicationArrays, limits: Limits, key: Integer, moment: Integer,
+    table: DeduplicationArrays, limits: Limits, key: Integer, bits: np.uint64, moment: Integer,
     digests: Digests, number: Integer, step: Any,
 ) -> Integer:  # fmt: skip
     """Status of a transaction; fills `step` if it is accepted."""
     watermark = max(table.counters[WATERMARK], moment)
     if moment + limits.late_within_seconds <= watermark:
         return _TOO_LATE
-    bits = mixed(key)
     place = find_place(table, key, bits)
     waiting, waiting_time = 0, np.int64(0)
     if place >= 0:
@@ -131,11 +129,11 @@ def _identify_transaction(
 
 @inlined
 def _identify_label(
-    table: DeduplicationArrays, limits: Limits, key: Integer, arrival: Integer, is_fraud: bool, step: Any
-) -> Integer:
+    table: DeduplicationArrays, limits: Limits, key: Integer, bits: np.uint64, arrival: Integer,
+    is_fraud: bool, step: Any,
+) -> Integer:  # fmt: skip
     """Status of a label; fills `step` if it is applied."""
     watermark = table.counters[WATERMARK]
-    bits = mixed(key)
     place = find_place(table, key, bits)
     offset = -1
     if place >= 0:
@@ -179,10 +177,12 @@ def identify(
     limits: Limits,
     is_label: NDArray[np.bool_],
     transaction_id: NDArray[np.int64],
+    transaction_hash: NDArray[np.uint64],
     event_time: NDArray[np.int64],
     amount_minor: NDArray[np.int64],
     digest: Digests,
     label_id: NDArray[np.int64],
+    label_hash: NDArray[np.uint64],
     label_time: NDArray[np.int64],
     label_is_fraud: NDArray[np.bool_],
     status: NDArray[np.uint8],
@@ -212,17 +212,17 @@ def identify(
         step = steps[done]
         if is_label[number]:
             if j + AHEAD < label_id.size:
-                expect(table, label_id[j + AHEAD])
+                expect(table, label_hash[j + AHEAD])
             label_status[j] = _identify_label(
-                table, limits, label_id[j], label_time[j], label_is_fraud[j], step
+                table, limits, label_id[j], label_hash[j], label_time[j], label_is_fraud[j], step
             )
             done += label_status[j] == LABEL_APPLIED
             j += 1
         else:
             if i + AHEAD < transaction_id.size:
-                expect(table, transaction_id[i + AHEAD])
+                expect(table, transaction_hash[i + AHEAD])
             status[i] = _identify_transaction(
-                table, limits, transaction_id[i], event_time[i], digest, i, step
+                table, limits, transaction_id[i], transaction_hash[i], event_time[i], digest, i, step
             )
             if status[i] == _ACCEPTED:
                 step["transaction"], step["amount_minor"] = accepted, amount_minor[i]
@@ -244,7 +244,7 @@ def note_condition(steps: Steps, met: NDArray[np.bool_], bit: Integer, note: NDA
 class DeduplicationIndex:
     """Owner of the table's memory: grows it when it is full, gives rows back between batches."""
 
-    def __init__(self, entities: int, limits: Limits, rows_min: int) -> None:
+    def __init__(self, entities: int, limits: Limits, rows_min: int, secret: NDArray[np.uint64]) -> None:
         self.limits, self.rows_min = limits, rows_min
         self.arrays = DeduplicationArrays(
             id=np.zeros(rows_min, np.int64),
@@ -256,6 +256,7 @@ class DeduplicationIndex:
             passed=np.empty(0, np.uint8),
             digest=digest_ring(rows_min),
             counters=np.zeros(7, np.int64),
+            secret=secret,
         )
         self.rebuild_index()
 
@@ -335,7 +336,9 @@ class DeduplicationIndex:
         return saved
 
     @staticmethod
-    def restore(saved: dict[str, NDArray[np.generic]], limits: Limits, rows_min: int) -> DeduplicationIndex:
+    def restore(
+        saved: dict[str, NDArray[np.generic]], limits: Limits, rows_min: int, secret: NDArray[np.uint64]
+    ) -> DeduplicationIndex:
         """The inverse of `save` but for the index, which `rebuild_index` makes.
 
         Takes the arrays out of `saved` one by one.
@@ -348,7 +351,7 @@ class DeduplicationIndex:
         waiting = np.count_nonzero(saved["note"] & STATE_MASK == WAITING_GOOD)  # type: ignore[operator]
         if counters.shape != (4,) or counters[TAIL] - counters[HEAD] != rows or counters[WAITING] != waiting:
             raise ValueError("rows and counters of the remembered transactions disagree")
-        table = DeduplicationIndex(entities, limits, rows_min)
+        table = DeduplicationIndex(entities, limits, rows_min, secret)
         columns = {}
         for name in _SAVED_COLUMNS:
             content = saved.pop(name)

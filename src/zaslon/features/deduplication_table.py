@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.features.digest_ring import Digests
-from zaslon.features.entity_keys import EMPTY, mixed, place_of
+from zaslon.features.entity_keys import EMPTY, place_of
 from zaslon.features.index_layout import BUCKET, BUCKET_SHIFT
 from zaslon.system.compiled import Integer, compiled, inlined
 from zaslon.system.intrinsics import prefetch
+from zaslon.system.siphash import hash_of
 
 # The two low bits of `note`; the six above hold the conditions that the transaction met.
 UNLABELLED, GOOD, FRAUD, WAITING_GOOD = 0, 1, 2, 3
@@ -45,6 +46,7 @@ class DeduplicationArrays(NamedTuple):
             conflict, so only rows within `late_within` need theirs.
         counters: int64[7], HEAD and TAIL row, WAITING labels, WATERMARK, BASE row, ROW_BITS, DIGESTS_FROM
             row.
+        secret: uint64[2], what the hash is keyed with: whoever chooses ids must not choose buckets.
     """
 
     id: NDArray[np.int64]
@@ -56,6 +58,7 @@ class DeduplicationArrays(NamedTuple):
     passed: NDArray[np.uint8]
     digest: Digests
     counters: NDArray[np.int64]
+    secret: NDArray[np.uint64]
 
 
 @inlined
@@ -126,9 +129,9 @@ def _free(table: DeduplicationArrays, place: Integer, bits: np.uint64) -> None:
 
 
 @inlined
-def expect(table: DeduplicationArrays, key: Integer) -> None:
-    """Fetch the bucket where `key` will soon be looked for."""
-    prefetch(table.places, place_of(mixed(key), table.passed.size) * BUCKET)
+def expect(table: DeduplicationArrays, bits: np.uint64) -> None:
+    """Fetch the bucket where a key with this hash will soon be looked for."""
+    prefetch(table.places, place_of(bits, table.passed.size) * BUCKET)
 
 
 @inlined
@@ -156,7 +159,7 @@ def close(table: DeduplicationArrays, offset: Integer) -> None:
 def _give_up_row(table: DeduplicationArrays, head: Integer) -> None:
     """Take the row at the head out of the index, if no newer row of its id stands there."""
     offset = head - table.counters[BASE]
-    bits = mixed(table.id[offset])
+    bits = hash_of(table.id[offset], table.secret)
     place = find_place(table, table.id[offset], bits)
     if place >= 0 and offset_of(table, place) == offset:
         if table.note[offset] & STATE_MASK == WAITING_GOOD:
@@ -170,7 +173,8 @@ def forget(table: DeduplicationArrays, remember_seconds: Integer) -> None:
     watermark, base = table.counters[WATERMARK], table.counters[BASE]
     head, tail = table.counters[HEAD], table.counters[TAIL]
     while head < tail and np.int64(table.time[head - base]) + remember_seconds <= watermark:
-        expect(table, table.id[min(head - base + AHEAD, table.id.size - 1)])
+        later = table.id[min(head - base + AHEAD, table.id.size - 1)]
+        expect(table, hash_of(later, table.secret))
         _give_up_row(table, head)
         head += 1
     table.counters[HEAD] = head
@@ -194,8 +198,8 @@ def fill_index(table: DeduplicationArrays) -> None:
     """Name every row in the empty index."""
     for row in range(table.counters[HEAD], table.counters[TAIL]):
         offset = row - table.counters[BASE]
-        expect(table, table.id[min(offset + AHEAD, table.id.size - 1)])
+        expect(table, hash_of(table.id[min(offset + AHEAD, table.id.size - 1)], table.secret))
         key = table.id[offset]
-        bits = mixed(key)
+        bits = hash_of(key, table.secret)
         # A later row of the same id replaces an earlier, expired one.
         _name_row(table, find_place(table, key, bits), bits, row)

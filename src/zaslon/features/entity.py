@@ -25,6 +25,7 @@ from zaslon.features.lists import (
     free_segments,
 )
 from zaslon.features.plan import EntityPlan, FeaturePlan
+from zaslon.system.siphash import hashes_of
 
 POOL_ENTRIES_MIN = 1 << 14
 _SEEN_PLACES_MIN = 1 << 12
@@ -39,9 +40,9 @@ _SAVED = ("used", "free", *_PER_LIST, *_PER_ENTRY)
 class EntityHistory:
     """One entity's keys and lists."""
 
-    def __init__(self, plan: EntityPlan, pool_entries: int) -> None:
-        self.plan = plan
-        self.keys = Keys()
+    def __init__(self, plan: EntityPlan, pool_entries: int, secret: NDArray[np.uint64]) -> None:
+        self.plan, self._secret = plan, secret
+        self.keys = Keys(secret)
         self.pool_entries_min = pool_entries
         self.pools = [
             _empty_lists(pool_entries, plan.has_values, len(plan.counterparties), plan.has_blocks),
@@ -111,7 +112,7 @@ class EntityHistory:
         Raises:
             KeyError, ValueError: the arrays are not of this plan, or contradict each other.
         """
-        self.keys = Keys.restore({"key": saved["key"]})
+        self.keys = Keys.restore({"key": saved["key"]}, self._secret)
         self.add_slots()
         for pool, lists in enumerate(self.pools):
             content = {name: saved.pop(f"{pool}/{name}") for name in _SAVED}
@@ -202,12 +203,12 @@ def _with_larger_set(scratch: Scratch) -> Scratch:
     )
 
 
-def new_scratch(plan: FeaturePlan) -> Scratch:
+def new_scratch(plan: FeaturePlan, secret: NDArray[np.uint64]) -> Scratch:
     """The kernel's reused memory, as large as this plan needs."""
     ranges = max(len(e.arrays.ranges) for e in plan.entities)
     newest = max((int(e.arrays.columns[:, NEWEST].max(initial=1)) for e in plan.entities), default=1)
     return Scratch(
         np.zeros(max(ranges, 1), np.int64), np.zeros(max(ranges, 1), np.int64),
         np.zeros(newest, np.int64), np.zeros(_SEEN_PLACES_MIN, np.uint32), np.zeros(_SEEN_PLACES_MIN, np.int64),
-        np.zeros(2, np.int64),
+        hashes_of(np.arange(2), secret), np.zeros(2, np.int64),
     )  # fmt: skip

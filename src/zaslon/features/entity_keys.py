@@ -1,4 +1,4 @@
-"""Entity keys → slots: an open-addressing hash table in flat arrays."""
+"""Entity keys → slots: an open-addressing hash table in flat arrays, keyed with a secret."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.system.compiled import Integer, compiled, inlined
+from zaslon.system.siphash import hash_of, hashes_of
 
 EMPTY = np.uint32(0xFFFFFFFF)
 _LOAD_MAX = 0.7
@@ -23,32 +24,25 @@ class KeyArrays(NamedTuple):
         key: int64[capacity].
         places: uint32[size].
         counters: int64[1], number of slots in use.
+        secret: uint64[2], what the hash is keyed with: whoever chooses keys must not choose places.
     """
 
     key: NDArray[np.int64]
     places: NDArray[np.uint32]
     counters: NDArray[np.int64]
-
-
-@inlined
-def mixed(key: Integer) -> np.uint64:
-    """64 well mixed bits of a key (splitmix64's finaliser)."""
-    bits = np.uint64(key)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    secret: NDArray[np.uint64]
 
 
 @inlined
 def place_of(bits: np.uint64, size: Integer) -> Integer:
-    """Where the search for a key with these mixed bits begins in an index of `size` places."""
+    """Where the search for a key with this hash begins in an index of `size` places."""
     return np.int64(((bits >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
 
 
 @compiled
 def _find_or_add(
-    keys: KeyArrays, wanted: NDArray[np.int64], steps: NDArray[np.void], first_step: Integer,
-    entity: Integer, slots: NDArray[np.uint32],
+    keys: KeyArrays, wanted: NDArray[np.int64], hashes: NDArray[np.uint64], steps: NDArray[np.void],
+    first_step: Integer, entity: Integer, slots: NDArray[np.uint32],
 ) -> Integer:  # fmt: skip
     """Go through the steps from `first_step` on; returns the first one whose key needs more room."""
     size = keys.places.size
@@ -58,7 +52,7 @@ def _find_or_add(
         if step["transaction"] < 0:
             continue
         key = wanted[step["transaction"]]
-        place = place_of(mixed(key), size)
+        place = place_of(hashes[step["transaction"]], size)
         while keys.places[place] != EMPTY and keys.key[keys.places[place]] != key:
             place = place + 1 if place + 1 < size else 0
         if keys.places[place] == EMPTY:
@@ -77,7 +71,7 @@ def _fill_index(keys: KeyArrays) -> bool:
     """Name every slot in the empty index. False: a key stands twice."""
     size = keys.places.size
     for slot in range(keys.counters[0]):
-        place = place_of(mixed(keys.key[slot]), size)
+        place = place_of(hash_of(keys.key[slot], keys.secret), size)
         while keys.places[place] != EMPTY:
             if keys.key[keys.places[place]] == keys.key[slot]:
                 return False
@@ -89,11 +83,9 @@ def _fill_index(keys: KeyArrays) -> bool:
 class Keys:
     """Slots of one entity's keys, numbered from 0 in order of first appearance."""
 
-    def __init__(self, capacity: int = _KEYS_MIN) -> None:
+    def __init__(self, secret: NDArray[np.uint64], capacity: int = _KEYS_MIN) -> None:
         self.arrays = KeyArrays(
-            np.zeros(capacity, np.int64),
-            _empty_index(capacity),
-            np.zeros(1, np.int64),
+            np.zeros(capacity, np.int64), _empty_index(capacity), np.zeros(1, np.int64), secret
         )
 
     def __len__(self) -> int:
@@ -109,8 +101,8 @@ class Keys:
             steps: what `identify` gave.
             entity: column of `slots`, uint32[rows, entities].
         """
-        done = 0
-        while (done := _find_or_add(self.arrays, wanted, steps, done, entity, slots)) < len(steps):
+        done, hashes = 0, hashes_of(wanted, self.arrays.secret)
+        while (done := _find_or_add(self.arrays, wanted, hashes, steps, done, entity, slots)) < len(steps):
             self._make_room()
 
     def _make_room(self) -> None:
@@ -129,13 +121,13 @@ class Keys:
         return {"key": self.arrays.key[: len(self)]}
 
     @staticmethod
-    def restore(saved: dict[str, NDArray[np.int64]]) -> Keys:
+    def restore(saved: dict[str, NDArray[np.int64]], secret: NDArray[np.uint64]) -> Keys:
         """The inverse of `save`.
 
         Raises:
             ValueError: a key stands twice.
         """
-        keys = Keys(len(saved["key"]))
+        keys = Keys(secret, len(saved["key"]))
         keys.arrays.key[:] = saved["key"]
         keys.arrays.counters[0] = len(saved["key"])
         if not _fill_index(keys.arrays):

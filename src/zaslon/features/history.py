@@ -27,6 +27,7 @@ from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
 from zaslon.features.kernel import RowArrays
 from zaslon.features.plan import TRANSACTION_FEATURES, FeaturePlan
 from zaslon.system.compiled import Integer, Number, compiled
+from zaslon.system.siphash import hashes_of, secret_words
 
 # Bigger batches are folded in parts of this many events: the working set stays in cache.
 _PART_EVENTS = 1 << 16
@@ -53,10 +54,17 @@ class Applied:
 class History:
     """The remembered past of all entities. `apply` is the only way to change it.
 
+    Args:
+        plan: the compiled catalogue.
+        secret: 16 bytes that key the hash tables: where ids and keys are in memory depends on them,
+            nothing that is computed or saved does.
+        waiting_labels_max: labels that may wait for their transactions.
+        pool_entries_min: entries that pools begin with and grow by, at least.
+
     Example:
         >>> from zaslon.domain.catalogue import load_catalogue
         >>> from zaslon.features.plan import plan_features
-        >>> history = History(plan_features(load_catalogue()))
+        >>> history = History(plan_features(load_catalogue()), secret=bytes(range(16)))
         >>> len(history)
         0
     """
@@ -65,6 +73,7 @@ class History:
         self,
         plan: FeaturePlan,
         *,
+        secret: bytes,
         waiting_labels_max: int = 100_000,
         pool_entries_min: int = POOL_ENTRIES_MIN,
     ) -> None:
@@ -76,9 +85,10 @@ class History:
             waiting_labels_max,
         )
         self._rows_min = min(_ROWS_MIN, pool_entries_min)
-        self.remembered = DeduplicationIndex(len(plan.entities), self._limits, self._rows_min)
-        self.entities = [EntityHistory(entity, pool_entries_min) for entity in plan.entities]
-        self._scratch = new_scratch(plan)
+        self._secret = secret_words(secret)
+        self.remembered = DeduplicationIndex(len(plan.entities), self._limits, self._rows_min, self._secret)
+        self.entities = [EntityHistory(entity, pool_entries_min, self._secret) for entity in plan.entities]
+        self._scratch = new_scratch(plan, self._secret)
 
     def __len__(self) -> int:
         """Remembered transactions (and waiting labels)."""
@@ -129,11 +139,13 @@ class History:
         status, label_status = np.empty(len(transactions), np.uint8), np.empty(len(labels), np.uint8)
         steps = np.empty(len(is_label) + 1, STEP)  # one is written before it is known to count
         progress = np.zeros(4, np.int64)
+        hashes = hashes_of(transactions.transaction_id, self._secret)
+        label_hashes = hashes_of(labels.transaction_id, self._secret)
         while not identify(
-            self.remembered.arrays, self._limits, is_label,
-            transactions.transaction_id, transactions.event_time_seconds, transactions.amount_minor,
-            transactions.digest, labels.transaction_id, labels.arrival_time_seconds,
-            labels.is_fraud, status, label_status, steps, progress,
+            self.remembered.arrays, self._limits, is_label, transactions.transaction_id, hashes,
+            transactions.event_time_seconds, transactions.amount_minor, transactions.digest,
+            labels.transaction_id, label_hashes, labels.arrival_time_seconds, labels.is_fraud,
+            status, label_status, steps, progress,
         ):  # fmt: skip
             self.remembered.make_room()
         if progress[ACCEPTED_COUNT] < len(transactions):
@@ -157,17 +169,20 @@ class History:
         plan: FeaturePlan,
         saved: dict[str, NDArray[Any]],
         *,
+        secret: bytes,
         waiting_labels_max: int = 100_000,
         pool_entries_min: int = POOL_ENTRIES_MIN,
     ) -> History:
-        """The inverse of `save`.
+        """The inverse of `save`; the secret may be another.
 
         Takes the arrays out of `saved` one by one, so that no two copies are held of all.
 
         Raises:
             ArtefactError: the arrays belong to another catalogue or version, or are damaged.
         """
-        history = History(plan, waiting_labels_max=waiting_labels_max, pool_entries_min=pool_entries_min)
+        history = History(
+            plan, secret=secret, waiting_labels_max=waiting_labels_max, pool_entries_min=pool_entries_min
+        )
         try:
             history._take_over(saved)
         except (KeyError, ValueError, IndexError) as error:
@@ -183,7 +198,7 @@ class History:
         remembered = _below("remembered/", saved)
         if remembered["slots"].ndim != 2 or remembered["slots"].shape[1] != len(self.entities):
             raise ValueError("its transactions have other entities")
-        self.remembered = DeduplicationIndex.restore(remembered, self._limits, self._rows_min)
+        self.remembered = DeduplicationIndex.restore(remembered, self._limits, self._rows_min, self._secret)
         slots = self.remembered.arrays.slots[: len(self.remembered)]
         for number, entity in enumerate(self.entities):
             entity.restore(_below(f"entity/{entity.plan.entity}/", saved))

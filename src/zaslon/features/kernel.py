@@ -125,7 +125,8 @@ class RowArrays(NamedTuple):
 class Scratch(NamedTuple):
     """Reused memory: window borders, a place to sort amounts, a hash set, and what was too small.
 
-    `full` is int64[2]: the pool that was full (or SEEN), and the newest stamp of the hash set.
+    `seen_factors` is uint64[2], secret: what the set's hash multiplies by and adds. `full` is int64[2]:
+    the pool that was full (or SEEN), and the newest stamp of the hash set.
     """
 
     low: NDArray[np.int64]
@@ -133,6 +134,7 @@ class Scratch(NamedTuple):
     amounts: NDArray[np.int64]
     seen: NDArray[np.uint32]
     seen_stamp: NDArray[np.int64]
+    seen_factors: NDArray[np.uint64]
     full: NDArray[np.int64]
 
 
@@ -205,18 +207,23 @@ def _quantile(
 
 
 @inlined
-def _distinct(
+def count_distinct(
     other: Others, column: Integer, low: Integer, high: Integer,
-    seen: NDArray[np.uint32], stamps: NDArray[np.int64], stamp: Integer,
+    seen: NDArray[np.uint32], stamps: NDArray[np.int64], stamp: Integer, factors: NDArray[np.uint64],
 ) -> Integer:  # fmt: skip
-    """Different values of other[low:high, column]; `seen` is a hash set emptied by a new stamp."""
-    mask = seen.size - 1
+    """Different values of other[low:high, column]; `seen` is a hash set emptied by a new stamp.
+
+    A client chooses in which order keys get their slots, so the set's hash is drawn from a strongly
+    universal family (Dietzfelbinger, STACS 1996): no two slots collide more often than by chance.
+    """
+    mask = np.uint64(seen.size - 1)
+    factor, addend = factors[0], factors[1]
     count = 0
     for place in range(low, high):
         value = other[place, column]
-        at = np.int64((np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & mask
+        at = ((np.uint64(value) * factor + addend) >> np.uint64(32)) & mask
         while stamps[at] == stamp and seen[at] != value:
-            at = (at + 1) & mask
+            at = (at + np.uint64(1)) & mask
         if stamps[at] != stamp:
             stamps[at] = stamp
             seen[at] = value
@@ -323,6 +330,7 @@ def apply(
     f_blocks, f_free, f_used = frauds.blocks, frauds.free, frauds.used
     low, high, amounts = scratch.low, scratch.high, scratch.amounts
     seen, seen_stamp, full = scratch.seen, scratch.seen_stamp, scratch.full
+    seen_factors = scratch.seen_factors
     entity, counterparties = plan.entity, plan.counterparties
     times, notes, slots = rows.time, rows.note, rows.slots
     takes_labels = known_list >= 0 or fraud_bits.size > 0
@@ -415,7 +423,9 @@ def apply(
                         return number
                     full[1] += 1
                     value = np.float64(
-                        _distinct(e_other, columns[c, OTHER], bottom, top, seen, seen_stamp, full[1])
+                        count_distinct(
+                            e_other, columns[c, OTHER], bottom, top, seen, seen_stamp, full[1], seen_factors
+                        )
                     )
                 elif compute == Compute.SAME:
                     other = columns[c, OTHER]

@@ -77,20 +77,23 @@ def reconcile(context: Context, sent: Path | None = None) -> Reconciled:
         if sent is not None:
             ids = _ids(sent, context.catalogue)
             found.sent = len(ids)
-            found.unanswered = [i for i in ids if i not in decided]
+            found.unanswered = [i for i in ids if str(i) not in decided]
             if found.unanswered:
                 rejected = _rejected_ids(journal, context.catalogue)
-                found.unanswered = [i for i in found.unanswered if i not in rejected]
+                found.unanswered = [i for i in found.unanswered if str(i) not in rejected]
     finally:
         journal.close()
     return found
 
 
-def _go_through(journal: LogReader, found: Reconciled, catalogue: Catalogue) -> dict[TransactionId, int]:
-    """Count outcomes beside the positions of records; the decided ids with their newest event time."""
+def _go_through(journal: LogReader, found: Reconciled, catalogue: Catalogue) -> dict[str, int]:
+    """Count outcomes beside the positions of records; the decided ids with their newest event time.
+
+    Ids are kept as texts: a client can choose numbers that Python's hash puts in one place.
+    """
     rejections: Counter[str] = Counter()
     degraded: Counter[str] = Counter()
-    decided: dict[TransactionId, int] = {}
+    decided: dict[str, int] = {}
     known_seconds = _certainly_known_seconds(catalogue)
     outcomes = journal.outcomes()
     next_outcome = next(outcomes, None)
@@ -107,9 +110,9 @@ def _go_through(journal: LogReader, found: Reconciled, catalogue: Catalogue) -> 
             content = orjson.loads(next_outcome[1])
             if content["outcome"] == "decision":
                 identifier, moment = content["transaction_id"], moments[index]
-                if decided.get(identifier, moment - known_seconds) > moment - known_seconds:
+                if decided.get(str(identifier), moment - known_seconds) > moment - known_seconds:
                     found.decided_twice.append(identifier)
-                decided[identifier] = moment
+                decided[str(identifier)] = moment
                 found.decisions += 1
                 degraded[content["degraded"] or ""] += 1
             elif content["outcome"] == "label":
@@ -131,19 +134,21 @@ def _certainly_known_seconds(catalogue: Catalogue) -> int:
     return parse_duration_seconds(retention.remember) - parse_duration_seconds(retention.late_within)
 
 
-def _rejected_ids(journal: LogReader, catalogue: Catalogue) -> set[TransactionId]:
-    """Ids of rejected records, as far as they can be read."""
-    named: set[TransactionId] = set()
+def _rejected_ids(journal: LogReader, catalogue: Catalogue) -> set[str]:
+    """Ids of rejected records, as far as they can be read, as texts."""
+    named: set[str] = set()
     for _, outcome in journal.outcomes():
         content = orjson.loads(outcome)
         if content["outcome"] != "rejection":
             continue
         if content["transaction_id"] is not None:
-            named.add(content["transaction_id"])
+            named.add(str(content["transaction_id"]))
         elif content.get("raw") is not None:
             words = [word.strip(" \t") for word in _words_of_id(content["raw"], catalogue)]
             named.update(
-                word if catalogue.has_text_ids else int(word) for word in words if _is_id(word, catalogue)
+                word if catalogue.has_text_ids else str(int(word))
+                for word in words
+                if _is_id(word, catalogue)
             )
     return named
 

@@ -31,6 +31,7 @@ from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
 from zaslon.intake.fields import fields_of_json
 from zaslon.intake.ordinary import check_cleaning, problem_of_fault
+from zaslon.intake.pseudonyms import table_secret
 from zaslon.intake.repeat_filter import RepeatFilter
 from zaslon.intake.sources import Chunk, read_source
 from zaslon.intake.staging import Staging, frame_of, transactions_of
@@ -99,7 +100,7 @@ def clean_files(
 
     Args:
         sources, out, catalogue: what is cleaned, where to, and how its records look.
-        key: secret for pseudonyms.
+        key: secret for pseudonyms, digests and the filter of repeats.
         arrival_time_seconds: when the sources arrived: a later row, beyond `record.clock_skew`, is
             rejected as `after_arrival`.
         chunk_bytes: about how much is read at once.
@@ -150,7 +151,7 @@ class _Cleaning:
     ) -> None:
         self._building, self._catalogue, self._key, self._arrival = building, catalogue, key, arrival
         self._days = DayCounts(parse_duration_seconds(catalogue.record.gap_max))
-        self._filter = RepeatFilter(repeat_filter_bytes)
+        self._filter = RepeatFilter(repeat_filter_bytes, table_secret(key))
         self._staging = Staging(building / STAGING)
         self._quarantine: list[pl.DataFrame] = []
         self._quarantine_parts: list[Path] = []

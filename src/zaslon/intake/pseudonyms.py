@@ -9,6 +9,7 @@ import hashlib
 
 KEY_BYTES_MAX = 64  # what BLAKE2b takes
 _OF_MARKS = b"zaslon mark"  # sets the key's mark apart from pseudonyms, which are made with the same key
+_OF_TABLES = b"zaslon tables"
 
 
 def pseudonym(word: bytes, key: bytes) -> int:
@@ -25,3 +26,8 @@ def key_mark(key: bytes) -> bytes:
 def derived_secret(key: bytes, purpose: bytes) -> bytes:
     """Sixteen bytes for one purpose, named in up to 16 bytes; they tell nothing of the key or of others."""
     return hashlib.blake2b(digest_size=16, key=key[:KEY_BYTES_MAX], person=purpose).digest()
+
+
+def table_secret(key: bytes) -> bytes:
+    """Sixteen bytes that key the hash tables of what a client may choose."""
+    return derived_secret(key, _OF_TABLES)

@@ -3,7 +3,8 @@
 A blocked Bloom filter (Putze, Sanders and Singler, "Cache-, hash- and space-efficient Bloom
 filters", 2007) over transaction ids never forgets an id, so what it has not seen is new. What it
 may have seen is a suspect: few rows, kept aside with their bytes, and looked up exactly at the
-end. Its size only decides how many suspects there are, never what comes out.
+end. Its size only decides how many suspects there are, never what comes out. Its hash is keyed: nobody
+can choose ids that make suspects of others.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.system.compiled import compiled
+from zaslon.system.siphash import hash_of, secret_words
 
 _BITS_PER_ID = 6
 _WORDS_PER_BLOCK = 8  # of 64 bits: one cache line
 
 
 @compiled
-def _mark(words: NDArray[np.uint64], ids: NDArray[np.int64], suspect: NDArray[np.bool_]) -> None:
+def _mark(
+    words: NDArray[np.uint64], ids: NDArray[np.int64], secret: NDArray[np.uint64], suspect: NDArray[np.bool_]
+) -> None:
     """Enter ids one after the other; `suspect[i]`: all bits of ids[i] were set before."""
     blocks = np.uint64(words.size // 8)
     for i in range(ids.size):
-        mixed = np.uint64(ids[i]) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-        block = np.int64(((mixed >> np.uint64(32)) * blocks) >> np.uint64(32)) * 8
-        bits = mixed * np.uint64(0xD6E8FEB86659FD93)
+        hashed = hash_of(ids[i], secret)
+        block = np.int64(((hashed >> np.uint64(32)) * blocks) >> np.uint64(32)) * 8
+        bits = hashed * np.uint64(0xD6E8FEB86659FD93)
         seen = True
         for _ in range(6):
             bit = bits >> np.uint64(55)  # nine bits name one of the block's 512
@@ -40,14 +41,18 @@ def _mark(words: NDArray[np.uint64], ids: NDArray[np.int64], suspect: NDArray[np
 
 
 class RepeatFilter:
-    """Says of each id whether it may have been seen before. Memory: `filter_bytes`, as it is used."""
+    """Says of each id whether it may have been seen before. Memory: `filter_bytes`, as it is used.
 
-    def __init__(self, filter_bytes: int) -> None:
+    `secret` has 16 bytes.
+    """
+
+    def __init__(self, filter_bytes: int, secret: bytes) -> None:
+        self._secret = secret_words(secret)
         blocks = max(1, filter_bytes // (8 * _WORDS_PER_BLOCK))
         self._words = np.zeros(blocks * _WORDS_PER_BLOCK, np.uint64)
 
     def suspects(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """bool[n]; False means certainly new. Every id counts as seen from here on."""
         suspect = np.zeros(len(ids), np.bool_)
-        _mark(self._words, ids, suspect)
+        _mark(self._words, ids, self._secret, suspect)
         return suspect

@@ -138,7 +138,7 @@ class Staging:
         self._flush()
 
     def _settle(self, suspects: pl.DataFrame) -> pl.DataFrame:
-        wanted = np.unique(suspects["transaction_id"].to_numpy())
+        wanted = np.sort(suspects["transaction_id"].to_numpy())
         columns = ["transaction_id", "event_time_seconds", *_DIGEST, "order", "is_fraud"]
         kept = [suspects.select(columns)]
         for path in [p for parts in self._parts.values() for p in parts]:

@@ -1,7 +1,8 @@
 """SipHash of 64-bit words, compiled: a hash that only the holder of a secret can compute.
 
 Aumasson and Bernstein, "SipHash: a fast short-input PRF", Indocrypt 2012. Messages here are whole
-words, little-endian, so the last block holds their length in bytes alone.
+words, little-endian, so the last block holds their length in bytes alone. Digests are SipHash-2-4;
+hash tables use SipHash-1-3, as those of Rust and CPython do: nobody sees its values.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.system.compiled import compiled, inlined
+from zaslon.system.compiled import Integer, compiled, inlined
 
 SECRET_BYTES = 16
 
@@ -52,6 +53,32 @@ def _begun(secret: NDArray[np.uint64]) -> _State:
         secret[0] ^ np.uint64(0x736F6D6570736575), secret[1] ^ np.uint64(0x646F72616E646F6D),
         secret[0] ^ np.uint64(0x6C7967656E657261), secret[1] ^ np.uint64(0x7465646279746573),
     )  # fmt: skip
+
+
+@inlined
+def hash_of(word: Integer, secret: NDArray[np.uint64]) -> np.uint64:
+    """SipHash-1-3 of one word, for a hash table; `secret` is uint64[2]."""
+    message, length = np.uint64(word), np.uint64(8 << 56)
+    v0, v1, v2, v3 = _begun(secret)
+    v0, v1, v2, v3 = _round(v0, v1, v2, v3 ^ message)
+    v0, v1, v2, v3 = _round(v0 ^ message, v1, v2, v3 ^ length)
+    v0, v1, v2, v3 = _round(v0 ^ length, v1, v2 ^ np.uint64(0xFF), v3)
+    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    return v0 ^ v1 ^ v2 ^ v3
+
+
+def hashes_of(words: NDArray[np.int64], secret: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """uint64[n]: the hash of each word. Several at once take a tenth of the time of one by one."""
+    hashes = np.empty(len(words), np.uint64)
+    _hash_words(words, secret, hashes)
+    return hashes
+
+
+@compiled
+def _hash_words(words: NDArray[np.int64], secret: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> None:
+    for i in range(words.size):
+        hashes[i] = hash_of(words[i], secret)
 
 
 @compiled
