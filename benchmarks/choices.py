@@ -172,7 +172,7 @@ def repeats(rows: int) -> Iterator[Compared]:
     filter_bytes = rows  # eight bits an id
 
     def ours() -> object:
-        return RepeatFilter(filter_bytes).suspects(ids)
+        return RepeatFilter(filter_bytes, bytes(range(16))).suspects(ids)
 
     entry_bytes = (sys.getsizeof(set(listed)) + sum(map(sys.getsizeof, listed))) / rows
     yield compare("repeats", "set", rows, ours, lambda: set(listed), f"{entry_bytes:.0f} bytes an id, not 1")
