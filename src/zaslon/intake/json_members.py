@@ -36,7 +36,7 @@ def member_counts(records: Sequence[bytes]) -> list[int]:
 def names_twice(record: bytes) -> list[str]:
     """The names that stand twice or more in a JSON object itself, not in what it holds.
 
-    A name is what its escapes stand for: `"\\u0061"` is `"a"`.
+    A name is what its escapes stand for.
     """
     depth, seen, twice = 0, set[str](), dict[str, None]()
     for token in _TOKEN.finditer(record):
@@ -64,9 +64,9 @@ def count_members(buffer: UInt8, ends: Int64, counts: Int64) -> None:
                 at += 1
                 while at < end and buffer[at] != _QUOTE:
                     at += 2 if buffer[at] == _BACKSLASH else 1
-            elif byte == _OPEN_OBJECT or byte == _OPEN_LIST:
+            elif byte in (_OPEN_OBJECT, _OPEN_LIST):
                 depth += 1
-            elif byte == _CLOSE_OBJECT or byte == _CLOSE_LIST:
+            elif byte in (_CLOSE_OBJECT, _CLOSE_LIST):
                 depth -= 1
             elif byte == _COLON and depth == 1:
                 found += 1
