@@ -38,7 +38,9 @@ def read_labels(
             continue
         problems = _label_problems(content, are_texts=are_texts)
         if not problems and members != len(content):
-            problems = tuple(_problem(n, "is named twice", "it once") for n in names_twice(record) if n in _READ)
+            problems = tuple(
+                _problem(n, "is named twice", "it once") for n in names_twice(record) if n in _READ
+            )
         if problems:
             bad.append((i, problems))
             continue
