@@ -29,10 +29,17 @@ from tests.waiting import until
 
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import InputError
-from zaslon.intake import clean_days, read_clean_day
+from zaslon.intake import clean_days, read_clean_day, staging
 
 REAL_ROWS = Path(__file__).resolve().parents[3] / "shared" / "data" / "mission-real-rows.csv"
 MOMENTS = [f"2019-08-{22 + day} {hour:02d}:00:00" for day in range(3) for hour in (20, 3)]
+
+
+@pytest.fixture
+def many_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few thousand suspects are looked up in several passes, as millions are otherwise."""
+    monkeypatch.setattr(staging, "_SUSPECTS_PER_PASS", 700)
+    monkeypatch.setattr(staging, "_ROWS_HELD_MAX", 500)
 
 
 def _write(path: Path, *lines: str) -> Path:
@@ -102,13 +109,8 @@ def test_the_first_of_an_id_stays_whatever_the_filter_the_chunks_and_the_files(
         assert Path(source).read_bytes()[offset : offset + len(raw)] == raw
 
 
-def test_repeats_are_those_of_a_plain_dictionary_where_nearly_all_rows_are_suspects(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from zaslon.intake import staging
-
-    monkeypatch.setattr(staging, "_SUSPECTS_PER_PASS", 700)
-    monkeypatch.setattr(staging, "_ROWS_HELD_MAX", 500)
+@pytest.mark.usefixtures("many_passes")
+def test_many_repeats_are_those_of_a_plain_dictionary(tmp_path: Path) -> None:
     random = np.random.default_rng(4)
     pairs = [
         (int(i), int(a))
@@ -338,13 +340,8 @@ def test_the_last_answer_that_comes_with_a_repeat_counts(
     assert kept["scenario"].to_list() == [3, 0, 0, 0, 0, 0]
 
 
-def test_the_last_of_many_answers_is_that_of_a_plain_dictionary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from zaslon.intake import staging
-
-    monkeypatch.setattr(staging, "_SUSPECTS_PER_PASS", 700)
-    monkeypatch.setattr(staging, "_ROWS_HELD_MAX", 500)
+@pytest.mark.usefixtures("many_passes")
+def test_the_last_of_many_answers_is_that_of_a_plain_dictionary(tmp_path: Path) -> None:
     random = np.random.default_rng(8)
     rows = list(zip(random.integers(0, 900, 3000).tolist(), random.choice(["", "0", "1"], 3000), strict=True))
     first: dict[int, int] = {}

@@ -23,10 +23,16 @@ STATE: dict[str, NDArray[Any]] = {
 }
 
 
-def test_a_state_is_never_restored_from_damaged_bytes(tmp_path: Path) -> None:
+@pytest.fixture
+def store(tmp_path: Path) -> FileSnapshots:
+    """With an older snapshot at position 10 and a newer one at position 20."""
     store = FileSnapshots(tmp_path)
     store.save(10, {"older": np.ones(1)})
     store.save(20, STATE)
+    return store
+
+
+def test_a_state_is_never_restored_from_damaged_bytes(store: FileSnapshots, tmp_path: Path) -> None:
     path = max(tmp_path.iterdir())
     whole = path.read_bytes()
     random = np.random.default_rng(7)
@@ -48,10 +54,7 @@ def test_a_state_is_never_restored_from_damaged_bytes(tmp_path: Path) -> None:
     assert noticed > len(whole) // 2
 
 
-def test_a_state_that_was_cut_off_anywhere_is_noticed(tmp_path: Path) -> None:
-    store = FileSnapshots(tmp_path)
-    store.save(10, {"older": np.ones(1)})
-    store.save(20, STATE)
+def test_a_state_that_was_cut_off_anywhere_is_noticed(store: FileSnapshots, tmp_path: Path) -> None:
     path = max(tmp_path.iterdir())
     whole = path.read_bytes()
     for length in range(len(whole)):

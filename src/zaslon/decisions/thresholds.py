@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +142,8 @@ def choose_thresholds(
         DataError: no frauds or no good transactions, a score that is no probability, a weight
             that is not positive, or arrays of different lengths.
     """
-    _check(score, is_fraud, amount_minor, weight, event_time_seconds)
+    _check_lengths(score, is_fraud, amount_minor, weight, event_time_seconds)
+    _check_values(score, is_fraud, amount_minor, weight)
     days = days_spanned(event_time_seconds.min(), event_time_seconds.max())
     cuts = _cuts(score, is_fraud, amount_minor, weight)
     if stated is None:
@@ -315,18 +317,17 @@ def _limits_reached(
     return tuple(reached)
 
 
-def _check(
-    score: Float64,
-    is_fraud: NDArray[np.bool_],
-    amount_minor: NDArray[np.int64],
-    weight: Float64,
-    event_time_seconds: NDArray[np.int64],
-) -> None:
-    lengths = {len(a) for a in (score, is_fraud, amount_minor, weight, event_time_seconds)}
+def _check_lengths(*columns: NDArray[Any]) -> None:
+    lengths = {len(column) for column in columns}
     if len(lengths) != 1:
         raise DataError(
             f"Thresholds cannot be chosen: the columns have different lengths ({sorted(lengths)})."
         )
+
+
+def _check_values(
+    score: Float64, is_fraud: NDArray[np.bool_], amount_minor: NDArray[np.int64], weight: Float64
+) -> None:
     if not is_fraud.any() or is_fraud.all():
         what = "no fraud" if not is_fraud.any() else "no good transaction"
         raise DataError(

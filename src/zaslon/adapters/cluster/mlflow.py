@@ -30,7 +30,7 @@ class MlflowRuns:
     Args:
         directory: holds `mlflow.db` and the artefacts; made when the first run is written.
         tracking_uri: of a server instead, for example `http://host:5000`; it keeps the artefacts.
-        experiment: under which name the runs stand.
+        experiment: under which name the runs are listed.
 
     Raises:
         ZaslonError: MLflow is not installed.
@@ -71,26 +71,31 @@ class MlflowRuns:
         for path in artefacts:
             if not path.exists():
                 raise ZaslonError(f"The artefact '{path}' of run '{name}' does not exist.")
-        with self._told_plainly(name):
-            return self._log_run(name, params, metrics, artefacts)
+        with self._explained(name):
+            client, run_id = self._begin(name, params, metrics)
+            for path in artefacts:
+                if path.is_dir():
+                    client.log_artifacts(run_id, str(path), path.name)
+                else:
+                    client.log_artifact(run_id, str(path))
+            client.set_terminated(run_id)
+        return run_id
 
     def start_run(self, name: str, params: Mapping[str, Any]) -> MlflowLiveRun:
-        """Begin a run that goes on (see the port).
+        """Begin a run that is logged while it goes on (see the port).
 
         Raises:
             ServerError: the store cannot be reached or written.
         """
-        with self._told_plainly(name):
-            client = self._connected()
-            run_id: str = client.create_run(self._experiment_id(client), run_name=name).info.run_id
-            self._log_values(client, run_id, params, {})
+        with self._explained(name):
+            _, run_id = self._begin(name, params, {})
         return MlflowLiveRun(self, name, run_id)
 
     @contextmanager
-    def _told_plainly(self, name: str) -> Iterator[None]:
+    def _explained(self, name: str) -> Iterator[None]:
         """Silence for MLflow's libraries, and one sentence where it fails."""
         try:
-            with warnings.catch_warnings():  # of its libraries about each other: nobody here can act
+            with warnings.catch_warnings():  # from its libraries about each other: no user can act on them
                 warnings.simplefilter("ignore")
                 yield
         except Exception as error:  # MLflow passes on errors of its database and HTTP libraries
@@ -100,23 +105,14 @@ class MlflowRuns:
                 hint="Check the address and that it can be written to.",
             ) from error
 
-    def _log_run(
-        self,
-        name: str,
-        params: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        artefacts: Sequence[Path],
-    ) -> str:
+    def _begin(
+        self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float]
+    ) -> tuple[Any, str]:  # fmt: skip
+        """(client, id) of a new run with its parameters."""
         client = self._connected()
         run_id: str = client.create_run(self._experiment_id(client), run_name=name).info.run_id
         self._log_values(client, run_id, params, metrics)
-        for path in artefacts:
-            if path.is_dir():
-                client.log_artifacts(run_id, str(path), path.name)
-            else:
-                client.log_artifact(run_id, str(path))
-        client.set_terminated(run_id)
-        return run_id
+        return client, run_id
 
     def _log_values(
         self, client: Any, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float],
@@ -162,10 +158,10 @@ class MlflowLiveRun:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """One point of each metric (see the port)."""
-        with self._runs._told_plainly(self._name):
+        with self._runs._explained(self._name):
             self._runs._log_values(self._runs._connected(), self.run_id, {}, metrics, step)
 
     def end(self) -> None:
         """Mark the run as finished (see the port)."""
-        with self._runs._told_plainly(self._name):
+        with self._runs._explained(self._name):
             self._runs._connected().set_terminated(self.run_id)
