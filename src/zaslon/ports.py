@@ -396,13 +396,13 @@ class Stream(Protocol):
     def open(self, checkpoint: bytes) -> None:
         """Begin at a saved state, as a standby: `checkpoint` was saved with it, or names only its `history`."""
 
-    def reopen(self, checkpoint: bytes) -> None:
-        """Begin again at a saved state after the engine failed; a process that decides keeps deciding.
+    def recorded_since(self, checkpoint: bytes, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
+        """Everything recorded after a saved state, for the process that decides, when its engine has failed.
 
-        What was taken and not recorded is taken again.
+        It goes on to decide. What it took and has not recorded is not among this, and can still be recorded.
 
         Raises:
-            SupersededError: another process decides now.
+            SupersededError: another process decides now, or `is_over` says that this one stops.
         """
 
     def replay(self, is_over: Callable[[], bool]) -> Iterator[LogBatch | None]:
@@ -416,14 +416,13 @@ class Stream(Protocol):
         """
 
     def take(
-        self, admit: Callable[[RecordBatch], LogBatch], records_max: Callable[[], int],
-        is_over: Callable[[], bool],
-    ) -> Iterator[LogBatch]:  # fmt: skip
+        self, admit: Callable[[RecordBatch], LogBatch], records_max: int, is_over: Callable[[], bool]
+    ) -> Iterator[LogBatch]:
         """New records in micro-batches, until `is_over`. Each must be recorded before the next is taken.
 
         Args:
             admit: makes typed records; may be given more of them than are taken.
-            records_max: asked before every micro-batch, how many records it may have.
+            records_max: most records of a micro-batch.
 
         Raises:
             SupersededError: another process decides now.
@@ -432,7 +431,7 @@ class Stream(Protocol):
     def record(
         self, batch: LogBatch, outcomes: Sequence[Outcome], content: Sequence[bytes], versions: Versions
     ) -> None:
-        """Hand over the batch that `take` gave, with its outcomes. It may return before it is durable.
+        """Hand over the batch that `take` gave, or its next part, with outcomes. It may return before that is durable.
 
         At most one batch is in flight: the call waits for the previous one.
 

@@ -158,10 +158,6 @@ class Settings(BaseSettings):
     stream_batch_bytes: int = Field(
         4 * MEBIBYTE, ge=1024, le=256 * MEBIBYTE, description="most bytes in a micro-batch"
     )
-    stream_engine_errors_max: int = Field(
-        10, ge=1, le=10_000,
-        description="most records in a row that may break the engine; after one more the scorer stops",
-    )  # fmt: skip
     stream_batch_ms: int = Field(
         2, ge=0, le=10_000, description="how long a micro-batch that is not full waits for more"
     )

@@ -7,6 +7,7 @@ STAGE is one of `STAGES`; IDS are transaction ids, separated by commas.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,15 +18,15 @@ from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.domain.outcomes import Decision
 from zaslon.engine import Engine
 from zaslon.engine.batch_outcomes import BatchOutcomes
-from zaslon.flows import stream as flow
 
+admission = importlib.import_module("zaslon.admission.admit")  # its name is also that of a function
 STAGES = ("admission", "features", "score", "outcomes", "encoding")
 
 
 def fault_at(stage: str, ids: Sequence[int]) -> tuple[Any, str, Callable[..., Any]]:
     """What to replace by what, so that a stage fails whenever one of the transactions is there."""
     if stage == "admission":
-        return _failing(flow, "admit", lambda batch, *_: _raw_ids(batch), ids)
+        return _failing(admission, "clean_batch", lambda batch, *_: _raw_ids(batch), ids)
     if stage == "features":
         return _failing(Engine, "apply", lambda _, found, *__: found.transaction_id.tolist(), ids)
     if stage == "score":

@@ -255,7 +255,7 @@ def test_a_scorer_that_loses_its_broker_at_takeover_stands_by(
 
     monkeypatch.setattr(Partitions, "open", fail)
     with pytest.raises(error):
-        next(opened.take(lambda raw: admit(raw, context.catalogue, context.key), lambda: 10, lambda: False))
+        next(opened.take(lambda raw: admit(raw, context.catalogue, context.key), 10, lambda: False))
     opened.close()
 
 

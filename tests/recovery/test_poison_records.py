@@ -17,10 +17,11 @@ from tests.recovery.faults import STAGES, InjectedError, Poison, inject
 
 from zaslon.bootstrap import build_clock
 from zaslon.domain.errors import InputError, ZaslonError
-from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.events import Kind, RecordBatch, Transactions
 from zaslon.domain.outcomes import Decision
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.entrypoints.api.service_metrics import Metrics
+from zaslon.features.history import Applied, History
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
 from zaslon.flows.score import score
@@ -108,6 +109,32 @@ def test_a_poison_record_is_rejected_and_all_others_are_decided(
     for position in (index - 1, index, index + 1, ROWS - 1):
         assert replay(world.context, position).identical, "without the fault, too"
     assert reconcile(world.context).is_whole
+
+
+@pytest.mark.parametrize("chosen", [(0, 1, 2), (98, 99, 100, 101), (5, 140, -1)])
+def test_poison_records_beside_each_other_are_all_found(
+    small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: tuple[int, ...]
+) -> None:
+    world, whole = small_world.in_home(tmp_path), small_world.batch(0, ROWS)
+    indexes = sorted(int(whole.transaction_index[index]) for index in chosen)
+    broken = set(whole.transactions.digest[list(chosen), 0].tolist())
+    apply = History.apply
+
+    def failing(history: History, rows: Transactions, *rest: Any) -> Applied:
+        applied = apply(history, rows, *rest)
+        if broken & set(rows.digest[:, 0].tolist()):
+            raise InjectedError
+        return applied
+
+    monkeypatch.setattr(History, "apply", failing)
+    outcomes, said = decided(world, 100)
+    assert [i for i, o in enumerate(outcomes) if b"engine_error" in o] == indexes
+    assert len(said) == len(indexes)
+    batch = small_world.batch(0, ROWS).rejecting(indexes, PROBLEM)
+    wanted = [outcome.to_json() for outcome in small_world.engine().process(batch).outcomes]
+    assert [o for o in outcomes if b"engine_error" not in o] == [
+        o for o in wanted if b"engine_error" not in o
+    ]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,5 +1,5 @@
 """Admission: the one stage before the log. Raw records in, typed records of the log out."""
 
-from zaslon.admission.admit import admit, from_clean, refuse
+from zaslon.admission.admit import admit, from_clean
 
-__all__ = ["admit", "from_clean", "refuse"]
+__all__ = ["admit", "from_clean"]

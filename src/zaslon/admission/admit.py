@@ -23,7 +23,6 @@ from zaslon.domain.events import (
     Rejected,
     Transactions,
 )
-from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.intake import clean_batch
 from zaslon.intake.ordinary import check_cleaning, problem_of_fault
 from zaslon.system.isolation import by_halves
@@ -68,18 +67,6 @@ def _admitted(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:
 
 def _originals(batch: RecordBatch) -> Originals:
     return Originals(batch.buffer, batch.starts, batch.lengths)
-
-
-def refuse(batch: RecordBatch, catalogue: Catalogue, key: bytes, reason: Reason, detail: str) -> LogBatch:
-    """Raw records as rejections, without a look into them."""
-    empty = admit(RecordBatch.of([], [], [], batch.first_position), catalogue, key)
-    count, problem = len(batch), RecordProblem(reason, None, detail.removesuffix("."))
-    return replace(
-        empty, kind=np.full(count, _REJECTED, np.uint8), degradation=batch.degradation,
-        arrival_time_seconds=batch.arrival_time_seconds,
-        rejected=Rejected(np.arange(count), [(problem,)] * count),
-        originals=_originals(batch),
-    )  # fmt: skip
 
 
 def from_clean(

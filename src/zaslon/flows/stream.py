@@ -7,25 +7,22 @@ One life of a scorer:
     4. decide micro-batches as they arrive; the stream records each with its outcomes exactly once
     5. now and then, and when asked to stop, wait until everything is recorded and copy the state;
        the snapshot is written while deciding continues
-A life ends because another process took over, because the log refused a batch, or because our own code
-failed on one; the next begins from 1, since the engine may have been ahead of the log. After a failure of
-our own it takes smaller micro-batches, until the record that breaks the engine stands alone
-(`services.fault_isolation`).
+A life ends because another process took over or because the log refused a batch; the next begins from 1,
+since the engine may have been ahead of the log. A record that breaks our own code ends no life: it is
+recorded as `engine_error` (`services.poison`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zaslon.admission import admit, refuse
+from zaslon.admission import admit
 from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.domain.outcomes import Decision, Outcome, Rejection
 from zaslon.domain.rejections import Reason
@@ -35,8 +32,8 @@ from zaslon.ports import SnapshotStore, Stream, SupersededError
 from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
 from zaslon.services.context import STREAM, Context
 from zaslon.services.decision_loop import DecideReport, answers_in, decide_batches
-from zaslon.services.fault_isolation import EngineFault, FailedRecords, FaultIsolation, engine_faults
 from zaslon.services.home import engine_at, keep_policy, load_champion
+from zaslon.services.poison import PoisonGuard
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
 from zaslon.services.warm_up import freeze_garbage_collector, run_once
 from zaslon.system.durable import make_directory
@@ -75,9 +72,6 @@ def stream(
         say: called with sentences that people should know.
         observe: called with every micro-batch, on the deciding thread.
         on_snapshot: called with every snapshot, on the thread that writes it.
-
-    Raises:
-        EngineFault: our own code fails on more records in a row than `stream_engine_errors_max`.
     """
     directory = context.home / STREAM
     make_directory(directory)
@@ -115,28 +109,23 @@ class _Scorer:
         self.snapshot_writer: SnapshotWriter | None = None
         self.snapshots = stream_snapshots(context)
         self.stream: Stream = context.adapters.open_stream(say)
-        self.faults = FaultIsolation(
-            context.options.stream_batch_records, context.options.stream_engine_errors_max
-        )
-        self._is_deciding = False  # still, after our own code failed
 
     def live(self) -> None:
-        """One life, from a snapshot to a stop, to a takeover by another process or to a fault of ours."""
+        """One life, from a snapshot to a stop or to a takeover by another process."""
         self.close()
-        engine, checkpoint = newest_state(self.context, self.snapshots, self.say)
-        run_once(engine)
+        guard, checkpoint = self._restored()
         freeze_garbage_collector()
         every = self.context.options.snapshot_every_records
         self.snapshot_writer = snapshot_writer = SnapshotWriter(
-            self.snapshots, every, engine.position, self.say, self.on_snapshot
+            self.snapshots, every, guard.engine.position, self.say, self.on_snapshot
         )
         try:
-            self._begin(engine, checkpoint)
-            self._replay(engine, snapshot_writer)
+            self.stream.open(checkpoint)
+            self.say(f"Replaying the log from position {guard.engine.position}.")
+            self._replay(guard.engine, snapshot_writer)
             if not self.is_over():
-                self._decide(engine, snapshot_writer)
+                self._decide(guard, snapshot_writer)
         except SupersededError as reason:
-            self._is_deciding = False
             self.say(f"Standing by: {reason}.")
 
     def close(self) -> None:
@@ -144,15 +133,25 @@ class _Scorer:
         if self.snapshot_writer is not None:
             self.snapshot_writer.close()
 
-    def _begin(self, engine: Engine, checkpoint: bytes) -> None:
-        if self._is_deciding:
-            self.stream.reopen(checkpoint)
-        else:
-            self.stream.open(checkpoint)
-            self.say(f"Replaying the log from position {engine.position}.")
+    def _restored(self) -> tuple[PoisonGuard, bytes]:
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.say)
+        run_once(engine)
+        return PoisonGuard(engine, self._recover, self.say), checkpoint
+
+    def _recover(self) -> Engine:
+        """The engine as it was after the last recorded micro-batch, for the scorer that decides."""
+        assert self.snapshot_writer is not None
+        self.snapshot_writer.wait()
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.say)
+        begin = engine.position
+        for batch in self.stream.recorded_since(checkpoint, self.is_over):
+            engine.replay(batch)
+        if engine.position > begin:
+            # The next failure, and there may be a dozen, then finds little to replay.
+            self.snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
+        return engine
 
     def _replay(self, engine: Engine, snapshot_writer: SnapshotWriter) -> None:
-        begin = engine.position
         for batch in self.stream.replay(self.is_over):
             if batch is None:
                 continue
@@ -161,84 +160,54 @@ class _Scorer:
             self.report.next_position = engine.position
             if snapshot_writer.is_due(engine.position):
                 snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
-        if self.faults.is_searching and engine.position > begin:
-            # The next failure, and there may be a dozen, then finds nothing to replay.
-            snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
 
-    def _decide(self, engine: Engine, snapshot_writer: SnapshotWriter) -> None:
-        if not self._is_deciding:
-            self._is_deciding = True
-            self.report.takeovers += 1
-            self.say(f"Deciding from position {engine.position}.")
+    def _decide(self, guard: PoisonGuard, snapshot_writer: SnapshotWriter) -> None:
+        self.report.takeovers += 1
+        self.say(f"Deciding from position {guard.engine.position}.")
         begin = time.perf_counter()
-        decider = _Decider(self.stream, engine, self.faults, self.observe)
+        decider = _Decider(self.stream, guard, self.observe)
 
         def keep_state() -> None:
-            decider.confirm()
-            if snapshot_writer.is_due(engine.position):
+            self.report.next_position = guard.engine.position
+            if snapshot_writer.is_due(guard.engine.position):
                 self.stream.settle()
-                snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
+                snapshot_writer.save(guard.engine, checkpoint=self.stream.checkpoint)
 
         try:
             decide_batches(
-                lambda batch, record: record(batch, decider.process(batch)),
-                decider.batches(self.is_over), decider.record, keep_state, self.report.decided,
+                guard.decide, decider.batches(self.context.options.stream_batch_records, self.is_over),
+                decider.record, keep_state, self.report.decided,
             )  # fmt: skip
             self.stream.settle()
-            snapshot_writer.save_last(engine, checkpoint=self.stream.checkpoint)
-        except EngineFault as fault:
-            self._isolate(decider.current, fault)
+            snapshot_writer.save_last(guard.engine, checkpoint=self.stream.checkpoint)
         finally:
             self.report.decided.seconds += time.perf_counter() - begin
-            self.report.next_position = engine.position
-
-    def _isolate(self, records: FailedRecords, fault: EngineFault) -> None:
-        last = records.first_position + records.count - 1
-        which = f"{records.first_position}" if records.count == 1 else f"{records.first_position} to {last}"
-        self.say(f"Our own code failed at log position {which}: {_where(fault)}. The state is restored.")
-        self.faults.failed(records, fault)
 
 
 class _Decider:
-    """What the loop calls: admission, the engine and the stream, with the time that each takes."""
+    """What the loop calls: admission and the stream, with the time that each takes."""
 
-    def __init__(self, stream: Stream, engine: Engine, faults: FaultIsolation, observe: Observe) -> None:
-        self._stream, self._engine, self._faults, self._observe = stream, engine, faults, observe
+    def __init__(self, stream: Stream, guard: PoisonGuard, observe: Observe) -> None:
+        self._stream, self._guard, self._observe = stream, guard, observe
         self._asked_at = self._taken_at = time.perf_counter()
-        self._content: list[bytes] = []
-        self._was_broken = False
-        self.current = FailedRecords(engine.position, 0, b"")
 
-    def batches(self, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
+    def batches(self, records_max: int, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
         """New records, with the moments when they were asked for and taken."""
-        for batch in self._stream.take(self._admit, lambda: self._faults.records_max, is_over):
-            self.current = FailedRecords(batch.first_position, len(batch), self.current.first)
+        for batch in self._stream.take(self._admit, records_max, is_over):
             yield batch
             self._asked_at = time.perf_counter()
 
     def _admit(self, raw: RecordBatch) -> LogBatch:
         self._taken_at = time.perf_counter()
-        engine = self._engine
-        raw = raw.with_labels_by(engine.history.watermark_seconds)
-        self.current = FailedRecords(raw.first_position, len(raw), raw.raw(0))
-        self._was_broken = self._faults.is_broken(raw)
-        if self._was_broken:
-            detail = f"Zaslon's own code failed on this record: {self._faults.cause}."
-            return refuse(raw, engine.catalogue, engine.key, Reason.ENGINE_ERROR, detail)
-        with engine_faults():
-            return admit(raw, engine.catalogue, engine.key)
-
-    def process(self, batch: LogBatch) -> list[Outcome]:
-        """One outcome per record, and its JSON."""
-        with engine_faults():
-            outcomes = self._engine.process(batch).outcomes
-            self._content = [outcome.to_json() for outcome in outcomes]
-        return outcomes
+        engine = self._guard.engine
+        return admit(raw.with_labels_by(engine.history.watermark_seconds), engine.catalogue, engine.key)
 
     def record(self, batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
         """Hand over a batch with its outcomes."""
+        engine = self._guard.engine
+        content = [outcome.to_json() for outcome in outcomes]
         decided_at = time.perf_counter()
-        self._stream.record(batch, outcomes, self._content, self._engine.versions)
+        self._stream.record(batch, outcomes, content, engine.versions)
         rejections = [outcome.reason for outcome in outcomes if isinstance(outcome, Rejection)]
         decisions = sum(type(outcome) is Decision for outcome in outcomes)
         self._observe(
@@ -247,23 +216,9 @@ class _Decider:
                 answers_in(batch), rejections.count(Reason.ENGINE_ERROR.code),
                 self._taken_at - self._asked_at, decided_at - self._taken_at,
                 time.perf_counter() - decided_at, self._stream.commit_seconds,
-                self._stream.lag_records, self._engine.position,
+                self._stream.lag_records, engine.position,
             )
         )  # fmt: skip
-
-    def confirm(self) -> None:
-        """While a record is searched that breaks the engine: wait until the batch is durable."""
-        if self._faults.is_searching:
-            self._stream.settle()
-            self._faults.succeeded(self._engine.position, was_broken=self._was_broken)
-
-
-def _where(fault: EngineFault) -> str:
-    """Kind and place of what our code raised; its text may quote a record, so it is not shown."""
-    cause = fault.__cause__
-    frame = traceback.extract_tb(cause.__traceback__)[-1] if cause is not None else None
-    place = "" if frame is None else f" in {Path(frame.filename).name}, line {frame.lineno}"
-    return f"{type(cause).__name__}{place}"
 
 
 def stream_snapshots(context: Context) -> SnapshotStore:

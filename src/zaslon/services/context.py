@@ -108,7 +108,6 @@ class Options:
     original_retention_days: int
     stream_report_seconds: float
     stream_batch_records: int
-    stream_engine_errors_max: int
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 An engine that failed in the middle of a batch is of no use: part of the batch may be applied. So it is
 discarded, and a new one is recovered from snapshot and log. It decides the batch in halves, each recorded
-for itself, until the record that breaks it stands alone. That one is recorded as rejected, and so never
-applied: a replay does the same. Admission has no state and finds such records by itself.
+for itself, until one record is left that breaks it. That one is recorded as rejected, and so never
+applied: a replay does the same. Service, files, stream and training differ in how they recover and record.
+Admission has no state and finds such records by itself.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -26,19 +28,24 @@ from zaslon.services.warm_up import run_once
 from zaslon.system.isolation import is_fault_of_ours
 
 Record = Callable[[LogBatch, Sequence[Outcome]], None]
+Work = Callable[[Engine, LogBatch], None]
 
 
 class PoisonGuard:
-    """Decides batches with an engine that is replaced when it fails.
+    """Lets an engine work on batches, and replaces it when it fails.
 
     Args:
-        engine: decides; `engine` is always the one in use.
+        engine: works; `engine` is always the one in use.
         recover: a new engine in the state after the last recorded batch.
-        warn: told in a sentence of every record that breaks our code.
+        warn: given a sentence about every record that breaks our code.
+        check: works on ordinary records beside the state of an engine; raises where even they break it.
     """
 
-    def __init__(self, engine: Engine, recover: Callable[[], Engine], warn: Callable[[str], None]) -> None:
-        self.engine, self._recover, self._warn = engine, recover, warn
+    def __init__(
+        self, engine: Engine, recover: Callable[[], Engine], warn: Callable[[str], None],
+        check: Callable[[Engine], None] = run_once,
+    ) -> None:  # fmt: skip
+        self.engine, self._recover, self._warn, self._check = engine, recover, warn, check
         self.recoveries = 0
 
     def newest_seconds(self) -> int:
@@ -55,27 +62,60 @@ class PoisonGuard:
         Raises:
             Exception: what is no fault of ours, or one that ordinary transactions meet too.
         """
-        try:
-            record(batch, self.engine.process(batch).outcomes)
-        except Exception as error:
-            if not is_poison(error):
-                raise
-            self._isolate(batch, record, error)
-        else:
-            self._tell(batch)
+        self.attempt(batch, lambda engine, part: record(part, engine.process(part).outcomes))
 
-    def _isolate(self, batch: LogBatch, record: Record, error: Exception) -> None:
+    def attempt(self, batch: LogBatch, work: Work) -> None:
+        """Let the engine work on a batch: as a whole, or in parts that follow each other.
+
+        Args:
+            batch: the next records.
+            work: applies a part and records it; when it fails it has recorded nothing.
+
+        Raises:
+            Exception: as `decide`.
+        """
+        error = self._error_of(work, batch)
+        if error is None:
+            self._warn_of_engine_errors(batch)
+            return
+        del self.engine  # its state may be gigabytes
         self.engine = self._recover()
         self.recoveries += 1
         if len(batch) > 1:
             for begin, end in ((0, len(batch) // 2), (len(batch) // 2, len(batch))):
-                self.decide(batch.part(begin, end), record)
+                self.attempt(batch.part(begin, end), work)
             return
-        rejected = as_engine_error(self.engine, batch, error)
-        record(rejected, self.engine.process(rejected).outcomes)
-        self._tell(rejected)
+        rejected = self._as_engine_error(batch, error)
+        work(self.engine, rejected)
+        self._warn_of_engine_errors(rejected)
 
-    def _tell(self, batch: LogBatch) -> None:
+    def _error_of(self, work: Work, batch: LogBatch) -> Exception | None:
+        """How the work failed, if a record may be to blame for it."""
+        try:
+            work(self.engine, batch)
+        except Exception as error:
+            if not is_fault_of_ours(error) or isinstance(error, SupersededError):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they refer to the engine
+            return error
+        return None
+
+    def _as_engine_error(self, batch: LogBatch, error: Exception) -> LogBatch:
+        """A batch of one record, on which an engine failed, with the record rejected; its bytes are kept.
+
+        Of a file's row, which has no bytes here, the typed columns are kept as JSON.
+
+        Raises:
+            Exception: `error`, where ordinary records break the engine too: no record is to blame.
+        """
+        try:
+            self._check(self.engine)
+        except Exception:  # noqa: BLE001  the first error says more
+            raise error from None
+        kept = batch if batch.originals is not None else replace(batch, originals=_as_original(batch))
+        return kept.rejecting([0], problem_of_fault(error))
+
+    def _warn_of_engine_errors(self, batch: LogBatch) -> None:
         for index, problems in zip(batch.rejected.index.tolist(), batch.rejected.problems, strict=True):
             if problems[0].reason == Reason.ENGINE_ERROR:
                 self._warn(
@@ -87,30 +127,11 @@ def guarded_engine(context: Context, journal: Journal, snapshots: SnapshotStore)
     """The engine as it was after the journal's last record, and recovered so whenever it fails."""
 
     def recover() -> Engine:
-        return recover_engine(context, journal, snapshots)
+        engine = recover_engine(context, journal, snapshots)
+        journal.serve(engine.versions)  # the home may have another champion by now
+        return engine
 
     return PoisonGuard(recover(), recover, context.progress.warn)
-
-
-def is_poison(error: Exception) -> bool:
-    """Whether a record may be to blame for an error while a batch was decided."""
-    return is_fault_of_ours(error) and not isinstance(error, SupersededError)
-
-
-def as_engine_error(engine: Engine, batch: LogBatch, error: Exception) -> LogBatch:
-    """A batch of one record, on which an engine failed, with the record rejected; its bytes are kept.
-
-    Of a file's row, which has no bytes here, the typed columns are kept as JSON.
-
-    Raises:
-        Exception: `error`, where ordinary transactions break the engine too: no record is to blame.
-    """
-    try:
-        run_once(engine)
-    except Exception:  # noqa: BLE001  the first error says more
-        raise error from None
-    kept = batch if batch.originals is not None else replace(batch, originals=_as_original(batch))
-    return kept.rejecting([0], problem_of_fault(error))
 
 
 def _as_original(batch: LogBatch) -> Originals:

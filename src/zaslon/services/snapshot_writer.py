@@ -78,25 +78,26 @@ class SnapshotWriter:
 
     def save_last(self, engine: Engine, **beside: bytes) -> None:
         """As `save`, of an engine that is used no more: without a copy, and only if its state is not kept."""
-        self._wait()
+        self.wait()
         if engine.position != self._kept_position:
             self._start(engine.position, engine.state(**beside), 0.0)
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Wait for the snapshot that is under way."""
-        self._wait()
-        self._thread.shutdown()
-
-    def _start(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
-        self._wait()
-        self._copied_position = position
-        self._is_writing = True
-        self._under_way = self._thread.submit(self._write, position, state, copy_seconds)
-
-    def _wait(self) -> None:
         if self._under_way is not None:
             self._under_way.result()  # raises what is a mistake of ours
             self._under_way = None
+
+    def close(self) -> None:
+        """Wait for the snapshot that is under way, and end the thread."""
+        self.wait()
+        self._thread.shutdown()
+
+    def _start(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
+        self.wait()
+        self._copied_position = position
+        self._is_writing = True
+        self._under_way = self._thread.submit(self._write, position, state, copy_seconds)
 
     def _write(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
         begin = time.perf_counter()

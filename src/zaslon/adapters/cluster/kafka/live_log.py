@@ -71,7 +71,7 @@ class KafkaStream:
         self._clients: _Clients | None = None
         self._checkpoint: dict[str, Any] = {}
         self._position = 0
-        self._taken: Order | None = None
+        self._taken: _Taken | None = None
         self._was_open = False
 
     def open(self, checkpoint: bytes) -> None:
@@ -86,16 +86,6 @@ class KafkaStream:
             # A scorer that was connected before stands by until a broker is back.
             raise SupersededError("no broker answers") from error
         self._was_open = True
-
-    def reopen(self, checkpoint: bytes) -> None:
-        """Begin again at a saved state; the process that decides keeps deciding (see the port)."""
-        if self._committer is None:
-            self.open(checkpoint)
-            return
-        self._committer.settle()
-        self._begin_at(checkpoint)
-        with _standing_by_without_broker():
-            self._open_orders(self._open)
 
     def _begin_at(self, checkpoint: bytes) -> None:
         self._checkpoint = orjson.loads(checkpoint)
@@ -132,13 +122,11 @@ class KafkaStream:
             OrderReader(connection, names.order, group, watch),
             Leadership(connection, names.order, group, self._session_timeout_seconds, watch),
         )
-        self._open_orders(self._clients)
+        self._read_orders(self._checkpoint)
 
-    def _open_orders(self, clients: _Clients) -> None:
-        next_offsets = self._checkpoint.get("next", {})
-        clients.orders.open(
-            int(self._checkpoint.get("order", 0)), lambda: clients.partitions.is_newest(next_offsets)
-        )
+    def _read_orders(self, checkpoint: dict[str, Any]) -> None:
+        partitions, next_offsets = self._open.partitions, checkpoint.get("next", {})
+        self._open.orders.open(int(checkpoint.get("order", 0)), lambda: partitions.is_newest(next_offsets))
 
     @property
     def _open(self) -> _Clients:
@@ -175,6 +163,24 @@ class KafkaStream:
             committed=self._note_committed, is_over=is_over, limits=self._open.limits,
         )  # fmt: skip
         self._open.orders.look_again()
+
+    def recorded_since(self, checkpoint: bytes, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
+        """Everything recorded after a saved state (see the port)."""
+        self.settle()
+        saved, clients = orjson.loads(checkpoint), self._open
+        position, end = int(saved.get("position", 0)), int(self._checkpoint.get("position", 0))
+        with _standing_by_without_broker():
+            self._read_orders(saved)
+        while position < end:
+            clients.leadership.poll()
+            if not clients.leadership.is_ours or is_over():
+                break
+            order = clients.orders.next(_IDLE_SECONDS)
+            if order is not None:
+                yield order.batch(self._catalogue)
+                position += len(order)
+        if position != end:
+            raise SupersededError("the scorer stops" if is_over() else "another scorer has taken over")
 
     def _recorded(self, order: Order) -> LogBatch:
         self._check(order)
@@ -220,9 +226,8 @@ class KafkaStream:
             )
 
     def take(
-        self, admit: Callable[[RecordBatch], LogBatch], records_max: Callable[[], int],
-        is_over: Callable[[], bool],
-    ) -> Iterator[LogBatch]:  # fmt: skip
+        self, admit: Callable[[RecordBatch], LogBatch], records_max: int, is_over: Callable[[], bool]
+    ) -> Iterator[LogBatch]:
         """New records in micro-batches (see the port)."""
         clients = self._open
         with _standing_by_without_broker():
@@ -232,7 +237,7 @@ class KafkaStream:
             if self._committer is None or not clients.leadership.is_ours:
                 raise SupersededError("another scorer has taken over")
             self._committer.raise_if_failed()
-            chosen = self._arrived(clients.partitions, records_max())
+            chosen = self._arrived(clients.partitions, records_max)
             if chosen is not None:
                 yield self._taken_of(clients, chosen, admit)
 
@@ -261,9 +266,7 @@ class KafkaStream:
         while len(order.to_bytes()) > bytes_max and len(batch) > 1:
             batch = batch.part(0, len(batch) // 2)
             order = self._order(partitions, source[: len(batch)], batch)
-        partitions.drop(order.counts)
-        self._taken = order
-        self._position += len(batch)
+        self._taken = _Taken(batch, order)
         return batch
 
     def _order(self, partitions: Partitions, source: NDArray[np.int64], batch: LogBatch) -> Order:
@@ -276,9 +279,9 @@ class KafkaStream:
         self, batch: LogBatch, outcomes: Sequence[Outcome], content: Sequence[bytes], versions: Versions
     ) -> None:
         """Hand over a batch with its outcomes (see the port)."""
-        order, self._taken = self._taken, None
-        if order is None or batch.first_position != order.position or len(outcomes) != len(order):
-            raise ValueError("the batch is not the one that was taken, or lacks outcomes")
+        order, partitions = self._order_of(batch), self._open.partitions
+        if len(outcomes) != len(order):
+            raise ValueError("a record lacks its outcome")
         originals = {
             o.position: batch.original(o.position - order.position) or b""
             for o in outcomes
@@ -287,6 +290,18 @@ class KafkaStream:
         assert self._committer is not None
         order = replace(order, versions=versions)
         self._committer.submit(Work(order, order.to_bytes(), outcomes, content, originals))
+        partitions.drop(order.counts)
+        self._position += len(order)
+
+    def _order_of(self, batch: LogBatch) -> Order:
+        """The order message of the batch that was taken, or of its next part."""
+        taken = self._taken
+        if taken is None or batch.first_position != self._position:
+            raise ValueError("the batch is not what was taken")
+        if batch is taken.batch:
+            return taken.order
+        begin = self._position - taken.order.position
+        return self._order(self._open.partitions, taken.order.source[begin : begin + len(batch)], batch)
 
     def settle(self) -> None:
         """Wait until everything is durable (see the port)."""
@@ -337,6 +352,14 @@ def _standing_by_without_broker() -> Iterator[None]:
         if isinstance(found, UnreachableError):
             raise SupersededError("no broker answers") from error
         raise found from error
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A micro-batch, and the order message of the whole."""
+
+    batch: LogBatch
+    order: Order
 
 
 @dataclass(frozen=True)
