@@ -11,14 +11,16 @@ import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration import faulty_scorer
 from tests.integration.kafka_world import Cluster, Scorer
+from tests.recovery.faults import STAGES, Poison, stopped_poison
 
 from zaslon.adapters.cluster.kafka.messages import as_rejection
-from zaslon.domain.events import Kind
+from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Outcome
 from zaslon.engine.batch_outcomes import BatchOutcomes
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
+NOW = 1_790_000_000  # 2026: everything in the log has happened
 
 
 def _lines(world: SmallWorld) -> list[bytes]:
@@ -44,21 +46,21 @@ def _engine_errors(cluster: Cluster) -> list[tuple[int, bytes]]:
     return [(r.position, content) for r, content in found if r.reason == "engine_error"]
 
 
-@pytest.mark.parametrize("stage", faulty_scorer.STAGES)
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_record_that_breaks_a_stage_is_rejected_alone(
     broker: LocalBroker, small_world: SmallWorld, home: Path, stage: str
 ) -> None:
     cluster, lines = Cluster.new(broker), _lines(small_world)[:1_000]
-    broken = lines[523]
+    raw = RecordBatch.of(lines, [Kind.TRANSACTION_LINE] * 1_000, [NOW] * 1_000)
+    poison, index = stopped_poison(small_world, small_world.admit(raw))
     cluster.send("input", lines)
-    with cluster.scorer(home, faulty_scorer.__file__, stage, str(_id(broken)), str(home)) as scorer:
+    with cluster.scorer(home, *faulty_scorer.command(stage, [poison], home)) as scorer:
         _wait(lambda: cluster.committed_records() == 1_000, scorer)
         report = json.loads(scorer.terminate())
     assert report["records_rejected"]["engine_error"] == 1
     assert report["takeovers"] == 1, "it kept deciding"
-    ((position, content),) = _engine_errors(cluster)
-    assert (position, content) == (523, broken)
-    assert any("ZeroDivisionError in " in sentence for sentence in scorer.said)
+    assert _engine_errors(cluster) == [(index, lines[index])]
+    assert any("engine_error" in sentence and "InjectedError" in sentence for sentence in scorer.said)
     published = cluster.published()
     assert len(published) == 1_000
     assert published == cluster.embedded(small_world.engine()), "a sound engine agrees with the log"
@@ -74,8 +76,8 @@ def test_a_standby_with_the_same_fault_continues(
         "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
     }  # fmt: skip
     homes = [small_world.in_home(tmp_path / name).context.home for name in ("first", "second")]
-    ids = ",".join(str(_id(line)) for line in broken)
-    first_command, second_command = ([faulty_scorer.__file__, "features", ids, str(home)] for home in homes)
+    poisons = [Poison(_id(line), float(line.split(b",")[4])) for line in broken]
+    first_command, second_command = (faulty_scorer.command("apply", poisons, home) for home in homes)
     cluster.send("input", lines[:600])
     with (
         cluster.scorer(homes[0], *first_command, **settings) as first,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import orjson
 import pytest
 from tests.api.serving import Caller, serving
 from tests.parity.ingress_log import (
+    POISON,
+    STAGE,
+    Group,
+    Ids,
     Write,
-    adversarial_log,
     by_engine,
     by_files,
+    ids_of,
     recorded,
     send_in_batches,
     send_one_by_one,
@@ -21,54 +25,68 @@ from tests.parity.ingress_log import (
     write_jsonl,
     write_parquet,
 )
+from tests.recovery.faults import inject
 
 from zaslon.testing import SmallWorld
 
 NOW = 1_790_000_000  # 2026: a moment when everything in the log has happened, but for the year 2099
 
 
+@pytest.fixture(scope="module", autouse=True)
+def faulty_code() -> Iterator[None]:
+    """Our own code breaks on one transaction, whichever ingress it comes through."""
+    with pytest.MonkeyPatch.context() as patch:
+        inject(patch, STAGE, POISON)
+        yield
+
+
+@pytest.fixture(scope="module", params=["numbers", "texts"])
+def ids(
+    request: pytest.FixtureRequest, small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory
+) -> Ids:
+    return ids_of(request.param, small_world, tmp_path_factory.mktemp("ids"))
+
+
 @pytest.fixture(scope="module")
-def expected(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+def expected(ids: Ids, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """What the engine records of the log when it is given every record as it is."""
-    return by_engine(
-        small_world.in_home(tmp_path_factory.mktemp("reference") / "home"), adversarial_log(), NOW
-    )
+    return by_engine(ids.world.in_home(tmp_path_factory.mktemp("reference") / "home"), ids.groups, NOW)
 
 
-def test_the_log_holds_every_kind_of_outcome(expected: list[bytes]) -> None:
-    assert len(expected) == sum(len(group.rows) for group in adversarial_log())
+def test_the_log_holds_every_kind_of_outcome(ids: Ids, expected: list[bytes]) -> None:
+    assert len(expected) == sum(len(group.rows) for group in ids.groups)
     contents = without_position(expected)
     reasons = {content.get("reason", "").partition(":")[0] for content in contents}
     assert {content["outcome"] for content in contents} == {"decision", "label", "rejection"}
     assert reasons >= {
         "duplicate", "conflicting_duplicate", "too_late", "after_arrival", "not_a_number", "too_precise",
         "missing_field", "hour_24", "impossible_time", "not_a_time", "unknown_entity", "not_an_integer",
-        "out_of_range",
+        "out_of_range", "engine_error",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("write", [write_csv, write_jsonl, write_parquet])
 def test_files_give_the_outcomes_of_the_engine(
-    small_world: SmallWorld, expected: list[bytes], tmp_path: Path, write: Write
+    ids: Ids, expected: list[bytes], tmp_path: Path, write: Write
 ) -> None:
-    world = small_world.in_home(tmp_path / "home")
-    assert by_files(world.context, adversarial_log(), tmp_path, write) == without_position(expected)
+    world = ids.world.in_home(tmp_path / "home")
+    assert by_files(world.context, ids.groups, tmp_path, write) == without_position(expected)
 
 
 @pytest.mark.parametrize("send", [send_one_by_one, send_in_batches])
 def test_http_gives_the_outcomes_of_the_engine(
-    small_world: SmallWorld, expected: list[bytes], tmp_path: Path, send: Callable[[Caller], object]
+    ids: Ids, expected: list[bytes], tmp_path: Path, send: Callable[[Caller, Sequence[Group]], object]
 ) -> None:
-    with serving(small_world, tmp_path / "home") as callers:
-        send(callers("admin"))
-    assert recorded(small_world.context.in_home(tmp_path / "home")) == expected
+    with serving(ids.world, tmp_path / "home", **ids.settings) as callers:
+        send(callers("admin"), ids.groups)
+    assert recorded(ids.world.context.in_home(tmp_path / "home")) == expected
 
 
 def test_a_repeat_over_http_is_answered_with_the_newest_decision(
-    small_world: SmallWorld, expected: list[bytes], tmp_path: Path
+    ids: Ids, expected: list[bytes], tmp_path: Path
 ) -> None:
-    with serving(small_world, tmp_path / "home") as callers:
-        answers = send_in_batches(callers("admin"))
+    with serving(ids.world, tmp_path / "home", **ids.settings) as callers:
+        answers = send_in_batches(callers("admin"), ids.groups)
     repeats = [orjson.loads(o) for o in expected if orjson.loads(o).get("reason") == "duplicate"]
     assert len(repeats) >= 2
     for repeat in repeats:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+
+from zaslon.domain.events import LogBatch
+from zaslon.domain.outcomes import Decision
+from zaslon.testing import SmallWorld
 
 STAGES = ("clean", "apply", "score", "rules", "explain", "encode")
 # By stage: module, class or none, function, and where the amounts are among what it is given.
@@ -30,6 +35,20 @@ class Poison:
 
     transaction_id: int
     amount: float
+
+
+def stopped_poison(world: SmallWorld, batch: LogBatch) -> tuple[Poison, int]:
+    """A transaction in the later part of a batch that is stopped, so that it is explained; its index."""
+    outcomes = world.engine().process(batch).outcomes
+    rows = zip(batch.transaction_index.tolist(), batch.transactions.amount_minor.tolist(), strict=True)
+    amounts = dict(rows)
+    counts = Counter(amounts.values())
+    for index in range(len(batch) // 3, len(batch)):
+        outcome = outcomes[index]
+        if isinstance(outcome, Decision) and outcome.reasons and counts[amounts[index]] == 1:
+            assert isinstance(outcome.transaction_id, int)
+            return Poison(outcome.transaction_id, amounts[index] / 100), index
+    raise AssertionError("no transaction in the log is stopped")
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, stage: str, poison: Poison | None) -> None:

@@ -13,12 +13,11 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
-from tests.recovery.faults import STAGES, InjectedError, Poison, inject
+from tests.recovery.faults import STAGES, InjectedError, Poison, inject, stopped_poison
 
 from zaslon.bootstrap import build_clock
 from zaslon.domain.errors import InputError, ZaslonError
 from zaslon.domain.events import Kind, RecordBatch, Transactions
-from zaslon.domain.outcomes import Decision
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.features.history import Applied, History
@@ -38,19 +37,8 @@ PROBLEM = RecordProblem(Reason.ENGINE_ERROR, None, "Zaslon's own code failed on 
 
 @pytest.fixture(scope="module")
 def poison(small_world: SmallWorld) -> tuple[Poison, int]:
-    """A transaction in the middle of the log that is stopped, so that it is explained; its index."""
-    outcomes = small_world.engine().process(small_world.batch(0, ROWS)).outcomes
-    batch = small_world.batch(0, ROWS)
-    amounts = dict(
-        zip(batch.transaction_index.tolist(), batch.transactions.amount_minor.tolist(), strict=True)
-    )
-    counts = list(amounts.values())
-    for index in range(ROWS // 3, ROWS):
-        outcome = outcomes[index]
-        if isinstance(outcome, Decision) and outcome.reasons and counts.count(amounts[index]) == 1:
-            assert isinstance(outcome.transaction_id, int)
-            return Poison(outcome.transaction_id, amounts[index] / 100), index
-    raise AssertionError("no transaction in the log is stopped")
+    """A transaction of the log, and its index."""
+    return stopped_poison(small_world, small_world.batch(0, ROWS))
 
 
 def decided(world: SmallWorld, size: int) -> tuple[list[bytes], list[str]]:
