@@ -30,13 +30,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_day
-from zaslon.engine import Engine
 from zaslon.intake import clean_days, clean_files
-from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.card_precision import card_precision_by_day
 from zaslon.models.dataset import Sample
 from zaslon.models.training import TrainSettings, train
-from zaslon.services.featurising import featurise
+from zaslon.services.featurising import Featuriser
 
 BOOK_STARTS = ("2018-07-25", "2018-08-01", "2018-08-08", "2018-08-15")
 WEEK_DAYS = 7
@@ -69,18 +67,15 @@ def features_of(data: Path, catalogue: Catalogue, delay_days: int, scratch: Path
         [str(data)], clean, catalogue, key=b"benchmark", arrival_time_seconds=int(time.time()),
         chunk_bytes=32 << 20, repeat_filter_bytes=16 << 20,
     )  # fmt: skip
-    engine = Engine(catalogue, key=b"benchmark")
-    days = clean_days(clean, catalogue)
-    feedback = DelayedLabels(delay_days * SECONDS_PER_DAY)
-    return Sample.concatenate(list(_samples(engine, days, catalogue, feedback)))
+    featuriser = Featuriser(catalogue, b"benchmark", delay_days * SECONDS_PER_DAY, print)
+    return Sample.concatenate(list(_samples(featuriser, clean_days(clean, catalogue))))
 
 
-def _samples(
-    engine: Engine, days: Sequence[tuple[int, Path]], catalogue: Catalogue, feedback: DelayedLabels
-) -> Iterator[Sample]:
-    columns = list(engine.plan.model_columns)
-    names = tuple(engine.plan.names[c] for c in columns)
-    for part in featurise(engine, days, catalogue, feedback):
+def _samples(featuriser: Featuriser, days: Sequence[tuple[int, Path]]) -> Iterator[Sample]:
+    plan = featuriser.engine.plan
+    columns = list(plan.model_columns)
+    names = tuple(plan.names[c] for c in columns)
+    for part in featuriser.days(days):
         rows = part.transactions
         yield Sample(
             names, np.ascontiguousarray(part.matrix[:, columns]), rows.is_fraud,

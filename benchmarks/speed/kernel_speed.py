@@ -1,7 +1,7 @@
 """What `Engine.fold` costs on one core: the handbook's 15 features, and the default catalogue by part.
 
 The clean transactions are in memory, ordered, with the labels that arrive among them; a part is
-folded at a time, as `featurise` does. The first tenth is not measured: it compiles and fills.
+folded at a time, as `Featuriser` does. The first tenth is not measured: it compiles and fills.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zaslon.engine import Engine
 from zaslon.features.history import merge_by_time
 from zaslon.features.plan import plan_features
 from zaslon.intake import clean_days, clean_files, read_clean_day
-from zaslon.services.featurising import PART_EVENTS
+from zaslon.services.featurising import BATCH_EVENTS
 from zaslon.simulate import simulation_profile, write_simulation
 
 _WARM_UP = 0.1
@@ -42,8 +42,8 @@ class Events:
     def parts(self) -> Iterator[tuple[Transactions, Labels, NDArray[np.bool_]]]:
         """In parts of bounded size."""
         label_ends = np.concatenate([[0], np.cumsum(self.is_label)])
-        for begin in range(0, len(self.is_label), PART_EVENTS):
-            end = min(begin + PART_EVENTS, len(self.is_label))
+        for begin in range(0, len(self.is_label), BATCH_EVENTS):
+            end = min(begin + BATCH_EVENTS, len(self.is_label))
             labels = slice(int(label_ends[begin]), int(label_ends[end]))
             rows = slice(begin - labels.start, end - labels.stop)
             yield self.transactions.take(rows), self.labels.take(labels), self.is_label[begin:end]
@@ -79,7 +79,7 @@ def fold_cost(catalogue: Catalogue, events: Events) -> tuple[float, Engine]:
     for transactions, labels, is_label in events.parts():
         begin = time.process_time()
         engine.apply(transactions, labels, is_label)
-        if seen >= _WARM_UP * len(events.transactions) or len(events.is_label) <= PART_EVENTS:
+        if seen >= _WARM_UP * len(events.transactions) or len(events.is_label) <= BATCH_EVENTS:
             seconds += time.process_time() - begin
             measured += len(transactions)
         seen += len(transactions)

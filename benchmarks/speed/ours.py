@@ -1,4 +1,4 @@
-"""Zaslon's side: the product's own functions, `clean_files` and `featurise` (`Engine.fold`)."""
+"""Zaslon's side: the product's own functions, `clean_files` and `Featuriser`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.intake import clean_days, clean_files
-from zaslon.labels.feedback import DelayedLabels
-from zaslon.services.featurising import featurise
+from zaslon.services.featurising import Featuriser
 
 LABEL_DELAY_SECONDS = 7 * SECONDS_PER_DAY
 # The 15 features in the order of every tool's answer.
@@ -66,11 +65,9 @@ def features_checked(clean: Path, out: Path) -> dict[str, Any]:
 
 def _fold(clean: Path) -> tuple[Engine, list[tuple[NDArray[np.int64], NDArray[np.float32]]]]:
     catalogue = handbook_catalogue()
-    engine = Engine(catalogue, key=b"benchmark")
-    feedback = DelayedLabels(LABEL_DELAY_SECONDS)
-    days = clean_days(clean, catalogue)
+    featuriser = Featuriser(catalogue, b"benchmark", LABEL_DELAY_SECONDS, print)
     parts = [
         (part.transactions.transaction_id, part.matrix)
-        for part in featurise(engine, days, catalogue, feedback)
+        for part in featuriser.days(clean_days(clean, catalogue))
     ]
-    return engine, parts
+    return featuriser.engine, parts

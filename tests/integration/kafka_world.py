@@ -31,9 +31,8 @@ from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.flows.stream import CHECKPOINT, StreamReport, stream, stream_snapshots
 from zaslon.intake import clean_days
-from zaslon.labels.feedback import DelayedLabels
 from zaslon.services.context import Context
-from zaslon.services.featurising import featurise
+from zaslon.services.featurising import Featuriser
 from zaslon.settings import Settings, load_settings
 
 _NUMBERS = itertools.count(1)
@@ -266,9 +265,9 @@ class Scorer:
 
 def begin_from_clean_days(context: Context, clean: Path, *, last: int) -> int:
     """Let a stream's log begin from the history of clean days but the `last`; how many transactions."""
-    engine = Engine(context.catalogue, key=context.key)
-    days = list(clean_days(clean, context.catalogue))[:-last]
-    for _ in featurise(engine, days, context.catalogue, DelayedLabels(7 * SECONDS_PER_DAY)):
+    featuriser = Featuriser(context.catalogue, context.key, 7 * SECONDS_PER_DAY, context.progress.warn)
+    for _ in featuriser.days(clean_days(clean, context.catalogue)[:-last]):
         pass
+    engine = featuriser.engine
     engine.save(stream_snapshots(context), **{CHECKPOINT: b'{"history":"clean days","position":0}'})
     return len(engine.history.remembered)

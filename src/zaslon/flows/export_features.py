@@ -10,14 +10,12 @@ from typing import Any
 import orjson
 import polars as pl
 
-from zaslon.domain.events import public_ids
+from zaslon.domain.events import TransactionId, public_ids
 from zaslon.domain.time import day_text
-from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan
 from zaslon.intake import clean_days
-from zaslon.labels.feedback import DelayedLabels
 from zaslon.services.context import Context, Stopwatch
-from zaslon.services.featurising import Day, FeaturisedPart, featurise
+from zaslon.services.featurising import Day, FeaturisedPart, Featuriser
 from zaslon.system.replacing import replacing
 
 MARK = "_features.json"
@@ -34,13 +32,14 @@ class FeaturesReport:
     bytes_per_event: float
     seconds: float
     path: str
+    left_out: tuple[TransactionId, ...]
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "rows_clean": self.rows, "days": list(self.days), "features": list(self.features),
             "remembered": self.remembered, "bytes_per_event": round(self.bytes_per_event, 1),
-            "seconds": {"features": self.seconds}, "paths": {"features": self.path},
+            "left_out": list(self.left_out), "seconds": {"features": self.seconds}, "paths": {"features": self.path},
         }  # fmt: skip
 
 
@@ -53,29 +52,31 @@ def write_features(context: Context, out: Path) -> FeaturesReport:
         InputError: there are no clean days, or `out` holds something else.
     """
     days = clean_days(context.home / "clean", context.catalogue)
-    engine = Engine(context.catalogue, key=context.key)
-    feedback = DelayedLabels(context.options.label_delay_seconds)
+    delay = context.options.label_delay_seconds
+    featuriser = Featuriser(context.catalogue, context.key, delay, context.progress.warn)
     context.progress.start("features", None)
     rows, watch = 0, Stopwatch()
     with replacing(out, MARK, "zaslon features") as building, watch.stage("features"):
         for day in days:
-            rows += _write_day(context, engine, feedback, day, building / day[1].parent.name)
+            rows += _write_day(context, featuriser, day, building / day[1].parent.name)
         (building / MARK).write_bytes(orjson.dumps({"catalogue": context.catalogue.label}))
+    engine = featuriser.engine
     remembered = max(len(engine.history), 1)
     return FeaturesReport(
         rows, tuple(day_text(day) for day, _ in days), engine.plan.names, len(engine.history),
         engine.history.bytes_used() / remembered, watch.seconds["features"], str(out),
+        tuple(featuriser.left_out),
     )  # fmt: skip
 
 
-def _write_day(context: Context, engine: Engine, feedback: DelayedLabels, day: Day, directory: Path) -> int:
+def _write_day(context: Context, featuriser: Featuriser, day: Day, directory: Path) -> int:
     """Write the parts of one day; returns its rows."""
     directory.mkdir(parents=True, exist_ok=True)
     rows = 0
-    for number, part in enumerate(featurise(engine, [day], context.catalogue, feedback)):
+    for number, part in enumerate(featuriser.days([day])):
         if len(part.transactions):
             path = directory / f"part-{number:05d}.parquet"
-            _frame(part, engine.plan).write_parquet(path, compression="zstd")
+            _frame(part, featuriser.engine.plan).write_parquet(path, compression="zstd")
         rows += len(part.transactions)
         context.progress.advance(len(part.transactions))
     return rows

@@ -94,6 +94,7 @@ def evaluate_champion(context: Context) -> TrainReport:
             "model": model.artefact_id,
             "policy": policy.hash,
             "test_days_seen": seen,
+            "left_out": list(samples.left_out),
             "seconds": watch.seconds,
             "paths": {"model": str(context.home / "models" / model.artefact_id)},
         }

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from zaslon.decisions.policy import Policy
 from zaslon.decisions.thresholds import ChosenThresholds, Limits, choose_thresholds
 from zaslon.domain.errors import DataError
+from zaslon.domain.events import TransactionId
 from zaslon.domain.time import SECONDS_PER_DAY, day_text, days_spanned, parse_duration_seconds
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan, plan_features
-from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.artefact import save_model
 from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, keep_by_id
 from zaslon.models.metrics import REPLICATES, Evaluation, evaluate
@@ -33,7 +33,7 @@ from zaslon.models.model import Model, ModelFacts
 from zaslon.models.training import TrainSettings, train
 from zaslon.monitoring.scorecard import unseeable_share
 from zaslon.services.context import Context
-from zaslon.services.featurising import Day, FeaturisedPart, featurise
+from zaslon.services.featurising import Day, FeaturisedPart, Featuriser
 from zaslon.services.home import with_chosen_thresholds, written_policy
 from zaslon.system.durable import make_directory
 
@@ -46,12 +46,16 @@ _PERIODS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Samples:
-    """Sampled rows of the three periods, with the engine's own features."""
+    """Sampled rows of the three periods, with the engine's own features.
+
+    `left_out`: transactions that break our own code while features are computed.
+    """
 
     split: TimeSplit
     train: Sample
     validation: Sample
     test: Sample
+    left_out: tuple[TransactionId, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Trained:
     unseeable_share: float | None
     reviews_per_day: float
     path: Path
+    left_out: tuple[TransactionId, ...]
 
 
 def time_split(context: Context, days: Sequence[Day], label_delay_seconds: int) -> TimeSplit:
@@ -101,23 +106,25 @@ def collect_samples(
     Parts of the samples lie in files meanwhile: in the home, or else where the system has its own.
     """
     split = split or time_split(context, days, label_delay_seconds)
-    engine = Engine(context.catalogue, key=context.key)
+    featuriser = Featuriser(context.catalogue, context.key, label_delay_seconds, context.progress.warn)
     shares = _shares(context, days, split)
-    feedback = DelayedLabels(label_delay_seconds)
     if in_home:
         make_directory(context.home)
     with TemporaryDirectory(prefix=".samples-", dir=context.home if in_home else None) as scratch:
         kept = {name: SampleFiles(Path(scratch) / name) for name in _PERIODS}
         for day in days:
             if before_day is not None:
-                before_day(day[0], engine)
+                before_day(day[0], featuriser.engine)
             period = _period(split, day[0])
-            for part in featurise(engine, [day], context.catalogue, feedback):
+            for part in featuriser.days([day]):
                 if period is not None:
-                    kept[period].add(_sampled(part, engine.plan, shares[period], context.options.seed))
+                    plan = featuriser.engine.plan
+                    kept[period].add(_sampled(part, plan, shares[period], context.options.seed))
                 context.progress.advance(len(part.transactions))
-        del engine  # its history may be gigabytes
-        return Samples(split, *(_joined(context, days, split, name, kept[name]) for name in _PERIODS))
+        left_out = tuple(featuriser.left_out)
+        del featuriser  # its history may be gigabytes
+        fit, validation, test = (_joined(context, days, split, name, kept[name]) for name in _PERIODS)
+        return Samples(split, fit, validation, test, left_out)
 
 
 def _period(split: TimeSplit, day: int) -> str | None:
@@ -273,7 +280,7 @@ def train_and_evaluate(context: Context, samples: Samples, train_settings: Train
     return Trained(
         model, policy, chosen, evaluation, samples.split, test.without_features(), score,
         _unseeable(context, samples),
-        reviews_per_day(score, test, policy), path,
+        reviews_per_day(score, test, policy), path, samples.left_out,
     )  # fmt: skip
 
 
@@ -365,4 +372,5 @@ def trained_values(trained: Trained) -> dict[str, Any]:
         "limits": [limit.sentence for limit in trained.thresholds.limits],
         "model": trained.model.artefact_id,
         "policy": trained.policy.hash,
+        "left_out": list(trained.left_out),
     }

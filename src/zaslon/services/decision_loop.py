@@ -17,16 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from zaslon.admission import from_clean
-from zaslon.domain.events import Labels, LogBatch, Transactions
+from zaslon.domain.events import Labels, LogBatch
 from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, Rejection
 from zaslon.domain.time import SECONDS_PER_DAY
-from zaslon.features.history import merge_by_time
 from zaslon.intake import read_clean_day
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.ports import Journal, SnapshotStore
 from zaslon.services.context import Context, Progress
-from zaslon.services.featurising import Day
+from zaslon.services.featurising import Day, in_log_order
 from zaslon.services.poison import PoisonGuard, Record
 
 _FIRST_REJECTED_MAX = 10
@@ -199,16 +197,9 @@ def records_of_days(
         if feedback is not None:
             feedback.add(transactions)
             labels = feedback.due((day + 1) * SECONDS_PER_DAY)
-        yield from _batches(transactions, labels, position, context.options.batch_records)
+        yield from in_log_order(transactions, labels, position, context.options.batch_records)
         position += len(transactions) + len(labels)
     if days and feedback is not None and newest_seconds is not None:
         # They stand in order of arrival, so the same files given later have these in front and new ones behind.
         late = feedback.due(newest_seconds() + 1)
-        yield from _batches(transactions.take(slice(0)), late, position, context.options.batch_records)
-
-
-def _batches(transactions: Transactions, labels: Labels, position: int, size: int) -> Iterator[LogBatch]:
-    is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
-    whole = from_clean(transactions, labels, is_label, position)
-    for begin in range(0, len(whole), size):
-        yield whole.part(begin, begin + size)
+        yield from in_log_order(transactions.take(slice(0)), late, position, context.options.batch_records)

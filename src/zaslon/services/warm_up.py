@@ -34,6 +34,18 @@ def run_once(engine: Engine) -> None:
     _explain(engine)
 
 
+def apply_once(engine: Engine) -> None:
+    """Apply ordinary records to an engine with an empty history; `engine` itself remembers nothing of it."""
+    scratch = _scratch(engine)
+    records = [example_record(engine.catalogue, number) for number in range(_GROUP)]
+    for kind, given in (
+        (Kind.TRANSACTION_JSON, records),
+        (Kind.LABEL_JSON, [example_label(engine.catalogue)]),
+    ):
+        batch = _admitted(scratch, given, kind)
+        scratch.apply(batch.transactions, batch.labels, batch.is_label)
+
+
 def freeze_garbage_collector() -> None:
     """Take all objects that live now out of the sight of Python's collector.
 
