@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,10 @@ def test_the_stream_records_what_the_engine_records(
     cluster, home = Cluster.new(broker), ids.world.in_home(tmp_path / "home").context.home
     with scoring(cluster, ids, home):
         done = 0
-        for group in ids.groups:
-            cluster.send("labels" if group.is_labels else "input", [as_json(row) for row in group.rows])
-            done += len(group.rows)
+        for is_labels, groups in groupby(ids.groups, lambda group: group.is_labels):
+            records = [as_json(row) for group in groups for row in group.rows]
+            cluster.send("labels" if is_labels else "input", records)
+            done += len(records)
             until(lambda done=done: cluster.committed_records() >= done)  # type: ignore[misc]
     assert cluster.published() == expected
 
