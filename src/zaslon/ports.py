@@ -164,13 +164,25 @@ class SnapshotStore(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a submitted record: its outcome as recorded.
+    """What became of a submitted record.
 
-    `repeated`: it is the outcome of the same content sent before; now nothing changed.
+    Attributes:
+        outcome: its outcome as recorded.
+        transaction_id: of the transaction that it is about; None where that could not be read.
+        rejection: the outcome itself, where it is one.
+        repeated: it is the outcome of the same content sent before; now nothing changed.
     """
 
     outcome: bytes
+    transaction_id: TransactionId | None
+    rejection: Rejection | None = None
     repeated: bool = False
+
+    @staticmethod
+    def of(outcome: Outcome, recorded: bytes) -> Answer:
+        """The answer that an outcome is, with its JSON as recorded."""
+        rejection = outcome if isinstance(outcome, Rejection) else None
+        return Answer(recorded, outcome.transaction_id, rejection)
 
 
 def repeated_answer(rejection: Rejection, outcomes: Outcomes) -> Answer | None:
@@ -182,7 +194,7 @@ def repeated_answer(rejection: Rejection, outcomes: Outcomes) -> Answer | None:
     if not rejection.repeats or rejection.transaction_id is None:
         return None
     found = outcomes.newest_decision(rejection.transaction_id, rejection.position)
-    return None if found is None else Answer(found[1], repeated=True)
+    return None if found is None else Answer(found[1], rejection.transaction_id, repeated=True)
 
 
 Answered = Callable[[list[Answer] | ZaslonError], None]
@@ -217,8 +229,8 @@ class Calls(Protocol):
     def ready(self, is_ready: bool) -> None:
         """Say whether calls are decided from now on."""
 
-    def tell(self, topic: str, content: object) -> None:
-        """Tell the other side something that is no answer."""
+    def notify(self, topic: str, content: object) -> None:
+        """Send the other side a message that answers no call."""
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ def test_when_the_worker_is_killed_nobody_is_told_more_than_is_known(
     os.kill(found.pid, signal.SIGSTOP)
     wait = asker.submit([orjson.dumps(transaction())])
     os.kill(found.pid, signal.SIGKILL)
-    with pytest.raises(UncertainError, match="has gone"):
+    with pytest.raises(UncertainError, match="has ended"):
         wait()
     assert (found.worker.is_alive, found.worker.is_ready, found.worker.waiting_records) == (False, False, 0)
     with pytest.raises(BusyError, match="not ready"):

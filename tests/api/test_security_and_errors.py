@@ -58,9 +58,10 @@ LABEL = b'{"transaction_id":1,"verdict":"chargeback"}'
 LABEL_TWICE = LABEL[:-1] + b',"transaction_id":2}'
 AMOUNT_TWICE = json.dumps(transaction())[:-1].encode() + b',"tx_amount":1}'
 BODIES: list[tuple[bytes, dict[str, str], int, str, str]] = [
-    (b"{", {}, 400, "not_json", "The body is not valid JSON"),
-    (b"[1]", {}, 400, "not_json", "expected a transaction"),
-    (b"\xff", {}, 400, "not_json", "not valid JSON"),
+    (b"{", {}, 422, "rejected", "The record is not a JSON object"),
+    (b"[1]", {}, 422, "rejected", "The record is not a JSON object"),
+    (b"\xff", {}, 422, "rejected", "is not UTF-8"),
+    (b"", {}, 422, "rejected", "The record is empty"),
     (b'{"a":[[[[[[[[[1]]]]]]]]]}', {}, 400, "too_deep", "more than 8 levels"),
     (b"{}", {"Content-Type": "text/plain"}, 415, "not_json_type", "expected application/json"),
     (b'{"a":"' + b"x" * 2_200_000 + b'"}', {}, 413, "too_large", "more than 2097152 bytes"),
@@ -105,7 +106,7 @@ def test_a_rejection_names_every_field_that_is_wrong_the_primary_reason_first(ad
 
 
 NONSENSE: list[tuple[str, str, Any, int, str]] = [
-    ("POST", "/v1/transactions/batch", {}, 422, "The body is no array"),
+    ("POST", "/v1/transactions/batch", {}, 422, "The body is not a JSON array"),
     ("POST", "/v1/transactions/batch", [], 422, "0 elements; expected 1 to 1000"),
     ("POST", "/v1/transactions/batch", [{}] * 1001, 422, "1001 elements"),
     ("POST", "/v1/labels", [], 422, "0 elements"),

@@ -169,7 +169,7 @@ def test_a_repeat_is_answered_with_the_decision_that_it_repeats(open_journal: Op
     journal = open_journal()
     recorded = journal.record(batch(0, [b"12345"]), outcomes(0, [b"12345"]), None)
     repeat = Rejection(1, "duplicate", "It repeats.", b"", transaction_id=5)
-    assert repeated_answer(repeat, journal) == Answer(recorded[0], repeated=True)
+    assert repeated_answer(repeat, journal) == Answer(recorded[0], 5, repeated=True)
     assert repeated_answer(replace(repeat, transaction_id=6), journal) is None, "decided in no log of ours"
     assert repeated_answer(replace(repeat, reason="conflicting_duplicate"), journal) is None
     assert repeated_answer(replace(repeat, position=0), journal) is None

@@ -195,7 +195,7 @@ class GivenCalls:
     def ready(self, is_ready: bool) -> None:
         assert is_ready, "the worker goes on"
 
-    def tell(self, topic: str, content: object) -> None:
+    def notify(self, topic: str, content: object) -> None:
         self.told.append((topic, content))
 
 

@@ -76,7 +76,7 @@ class Calls:
     def ready(self, is_ready: bool) -> None:
         assert is_ready
 
-    def tell(self, topic: str, content: object) -> None:
+    def notify(self, topic: str, content: object) -> None:
         """Nobody listens."""
 
 

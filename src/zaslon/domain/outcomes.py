@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -138,6 +138,22 @@ class Rejection:
             }
         )
 
+    @staticmethod
+    def from_json(content: bytes) -> Rejection:
+        """The rejection of which `to_json` gave these bytes."""
+        found = orjson.loads(content)
+        problems = tuple(RecordProblem.from_json_dict(problem) for problem in found.get("problems", ()))
+        return Rejection(
+            found["position"], found["reason"], found["detail"], _raw_of_json(found), problems,
+            found["transaction_id"],
+        )  # fmt: skip
+
+    def forgotten(self) -> Rejection:
+        """The same without the original bytes and what quotes them."""
+        problems = tuple(problem.forgotten() for problem in self.problems)
+        detail = problems[0].detail if problems else self.detail
+        return replace(self, detail=detail, raw=None, problems=problems)
+
 
 @dataclass(frozen=True)
 class LabelAccepted:
@@ -164,17 +180,6 @@ class LabelAccepted:
 Outcome = Decision | Rejection | LabelAccepted
 
 
-def without_original(rejection: bytes) -> bytes:
-    """The JSON of a rejection without its original bytes and what quotes them."""
-    content = orjson.loads(rejection)
-    problems = tuple(RecordProblem.from_json_dict(p).forgotten() for p in content.get("problems", ()))
-    detail = problems[0].detail if problems else content["detail"]
-    forgotten = Rejection(
-        content["position"], content["reason"], detail, None, problems, content["transaction_id"]
-    )  # fmt: skip
-    return forgotten.to_json()
-
-
 def _raw_as_json(raw: bytes | None) -> dict[str, Any]:
     if raw is None:
         return {"raw": None}
@@ -182,3 +187,10 @@ def _raw_as_json(raw: bytes | None) -> dict[str, Any]:
         return {"raw": raw.decode("utf-8")}
     except UnicodeDecodeError:
         return {"raw_hex": raw.hex()}
+
+
+def _raw_of_json(content: dict[str, Any]) -> bytes | None:
+    if "raw_hex" in content:
+        return bytes.fromhex(content["raw_hex"])
+    raw: str | None = content["raw"]
+    return None if raw is None else raw.encode()

@@ -21,7 +21,7 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.intake.examples import EXAMPLE_SECONDS, example_record
+from zaslon.intake.examples import EXAMPLE_SECONDS, example_record, read_examples
 from zaslon.ports import Topics
 from zaslon.services.home import policy_names
 from zaslon.simulate import simulation_profile, write_simulation
@@ -121,7 +121,8 @@ def _one_transaction(catalogue: Catalogue) -> str:
 
 
 def _warm() -> str:
-    """Compile what the check above did not touch: the simulator's writer."""
+    """Compile what the check above did not touch: the bodies of requests and the simulator's writer."""
+    read_examples()
     with TemporaryDirectory(prefix="zaslon-doctor-") as scratch:
         profile = simulation_profile("mission", customers=200, terminals=20)
         write_simulation(profile, 1, 1, Path(scratch) / "warm.txt")

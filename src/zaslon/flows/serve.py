@@ -10,7 +10,7 @@ gathers, so the cost of a durable commit is shared by all who wait. For every gr
     4. engine: one outcome per record
     5. one transaction of the journal: records and outcomes
     6. answer; a repeat with the decision that it repeats
-A crash before 5 leaves no trace, and no caller was told otherwise; after 5 the same call again is
+A crash before 5 leaves no trace, and nothing was answered; after 5 the same call again is
 answered from the log, as a repeat. When the journal fails, the engine is discarded and recovered from it.
 A record that breaks our own code is found and recorded as `engine_error`; the others of its group are decided.
 Between two groups, original bytes that have had their time leave the log, a few at once.
@@ -37,7 +37,7 @@ from zaslon.services.warm_up import freeze_garbage_collector, warm_up
 
 _LOOK_SECONDS = 1.0  # between two attempts to recover while no call comes
 
-# What a decision worker tells the service beside its answers.
+# Topics of what a decision worker sends beside its answers.
 GROUP, SNAPSHOT = "group", "saved"
 
 
@@ -65,8 +65,8 @@ class DecisionWorker:
     Args:
         context: whose home is served; its champion decides.
         group_records_max: records that are enough for a group.
-        clock: tells arrivals and deadlines.
-        calls: what it is asked; told GROUP and SNAPSHOT.
+        clock: of arrivals and deadlines.
+        calls: what it is asked; notified of GROUP and SNAPSHOT.
     """
 
     def __init__(self, context: Context, group_records_max: int, clock: Clock, calls: Calls) -> None:
@@ -91,7 +91,7 @@ class DecisionWorker:
             work.close()
 
     def _begin(self) -> _Work:
-        work = _Work(self._context, self._clock, lambda saved: self._calls.tell(SNAPSHOT, saved))
+        work = _Work(self._context, self._clock, lambda saved: self._calls.notify(SNAPSHOT, saved))
         freeze_garbage_collector()
         self._calls.ready(True)
         return work
@@ -99,7 +99,7 @@ class DecisionWorker:
     def _begin_again(self) -> _Work | None:
         try:
             return self._begin()
-        except ZaslonError:  # the medium still fails; who asks meanwhile is told
+        except ZaslonError:  # the medium still fails; calls are answered with an error meanwhile
             return None
 
     def _serve(self, work: _Work | None, group: Sequence[Call]) -> _Work | None:
@@ -116,7 +116,7 @@ class DecisionWorker:
             return None
         given = iter(answers)
         self._calls.answer([(call.number, [next(given) for _ in call.records]) for call in group])
-        self._calls.tell(GROUP, done)
+        self._calls.notify(GROUP, done)
         return work
 
 
@@ -160,7 +160,7 @@ class _Work:
 
     def _answer(self, outcome: Outcome, recorded: bytes) -> Answer:
         repeated = repeated_answer(outcome, self._journal) if isinstance(outcome, Rejection) else None
-        return repeated or Answer(recorded)
+        return repeated or Answer.of(outcome, recorded)
 
     def _batch(self, group: Sequence[Call], now: float) -> tuple[LogBatch, Degradation]:
         """The group's records, with what must be left out for the sake of its most urgent call.

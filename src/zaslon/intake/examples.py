@@ -8,6 +8,8 @@ import orjson
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.time import time_text
+from zaslon.intake.json_array import array_elements, nesting
+from zaslon.intake.json_members import member_counts
 
 EXAMPLE_SECONDS = 1_599_998_400  # event time of the first example: 2020-09-13 12:00:00
 _ENTITIES = 100  # so many keys of each entity take turns
@@ -22,6 +24,14 @@ def example_record(catalogue: Catalogue, number: int = 0) -> bytes:
     """
     named = {f.name: _value(f, number) for f in catalogue.fields if f.required and f.role != "ignored"}
     return orjson.dumps(named)
+
+
+def read_examples() -> None:
+    """Take a body apart as the service does, so that no first request waits for compiled code."""
+    elements = array_elements(b'[{"a": [1]}]')
+    assert elements is not None
+    assert nesting(elements[0]) == 2
+    assert member_counts(elements) == [1]
 
 
 def example_label(catalogue: Catalogue, number: int = 0) -> bytes:

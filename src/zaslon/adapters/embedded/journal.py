@@ -19,7 +19,7 @@ from zaslon.admission.log_format import decode, encode
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import LogBatch, Originals, TransactionId
-from zaslon.domain.outcomes import Decision, Outcome, Rejection, Versions, without_original
+from zaslon.domain.outcomes import Decision, Outcome, Rejection, Versions
 from zaslon.system.durable import make_directory, sync_directory
 
 _SCHEMA = """
@@ -329,7 +329,7 @@ class SqliteJournal:
             )
         rows = list(self._rows(_REJECTIONS, (first_position, batch.end_position, _REJECTION)))
         for position, outcome in rows:
-            row = (without_original(outcome), position)
+            row = (Rejection.from_json(outcome).forgotten().to_json(), position)
             self._connection.execute("UPDATE outcomes SET outcome = ? WHERE position = ?", row)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A line between two processes of ours: messages over a pair of sockets, whole and in order.
+"""A channel between two processes of ours: messages over a pair of sockets, whole and in order.
 
 8 bytes    length of what follows
 8 bytes    length of the head
@@ -22,7 +22,7 @@ _READ_BYTES = 1 << 18
 
 
 class Message(NamedTuple):
-    """What goes over a line: anything that JSON can hold, and bytes that it cannot."""
+    """What goes over a channel: anything that JSON can hold, and bytes that it cannot."""
 
     topic: str
     content: Any = None
@@ -30,7 +30,7 @@ class Message(NamedTuple):
 
 
 def packed(message: Message) -> bytes:
-    """A message as it goes over the line; a dataclass in its content becomes an object of its fields."""
+    """A message as it goes over the channel; a dataclass in its content becomes an object of its fields."""
     head = orjson.dumps([message.topic, message.content, [len(blob) for blob in message.blobs]])
     blobs = b"".join(message.blobs)
     return _LENGTHS.pack(8 + len(head) + len(blobs), len(head)) + head + blobs
@@ -58,18 +58,18 @@ class Channel:
         self._readable.register(end, select.POLLIN)
 
     def send(self, message: Message) -> None:
-        """Send a message; waits while the line is full.
+        """Send a message; waits while the channel is full.
 
         Raises:
-            OSError: nobody is at the other end.
+            OSError: the other end is closed.
         """
         self._end.sendall(packed(message))
 
     def send_at_once(self, message: bytes) -> bytes:
-        """Send what the line takes now of a message that is `packed`; returns the rest.
+        """Send what the channel takes now of a message that is `packed`; returns the rest.
 
         Raises:
-            OSError: nobody is at the other end.
+            OSError: the other end is closed.
         """
         try:
             return message[self._end.send(message, socket.MSG_DONTWAIT) :]
@@ -77,14 +77,14 @@ class Channel:
             return message
 
     def send_rest(self, rest: bytes) -> None:
-        """Send what `send_at_once` left; waits while the line is full (raises as `send`)."""
+        """Send what `send_at_once` left; waits while the channel is full (raises as `send`)."""
         self._end.sendall(rest)
 
     def receive(self, wait_seconds: float | None = None) -> list[Message]:
         """All messages that are there; waits for the first bytes, permanently or so long.
 
         Raises:
-            EOFError: nobody is at the other end, and all that was sent has been received.
+            EOFError: the other end is closed, and all that was sent has been received.
         """
         is_over = False
         if self._readable.poll(None if wait_seconds is None else wait_seconds * 1000):
@@ -94,7 +94,7 @@ class Channel:
                 is_over = True
             except BlockingIOError:
                 pass
-            except ConnectionResetError:  # it left before it had read all of ours; what it sent stands
+            except ConnectionResetError:  # it ended before it had read all of ours; what it sent counts
                 is_over = True
         found = self._whole()
         if is_over and not found:
@@ -114,10 +114,10 @@ class Channel:
         return found
 
     def shut_down(self) -> None:
-        """Let whoever waits at this line, here or there, hear that nobody is here any more."""
+        """End the channel for both sides: whoever waits at it wakes up."""
         with suppress(OSError):  # the other end has hung up already
             self._end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Hang up, when nobody here uses it any more."""
+        """Close this end, when nobody here uses it any more."""
         self._end.close()

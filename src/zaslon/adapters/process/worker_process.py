@@ -1,10 +1,10 @@
 """The port `Decider` on the decision worker's process, and that process's side of it.
 
-    service: submit ─► line ─► take : worker
-    service: answered ◄─ line ◄─ answer : worker
+    service: submit ─► channel ─► take : worker
+    service: answered ◄─ channel ◄─ answer : worker
 
-The decision worker's process lives as long as the service: when the line is gone, it ends as if killed, and the
-log is as after any crash. See docs/decisions/0015-the-decision-worker-is-a-separate-process.md.
+The decision worker's process lives as long as the service: when the channel is closed, it ends as if killed, and
+the log is as after any crash. See docs/decisions/0015-the-decision-worker-is-a-separate-process.md.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any, Protocol
 from zaslon.adapters.process.channel import Channel, Message, packed
 from zaslon.domain import errors
 from zaslon.domain.errors import BusyError, ServerError, UncertainError, ZaslonError
-from zaslon.domain.events import Kind
-from zaslon.domain.outcomes import Versions
+from zaslon.domain.events import Kind, TransactionId
+from zaslon.domain.outcomes import Rejection, Versions
 from zaslon.ports import Answer, Answered, Call, Clock, Outcomes
 
 _SETTINGS, _CALL, _CLOSE = "settings", "call", "close"  # to the decision worker
-_ANSWERS, _READY, _FAILED = "answers", "ready", "failed"  # from it; what else it says is heard by others
+_ANSWERS, _READY, _FAILED = "answers", "ready", "failed"  # from it; other messages go to `notify`
 
 
 class Process(Protocol):
@@ -47,20 +47,20 @@ class WorkerProcess:
     """`zaslon.ports.Decider` whose engine and journal are in a process of their own.
 
     Args:
-        start: starts the decision worker's process at the other end of a line.
+        start: starts the decision worker's process at the other end of a channel.
         settings: as text; the first thing that the decision worker is sent.
         records_max: records without outcome.
         clock: the monotonic one counts for both processes.
         open_outcomes: opens the journal for a thread that only looks.
-        heard: told what the decision worker says beside answers, by topic, on the thread that hears it.
+        notify: called with every other message's topic and content, on the receiving thread.
     """
 
     def __init__(
         self, start: Start, settings: str, records_max: int, clock: Clock,
-        open_outcomes: Callable[[], Outcomes], heard: Callable[[str, Any], None],
+        open_outcomes: Callable[[], Outcomes], notify: Callable[[str, Any], None],
     ) -> None:  # fmt: skip
         self._records_max, self._clock, self._open_outcomes = records_max, clock, open_outcomes
-        self._heard = heard
+        self._notify = notify
         self._numbers = itertools.count()
         self._waiting: dict[int, tuple[Answered, int]] = {}
         self._waiting_records = 0
@@ -134,7 +134,7 @@ class WorkerProcess:
     def submit(
         self, records: Sequence[bytes], kind: Kind, deadline_seconds: float, answered: Answered
     ) -> Callable[[], bool]:
-        """Take the records of one call (see the port); they stand in the log when they are answered."""
+        """Take the records of one call (see the port); they are in the log when they are answered."""
         with self._lock:
             if not self.is_ready:
                 raise BusyError("The service is not ready.", hint="Try again in a moment.")
@@ -160,12 +160,12 @@ class WorkerProcess:
         self._channel.close()
 
     def _send(self, message: Message) -> None:
-        """Send without waiting; what the line does not take now, another thread sends. Under the lock."""
+        """Send without waiting; what the channel does not take now, another thread sends. Under the lock."""
         rest = packed(message)
         try:
             if not self._rests_left:
                 rest = self._channel.send_at_once(rest)
-        except OSError:  # it has gone: who hears the line tells all who wait
+        except OSError:  # it has ended: the receiving thread answers all who wait
             return
         if rest:
             self._rests_left += 1
@@ -181,13 +181,13 @@ class WorkerProcess:
                 self._rests_left -= 1
 
     def _receive(self) -> None:
-        """What the decision worker says, until it is gone."""
+        """Receive messages until the decision worker has ended."""
         try:
             with suppress(EOFError):
                 while True:
                     for message in self._channel.receive():
                         self._take(message)
-        finally:  # also after a mistake of ours: nobody may wait for what nobody hears
+        finally:  # also after a fault of ours: nobody may wait for answers that nobody receives
             self._end()
 
     def _take(self, message: Message) -> None:
@@ -204,21 +204,21 @@ class WorkerProcess:
         elif message.topic == _FAILED:
             self._failure = _error_of(message.content)
         else:
-            self._heard(message.topic, message.content)
+            self._notify(message.topic, message.content)
 
     def _end(self) -> None:
-        """The decision worker is gone, or goes because nobody hears it: nobody waits for it any more."""
+        """The decision worker has ended, or will, because nobody receives: nobody waits for it any more."""
         self._channel.shut_down()
         with self._lock:
             self._is_alive = False
             waiting, self._waiting, self._waiting_records = self._waiting, {}, 0
         if not self._begun.is_set() and self._failure is None:
             self._failure = ServerError(
-                "The process that decides ended before it had begun.", hint="Its last words stand above."
+                "The process that decides ended before it had begun.", hint="Its messages above say why."
             )
         self._begun.set()
         for answered, _ in waiting.values():
-            answered(UncertainError("The process that decides has gone."))
+            answered(UncertainError("The process that decides has ended."))
 
 
 def _never() -> bool:
@@ -226,22 +226,22 @@ def _never() -> bool:
 
 
 class WorkerCalls:
-    """`zaslon.ports.Calls` at the decision worker's end of the line. Used by one thread, but for `tell`."""
+    """`zaslon.ports.Calls` at the decision worker's end of the channel. Used by one thread, but for `notify`."""
 
-    def __init__(self, line: Channel) -> None:
-        self._channel = line
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self._waiting: deque[Call] = deque()
         self._is_last = False
         self._lock = threading.Lock()
         self.settings = ""
         while not self.settings:
-            self._add(line.receive())
+            self._add(channel.receive())
 
     def take(self, records_max: int, wait_seconds: float) -> Sequence[Call] | None:
         """The calls of the next group (see the port).
 
         Raises:
-            EOFError: the service has gone.
+            EOFError: the service has ended.
         """
         if not self._is_last:
             self._add(self._channel.receive(0 if self._waiting else wait_seconds))
@@ -262,13 +262,13 @@ class WorkerCalls:
         """Say whether calls are decided from now on."""
         self._send(Message(_READY, is_ready))
 
-    def tell(self, topic: str, content: object) -> None:
-        """Tell the service something; from any thread."""
+    def notify(self, topic: str, content: object) -> None:
+        """Send the service a message that answers no call; from any thread."""
         self._send(Message(topic, content))
 
     def fail(self, error: ZaslonError) -> None:
-        """Tell the service why nothing can be decided at all."""
-        self._send(Message(_FAILED, _told(error)))
+        """Report why nothing can be decided at all."""
+        self._send(Message(_FAILED, _error_terms(error)))
 
     def _send(self, message: Message) -> None:
         with self._lock:
@@ -290,26 +290,43 @@ def _packed_answers(answers: Sequence[tuple[int, list[Answer] | ZaslonError]]) -
     blobs: list[bytes] = []
     for number, given in answers:
         if isinstance(given, ZaslonError):
-            terms.append([number, _told(given)])
+            terms.append([number, _error_terms(given)])
         else:
-            terms.append([number, [answer.repeated for answer in given]])
+            terms.append([number, [_answer_terms(answer) for answer in given]])
             blobs += [answer.outcome for answer in given]
     return Message(_ANSWERS, terms, blobs)
+
+
+def _answer_terms(answer: Answer) -> tuple[object, bool, bool]:
+    """What is sent of an answer beside the bytes of its outcome, which hold a rejection whole."""
+    return answer.transaction_id, answer.rejection is not None, answer.repeated
 
 
 def _unpacked_answers(message: Message) -> list[tuple[int, list[Answer] | ZaslonError]]:
     blobs = iter(message.blobs)
     return [
-        (number, _error_of(told) if isinstance(told, dict) else [Answer(next(blobs), said) for said in told])
-        for number, told in message.content
+        (
+            number,
+            _error_of(terms)
+            if isinstance(terms, dict)
+            else [_answer_of(next(blobs), *answer_terms) for answer_terms in terms],
+        )
+        for number, terms in message.content
     ]
 
 
-def _told(error: ZaslonError) -> dict[str, str | None]:
+def _answer_of(
+    outcome: bytes, transaction_id: TransactionId | None, is_rejection: bool, repeated: bool
+) -> Answer:
+    rejection = Rejection.from_json(outcome) if is_rejection else None
+    return Answer(outcome, transaction_id, rejection, repeated)
+
+
+def _error_terms(error: ZaslonError) -> dict[str, str | None]:
     kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
     return {"kind": kind, "message": error.message, "hint": error.hint}
 
 
-def _error_of(told: dict[str, Any]) -> ZaslonError:
-    error: ZaslonError = getattr(errors, told["kind"])(told["message"], hint=told["hint"])
+def _error_of(terms: dict[str, Any]) -> ZaslonError:
+    error: ZaslonError = getattr(errors, terms["kind"])(terms["message"], hint=terms["hint"])
     return error

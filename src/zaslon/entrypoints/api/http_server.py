@@ -12,6 +12,7 @@ from zaslon.domain.errors import ServerError, ZaslonError
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.service import Service
 from zaslon.entrypoints.json_log import write_log
+from zaslon.intake.examples import read_examples
 from zaslon.services.warm_up import freeze_garbage_collector
 
 _LOOK_SECONDS = 1.0  # between two looks whether the decider lives
@@ -39,6 +40,7 @@ class HttpServer(uvicorn.Server):
 
     async def _wait_until_ready(self) -> None:
         try:
+            await asyncio.to_thread(read_examples)
             await asyncio.to_thread(self._service.decider.start)
         except ZaslonError as error:
             self.failure, self.should_exit = error, True

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
 from typing import Annotated
 
-import orjson
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from zaslon.domain.api_keys import ApiKey, Role
 from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.service import Service
+from zaslon.intake.json_array import array_elements, nesting
 
 # Only says in the OpenAPI what `authorised` reads.
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key made by `zaslon keys create`.")
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_LARGE_BODY_BYTES = 1 << 15  # from here on a body is taken apart beside the event loop
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)  # values are not wanted, only where they end
-_JSON_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def service_of(request: Request) -> Service:
@@ -83,20 +76,18 @@ def check_rate(service: Service, key: ApiKey, records: int) -> None:
 
 
 async def read_json(request: Request) -> bytes:
-    """The body, after all limits; it is JSON.
+    """The body, after all limits. Whether it is JSON is found where its records are read.
 
     Raises:
-        Problem: it is too large, too deep, of another type or no JSON.
+        Problem: it is too large, too deep or of another type.
     """
     settings = service_of(request).settings
     kind = _header(request, b"content-type").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem("not_json_type", f"The content type is '{kind[:60]}'; expected application/json.")
     body = await _read(request, settings.api_body_bytes_max)
-    if len(body) < _LARGE_BODY_BYTES:
-        _check_json(body, settings.api_json_depth_max)
-    else:
-        await asyncio.to_thread(_check_json, body, settings.api_json_depth_max)
+    if nesting(body) > settings.api_json_depth_max:
+        raise Problem("too_deep", f"The body has more than {settings.api_json_depth_max} levels.")
     return body
 
 
@@ -113,41 +104,18 @@ async def _read(request: Request, most_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _check_json(body: bytes, depth_max: int) -> None:
-    # A body with so few opening brackets cannot be deeper: most need no second look.
-    if body.count(b"{") + body.count(b"[") > depth_max and _depth(body) > depth_max:
-        raise Problem("too_deep", f"The body has more than {depth_max} levels.")
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem("not_json", f"The body is not valid JSON: {error}.") from error
-
-
-def _depth(body: bytes) -> int:
-    depth = deepest = 0
-    for found in _BRACKETS.finditer(body):
-        token = found[0]
-        if token in (b"{", b"["):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif token in (b"}", b"]"):
-            depth -= 1
-    return deepest
-
-
-async def split_array(body: bytes, most: int) -> list[bytes]:
+def split_array(body: bytes, most: int) -> list[bytes]:
     """The elements of a JSON array, each with its own original bytes.
 
     Raises:
         Problem: it is no array, is empty or has too many elements.
     """
-    text = body.decode().strip(" \t\n\r")
-    if not text.startswith("["):
+    records = array_elements(body)
+    if records is None:
         raise Problem(
-            "invalid", f"The body is no array; expected one of 1 to {most} transactions.",
-            errors=[{"field": None, "problem": "is no array", "expected": "an array"}],
+            "invalid", f"The body is not a JSON array; expected one of 1 to {most} transactions.",
+            errors=[{"field": None, "problem": "is not a JSON array", "expected": "an array"}],
         )  # fmt: skip
-    records = _elements(text) if len(body) < _LARGE_BODY_BYTES else await asyncio.to_thread(_elements, text)
     if not 1 <= len(records) <= most:
         raise Problem(
             "invalid", f"The array has {len(records)} elements; expected 1 to {most}.",
@@ -156,21 +124,3 @@ async def split_array(body: bytes, most: int) -> list[bytes]:
             ],
         )  # fmt: skip
     return records
-
-
-def _elements(text: str) -> list[bytes]:
-    """Elements of an array that is known to be valid."""
-    elements = []
-    place = _after_space(text, 1)
-    while text[place] != "]":
-        _, end = _DECODER.raw_decode(text, place)
-        elements.append(text[place:end].encode())
-        place = _after_space(text, end)
-        if text[place] == ",":
-            place = _after_space(text, place + 1)
-    return elements
-
-
-def _after_space(text: str, place: int) -> int:
-    found = _JSON_SPACE.match(text, place)
-    return found.end() if found else place

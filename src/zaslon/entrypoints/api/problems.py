@@ -12,7 +12,11 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from zaslon.domain.outcomes import Rejection
+from zaslon.domain.rejections import Reason
+
 MEDIA_TYPE = "application/problem+json"
+_CONFLICTS = (Reason.DUPLICATE.code, Reason.CONFLICTING_DUPLICATE.code)
 
 # By code: status and title. A code is also the end of the problem's `type`.
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -83,16 +87,17 @@ class Problem(Exception):  # noqa: N818  the name in RFC 9457
         return Response(orjson.dumps(content), status, dict(self.headers or {}), MEDIA_TYPE)
 
 
-def rejected(outcome: Mapping[str, Any]) -> Problem:
+def rejected(rejection: Rejection) -> Problem:
     """The refusal that says what a recorded rejection says."""
-    reason, detail = str(outcome["reason"]), str(outcome["detail"])
-    code = "conflict" if reason in ("duplicate", "conflicting_duplicate") else "rejected"
-    whole = [{"field": None, "problem": detail.removesuffix("."), "expected": None}]
+    code = "conflict" if rejection.reason in _CONFLICTS else "rejected"
+    whole = (None, rejection.detail.removesuffix("."), None)
     errors = [
-        {name: found[name] for name in ("field", "problem", "expected")}
-        for found in outcome.get("problems", whole)
+        {"field": field, "problem": problem, "expected": expected}
+        for field, problem, expected in [found[1:] for found in rejection.problems] or [whole]
     ]
-    return Problem(code, detail, errors=errors, reason=reason, position=outcome["position"])
+    return Problem(
+        code, rejection.detail, errors=errors, reason=rejection.reason, position=rejection.position
+    )  # fmt: skip
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:

@@ -28,7 +28,6 @@ from zaslon.intake.json_members import names_twice
 from zaslon.ports import Answer
 from zaslon.services.decision_pages import DecisionFilter, decisions_page
 
-_REJECTION = b'{"outcome":"rejection"'
 _JSON = "application/json"
 _labels: dict[type[schemas.Label | schemas.TextLabel], TypeAdapter[Any]] = {
     schemas.Label: TypeAdapter(list[schemas.Label]),
@@ -71,14 +70,11 @@ def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
         """The decision is durable before it is answered. The same again gives the same answer."""
         service = service_of(request)
         body = await read_json(request)
-        if not body.lstrip().startswith(b"{"):
-            raise Problem("not_json", "The body is no JSON object; expected a transaction.")
         check_rate(service, key, 1)
         (answer,) = await service.decide([body], Kind.TRANSACTION_JSON, _begin(request))
-        if answer.outcome.startswith(_REJECTION):
-            raise rejected(orjson.loads(answer.outcome))
-        if service.settings.api_log_requests:
-            request.scope["zaslon.transaction"] = orjson.loads(answer.outcome)["transaction_id"]
+        request.scope["zaslon.transaction"] = answer.transaction_id
+        if answer.rejection is not None:
+            raise rejected(answer.rejection)
         used = b',"time_used_ms":%.3f}' % _time_used_ms(service, request)
         return JsonAnswer(_with_repeated(answer)[:-1] + used)
 
@@ -93,7 +89,7 @@ def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
         """One outcome each, in order, all durable; what is rejected says why."""
         service = service_of(request)
         body = await read_json(request)
-        records = await split_array(body, service.settings.api_batch_records_max)
+        records = split_array(body, service.settings.api_batch_records_max)
         check_rate(service, key, len(records))
         answers = await service.decide(records, Kind.TRANSACTION_JSON, _begin(request))
         return _outcomes([_with_repeated(answer) for answer in answers], service, request)
@@ -129,11 +125,18 @@ def labels_router(catalogue: Catalogue, records_max: int) -> APIRouter:
     return router
 
 
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Problem("not_json", f"The body is not valid JSON: {error}.") from error
+
+
 async def label(request: Request, key: Analyst) -> Response:
     """One label, or an array of them; each counts from the next transaction on."""
     service = service_of(request)
     body = await read_json(request)
-    content = orjson.loads(body)
+    content = _parsed(body)
     most = service.settings.api_batch_records_max
     items = content if isinstance(content, list) else [content]
     if not 1 <= len(items) <= most:
@@ -143,7 +146,7 @@ async def label(request: Request, key: Analyst) -> Response:
         labels = _labels[schemas.label_model(service.context.catalogue)].validate_python(items)
     except ValidationError as error:
         raise invalid(error.errors()) from None
-    _refuse_names_twice(await split_array(body, most) if isinstance(content, list) else [body])
+    _refuse_names_twice(split_array(body, most) if isinstance(content, list) else [body])
     records = [
         orjson.dumps(
             {

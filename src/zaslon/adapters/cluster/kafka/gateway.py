@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import orjson
@@ -317,7 +317,7 @@ class KafkaGateway:
     def _found(self, record: _Sent, outcome: Recorded) -> None:
         rejection = outcome.rejection
         if record.kind == Kind.LABEL_JSON or rejection is None or not rejection.repeats:
-            self._answer(record, Answer(outcome.json))
+            self._answer(record, _answer_of(outcome))
             return
         moment = self._event_seconds_of(record.body)
         self._repeated.append(
@@ -337,7 +337,7 @@ class KafkaGateway:
             elif time.monotonic() < repeated.until_seconds:
                 self._repeated.append(repeated)
             else:
-                self._answer(repeated.record, Answer(repeated.outcome))
+                self._answer(repeated.record, Answer.of(repeated.rejection, repeated.outcome))
 
     def _decision_repeated(self, repeated: _Repeated) -> Answer | None:
         """The decision that a duplicate repeats, if it was read.
@@ -358,7 +358,7 @@ class KafkaGateway:
         (first, index), *others = record.waiting
         first.take(index, answer)
         for call, index in others:
-            call.take(index, Answer(answer.outcome, repeated=True))
+            call.take(index, replace(answer, repeated=True))
 
     def _fail(self, record: _Sent, error: ZaslonError) -> None:
         self._done(record)
@@ -371,3 +371,9 @@ class KafkaGateway:
             self._waiting_records -= 1
             if self._in_flight.get(record.body) is record:
                 del self._in_flight[record.body]
+
+
+def _answer_of(outcome: Recorded) -> Answer:
+    if outcome.rejection is not None:
+        return Answer.of(outcome.rejection, outcome.json)
+    return Answer(outcome.json, outcome.decided)
