@@ -17,8 +17,9 @@ from tests.unit.intake_cases import ARRIVAL_SECONDS, GOOD, HEADER, KEY, MISSION,
 
 from zaslon.admission import admit
 from zaslon.admission.log_format import decode, encode
-from zaslon.domain.catalogue import RECORD_BYTES_MAX, Catalogue
+from zaslon.domain.catalogue import NULL_WORDS, RECORD_BYTES_MAX, Catalogue
 from zaslon.domain.events import Kind, RecordBatch, Transactions
+from zaslon.intake.characters import key_text
 
 MUTATIONS = 100_000 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 10_000
 VALUES = [
@@ -156,7 +157,14 @@ WORDS = st.text(
     st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_from(list(",;\"\t '#{")),
     min_size=1,
     max_size=12,
-).filter(lambda word: word.strip(" \t") not in {"", "-"})
+).filter(lambda word: _is_key(word.encode()))
+
+
+def _is_key(word: bytes) -> bool:
+    key = key_text(word)[0] or b""
+    return key != b"" and key.decode().lower() not in NULL_WORDS
+
+
 SHOP_ROWS = st.lists(
     st.tuples(
         st.integers(-(2**63) + 1, 2**63 - 1), st.integers(0, ARRIVAL_SECONDS), WORDS, WORDS,

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from zaslon.domain.catalogue import (
     CONDITIONS_MAX,
+    INVISIBLE_CHARACTERS,
     Aggregates,
     Catalogue,
     RecordLayout,
@@ -105,4 +106,4 @@ def test_every_feature_of_the_transaction_and_every_flag_is_explained() -> None:
     assert _rows(_section("features.md", "Of the transaction itself")) == [*plan.TRANSACTION_FEATURES, "NAME"]
     flags = _rows(_section("features.md", "Flags"))
     of_any = [f"flag_{name}" for name in load_catalogue().flag_names if not name.endswith("_unusual")]
-    assert flags == [*of_any, "flag_NAME_unusual"]
+    assert flags == [*of_any, "flag_NAME_unusual", f"flag_{INVISIBLE_CHARACTERS}"]

@@ -84,7 +84,7 @@ REPEATS = [
     line(transaction_id=1), line(transaction_id=2), line(transaction_id=1),
     line(transaction_id=1, tx_amount="5"), line(transaction_id=3, tx_amount="-1"), line(transaction_id=3),
     line(transaction_id=2, tx_datetime="2019-08-25 00:00:00"), line(transaction_id=2, customer_id="8"),
-    line(transaction_id=1, tx_amount="70.910", tx_time_days="7"),
+    line(transaction_id=1, tx_amount="70.9100", tx_time_days="7"),
 ]  # fmt: skip
 
 

@@ -45,21 +45,30 @@ LINES: list[tuple[str, str | bytes, str | bytes]] = [
     ("not_text", line(customer_id='"49\n61"'), line(customer_id='"4961"')),
     ("wrong_field_count", line(tx_fraud_scenario='"é'), line(tx_time_days='"é"')),
     ("missing_field:tx_amount", line(tx_amount=""), line(tx_fraud="")),
+    ("missing_field:tx_amount", line(tx_amount="NaN"), line(tx_fraud="NaN")),
+    ("missing_field:tx_datetime", line(tx_datetime="null"), line(tx_time_seconds="null")),
+    ("missing_field:transaction_id", line(transaction_id="\\N"), line(tx_fraud_scenario="\\N")),
     ("missing_field:customer_id", line(customer_id='" "'), line(customer_id='" 5 "')),
-    ("not_an_integer:customer_id", line(customer_id="4961x"), line(customer_id="+4961")),
-    ("not_an_integer:customer_id", line(customer_id="0x1F"), line(customer_id="007")),
+    ("not_an_integer:customer_id", line(customer_id="4961x"), line(customer_id="4961")),
+    ("not_an_integer:customer_id", line(customer_id="0x1F"), line(customer_id="31")),
     ("not_an_integer:customer_id", line(customer_id="1_000"), line(customer_id="1000")),
     ("not_an_integer:customer_id", line(customer_id="1e3"), line(customer_id="1")),
-    ("not_an_integer:customer_id", line(customer_id="5.0"), line(customer_id="5")),
+    ("not_an_integer:customer_id", line(customer_id="5.5"), line(customer_id="5.00")),
+    ("not_an_integer:customer_id", line(customer_id="5."), line(customer_id="5.0")),
+    ("not_an_integer:customer_id", line(customer_id=f"{2**53}.0"), line(customer_id=f"{2**53 - 1}.0")),
+    ("not_an_integer:customer_id", line(customer_id="007"), line(customer_id="7")),
+    ("not_an_integer:transaction_id", line(transaction_id="00"), line(transaction_id="0")),
+    ("not_an_integer:customer_id", line(customer_id="+7"), line(tx_fraud="+1")),
+    ("not_an_integer:customer_id", line(customer_id="-0"), line(tx_fraud="-0")),
     ("not_an_integer:customer_id", line(customer_id="５"), line(customer_id='"5"')),
     ("not_an_integer:customer_id", line(customer_id="٣"), line(customer_id="3")),
-    ("not_an_integer:customer_id", line(customer_id="-"), line(customer_id="-0")),
-    ("not_an_integer:terminal_id", line(terminal_id="none"), line(terminal_id="0")),
-    ("not_an_integer:tx_fraud", line(tx_fraud="true"), line(tx_fraud="1")),
+    ("not_an_integer:customer_id", line(customer_id="--1"), line(customer_id="1")),
+    ("not_an_integer:terminal_id", line(terminal_id="no"), line(terminal_id="0")),
+    ("not_an_integer:tx_fraud", line(tx_fraud="fraud"), line(tx_fraud="True")),
     ("not_a_number:tx_amount", line(tx_amount="1e3"), line(tx_amount="1")),
     ("not_a_number:tx_amount", line(tx_amount="inf"), line(tx_amount="1000000000.00")),
     ("not_a_number:tx_amount", line(tx_amount="-inf"), line(tx_amount="0")),
-    ("not_a_number:tx_amount", line(tx_amount="nan"), line(tx_amount="0")),
+    ("not_a_number:tx_amount", line(tx_amount="nano"), line(tx_amount="0")),
     ("not_a_number:tx_amount", line(tx_amount="0x1F"), line(tx_amount="01.5")),
     ("not_a_number:tx_amount", line(tx_amount="1_000.00"), line(tx_amount="1000.00")),
     ("not_a_number:tx_amount", line(tx_amount='"70,91"'), line(tx_amount='"70.91"')),
@@ -72,8 +81,12 @@ LINES: list[tuple[str, str | bytes, str | bytes]] = [
     ("not_a_time:tx_datetime", line(tx_datetime="2019-08-22 06:51:03."),
      line(tx_datetime="2019-08-22 06:51:03.5")),
     ("not_a_time:tx_datetime", line(tx_datetime="2019-08-22"), line(tx_datetime="2019-08-22 00:00:00")),
-    ("not_a_time:tx_datetime", line(tx_datetime="null"), line(tx_datetime="1970-01-01 00:00:00")),
-    ("too_precise:tx_amount", line(tx_amount="70.915"), line(tx_amount="70.910")),
+    ("not_a_time:tx_datetime", line(tx_datetime="0"), line(tx_datetime="1970-01-01 00:00:00")),
+    ("too_precise:tx_amount", line(tx_amount="70.915"), line(tx_amount="70.9100")),
+    ("too_precise:tx_amount", line(tx_amount="1.000"), line(tx_amount="1.00")),
+    ("too_precise:tx_amount", line(tx_amount="123.450"), line(tx_amount="1234.500")),
+    ("too_precise:tx_amount", line(tx_amount="9.990"), line(tx_amount="0.990")),
+    ("too_precise:tx_amount", line(tx_amount="+12.500"), line(tx_amount=".500")),
     ("out_of_range:tx_amount", line(tx_amount="-0.01"), line(tx_amount="-0.00")),
     ("out_of_range:tx_amount", line(tx_amount="1000000000.01"), line(tx_amount="1000000000")),
     ("out_of_range:tx_amount", line(tx_amount="9" * 400), line(tx_amount="0" * 400 + "1")),
@@ -241,6 +254,8 @@ JSON_RECORDS: list[tuple[str | None, str | bytes]] = [
     ("too_precise:tx_amount", _json(tx_amount=70.915)),
     ("too_precise:tx_amount", _json(tx_amount=99999999.995)),
     ("too_precise:tx_amount", _json(tx_amount=1e-7)),
+    ("too_precise:tx_amount", _json(tx_amount="1.000")),
+    (None, _json().replace('"70.91"', "1.000")),
     (None, _json(tx_amount=17.13 * 5)),
     (None, _json(tx_amount=0.1 + 0.2)),
 ]  # fmt: skip
@@ -311,6 +326,19 @@ def test_a_sentence_names_the_field_its_value_and_what_was_expected() -> None:
         "Field 'customer_id' is '-999999', which stands for an unknown customer.",
         "Field 'tx_datetime' is 'x'; expected YYYY-MM-DD HH:MM:SS, in UTC.",
     ]
+
+
+def test_thousandths_are_read_where_the_catalogue_says_so() -> None:
+    fields = [f.model_copy(update={"thousandths": f.role == "amount"}) for f in MISSION.fields]
+    catalogue = MISSION.model_copy(update={"fields": tuple(fields)})
+    amounts = clean(line(tx_amount="1.000"), line(transaction_id=1, tx_amount="70.910"), catalogue=catalogue)
+    assert amounts.transactions.amount_minor.tolist() == [100, 7091]
+    assert reasons(line(tx_amount="70.915"), catalogue=catalogue) == ["too_precise:tx_amount"]
+    (detail,) = clean(line(tx_amount="1.000")).rejected.detail
+    assert detail == (
+        "Field 'tx_amount' is '1.000'; expected no point between thousands, and no third digit behind a decimal"
+        " point (thousandths)."
+    )
 
 
 SHOP_LINES = [

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,10 @@ TYPED: dict[str, list[pl.Expr]] = {
     "amounts as float32": [pl.col("tx_amount").cast(pl.Float32)],
     "amounts with binary noise": [pl.col("tx_amount").cast(pl.Float64) * 3 / 3 + 0.1 - 0.1],
     "amounts as decimals": [pl.col("tx_amount").cast(pl.Decimal(20, 6))],
+    "amounts in thousandths": [pl.col("tx_amount").cast(pl.Decimal(20, 3))],
+    "ids as decimals": [
+        pl.col("transaction_id").cast(pl.Decimal(20, 0)), pl.col("customer_id").cast(pl.Decimal(20, 2))
+    ],
     "moments in milliseconds": [pl.col("tx_datetime").str.to_datetime(time_unit="ms")],
     "moments in nanoseconds": [pl.col("tx_datetime").str.to_datetime(time_unit="ns")],
     "moments with a zone": [
@@ -141,7 +146,7 @@ def _reasons_of(tmp_path: Path, **columns: Any) -> list[str | None]:
 
 ODD_COLUMNS: list[tuple[str, pl.Series, list[str | None]]] = [
     ("tx_amount", pl.Series([None, float("nan"), float("inf")]),
-     ["missing_field:tx_amount", "not_a_number:tx_amount", "not_a_number:tx_amount"]),
+     ["missing_field:tx_amount", "missing_field:tx_amount", "not_a_number:tx_amount"]),
     ("tx_amount", pl.Series([70.915, -1.0, 1e300]),
      ["too_precise:tx_amount", "out_of_range:tx_amount", "out_of_range:tx_amount"]),
     ("tx_amount", pl.Series([Decimal("1.001"), Decimal(-1), None]),
@@ -154,6 +159,8 @@ ODD_COLUMNS: list[tuple[str, pl.Series, list[str | None]]] = [
      [*["not_an_integer:customer_id"] * 2, "missing_field:customer_id"]),
     ("customer_id", pl.Series(["1\n2", '3"', " 4 "]), ["not_text", "not_an_integer:customer_id", None]),
     ("customer_id", pl.Series([b"1", b"\xff", None]), [None, "not_text", "missing_field:customer_id"]),
+    ("tx_datetime", pl.Series([date(2019, 8, 22), date(1970, 1, 1), None]),
+     [*["not_a_time:tx_datetime"] * 2, "missing_field:tx_datetime"]),
     ("tx_datetime", pl.Series(["2019-08-22 24:00:00", "2019-08-22", None]),
      ["hour_24:tx_datetime", "not_a_time:tx_datetime", "missing_field:tx_datetime"]),
 ]  # fmt: skip

@@ -42,12 +42,12 @@ def keys_of(*records: str, kind: Kind = Kind.TRANSACTION_LINE, key: bytes = KEY)
     return keys
 
 
-@pytest.mark.parametrize("written", ["7", "+7", "007", " 7 ", '"7"'])
+@pytest.mark.parametrize("written", ["7", "7.0", " 7 ", '"7"'])
 def test_every_way_to_write_a_number_gives_the_hash_of_its_plain_digits(written: str) -> None:
     assert keys_of(line(customer_id=written)) == [SEVEN]
 
 
-@pytest.mark.parametrize("value", [7, 7.0, "7", "007"])
+@pytest.mark.parametrize("value", [7, 7.0, "7", "7.0"])
 def test_json_gives_the_same_hash(value: Any) -> None:
     record = json.dumps(dict(zip(NAMES, GOOD.split(","), strict=True)) | {"customer_id": value})
     assert keys_of(record, kind=Kind.TRANSACTION_JSON) == [SEVEN]
@@ -87,7 +87,8 @@ def test_ranges_words_for_unknown_and_flags_are_of_the_number_itself() -> None:
 
 def test_what_is_said_about_a_rejection_does_not_show_the_number() -> None:
     catalogue = with_pseudonyms(maximum=1000)
-    for value, expected in (("4711", "0 to 1000"), ("47-11", "a whole number in plain digits")):
+    for value, expected in (("4711", "0 to 1000"), ("47-11", "a whole number in plain digits"),
+        ("047", "a number without a leading 0 or +: as text they would count")):
         (problem,) = clean(line(customer_id=value), catalogue=catalogue).rejected.problems[0]
         assert "47" not in problem.detail and problem.detail == (
             "Field 'customer_id' has a value that is not shown because the field is pseudonymised;"

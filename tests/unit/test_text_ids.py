@@ -22,8 +22,8 @@ from zaslon.labels.feedback import DelayedLabels
 
 TEXTS = [
     "0d9f7a3e-52c1-4e0b-9a55-6f0e4f1f7c11", "5", "a b", "pay/42?x=1&y=%2F#", 'say "hi"', '""', "a,b;c",
-    "back\\slash", "{}", "платёж №7", "x" * 64, "я" * 32, "\u00a0", "key:0123456789abcdef:0123456789abcdef",
-    "null", "-0", "\U0001f600",
+    "back\\slash", "{}", "платёж №7", "x" * 64, "я" * 32, "key:0123456789abcdef:0123456789abcdef",
+    "nullable", "-0", "007", "7.0", "\U0001f600",
 ]  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def test_blanks_around_a_text_do_not_count() -> None:
     assert named_by(" a b ", TEXT_MISSION) == "a b"
 
 
-UNFIT = ["x" * 65, "я" * 33, "a\tb", "a\u200bb", "\u202etxt", "\ufeffa", "a\u2028b", "a\u00adb", "\U000e0041"]
+UNFIT = ["x" * 65, "я" * 33, "a\tb", "a\u200bb", "a\u00a0b", "❤\ufe0f", "\u202etxt", "\ufeffa", "a\u2028b", "a\u00adb", "\U000e0041"]
 
 
 @pytest.mark.parametrize("text", UNFIT)

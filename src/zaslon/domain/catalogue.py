@@ -27,6 +27,12 @@ RECORD_BYTES_MAX = 1_048_576  # that max_record_bytes may allow
 BOUND_MAX = 1e300  # of a field's range: far beyond any value
 CONDITIONS_MAX = 6  # they share one byte with the label's state in the table of remembered events
 
+# What exports write where they have no value; in any case, and in any field.
+NULL_WORDS = (
+    "-", "--", "?", "#n/a", "(null)", "<na>", "<null>", "\\n", "n/a", "na", "nan", "nat", "nil", "none",
+    "null", "undefined", "unknown",
+)  # fmt: skip
+
 Role = Literal[
     "transaction_id", "event_time", "amount", "entity", "number",
     "elapsed_seconds", "is_fraud", "scenario", "ignored",
@@ -58,8 +64,17 @@ def _checked_gap(text: str) -> str:
     return text
 
 
+def _checked_null_word(word: str) -> str:
+    if not word.strip():
+        raise ValueError("a null word cannot be empty: an empty value is absent anyway")
+    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", word):
+        raise ValueError(f"'{word}' is a number: list it under `unknown` of the field that it stands in")
+    return word.strip().lower()
+
+
 Name = Annotated[str, AfterValidator(_checked_name)]
 Bound = Annotated[int | float, AfterValidator(_checked_bound)]
+NullWord = Annotated[str, AfterValidator(_checked_null_word)]
 Duration = Annotated[str, AfterValidator(checked_duration)]
 Horizon = Annotated[str, AfterValidator(_checked_horizon)]  # a duration of at least a second
 Gap = Annotated[str, AfterValidator(_checked_gap)]  # a duration of at least a day, or none
@@ -68,6 +83,7 @@ Gap = Annotated[str, AfterValidator(_checked_gap)]  # a duration of at least a d
 # Flags that every catalogue has, and their bits.
 _FLAGS_ALWAYS = ("amount_zero", "elapsed_disagrees", "fraction_of_second_dropped")
 AMOUNT_ZERO, ELAPSED_DISAGREES, FRACTION_DROPPED = (1 << bit for bit in range(3))
+INVISIBLE_CHARACTERS = "invisible_characters"  # the last flag of catalogues with keys that are texts
 
 
 class _Strict(BaseModel):
@@ -80,6 +96,7 @@ class RecordLayout(_Strict):
     separator: str = Field(default=",", pattern=r"^[,;|\t~^!&]$")  # nothing that values are written with
     columns: tuple[str, ...] = ()
     max_record_bytes: int = Field(default=4096, ge=16, le=RECORD_BYTES_MAX)
+    null_words: tuple[NullWord, ...] = NULL_WORDS
     clock_skew: Duration = "1d"
     gap_max: Gap = "30d"
 
@@ -105,6 +122,8 @@ class SourceField(_Strict):
     format: Literal["datetime", "epoch_seconds"] = "datetime"
     counts_from: tuple[str, ...] = ()
     pseudonymise: bool | None = None
+    zero_padded: bool = False
+    thousandths: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> SourceField:
@@ -130,6 +149,10 @@ class SourceField(_Strict):
                 f"field '{self.name}': minimum = {self.minimum:g} is above maximum = {self.maximum:g}:"
                 " every record would be rejected"
             )
+        if self.thousandths and self.role != "amount":
+            raise ValueError(f"field '{self.name}': thousandths is for the amount")
+        if self.zero_padded and not self.is_integer_id:
+            raise ValueError(f"field '{self.name}': zero_padded is for ids and keys that are integers")
         for day in self.counts_from:
             try:
                 parse_day(day)
@@ -150,6 +173,16 @@ class SourceField(_Strict):
     def is_pseudonymised(self) -> bool:
         """Whether a keyed hash stands for its values: for texts always, for numbers where it is asked for."""
         return self.role == "entity" and (self.type == "text" or self.pseudonymise is True)
+
+    @property
+    def is_integer_id(self) -> bool:
+        """Whether it holds a transaction's id or the key of an entity as a number."""
+        return self.role in ("transaction_id", "entity") and self.type == "integer"
+
+    @property
+    def is_text_key(self) -> bool:
+        """Whether it holds the key of an entity as text."""
+        return self.role == "entity" and self.type == "text"
 
     @property
     def is_text_id(self) -> bool:
@@ -296,7 +329,8 @@ class Catalogue(_Strict):
     def flag_names(self) -> tuple[str, ...]:
         """Flags that cleaning sets on odd but valid transactions; the index is the bit."""
         unusual = tuple(f"{f.name}_unusual" for f in self.fields if f.usual_maximum is not None)
-        return (*_FLAGS_ALWAYS, *unusual)
+        has_text_keys = any(f.is_text_key for f in self.fields)
+        return (*_FLAGS_ALWAYS, *unusual, *([INVISIBLE_CHARACTERS] if has_text_keys else []))
 
     @cached_property
     def hash(self) -> str:

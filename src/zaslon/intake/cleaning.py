@@ -20,6 +20,7 @@ from zaslon.domain.catalogue import (
     AMOUNT_ZERO,
     ELAPSED_DISAGREES,
     FRACTION_DROPPED,
+    INVISIBLE_CHARACTERS,
     Catalogue,
     Role,
     SourceField,
@@ -29,6 +30,7 @@ from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day
 from zaslon.intake import text
+from zaslon.intake.characters import key_text
 from zaslon.intake.detail import problem_of_field
 from zaslon.intake.digests import digests_of
 from zaslon.intake.fields import (
@@ -41,6 +43,7 @@ from zaslon.intake.fields import (
 from zaslon.intake.identifiers import is_identifier, numbers_of
 from zaslon.intake.labels import read_labels
 from zaslon.intake.pseudonyms import pseudonym
+from zaslon.intake.words import ANSWERS, Words
 
 Int64 = NDArray[np.int64]
 INT64_MAX = 2**63 - 1
@@ -165,7 +168,7 @@ class _FieldPlan:
     Attributes:
         number: of the field in the catalogue.
         least, most: the integers that it may hold: of the smallest unit for an amount.
-        unknown, unknown_ends: words that mean that it is absent, one after the other, and where each ends.
+        unknown, null: words that mean that it is not known, and that it is absent.
         unusual_bit: its flag's value where it is above `usual_maximum`.
     """
 
@@ -173,8 +176,8 @@ class _FieldPlan:
     field: SourceField
     least: int
     most: int
-    unknown: text.UInt8
-    unknown_ends: Int64
+    unknown: Words
+    null: Words
     unusual_bit: int
 
 
@@ -189,11 +192,10 @@ def _plans_of(catalogue: Catalogue) -> tuple[_FieldPlan, ...]:
 
 
 def _plan_of(number: int, field: SourceField, catalogue: Catalogue) -> _FieldPlan:
-    words = [word.encode() for word in field.unknown]
     flag = f"{field.name}_unusual"
     return _FieldPlan(
         number, field, *_bounds(field, catalogue.minor_digits),
-        np.frombuffer(b"".join(words), np.uint8), np.cumsum([0] + [len(word) for word in words]),
+        Words(field.unknown), Words(catalogue.record.null_words),
         1 << catalogue.flag_names.index(flag) if flag in catalogue.flag_names else 0,
     )  # fmt: skip
 
@@ -221,8 +223,10 @@ class _Reading:
         reason = self.reasons[plan.number]
         if not self.all_have_fields:
             reason[self.without_fields] = 1  # no second look at what has none
-        if len(plan.unknown):
-            text.find_listed(self.fields.buffer, start, length, plan.unknown, plan.unknown_ends, reason)
+        if not plan.field.is_text_key:  # what that says shows only without what nobody sees
+            reason[plan.unknown.find(self.fields.buffer, start, length)] = Reason.UNKNOWN_ENTITY
+            is_absent = plan.null.find(self.fields.buffer, start, length)
+            length = np.where(is_absent, -1, length) if np.count_nonzero(is_absent) else length
         self._read_by_role(plan, start, length, reason)
         if not self.all_have_fields:
             reason[self.without_fields] = 0
@@ -234,16 +238,9 @@ class _Reading:
         if field.role == "amount":
             digits = self.catalogue.minor_digits
             text.read_decimals(
-                self.fields.buffer,
-                start,
-                length,
-                field.required,
-                digits,
-                plan.least,
-                plan.most,
-                value,
-                reason,
-            )
+                self.fields.buffer, start, length, field.required, digits, field.thousandths,
+                plan.least, plan.most, value, reason,
+            )  # fmt: skip
             self._flag_unusual(plan, value, 10**digits)
         elif field.role == "number":
             self._read_number(plan, start, length, reason)
@@ -254,7 +251,7 @@ class _Reading:
         elif field.is_text_id:
             self._read_identifier(start, length, value, reason)
         elif field.type == "text":
-            self._read_text(start, length, value, reason)
+            self._read_text(plan, start, length, value, reason)
         else:
             self._read_integer(plan, start, length, value, reason)
 
@@ -265,11 +262,19 @@ class _Reading:
         if field.role in ("is_fraud", "scenario"):
             value[length <= 0] = -1
         text.read_integers(
-            self.fields.buffer, start, length, field.required, plan.least, plan.most, value, reason
-        )
+            self.fields.buffer, start, length, field.required, field.is_integer_id and not field.zero_padded,
+            plan.least, plan.most, value, reason,
+        )  # fmt: skip
+        if field.role == "is_fraud" and np.count_nonzero(reason == Reason.NOT_AN_INTEGER):
+            self._read_answers_in_words(start, length, value, reason)
         self._flag_unusual(plan, value, 1)
         if field.is_pseudonymised:
             self._hash_numbers(np.flatnonzero((reason == 0) & (length > 0)), value)
+
+    def _read_answers_in_words(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
+        for answer, words in ANSWERS.items():
+            where = words.find(self.fields.buffer, start, length) & (reason == Reason.NOT_AN_INTEGER)
+            value[where], reason[where] = answer, 0
 
     def _hash_numbers(self, given: Int64, value: Int64) -> None:
         """Put in place of the given numbers the pseudonyms of their plain digits, as a text of them has."""
@@ -300,7 +305,7 @@ class _Reading:
     ) -> None:
         buffer = self.fields.buffer
         if field.format == "epoch_seconds":
-            text.read_integers(buffer, start, length, True, 0, EVENT_TIME_SECONDS_MAX, value, reason)
+            text.read_integers(buffer, start, length, True, False, 0, EVENT_TIME_SECONDS_MAX, value, reason)
             reason[reason == Reason.NOT_AN_INTEGER] = Reason.NOT_A_TIME
             reason[reason == Reason.OUT_OF_RANGE] = Reason.IMPOSSIBLE_TIME
             return
@@ -308,16 +313,32 @@ class _Reading:
         text.read_times(buffer, start, length, value, reason, dropped)
         self._flag(FRACTION_DROPPED, dropped == 1)
 
-    def _read_text(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
-        """Text identifiers become keyed hashes."""
+    def _read_text(
+        self, plan: _FieldPlan, start: Int64, length: Int64, value: Int64, reason: text.UInt8
+    ) -> None:
+        """Keys that are texts become keyed hashes."""
         reason[(length <= 0) & (reason == 0)] = Reason.MISSING_FIELD
-        known: dict[bytes, int] = {}
+        unseen = np.zeros(self.n, np.bool_)
+        known: dict[bytes, tuple[int, int, bool]] = {}
         for i in np.flatnonzero(reason == 0).tolist():
             begin = int(start[i])
             word = self.fields.buffer[begin : begin + int(length[i])].tobytes()
             if word not in known:
-                known[word] = pseudonym(word, self.key)
-            value[i] = known[word]
+                known[word] = self._key_of(word, plan)
+            value[i], reason[i], unseen[i] = known[word]
+        self._flag(1 << self.catalogue.flag_names.index(INVISIBLE_CHARACTERS), unseen)
+
+    def _key_of(self, word: bytes, plan: _FieldPlan) -> tuple[int, int, bool]:
+        """The keyed hash of a text, why it is refused (0 if it is not), whether it has unseen characters."""
+        key, has_unseen = key_text(word)
+        reason = 0
+        if key is None:
+            reason = int(Reason.NOT_AN_INTEGER)
+        elif key in plan.unknown:
+            reason = int(Reason.UNKNOWN_ENTITY)
+        elif not key or key in plan.null:
+            reason = int(Reason.MISSING_FIELD)
+        return pseudonym(key, self.key) if key and not reason else 0, reason, has_unseen
 
     def _read_identifier(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
         """A transaction's id that is a text: kept as it is, and known inside by a keyed hash."""
@@ -337,7 +358,7 @@ class _Reading:
     ) -> None:
         """A count of seconds is compared later; one that cannot be read is odd, no reason to reject."""
         text.read_integers(
-            self.fields.buffer, start, length, field.required, -INT64_MAX, INT64_MAX, value, reason
+            self.fields.buffer, start, length, field.required, False, -INT64_MAX, INT64_MAX, value, reason
         )
         self.elapsed_is_odd = reason > Reason.MISSING_FIELD
         reason[self.elapsed_is_odd] = 0

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import InputError
-from zaslon.intake.fields import BINARY_NOISE, EXACT_INTEGER_LIMIT
+from zaslon.intake.characters import EXACT_INTEGER_LIMIT
+from zaslon.intake.fields import BINARY_NOISE
 from zaslon.intake.layouts import Layout, checked_columns
 from zaslon.system.opening import local_path
 
@@ -89,6 +90,8 @@ def _as_plain(address: str, name: str, kind: Any, field: SourceField, catalogue:
         )
     if kind.is_float():
         return _float(column, kind, field, catalogue.minor_digits).alias(name)
+    if kind.is_decimal() and kind.scale:  # the zeros at its end are the type's
+        return column.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".").alias(name)
     if kind.is_temporal():
         return _time(column, kind, field).alias(name)
     if kind == pl.Boolean:
@@ -132,9 +135,9 @@ def _float(column: pl.Expr, kind: Any, field: SourceField, minor_digits: int) ->
 
 def _time(column: pl.Expr, kind: Any, field: SourceField) -> pl.Expr:
     """Moments in UTC, as the field's format writes them."""
-    if kind not in (pl.Datetime, pl.Date):
+    if kind != pl.Datetime:  # a day is no time: midnight would be invented
         return column.cast(pl.String)
-    moment = column.cast(pl.Datetime("us")) if kind == pl.Date else column
+    moment = column
     if getattr(kind, "time_zone", None) is not None:
         moment = moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     if field.role == "event_time" and field.format == "epoch_seconds":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from zaslon.domain.catalogue import Catalogue, SourceField
@@ -10,6 +12,7 @@ from zaslon.intake.fields import NO_STRING
 from zaslon.intake.identifiers import EXPECTED
 
 _VALUE_CHARACTERS_MAX = 60
+_IN_ANOTHER_FORM = re.compile(rb"[+-]?[0-9]+(?:\.0+)?")
 _HIDDEN = "has a value that is not shown because the field is pseudonymised"
 
 
@@ -25,17 +28,22 @@ def shown(value: bytes) -> str:
 def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> RecordProblem:
     """The problem of a record that is rejected for one of its fields."""
     if reason == Reason.MISSING_FIELD:
-        return RecordProblem(reason, field.name, "is missing", "a value")
+        stands_for = f"is {shown(value)}, which stands for no value" if value else "is missing"
+        return RecordProblem(reason, field.name, stands_for, "a value")
     if field.is_text_id and value.endswith(NO_STRING.encode()):
         return RecordProblem(reason, field.name, f"is {shown(value[:-1])} and no JSON string", EXPECTED)
     if field.is_pseudonymised and reason != Reason.UNKNOWN_ENTITY:  # what stands for "unknown" names nobody
-        return RecordProblem(reason, field.name, _HIDDEN, _problem(reason, field, catalogue)[1])
-    more, expected = _problem(reason, field, catalogue)
+        return RecordProblem(reason, field.name, _HIDDEN, _problem(reason, field, value, catalogue)[1])
+    more, expected = _problem(reason, field, value, catalogue)
     return RecordProblem(reason, field.name, f"is {shown(value)}{more}", expected)
 
 
-def _problem(reason: Reason, field: SourceField, catalogue: Catalogue) -> tuple[str, str | None]:
+def _problem(
+    reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue
+) -> tuple[str, str | None]:
     """What follows the value in the sentence, and what was expected."""
+    if form := _form(reason, field, value):
+        return "", form
     if reason == Reason.OUT_OF_RANGE:
         return "", EXPECTED if field.is_text_id else _range(field)
     if reason == Reason.UNKNOWN_ENTITY:
@@ -48,6 +56,17 @@ def _problem(reason: Reason, field: SourceField, catalogue: Catalogue) -> tuple[
         skew = catalogue.record.clock_skew
         return f", more than {skew} after the record arrived", "a time that has passed"
     return "", _EXPECTED[reason]
+
+
+def _form(reason: Reason, field: SourceField, value: bytes) -> str | None:
+    """What was expected where the value is a number that could mean several."""
+    if reason == Reason.NOT_AN_INTEGER and field.is_text_key:
+        return "all digits of the number: a float or a spreadsheet has rounded it"
+    if reason == Reason.NOT_AN_INTEGER and field.is_integer_id and _IN_ANOTHER_FORM.fullmatch(value):
+        return "a number without a leading 0 or +: as text they would count"
+    if reason == Reason.TOO_PRECISE and value.endswith(b"0"):
+        return "no point between thousands, and no third digit behind a decimal point (thousandths)"
+    return None
 
 
 _EXPECTED = {

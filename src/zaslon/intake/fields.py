@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import CatalogueError
 from zaslon.domain.rejections import Reason, RecordProblem
+from zaslon.intake.characters import EXACT_INTEGER_LIMIT
 from zaslon.intake.json_members import member_counts, names_twice
 from zaslon.intake.splitting import TEXT_BEHIND_QUOTE, UNCLOSED_QUOTE, byte_classes, split_records
 
@@ -24,8 +25,6 @@ UInt8 = NDArray[np.uint8]
 # A float this close to an amount is that amount (relative, from 1 on): some hundred roundings, and
 # still less than a tenth of a minor unit at a billion.
 BINARY_NOISE = 1e-13
-# From here on a float stands for several integers.
-EXACT_INTEGER_LIMIT = 2.0**53
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # JSON may break lines
 # Stands behind a JSON value that is no string and should be one. No text ends with it, and no id has it.
@@ -260,9 +259,9 @@ def _no_string(value: Any) -> str:
 
 
 def _float_text(value: float, field: SourceField, minor_digits: int) -> str:
-    if field.role == "amount":
-        value = _without_noise(value, minor_digits)
-    is_exact = abs(value) < EXACT_INTEGER_LIMIT or abs(value) >= 2.0**63  # those are out of range
+    value = _without_noise(value, minor_digits) if field.role == "amount" else value + 0.0  # no -0.0
+    is_out_of_range = abs(value) >= 2.0**63 and field.type == "integer"
+    is_exact = abs(value) < EXACT_INTEGER_LIMIT or is_out_of_range
     trim = "0" if field.role in _WHOLE_ROLES and not is_exact else "-"
     text = repr(value)
     if trim == "-" and text[-1].isdecimal() and "e" not in text:

@@ -12,15 +12,13 @@ import struct
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_BYTES_MAX, TransactionId
+from zaslon.intake.characters import BLANKS, INVISIBLE
 from zaslon.intake.pseudonyms import KEY_BYTES_MAX
 
 EXPECTED = f"text of 1 to {ID_BYTES_MAX} bytes in visible characters"
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _PLAIN = re.compile(rb"[ -~]+")
-_UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f]"
-)
+_UNSEEN = re.compile(f"[\x00-\x1f\x7f-\x9f{INVISIBLE}{BLANKS}]")
 # Sets these numbers apart from pseudonyms, which are made with the same key.
 _OF_IDS = b"zaslon id"
 _TWO_NUMBERS = struct.Struct(">qq")

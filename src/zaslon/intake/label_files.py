@@ -11,6 +11,7 @@ import orjson
 
 from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
+from zaslon.intake.characters import EXACT_INTEGER_LIMIT
 from zaslon.intake.labels import INT64_MAX
 from zaslon.intake.layouts import SEPARATORS, UTF8_MARK
 from zaslon.intake.record_blocks import RecordReader, TextForm
@@ -19,7 +20,7 @@ from zaslon.intake.splitting import has_wrong_quotes, split_line
 LABEL_FILE_BYTES_MAX = 1 << 30
 _CHUNK_BYTES = 4 << 20
 _NAME_CHARACTERS_MAX, _NAMES_MAX = 80, 20
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_INTEGER = re.compile(r"(-?[0-9]{1,19})(\.0+)?")
 _VERDICTS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -99,7 +100,9 @@ class _Header:
         identifier, verdict = fields[self._id].decode(), fields[self._verdict].decode()
         return orjson.dumps(
             {
-                "transaction_id": identifier if self._catalogue.has_text_ids else _number(identifier),
+                "transaction_id": identifier
+                if self._catalogue.has_text_ids
+                else _number(identifier, self._catalogue),
                 "is_fraud": _VERDICTS.get(verdict.lower(), verdict or None),
             }
         )
@@ -138,7 +141,13 @@ def _names(line: bytes, separator: str) -> list[str]:
     return [name.decode("utf-8", "replace").strip() for name in split_line(line, separator)]
 
 
-def _number(text: str) -> int | str | None:
-    """An integer of 64 bits as it stands; anything else is left for cleaning to name."""
-    found = _INTEGER.fullmatch(text)
-    return int(found[0]) if found and abs(int(found[0])) <= INT64_MAX else text or None
+def _number(text: str, catalogue: Catalogue) -> int | str | None:
+    """An id as a transaction's would be read; anything else is left for cleaning to name."""
+    found, field = _INTEGER.fullmatch(text), catalogue.field_of("transaction_id")
+    assert field is not None, "the catalogue checks this"
+    if found is None:
+        return text or None
+    number = int(found[1])
+    has_its_form = field.zero_padded or found[1] == str(number)
+    most = EXACT_INTEGER_LIMIT - 1 if found[2] else INT64_MAX
+    return number if has_its_form and abs(number) <= most else text

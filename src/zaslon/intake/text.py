@@ -22,7 +22,6 @@ _NOT_A_NUMBER = int(Reason.NOT_A_NUMBER)
 _NOT_A_TIME = int(Reason.NOT_A_TIME)
 _TOO_PRECISE = int(Reason.TOO_PRECISE)
 _OUT_OF_RANGE = int(Reason.OUT_OF_RANGE)
-_UNKNOWN = int(Reason.UNKNOWN_ENTITY)
 _HOUR_24 = int(Reason.HOUR_24)
 _IMPOSSIBLE = int(Reason.IMPOSSIBLE_TIME)
 
@@ -35,11 +34,17 @@ _HALF_MAX = np.uint64(9223372036854775807)
 
 
 @inlined
+def _lower(byte: Integer) -> Integer:
+    return byte + 32 if 65 <= byte <= 90 else byte
+
+
+@inlined
 def _same(buffer: UInt8, start: Integer, length: Integer, text: UInt8, begin: Integer, end: Integer) -> bool:
+    """Whether a field is text[begin:end], which is in lower case, in whatever case it is written."""
     if length != end - begin:
         return False
     for i in range(length):
-        if buffer[start + i] != text[begin + i]:
+        if _lower(buffer[start + i]) != text[begin + i]:
             return False
     return True
 
@@ -53,19 +58,38 @@ def _is_listed(buffer: UInt8, start: Integer, length: Integer, words: UInt8, end
 
 
 @compiled
-def find_listed(buffer: UInt8, start: Int64, length: Int64, words: UInt8, ends: Int64, reason: UInt8) -> None:
-    """UNKNOWN_ENTITY where the field is one of `words` (concatenated; ends[w]:ends[w+1])."""
+def find_listed(
+    buffer: UInt8,
+    start: Int64,
+    length: Int64,
+    words: UInt8,
+    ends: Int64,
+    begins: UInt8,
+    found: NDArray[np.bool_],
+) -> None:
+    """True where the field is one of `words`, in any case.
+
+    Args:
+        words, ends: in lower case, one after the other; word w is words[ends[w]:ends[w + 1]].
+        begins: uint8[256], whether a word begins with the byte, in lower or upper case.
+    """
     for i in range(start.size):
-        if length[i] >= 0 and _is_listed(buffer, start[i], length[i], words, ends):
-            reason[i] = _UNKNOWN
+        if length[i] > 0 and begins[buffer[start[i]]]:
+            found[i] = _is_listed(buffer, start[i], length[i], words, ends)
 
 
 @compiled
 def read_integers(
-    buffer: UInt8, start: Int64, length: Int64, is_required: bool,
+    buffer: UInt8, start: Int64, length: Int64, is_required: bool, has_one_form: bool,
     least: Integer, most: Integer, value: Int64, reason: UInt8,
 ) -> None:  # fmt: skip
-    """int64 values within [least, most]; fields that already have a reason are left alone."""
+    """int64 values within [least, most]; fields that already have a reason are left alone.
+
+    A fraction of zeros makes no difference, as of a float below 2**53; from there on it stands for several.
+
+    Args:
+        has_one_form: whether 7 is the only way to write 7, and neither 07 nor +7 is read.
+    """
     for i in range(start.size):
         if reason[i]:
             continue
@@ -73,13 +97,10 @@ def read_integers(
             reason[i] = _MISSING if is_required else 0
             continue
         at, end = start[i], start[i] + length[i]
-        negative = buffer[at] == _MINUS
-        if buffer[at] == _MINUS or buffer[at] == _PLUS:
+        sign = buffer[at]
+        if sign in (_MINUS, _PLUS):
             at += 1
-        if at == end:
-            reason[i] = _NOT_AN_INTEGER
-            continue
-        number, overflow = np.uint64(0), False
+        first, number, overflow = at, np.uint64(0), False
         while at < end:
             digit = buffer[at] - _ZERO
             if buffer[at] < _ZERO or buffer[at] > _NINE:
@@ -90,10 +111,19 @@ def read_integers(
                 overflow = True
             number = number * np.uint64(10) + np.uint64(digit)
             at += 1
+        fits = at > first
+        if has_one_form:
+            has_zeros = at > first + 1 and buffer[first] == _ZERO
+            fits = fits and not has_zeros and sign != _PLUS and (sign != _MINUS or number > 0)
         if at < end:
+            fits = fits and buffer[at] == _POINT and at + 1 < end
+            fits = fits and not overflow and number < _EXACT_MANTISSA_MAX
+            for j in range(at + 1, end):
+                fits = fits and buffer[j] == _ZERO
+        if not fits:
             reason[i] = _NOT_AN_INTEGER
             continue
-        found = -np.int64(number) if negative else np.int64(number)
+        found = -np.int64(number) if sign == _MINUS else np.int64(number)
         if overflow or found < least or found > most:
             reason[i] = _OUT_OF_RANGE
         else:
@@ -103,9 +133,13 @@ def read_integers(
 @compiled
 def read_decimals(
     buffer: UInt8, start: Int64, length: Int64, is_required: bool, digits_kept: Integer,
-    least: Integer, most: Integer, value: Int64, reason: UInt8,
+    has_thousandths: bool, least: Integer, most: Integer, value: Int64, reason: UInt8,
 ) -> None:  # fmt: skip
-    """Plain decimals as integers of 10**-digits_kept, within [least, most]."""
+    """Plain decimals as integers of 10**-digits_kept, within [least, most].
+
+    Where fewer than three digits are kept, 1.000 is too precise: it may be a thousand. With
+    `has_thousandths` it is one, and so it is with other than one to three digits before three.
+    """
     for i in range(start.size):
         if reason[i]:
             continue
@@ -116,11 +150,12 @@ def read_decimals(
         negative = buffer[at] == _MINUS
         if buffer[at] == _MINUS or buffer[at] == _PLUS:
             at += 1
+        first, point = at, -1
         number, seen, after, precise, overflow = np.uint64(0), 0, -1, True, False
         while at < end:
             byte = buffer[at]
             if byte == _POINT and after < 0:
-                after = 0
+                after, point = 0, at
             elif _ZERO <= byte <= _NINE:
                 seen += 1
                 if after >= digits_kept:
@@ -136,6 +171,8 @@ def read_decimals(
         if at < end or seen == 0:
             reason[i] = _NOT_A_NUMBER
             continue
+        if digits_kept < 3 and not has_thousandths and end - point == 4 and 1 <= point - first <= 3:
+            precise = precise and buffer[first] == _ZERO
         for _ in range(digits_kept - max(after, 0)):
             if number > np.uint64(922337203685477579):
                 overflow = True
