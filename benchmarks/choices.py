@@ -105,7 +105,7 @@ def text_fields(content: bytes) -> Iterator[Compared]:
     def amounts() -> NDArray[np.int64]:
         value, reason = np.full(lines, -1), np.zeros(lines, np.uint8)
         start, length = fields.start[AMOUNT], fields.length[AMOUNT]
-        read_decimals(buffer, start, length, True, 2, 0, 10**15, value, reason)
+        read_decimals(buffer, start, length, True, 2, False, 0, 10**15, value, reason)
         return value
 
     def polars_amounts() -> pl.Series:
