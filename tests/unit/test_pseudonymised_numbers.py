@@ -87,8 +87,11 @@ def test_ranges_words_for_unknown_and_flags_are_of_the_number_itself() -> None:
 
 def test_what_is_said_about_a_rejection_does_not_show_the_number() -> None:
     catalogue = with_pseudonyms(maximum=1000)
-    for value, expected in (("4711", "0 to 1000"), ("47-11", "a whole number in plain digits"),
-        ("047", "a number without a leading 0 or +: as text they would count")):
+    for value, expected in (
+        ("4711", "0 to 1000"),
+        ("47-11", "a whole number in plain digits"),
+        ("047", "a number without a leading 0 or +: as text they would count"),
+    ):
         (problem,) = clean(line(customer_id=value), catalogue=catalogue).rejected.problems[0]
         assert "47" not in problem.detail and problem.detail == (
             "Field 'customer_id' has a value that is not shown because the field is pseudonymised;"

@@ -59,7 +59,19 @@ def test_blanks_around_a_text_do_not_count() -> None:
     assert named_by(" a b ", TEXT_MISSION) == "a b"
 
 
-UNFIT = ["x" * 65, "я" * 33, "a\tb", "a\u200bb", "a\u00a0b", "❤\ufe0f", "\u202etxt", "\ufeffa", "a\u2028b", "a\u00adb", "\U000e0041"]
+UNFIT = [
+    "x" * 65,
+    "я" * 33,
+    "a\tb",
+    "a\u200bb",
+    "a\u00a0b",
+    "❤\ufe0f",
+    "\u202etxt",
+    "\ufeffa",
+    "a\u2028b",
+    "a\u00adb",
+    "\U000e0041",
+]
 
 
 @pytest.mark.parametrize("text", UNFIT)
