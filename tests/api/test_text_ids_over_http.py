@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import httpx2
 import orjson
 import pytest
 import schemathesis
@@ -159,18 +158,7 @@ def test_a_replay_and_the_reconciler_know_the_texts(
 
 
 def test_the_client_takes_and_gives_texts(admin: Caller) -> None:
-    key = admin.headers["Authorization"].removeprefix("Bearer ")
-
-    def passed_on(request: httpx2.Request) -> httpx2.Response:
-        answer = admin.client.request(
-            request.method,
-            request.url.raw_path.decode(),
-            content=request.content,
-            headers=dict(request.headers),
-        )
-        return httpx2.Response(answer.status_code, content=answer.content)
-
-    with Client("http://service", key, transport=httpx2.MockTransport(passed_on)) as client:
+    with Client("http://service", admin.key, transport=admin.transport()) as client:
         for name in ODD_NAMES:
             decided = client.decide(named(f"client {name}"[:64]))
             assert client.decision(decided.transaction_id) == replace(
