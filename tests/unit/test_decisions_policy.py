@@ -122,7 +122,7 @@ NONSENSE = [
     ("x = [", "is not valid TOML"),
     ('thresholds = "a"', "with its keys below [thresholds]"),
     ("rules = 5", "below [[rules]]"),
-    ("[thresholds]\nreview = 2.0\nblock = 3.0", "review = 2.0 is no probability"),
+    ("[thresholds]\nreview = 2.0\nblock = 3.0", "review = 2.0 is not a probability"),
     ("[thresholds]\nreview = 0.9\nblock = 0.5", "let review be at most block"),
     ("[thresholds]\nreview = nan", "thresholds.review"),
     ("[thresholds]\nreview = -0.1", "thresholds.review"),

@@ -260,7 +260,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "checksum gone": (lambda d: (d / "checksum.json").unlink(), "checksum.json is missing"),
     "byte in the trees": (_change_a_byte("model.txt"), "model.txt has changed"),
     "byte in the facts": (_change_a_byte("model.json"), "model.json has changed"),
-    "checksum no JSON": (lambda d: (d / "checksum.json").write_text("{"), "checksum.json is no JSON"),
+    "checksum no JSON": (lambda d: (d / "checksum.json").write_text("{"), "checksum.json is not JSON"),
     "checksum no object": (lambda d: (d / "checksum.json").write_text("[]"), "holds no object"),
     "checksum empty": (lambda d: (d / "checksum.json").write_text("{}"), "lists other files"),
     "newer format": (lambda d: _rewrite(d, format=99), "format 99; this version reads format 1"),
@@ -287,7 +287,7 @@ def test_a_model_of_another_catalogue_is_refused(model: Model, tmp_path: Path) -
     save_model(model, tmp_path / "m")
     with pytest.raises(ArtefactError, match=r"catalogue small@1 \(abc123abc123\), not .* ffff"):
         load_model(tmp_path / "m", "ffff")
-    with pytest.raises(ArtefactError, match="no whole model"):
+    with pytest.raises(ArtefactError, match="no complete model"):
         load_model(tmp_path / "nowhere")
 
 
@@ -313,7 +313,7 @@ def test_a_search_that_cannot_be_made_says_why(
 ) -> None:
     with pytest.raises(DataError, match="at least one"):
         tune(past, later, trials=0)
-    with pytest.raises(DataError, match="too few to tell settings apart"):
+    with pytest.raises(DataError, match="too few to compare settings"):
         tune(past, later.take(slice(100)))
     monkeypatch.setattr(tune_module, "find_spec", lambda name: None)
     with pytest.raises(ZaslonError, match=r"pip install 'zaslon\[tune\]'"):

@@ -103,7 +103,7 @@ def test_a_text_that_is_no_such_model_is_refused_in_words(old: str, new: str, se
     ("old", "new", "sentence"),
     [
         ("max_feature_idx=5", "max_feature_idx=6", "take 7 features, but the model names 6"),
-        ("max_feature_idx=5", "max_feature_idx=-", "do not say how many"),
+        ("max_feature_idx=5", "max_feature_idx=-", "number of features is missing"),
         ("split_feature=", "split_feature=77", "ask for features that they do not take"),
     ],
 )

@@ -43,7 +43,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class RecordProblem:
-    """One thing that is wrong with a record; `field` is None for the whole of it."""
+    """One thing that is wrong with a record; `field` is None if it concerns the whole record."""
 
     reason: str
     field: str | None

@@ -182,7 +182,7 @@ class Client:
                 return
 
     def label(self, verdicts: Mapping[Id, Verdict]) -> list[LabelAccepted | Rejection]:
-        """Tell what transactions turned out to be, by id; each counts from the next transaction on."""
+        """Send verdicts by transaction id; each counts from the next transaction on."""
         return [read_label(content) for content in self._ask(_label(verdicts))["outcomes"]]
 
     def model(self) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class AsyncClient:
                 return
 
     async def label(self, verdicts: Mapping[Id, Verdict]) -> list[LabelAccepted | Rejection]:
-        """Tell what transactions turned out to be, by id."""
+        """Send verdicts by transaction id."""
         return [read_label(content) for content in (await self._ask(_label(verdicts)))["outcomes"]]
 
     async def model(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class UnavailableError(BusyError):
     """No decision after all attempts; what was sent may have been decided, once. Send it again later.
 
     Attributes:
-        fallback_action: what the service's policy says without a decision, where it could say so.
+        fallback_action: the policy's action without a decision, if the service named it.
     """
 
     def __init__(self, message: str, fallback_action: str | None = None) -> None:

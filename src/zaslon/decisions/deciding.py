@@ -29,7 +29,7 @@ UInt8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Decided:
-    """What a policy says about n transactions.
+    """The outcome of a policy for n transactions.
 
     Attributes:
         policy: the policy that decided.

@@ -56,7 +56,7 @@ class Thresholds(_Strict):
     def _ordered(self) -> Thresholds:
         for name, value in (("review", self.review), ("block", self.block)):
             if value > 1 and not math.isinf(value):
-                raise ValueError(f"{name} = {value} is no probability: use 0 … 1, or inf for never")
+                raise ValueError(f"{name} = {value} is not a probability: use 0 … 1, or inf for never")
         if self.review > self.block:
             raise ValueError(
                 f"review = {self.review} is above block = {self.block}: a score that blocks would"
@@ -180,7 +180,7 @@ class Policy:
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits that change with any change of meaning."""
-        # inf has no JSON; null stands for it, and a threshold is never null otherwise.
+        # JSON has no infinity: it becomes null, which no threshold is otherwise.
         text = self.text.model_dump(mode="python")
         if text["fallback"] == "review":  # policies from before there was a choice keep their hash
             del text["fallback"]
@@ -196,7 +196,7 @@ class Policy:
         """The same policy with other thresholds; its hash changes.
 
         Raises:
-            PolicyError: the two are no thresholds.
+            PolicyError: the two are not thresholds.
         """
         try:
             thresholds = Thresholds(review=float(review), block=float(block))
@@ -235,7 +235,7 @@ def load_policy(path: str | Path | None, known: Collection[str]) -> Policy:
     """The policy in a file; for None the default: thresholds 0.5 and 0.9, no rules.
 
     Raises:
-        PolicyError: the file is missing or says something inconsistent.
+        PolicyError: the file is missing or inconsistent.
     """
     if path is None:
         return Policy(PolicyText(), ())

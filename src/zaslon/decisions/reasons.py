@@ -57,8 +57,8 @@ class ReasonWriter:
             top: at most this many reasons each, 1 or more.
 
         Returns:
-            m lists of 1 to `top` reasons. Features that say the same in words are given once.
-            Where no contribution is positive, the one reason says so.
+            m lists of 1 to `top` reasons. Features with the same sentence are listed once.
+            Without a positive contribution, that is the only reason.
         """
         if top < 1 or x.shape != contributions.shape or x.shape != (len(amount_minor), len(self.names)):
             raise ValueError(

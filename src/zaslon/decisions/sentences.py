@@ -1,4 +1,4 @@
-"""What each feature says of one transaction, as a sentence with its numbers.
+"""A sentence for each feature's value in one transaction, with its numbers.
 
 One function per kind of aggregate. A sentence is true for every value, NaN included: it states
 what the feature measured, never that this proves a fraud.
@@ -29,7 +29,7 @@ from zaslon.expressions.expression import ExpressionError, parse_expression
 
 @dataclass(frozen=True)
 class Facts:
-    """What a sentence may tell besides its own feature's value.
+    """What a sentence may use besides its own feature's value.
 
     Attributes:
         value_of: the value of another feature of the same transaction, by name.
@@ -83,12 +83,12 @@ def _of_transaction(info: FeatureInfo) -> Sentence:
     }
     special_words = special.get(info.name)
 
-    def say(value: float, facts: Facts) -> str:
+    def sentence(value: float, facts: Facts) -> str:
         if special_words is None or math.isnan(value):
             return f"{info.name} is {number_text(value)}"
         return special_words(value)
 
-    return say
+    return sentence
 
 
 def _clock(second_of_day: float) -> str:
@@ -139,11 +139,11 @@ class _Who:
 
     @property
     def no_fraud(self) -> str:
-        """That no fraud is known, so that nothing can be said about its time."""
+        """That no fraud is known, so it has no time."""
         return f"no confirmed fraud {self.place} {self.within}"
 
 
-Notify = Callable[[_Who, float, Facts], str]
+AggregateSentence = Callable[[_Who, float, Facts], str]
 
 
 def _of_aggregate(info: FeatureInfo) -> Sentence:
@@ -151,50 +151,50 @@ def _of_aggregate(info: FeatureInfo) -> Sentence:
     statistic = _statistic(compute)
     if compute.startswith(("same_", "distinct_")):
         word, _, other = compute.partition("_")
-        say = (_same if word == "same" else _distinct)(other.replace("_", " "))
+        sentence = (_same if word == "same" else _distinct)(other.replace("_", " "))
     elif statistic is not None:
-        say = _amount_statistic(statistic)
+        sentence = _amount_statistic(statistic)
     else:
-        say = _SAY.get(compute, lambda who, value, facts: f"{info.name} is {number_text(value)}")
-    return lambda value, facts: say(who, value, facts)
+        sentence = _SENTENCES.get(compute, lambda who, value, facts: f"{info.name} is {number_text(value)}")
+    return lambda value, facts: sentence(who, value, facts)
 
 
 def _statistic(compute: str) -> str | None:
-    """`mean`, `90 % quantile`: what stands after `this customer's 30-day`."""
+    """`mean`, `90 % quantile`: what follows `this customer's 30-day`."""
     if found := re.fullmatch(r"q([0-9]{1,2})", compute):
         return f"{int(found[1])} % quantile"
     return _OF_AMOUNTS.get(compute)
 
 
-def _amount_statistic(statistic: str) -> Notify:
-    def say(who: _Who, value: float, facts: Facts) -> str:
+def _amount_statistic(statistic: str) -> AggregateSentence:
+    def sentence(who: _Who, value: float, facts: Facts) -> str:
         if math.isnan(value):
             return who.none_before
-        told = money_text(value, facts.minor_digits)
-        return f"{who.owner} {window_adjective(who.window)} {statistic} is {told}{who.where}"
+        amount = money_text(value, facts.minor_digits)
+        return f"{who.owner} {window_adjective(who.window)} {statistic} is {amount}{who.where}"
 
-    return say
+    return sentence
 
 
-def _same(other: str) -> Notify:
+def _same(other: str) -> AggregateSentence:
     there = f"{_PREPOSITIONS.get(other, 'by')} this {other}"
 
-    def say(who: _Who, value: float, facts: Facts) -> str:
+    def sentence(who: _Who, value: float, facts: Facts) -> str:
         if math.isnan(value):
             return who.none_before
         return f"{ordinal_text(int(value) + 1)} payment {who.place} {there} {who.within}"
 
-    return say
+    return sentence
 
 
-def _distinct(other: str) -> Notify:
-    def say(who: _Who, value: float, facts: Facts) -> str:
+def _distinct(other: str) -> AggregateSentence:
+    def sentence(who: _Who, value: float, facts: Facts) -> str:
         if math.isnan(value) or value == 0:
             return who.none_before
         number = counted(int(value), other if value == 1 else f"different {other}")
         return f"{number} {who.place} {who.within}"
 
-    return say
+    return sentence
 
 
 def _count(who: _Who, value: float, facts: Facts) -> str:
@@ -214,8 +214,8 @@ def _sum(who: _Who, value: float, facts: Facts) -> str:
 def _deviation(who: _Who, value: float, facts: Facts) -> str:
     if math.isnan(value):
         return f"fewer than two earlier transactions {who.place} {who.within}"
-    told = money_text(value, facts.minor_digits)
-    return f"{who.owner} {window_adjective(who.window)} standard deviation is {told}{who.where}"
+    amount = money_text(value, facts.minor_digits)
+    return f"{who.owner} {window_adjective(who.window)} standard deviation is {amount}{who.where}"
 
 
 def _since_last(who: _Who, value: float, facts: Facts) -> str:
@@ -265,11 +265,11 @@ def _good_since_fraud(who: _Who, value: float, facts: Facts) -> str:
         return who.no_fraud
     since = f"since the newest confirmed fraud{who.where}"
     # With a condition, a fraud that does not meet it is among them.
-    told = "confirmed good" if not who.where else "known to be good or fraud"
-    return f"{counted(int(value), 'payment')} {who.place} {told} {since}"
+    verdict = "confirmed good" if not who.where else "known to be good or fraud"
+    return f"{counted(int(value), 'payment')} {who.place} {verdict} {since}"
 
 
-_SAY: dict[str, Notify] = {
+_SENTENCES: dict[str, AggregateSentence] = {
     "count": _count, "sum": _sum, "std": _deviation, "since_last": _since_last, "known": _known,
     "frauds": _frauds, "risk": _risk, "recent_risk": _recent_risk, "since_fraud": _since_fraud,
     "since_first_fraud": _since_first_fraud, "good_since_fraud": _good_since_fraud,
@@ -300,14 +300,14 @@ def _ratio(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | None:
     who = _Who.of(below)
     against = f"{who.owner} {window_adjective(who.window)} {statistic}{who.where}"
 
-    def say(value: float, facts: Facts) -> str:
+    def sentence(value: float, facts: Facts) -> str:
         if not math.isnan(value):
             return f"amount {facts.amount} is {ratio_text(value)} {against}"
         if math.isnan(facts.value_of(below.name)):
             return who.none_before
         return f"amount {facts.amount}, and {against} is 0"
 
-    return say
+    return sentence
 
 
 def _deviations(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | None:
@@ -322,7 +322,7 @@ def _deviations(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | No
     same = (centre.entity, centre.window, centre.where) == (spread.entity, spread.window, spread.where)
     unit = "standard deviations" if same else f"times {spread.name}"
 
-    def say(value: float, facts: Facts) -> str:
+    def sentence(value: float, facts: Facts) -> str:
         if math.isnan(value):
             return f"too few different amounts {who.place} {who.within} to compare {facts.amount} with"
         side = "above" if value >= 0 else "below"
@@ -331,11 +331,11 @@ def _deviations(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | No
             f" {window_adjective(who.window)} {statistic}{who.where}"
         )
 
-    return say
+    return sentence
 
 
 def _is_zero(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | None:
-    """`customer_same_terminal_30d = 0`: what the aggregate itself says, whether zero or not."""
+    """`customer_same_terminal_30d = 0`: the aggregate's own sentence, for zero or not."""
     found = re.fullmatch(r"\s*(\w+)\s*=\s*0\s*", text)
     info = _aggregate(found[1], features) if found else None
     if info is None:
@@ -348,18 +348,18 @@ def _any_derived(info: FeatureInfo, text: str, features: Mapping[str, FeatureInf
     """Name, value, expression and the values in it: less fluent, never wrong."""
     names, is_condition = _names_in(text, features)
 
-    def say(value: float, facts: Facts) -> str:
+    def sentence(value: float, facts: Facts) -> str:
         values = ", ".join(
             f"{name} {facts.amount if name == 'amount' else number_text(facts.value_of(name))}"
             for name in names
         )
         if is_condition:
-            told = "holds" if value else "does not hold"
+            state = "holds" if value else "does not hold"
         else:
-            told = "has no value" if math.isnan(value) else f"is {number_text(value)}"
-        return f"{info.name} {told}: {text}" + (f", with {values}" if values else "")
+            state = "has no value" if math.isnan(value) else f"is {number_text(value)}"
+        return f"{info.name} {state}: {text}" + (f", with {values}" if values else "")
 
-    return say
+    return sentence
 
 
 def _names_in(text: str, features: Mapping[str, FeatureInfo]) -> tuple[tuple[str, ...], bool]:

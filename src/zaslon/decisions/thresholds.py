@@ -57,7 +57,7 @@ class LimitReached:
     """One business limit, what was reached, and whether that keeps it.
 
     `limit` and `reached` are a share, minor units in 30 days, or reviews a day, by `name`.
-    `sentence` says it in words; for a limit that is not kept, by how much it is missed.
+    `sentence` is the same in words; for a limit that is not met, by how much it is missed.
     """
 
     name: str
@@ -100,7 +100,7 @@ class ChosenThresholds:
         return tuple(limit for limit in self.limits if not limit.is_kept)
 
     def report(self) -> Mapping[str, object]:
-        """Plain values for JSON; never a bent number: what is not reached is listed."""
+        """Plain values for JSON; limits that are not reached are listed."""
         values: dict[str, object] = {
             name: (value if not isinstance(value, float) or math.isfinite(value) else None)
             for name, value in vars(self).items()
@@ -125,21 +125,21 @@ def choose_thresholds(
 ) -> ChosenThresholds:
     """The thresholds of least expected cost under `limits`, chosen on validation data.
 
-    Transactions of equal score are never parted, so their order does not matter. One sort and a
+    Transactions of equal score are never separated, so their order does not matter. One sort and a
     few passes: about 0.4 s a million transactions.
 
     Args:
         score: float64[n], probability of fraud.
         is_fraud: bool[n], the truth.
         amount_minor: int64[n].
-        weight: float64[n], how many transactions each stands for (1 where none were left out).
+        weight: float64[n], how many transactions each represents (1 without sampling).
         event_time_seconds: int64[n]; the days from the first to the last turn sums into rates.
         limits, costs: of the policy.
         minor_digits: of the currency, for the sentences.
         stated: thresholds that somebody has decided on: they are kept, and described.
 
     Raises:
-        DataError: no frauds or no good transactions, a score that is no probability, a weight
+        DataError: no frauds or no good transactions, a score that is not a probability, a weight
             that is not positive, or arrays of different lengths.
     """
     _check_lengths(score, is_fraud, amount_minor, weight, event_time_seconds)
@@ -200,7 +200,7 @@ def _best_cuts(cuts: _Cuts, days: int, limits: Limits, costs: Costs) -> tuple[in
 
     Sums only grow with the cut, so the limits leave a range of review cuts. Within it the cost
     is a sum of a term of the review cut and one of the block cut; the analysts' capacity bounds
-    the block cut from below, whence the sliding minimum.
+    the block cut from below, hence the sliding minimum.
     """
     months = days / DAYS_PER_MONTH
     loss = cuts.fraud_minor[-1] - cuts.fraud_minor
@@ -280,13 +280,13 @@ def _limits_reached(
     def money(minor: float) -> str:
         return whole_text(minor, minor_digits)
 
-    def sought(name: str, values: Float64, most: float, said: str, excess: str) -> LimitReached:
+    def sought(name: str, values: Float64, most: float, sentence: str, excess: str) -> LimitReached:
         """A limit that needs enough stopped: what else it would take, where it is not kept."""
         is_kept = bool(values[review] <= most)
         if not is_kept:
             price = percent_text(float(good_share[int(np.argmax(values <= most))]))
-            said += f", {excess} less; it would take stopping {price} of good transactions"
-        return LimitReached(name, most, float(values[review]), is_kept, said + ".")
+            sentence += f", {excess} less; it would take stopping {price} of good transactions"
+        return LimitReached(name, most, float(values[review]), is_kept, sentence + ".")
 
     most_missed, most_loss = limits.missed_frauds_max, float(limits.loss_minor_per_month_max)
     reached = [
@@ -311,9 +311,9 @@ def _limits_reached(
     ]  # fmt: skip
     if (most := limits.reviews_per_day_max) is not None:
         reviews = float(cuts.stopped[review] - cuts.stopped[block]) / days
-        said = f"{reviews:.1f} reviews a day; the analysts have time for {most}."
+        sentence = f"{reviews:.1f} reviews a day; the analysts have time for {most}."
         # Sums of weights: a review too many by a rounding error is none.
-        reached.append(LimitReached("reviews_per_day_max", most, reviews, reviews <= most + 1e-6, said))
+        reached.append(LimitReached("reviews_per_day_max", most, reviews, reviews <= most + 1e-6, sentence))
     return tuple(reached)
 
 

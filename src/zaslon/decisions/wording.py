@@ -67,7 +67,7 @@ def elapsed_text(seconds: float) -> str:
 
 @cache
 def window_text(window: str) -> str:
-    """`30 days` for `30d`: weeks are told in days."""
+    """`30 days` for `30d`: weeks are written as days."""
     return elapsed_text(parse_duration_seconds(window))
 
 

@@ -171,7 +171,7 @@ class Compiler:
             return self._condition(node.this, not holds)
         if isinstance(node, exp.And | exp.Or):
             parts = [self._condition(p, holds) for p in _chain(node, type(node))]
-            return _folded(parts, self.p.both if isinstance(node, exp.And) == holds else self.p.either)
+            return _combined(parts, self.p.both if isinstance(node, exp.And) == holds else self.p.either)
         if isinstance(node, exp.Boolean):
             constant = bool(node.this) == holds
             return lambda columns: constant
@@ -183,7 +183,7 @@ class Compiler:
             return self._in(node, holds)
         if isinstance(node, exp.Is):
             return self._is_null(node, holds)
-        self._number(node)  # names what is wrong inside, if anything is
+        self._number(node)  # reports an error inside the node first
         self._fail("A condition is needed here, and this is a number.", node,
                   "Compare it, for example with > 0.")  # fmt: skip
 
@@ -192,7 +192,7 @@ class Compiler:
             if isinstance(side, exp.Null):
                 self._fail("A comparison with NULL never holds.", node, "Write IS NULL or IS NOT NULL.")
         compare = self._compare[sign if holds else _OPPOSITE[sign]]
-        return _folded([self._number(node.this), self._number(node.expression)], compare)
+        return _combined([self._number(node.this), self._number(node.expression)], compare)
 
     def _between(self, node: exp.Expr, holds: bool) -> Compute:
         value, low, high = (self._number(node.args[part]) for part in ("this", "low", "high"))
@@ -283,7 +283,7 @@ class Compiler:
             node = node.this
         first = self._number(node)
         if len(steps) == 1:
-            return _folded([first, steps[0][1]], steps[0][0])
+            return _combined([first, steps[0][1]], steps[0][0])
 
         def chain(columns: Mapping[str, Any]) -> Any:
             value = first(columns)
@@ -318,7 +318,7 @@ class Compiler:
         if len(given) != wanted if wanted else not given:
             values = "2 values" if wanted == 2 else f"{'' if wanted else 'at least '}1 value"
             self._fail(f"{name.upper()} takes {values}, not {len(given)}.", node)
-        return _applied(function, given[0]) if wanted == 1 else _folded(given, function)
+        return _applied(function, given[0]) if wanted == 1 else _combined(given, function)
 
 
 def _is_condition(node: exp.Expr) -> bool:
@@ -343,7 +343,7 @@ def _applied(function: Callable[..., Any], argument: Compute) -> Compute:
     return lambda columns: function(argument(columns))
 
 
-def _folded(parts: Sequence[Compute], combine: Callable[..., Any]) -> Compute:
+def _combined(parts: Sequence[Compute], combine: Callable[..., Any]) -> Compute:
     if len(parts) == 2:
         first, second = parts
         if isinstance(second, _Constant):
@@ -351,10 +351,10 @@ def _folded(parts: Sequence[Compute], combine: Callable[..., Any]) -> Compute:
             return lambda columns: combine(first(columns), constant)
         return lambda columns: combine(first(columns), second(columns))
 
-    def fold(columns: Mapping[str, Any]) -> Any:
+    def combined(columns: Mapping[str, Any]) -> Any:
         value = parts[0](columns)
         for part in parts[1:]:
             value = combine(value, part(columns))
         return value
 
-    return fold
+    return combined

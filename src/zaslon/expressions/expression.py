@@ -88,7 +88,7 @@ def as_row(names: Sequence[str], columns: Columns, row: int = 0) -> dict[str, fl
 def parse_expression(text: str, known: Collection[str], kind: Kind) -> Expression:
     """Check and compile `text`, which may use the column names in `known`.
 
-    Names are taken as they are or, where there is no such name, in lower case; a name may stand
+    Names are taken as they are or, where there is no such name, in lower case; a name may be put
     in double quotes. Where `kind` is `number`, a condition counts as 1 where it holds, else as 0.
 
     Raises:

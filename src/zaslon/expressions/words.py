@@ -53,7 +53,7 @@ _SIGNS = frozenset(
      TokenType.EQ, TokenType.NEQ, TokenType.LT, TokenType.LTE, TokenType.GT, TokenType.GTE,
      TokenType.L_PAREN, TokenType.R_PAREN)
 )  # fmt: skip
-_SHOWN_CHARACTERS = 90
+_CONTEXT_CHARACTERS = 90
 _NESTED = f"The expression is nested too deeply; {NESTING_MAX} levels are the most."
 
 
@@ -94,8 +94,8 @@ def _pointed(text: str, start: int, end: int) -> str:
     first = text.rfind("\n", 0, start) + 1
     last = text.find("\n", first)
     last = len(text) if last < 0 else last
-    left = max(first, start - _SHOWN_CHARACTERS // 2)
-    right = min(last, left + _SHOWN_CHARACTERS)
+    left = max(first, start - _CONTEXT_CHARACTERS // 2)
+    right = min(last, left + _CONTEXT_CHARACTERS)
     before, after = ("…" if left > first else ""), ("…" if right < last else "")
     line = re.sub(r"[^\S ]|[\x00-\x1f\x7f]", " ", text[left:right])
     carets = "^" * max(1, min(end, right) - start)
@@ -120,7 +120,7 @@ class _Reader:
     def checked_tokens(self) -> list[Token]:
         tokens = self._split()
         if tokens[0].text.upper() in _INFIX:
-            self._fail(f"Nothing stands before '{tokens[0].text}'.", tokens[0], EXAMPLE)
+            self._fail(f"Something is missing before '{tokens[0].text}'.", tokens[0], EXAMPLE)
         self._check_nesting(tokens)
         following = [*tokens[1:], None]
         return [self._checked(t, after) for t, after in zip(tokens, following, strict=True)]
@@ -256,7 +256,7 @@ def _parse(text: str, tokens: list[Token]) -> exp.Expr:
         is_incomplete = near is tokens[-1] and "Unexpected" not in str(place.get("description"))
         word = text[near.start : near.end + 1]
         raise ExpressionError(
-            f"Something is missing after '{word}'." if is_incomplete else f"'{word}' cannot stand here.",
+            f"Something is missing after '{word}'." if is_incomplete else f"'{word}' is not possible here.",
             text, near.start, near.end + 1, hint=EXAMPLE,
         ) from error  # fmt: skip
     if len(trees) != 1 or trees[0] is None:

@@ -122,7 +122,7 @@ def _read(directory: Path, name: str) -> bytes:
     except OSError as error:
         what = f"{name} is missing" if isinstance(error, FileNotFoundError) else f"{name}: {error.strerror}"
         raise ArtefactError(
-            f"There is no whole model in '{directory}': {what}.",
+            f"There is no complete model in '{directory}': {what}.",
             hint="Give the directory that `zaslon train` wrote.",
         ) from error
 
@@ -131,7 +131,7 @@ def _json(directory: Path, name: str, content: bytes) -> dict[str, Any]:
     try:
         values = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise ArtefactError(f"The model in '{directory}' is damaged: {name} is no JSON.") from error
+        raise ArtefactError(f"The model in '{directory}' is damaged: {name} is not JSON.") from error
     if not isinstance(values, dict):
         raise ArtefactError(f"The model in '{directory}' is damaged: {name} holds no object.")
     return values
@@ -151,9 +151,9 @@ def _model(directory: Path, values: dict[str, Any], trees: bytes) -> Model:
             np.asarray(points["raw"], np.float64),
             np.asarray(points["calibrated"], np.float64),
         )
-        told = values["facts"]
-        thresholds = {name: math.inf if t is None else t for name, t in told["thresholds"].items()}
-        facts = ModelFacts(**(told | {"thresholds": thresholds}))  # JSON has no infinity
+        facts_read = values["facts"]
+        thresholds = {name: math.inf if t is None else t for name, t in facts_read["thresholds"].items()}
+        facts = ModelFacts(**(facts_read | {"thresholds": thresholds}))  # JSON has no infinity
         return Model(tuple(values["names"]), trees.decode(), calibration, facts)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(

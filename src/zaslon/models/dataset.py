@@ -23,9 +23,9 @@ class Sample:
 
     Attributes:
         names: feature names, F of them, in the order of the columns.
-        x: float32[n, F], the features as the engine served them, NaN where there is no value.
+        x: float32[n, F], the features as the engine served them, NaN for null.
         is_fraud: int8[n], 0 or 1.
-        weight: float32[n], how many transactions each stands for: 1 / its sampling rate.
+        weight: float32[n], how many transactions each represents: 1 / its sampling rate.
         event_time_seconds: int64[n], seconds since 1970.
         amount_minor: int64[n].
         transaction_id: int64[n].
@@ -103,7 +103,7 @@ _PER_ROW = tuple(field.name for field in fields(Sample) if field.name != "names"
 
 
 class SampleFiles:
-    """Parts of a sample on disk: while history is folded it needs the memory.
+    """Parts of a sample on disk, because replaying the history needs the memory.
 
     Args:
         directory: made if it is not there; nothing else may write into it.
@@ -114,7 +114,7 @@ class SampleFiles:
         self._directory, self._parts = directory, 0
 
     def add(self, part: Sample) -> None:
-        """Put a part behind those before it."""
+        """Append a part."""
         if not len(part):
             return
         content: dict[str, NDArray[Any]] = {name: getattr(part, name) for name in _PER_ROW}
@@ -205,7 +205,7 @@ class Days:
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Periods to train, validate and test on, in this order and apart by the label delay.
+    """Periods to train, validate and test on, in this order, separated by the label delay.
 
     When a transaction of a later period happens, every label of the period before it is known:
     the gap is as long as a label takes to arrive.

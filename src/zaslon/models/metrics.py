@@ -79,7 +79,7 @@ class Evaluation:
 
     Attributes:
         rows, frauds: transactions scored, not weighted.
-        transactions: how many they stand for.
+        transactions: how many they represent.
         fraud_rate: weighted.
         days: from the first of them to the last, quiet ones included.
         review, block: the thresholds, `inf` for never.
@@ -160,16 +160,16 @@ def evaluate(
         score: float64[n], 0 … 1, calibrated probabilities.
         is_fraud: int8[n], 0 or 1.
         amount_minor: int64[n].
-        weight: [n], how many transactions each stands for.
+        weight: [n], how many transactions each represents.
         event_time_seconds: int64[n].
-        customer_key: int64[n], for card precision; None where there is no such entity.
+        customer_key: int64[n], for card precision; None without such an entity.
         scenario: int8[n], -1 where unknown; None where not known at all.
         review, block: thresholds of the policy: from this score on.
         seed: of the bootstrap.
         replicates: at most so many; fewer where there are very many frauds.
 
     Raises:
-        DataError: nothing to evaluate, only one class, a score that is no probability, or arrays
+        DataError: nothing to evaluate, only one class, a score that is not a probability, or arrays
             that do not belong together.
     """
     from sklearn import metrics  # noqa: PLC0415  takes a second, which other commands need not wait

@@ -58,7 +58,7 @@ class Model:
         facts: what it was made from.
 
     Raises:
-        ArtefactError: the text is no model, or of other features.
+        ArtefactError: the text is not a model, or belongs to other features.
     """
 
     names: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Pictures of an evaluation, as PNG bytes. Drawn without pyplot, so nothing global is touched.
 
 The same numbers give the same bytes. Colours are of the Okabe-Ito palette, which colour-blind
-readers can tell apart.
+readers can distinguish.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def money_curve(
 ) -> bytes:
     """Fraud let through and good money stopped in 30 days, by the threshold for review.
 
-    `money` is float64[n]: what each transaction stands for, in major units in 30 days.
+    `money` is float64[n]: what each transaction represents, in major units in 30 days.
     """
     edges = np.concatenate([[0.0], np.logspace(-4, 0, _GRID)])
     fraud = is_fraud == 1
@@ -154,9 +154,9 @@ def money_curve(
 
 def importance_bars(importance: Sequence[tuple[str, float]], top: int = 20) -> bytes:
     """The features that the trees gained most by."""
-    shown = [(name, share) for name, share in importance[:top] if share > 0][::-1]
-    figure, axes = _axes("share of the gain in training, %", "", (7.2, 0.9 + 0.28 * max(len(shown), 1)))
-    axes.barh([name for name, _ in shown], [100 * share for _, share in shown], color=BLUE)
+    largest = [(name, share) for name, share in importance[:top] if share > 0][::-1]
+    figure, axes = _axes("share of the gain in training, %", "", (7.2, 0.9 + 0.28 * max(len(largest), 1)))
+    axes.barh([name for name, _ in largest], [100 * share for _, share in largest], color=BLUE)
     axes.grid(visible=False)
     return _png(figure)
 

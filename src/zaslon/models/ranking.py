@@ -46,7 +46,7 @@ class Ranking:
         score: float64[k], the cells' scores, falling.
         counts: weights by cell.
         fraud_cell, fraud_weight, fraud_minor: by fraud: its cell, weight and weighted amount.
-        scales: by field of good counts, the weight that one drawn good transaction stands for.
+        scales: by field of good counts, the weight of one drawn good transaction.
     """
 
     score: Float64

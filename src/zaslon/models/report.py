@@ -18,7 +18,7 @@ from zaslon.models.model import Model
 from zaslon.models.report_style import PICTURES, STYLE
 from zaslon.system.durable import write_file
 
-# (goal, target, reached, whether it is met or None where there is no target, comment)
+# (goal, target, reached, whether it is met or None without a target, comment)
 ScorecardRow = tuple[str, str, str, bool | None, str]
 
 _MEANING = {
@@ -38,7 +38,7 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that a report tells.
+    """Everything that a report shows.
 
     Attributes:
         title: its headline.
@@ -140,7 +140,7 @@ def _numbers(content: ReportContent) -> str:
     ]
     explained = (
         f"<p>The interval holds the true value in 95 of 100 cases by chance of the sample alone "
-        f"({result.replicates} bootstrap replicates). Frauds of one terminal or customer come together, "
+        f"({result.replicates} bootstrap replicates). Frauds of one terminal or customer occur together, "
         "so the truth is somewhat wider.</p>"
     )
     return (

@@ -40,7 +40,9 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rounds: int = Field(150, ge=1, le=10_000, description="trees, where validation cannot tell")
+    rounds: int = Field(
+        150, ge=1, le=10_000, description="trees, where validation has too few frauds to decide"
+    )
     rounds_max: int = Field(400, ge=1, le=10_000, description="most trees, where it can")
     patience_rounds: int = Field(60, ge=1, description="rounds without progress until it stops")
     learning_rate: float = Field(0.05, gt=0, le=1)
@@ -75,7 +77,7 @@ class TrainedModel:
     Attributes:
         model: ready to score.
         rounds: its number of trees.
-        stopped_by: `validation`, or `settings` where it could not tell.
+        stopped_by: `validation`, or `settings` where it had too few frauds to decide.
         curve: (rounds, average precision on validation); empty without validation.
     """
 

@@ -42,7 +42,7 @@ class Tree(NamedTuple):
         missing_left: bool[questions]: whether NaN goes left.
         left, right: int32[questions], children.
         value: float64[leaves], log-odds.
-        rows, leaf_rows: float64, training rows that came to each question and leaf.
+        rows, leaf_rows: float64, training rows that reached each question and leaf.
         gain: float64[questions], by which each question lowered the training's loss.
     """
 
@@ -98,11 +98,11 @@ def feature_count(text: str) -> int:
     """How many features the trees of a model in text form take.
 
     Raises:
-        ArtefactError: the text does not say.
+        ArtefactError: the text does not name it.
     """
     found = text.partition("\nmax_feature_idx=")[2].partition("\n")[0]
     if not (found.isascii() and found.isdigit()):
-        raise ArtefactError("The model's trees cannot be read: they do not say how many features they take.")
+        raise ArtefactError("The model's trees cannot be read: the number of features is missing.")
     return int(found) + 1
 
 

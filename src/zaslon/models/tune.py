@@ -40,7 +40,7 @@ def tune(
         raise DataError(f"{trials} trials find nothing.", hint="Ask for at least one.")
     if validation.frauds < FRAUDS_TO_STOP_BY:
         raise DataError(
-            f"{validation.frauds} frauds on validation are too few to tell settings apart.",
+            f"{validation.frauds} frauds on validation are too few to compare settings.",
             hint=f"Validate on a period with at least {FRAUDS_TO_STOP_BY}, or keep the defaults.",
         )
     check_installed()
@@ -51,11 +51,11 @@ def tune(
         curve = train(sample, validation, _suggested(trial, start)).curve
         return float(smoothed_curve(curve).max())
 
-    def tell(study: Any, trial: Any) -> None:
+    def log_trial(study: Any, trial: Any) -> None:
         if progress is not None:
             progress(1)
 
-    study.optimize(average_precision, n_trials=trials, callbacks=[tell])
+    study.optimize(average_precision, n_trials=trials, callbacks=[log_trial])
     return start.model_copy(update=study.best_params)
 
 

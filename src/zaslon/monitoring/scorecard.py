@@ -65,7 +65,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class ScorecardRow:
-    """One goal as it is printed. `met` is None where there is no target or no measurement."""
+    """One goal as it is printed. `met` is None without a target or a measurement."""
 
     goal: str
     target: str
@@ -86,7 +86,7 @@ class Scorecard:
 
 
 def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digits: int) -> Scorecard:
-    """Compare what was reached with the goals; a goal out of reach says why."""
+    """Compare what was reached with the goals; a goal that was missed names the cause."""
     missed = 1 - reached.recall
     loss = round(reached.loss_minor_per_month)
     missed_met = missed <= goals.missed_frauds_max + _ROUNDING
@@ -129,7 +129,7 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
 
 
 def _rules(rules: int) -> ScorecardRow:
-    """Whoever has rules would take the figures for theirs too."""
+    """The figures are the model's alone; a row about the rules makes that clear."""
     return ScorecardRow(
         "Rules beside the model", "–", f"{rules} may act", None,
         "The figures above are of the model's thresholds alone, without what rules stop or allow.",
@@ -137,8 +137,8 @@ def _rules(rules: int) -> ScorecardRow:
 
 
 def _precision(precision: float) -> ScorecardRow:
-    told = "nothing was stopped" if math.isnan(precision) else f"{precision:.1%}"
-    return ScorecardRow("Precision of what is stopped", "–", told, None)
+    reached = "nothing was stopped" if math.isnan(precision) else f"{precision:.1%}"
+    return ScorecardRow("Precision of what is stopped", "–", reached, None)
 
 
 def _reviews(goals: Goals, reached: Reached) -> ScorecardRow:

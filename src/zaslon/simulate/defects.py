@@ -45,8 +45,8 @@ class DirtyDay:
 
     Attributes:
         day: the payments, with defects put into their columns; terminals may be `TERMINAL_…`.
-        elapsed_seconds: int64[n], what stands in tx_time_seconds.
-        elapsed_days: what stands in tx_time_days.
+        elapsed_seconds: int64[n], the value of tx_time_seconds.
+        elapsed_days: the value of tx_time_days.
         rows: int64[m], which payment each row shows.
         repeated: bool[m], whether the row is a repeat.
         defect: int8[n], 0 or the code of the payment's only defect.

@@ -28,7 +28,7 @@ class SimulationProfile:
         payments_per_day_max: a customer's mean payments a day are uniform in 0 … this.
         radius: customers use the terminals within this distance; the plane is 100 by 100.
         busy_terminals: terminals that every customer uses, with the share of payments that go there
-            beside those of customers nearby.
+            in addition to those of customers nearby.
             They are never compromised, so that the share of fraud is the same for every seed.
         terminals_hit_share: share of terminals newly compromised each day (scenario 2).
         customers_hit_share: share of customers newly compromised each day (scenario 3).
@@ -83,7 +83,7 @@ def simulation_profile(
         ZaslonError: an unknown profile, no date, or a number out of range.
     """
     if name not in PROFILES:
-        raise ZaslonError(f"There is no profile '{name}'.", hint=did_you_mean(name, PROFILES))
+        raise ZaslonError(f"Unknown profile '{name}'.", hint=did_you_mean(name, PROFILES))
     known = PROFILES[name]
     count = whole_number("terminals", known.terminals if terminals is None else terminals, 1, TERMINALS_MAX)
     wide = known.name == "mission"
@@ -108,11 +108,11 @@ def whole_number(name: str, value: object, least: int, most: int) -> int:
     """`value`, if it is a whole number in the range.
 
     Raises:
-        ZaslonError: it is not; the sentence says what would be right.
+        ZaslonError: it is not; the hint names the range.
     """
-    # `True` is an int to Python, but nobody means 1 by it.
+    # `True` is an int to Python, but no one means 1 by it.
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ZaslonError(f"{name} = {value!r} is no whole number.", hint=f"Give {least:,} to {most:,}.")
+        raise ZaslonError(f"{name} = {value!r} is not a whole number.", hint=f"Give {least:,} to {most:,}.")
     if not least <= value <= most:
         raise ZaslonError(f"{name} = {value} is out of range.", hint=f"Give {least:,} to {most:,}.")
     return int(value)

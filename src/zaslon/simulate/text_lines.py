@@ -11,7 +11,7 @@ from zaslon.domain.time import day_text
 from zaslon.simulate.defects import DirtyDay
 from zaslon.system.compiled import compiled, inlined
 
-# The mission's header, literally: the typo and the pipes stand in the real files.
+# The mission's header, literally: the typo and the pipes are those of the real files.
 MISSION_HEADER = (
     b"# tranaction_id | tx_datetime | customer_id | terminal_id | tx_amount | tx_time_seconds"
     b" | tx_time_days | tx_fraud | tx_fraud_scenario\n"
@@ -20,7 +20,7 @@ COLUMNS = (
     "TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT",
     "TX_TIME_SECONDS", "TX_TIME_DAYS", "TX_FRAUD", "TX_FRAUD_SCENARIO",
 )  # fmt: skip
-# Nine values of at most 20 bytes, the names of JSON's keys (135 bytes) and what stands between.
+# Nine values of at most 20 bytes, the names of JSON's keys (135 bytes) and the separators.
 LINE_BYTES_MAX = 384
 
 TextFormat = Literal["mission", "csv", "jsonl"]
@@ -103,7 +103,7 @@ def _put_time(buffer: NDArray[np.uint8], at: int, date: NDArray[np.uint8], secon
 
 @inlined
 def _put_terminal(buffer: NDArray[np.uint8], at: int, terminal: int) -> int:
-    """A terminal, or one of the texts that stand in its place: `Err`, `None`, nothing."""
+    """A terminal, or one of the texts found in its place: `Err`, `None`, nothing."""
     if terminal >= 0:
         return _put_integer(buffer, at, terminal)
     if terminal == -1:

@@ -78,7 +78,7 @@ def write_simulation(
 
     The file appears under its name only when it is complete. `rows` stops after exactly that many
     rows, if the days hold so many; `progress` is called with the rows of each part. Parquet has
-    typed columns: a terminal that is no number and a time of 24:00:00 are nulls there.
+    typed columns: a terminal that is not a number and a time of 24:00:00 are nulls there.
 
     Raises:
         ZaslonError: numbers out of range, an unknown format, or a place that cannot be written.
@@ -113,7 +113,7 @@ def _format_by_name(out: Path) -> Format:
 
 def _check(rows: int | None, out: Path, format: str) -> None:  # noqa: A002
     if format not in _FORMATS:
-        raise ZaslonError(f"There is no format '{format}'.", hint=did_you_mean(format, _FORMATS))
+        raise ZaslonError(f"Unknown format '{format}'.", hint=did_you_mean(format, _FORMATS))
     if rows is not None:
         whole_number("rows", rows, 1, ROWS_MAX)
     if format == "parquet" and out.suffix in _PACKED:
