@@ -1,4 +1,4 @@
-# The list of commands. `make` alone explains them.
+# The list of commands. `make` alone lists them.
 #
 # Everything is installed into .venv from lock files with hashes. `uv` is used where it is on the
 # PATH, because it is faster; Python's own venv and pip do the same without it.
@@ -71,7 +71,7 @@ check: $(INSTALLED) ## ruff, mypy --strict, import contracts
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: $(INSTALLED) ## let ruff mend style and layout
+format: $(INSTALLED) ## fix style and layout with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -80,7 +80,7 @@ bench: $(BENCH_INSTALLED) ## our speed beside PySpark, DuckDB, Polars and pandas
 	$(BIN)/python benchmarks/batch.py --rows $(ROWS)
 
 .PHONY: lock
-lock: ## write the lock files anew (needs uv; UPGRADE=--upgrade takes newer versions)
+lock: ## rewrite the lock files (needs uv; UPGRADE=--upgrade takes newer versions)
 	@test -n "$(UV_OR_OURS)" || { echo "make lock needs uv on the PATH (python3 -m pip install uv)."; exit 1; }
 	$(COMPILE) pyproject.toml --extra dev --extra kafka --extra mlflow --extra tune --extra api --extra client --extra s3 -o requirements/dev.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
@@ -95,7 +95,7 @@ clean: ## remove .venv, caches and the demo's data
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -type d -name __pycache__ -exec rm -rf {} + 2>/dev/null || true
 
-# The stamp is written last, so an interrupted installation is taken up again by the next `make`.
+# The stamp is written last, so the next `make` resumes an interrupted installation.
 $(INSTALLED): pyproject.toml $(LOCKS)
 ifdef UV
 	@test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)

@@ -205,7 +205,7 @@ def test_a_log_that_is_not_there_is_answered_with_those_that_are(
 def test_reconcile_shows_people_a_table(zaslon: Zaslon, home: Path) -> None:
     said = zaslon("reconcile", "--home", home)
     assert said.code == 0
-    assert "Whole: nothing is missing or double." in said.out
+    assert "Complete: nothing is missing or double." in said.out
     assert "all records" in said.out
     assert "{" not in said.out and "[" not in said.out
     (home / "sent.txt").write_text("\n".join(str(-i) for i in range(1, 14)))

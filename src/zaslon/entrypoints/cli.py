@@ -58,13 +58,13 @@ def _perform(
 ) -> int:
     """Build the context, do the work under a progress bar, show its result.
 
-    What is not `reading` keeps other processes out of the home meanwhile; `corner` is a home within it.
-    What needs something of the home makes none only to say that it is empty.
+    Unless it is `reading`, it locks the home against other processes; `corner` is a home within it.
+    A command that needs an existing home does not create one (`makes_home`).
     """
-    told = _settings(corner, settings)
+    chosen = _settings(corner, settings)
     if not (reading or makes_home):
-        existing_home(told.home)
-    context = build_context(told, reading=reading)
+        existing_home(chosen.home)
+    context = build_context(chosen, reading=reading)
     with Quiet() if as_json else Bars() as bars, nullcontext() if reading else exclusive(context):
         result = work(replace(context, progress=bars))
     if as_json:
@@ -91,7 +91,7 @@ def _whole(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version.")
     ] = False,
 ) -> None:
-    """What stands before a command."""
+    """Options before the command."""
 
 
 @app.command()
@@ -264,7 +264,7 @@ def score(
     label_delay: Delay = None,
     arrived: Arrived = None,
 ) -> int:
-    """Decide the rows of files through the engine into log and store. Goes on where it stopped.
+    """Decide the rows of files and write them with their outcomes into the log. Continues where it stopped.
 
     Example: [bold]zaslon score tomorrow.txt[/]
     """
@@ -319,7 +319,7 @@ def _moment(text: str | None) -> int | None:
         raise ZaslonError(f"'{text}' is not a time.", hint="Write 'YYYY-MM-DD HH:MM:SS'.") from error
     if not 0 <= seconds <= EVENT_TIME_SECONDS_MAX:
         raise ZaslonError(
-            f"'{text}' is not between 1970 and 2106.", hint="Times before and after are not kept."
+            f"'{text}' is not between 1970 and 2106.", hint="Earlier and later times cannot be stored."
         )
     return seconds
 
@@ -358,7 +358,7 @@ def replay(
     as_json: Json = False,
     home: Home = None,
     catalogue: CatalogueFile = None,
-    log: Annotated[str, typer.Option(help="Which of the home's logs; log-1, … are earlier runs'.")] = "log",
+    log: Annotated[str, typer.Option(help="One of the home's logs; log-1, … are from earlier runs.")] = "log",
 ) -> int:
     """Compute an old decision again from the log and show that it is identical.
 

@@ -31,10 +31,10 @@ def topics(
     states = make_or_check(lambda: open_topics(settings), action)
     healthy = not any(state.complaints for state in states)
     if as_json:
-        told = [
+        described = [
             {"name": s.name, "partitions": s.partitions, "complaints": list(s.complaints)} for s in states
         ]
-        print_json({"healthy": healthy, "topics": told})
+        print_json({"healthy": healthy, "topics": described})
     else:
         rows = [[s.name, s.partitions, not s.complaints, "; ".join(s.complaints) or s.note] for s in states]
         print_table("Topics", ("topic", "partitions", "fine", "detail"), rows)
@@ -44,23 +44,25 @@ def topics(
 def produce(
     sources: Annotated[list[str], typer.Argument(help="Files or fsspec addresses.")],
     as_json: Json = False,
-    topic: Annotated[str, typer.Option(help="Where to.")] = "input",
-    rate: Annotated[float, typer.Option(min=0, help="Records a second; 0 is as fast as it goes.")] = 0,
-    speed: Annotated[float, typer.Option(min=0, help="So many times faster than it happened; 0 is off.")] = 0,
+    topic: Annotated[str, typer.Option(help="Topic to send to.")] = "input",
+    rate: Annotated[float, typer.Option(min=0, help="Records a second; 0 is as fast as possible.")] = 0,
+    speed: Annotated[
+        float, typer.Option(min=0, help="Replay event times so many times faster; 0 is off.")
+    ] = 0,
     form: Annotated[str, typer.Option("--format", help="line (as it is) or json.")] = "line",
     home: Home = None,
     catalogue: CatalogueFile = None,
 ) -> int:
-    """Send the records of files to a topic. The same command goes on where it stopped.
+    """Send the records of files to a topic. The same command continues where it stopped.
 
     Example: [bold]zaslon produce month.txt --rate 400[/]
     """
     if form not in ("line", "json"):
-        raise ZaslonError(f"'{form}' is no format to send.", hint="Use line or json.")
+        raise ZaslonError(f"Unknown format '{form}'.", hint="Use line or json.")
     if rate and speed:
         raise ZaslonError("--rate and --speed exclude each other.", hint="Give one of them.")
     settings = load_settings(home=home, catalogue=catalogue)
-    kafka_connection(settings)  # says what is missing before anything of the extra is imported
+    kafka_connection(settings)  # names what is missing before the extra is imported
     from zaslon.entrypoints.stream_metrics import SendMetrics  # noqa: PLC0415
     from zaslon.flows.produce import Form, SendRate  # noqa: PLC0415
     from zaslon.flows.produce import produce as flow  # noqa: PLC0415
@@ -88,7 +90,7 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     """
     settings = load_settings(home=home, catalogue=catalogue)
     existing_home(settings.home)  # the model that decides is in it
-    kafka_connection(settings)  # says what is missing before anything of the extra is imported
+    kafka_connection(settings)  # names what is missing before the extra is imported
     from zaslon.entrypoints.stream_metrics import StreamMetrics  # noqa: PLC0415
     from zaslon.flows.stream import stream as flow  # noqa: PLC0415
 
@@ -97,7 +99,7 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     _publish(settings, metrics.registry)
     with Quiet() as ignore_notice:
         context = replace(build_context(settings), progress=ignore_notice)
-        report = flow(context, stop.is_set, tell, metrics.observe, metrics.snapshot)
+        report = flow(context, stop.is_set, print_line, metrics.observe, metrics.snapshot)
     values = report.to_json_dict()
     if as_json:
         print_json(values)
@@ -117,17 +119,17 @@ def _show(values: dict[str, Any]) -> None:
     out.print(
         f"Decided {values['decisions']:,} transactions, took {values['labels']:,} labels, "
         f"rejected {sum(values['records_rejected'].values()):,} records; "
-        f"the log goes on at position {values['next_position']:,}."
+        f"the log continues at position {values['next_position']:,}."
     )
 
 
-def tell(sentence: str) -> None:
+def print_line(sentence: str) -> None:
     """One line on standard error."""
     err.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set: finish what is under way, then end."""
+    """An event that SIGTERM and SIGINT set: finish the current work, then end."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

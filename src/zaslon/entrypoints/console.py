@@ -19,9 +19,9 @@ from zaslon.domain.errors import SystemRefusedError, ZaslonError
 
 # Typer brings a Click of its own in some versions; its UsageError is the parent of BadParameter.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-INTERRUPTED = 130  # as shells have it: 128 and the signal's number
+INTERRUPTED = 130  # the convention of shells: 128 plus the signal's number
 _SPACE_HINT = "Look at the free space, the memory and the permissions."
-_INTERRUPTED_HINT = "Nothing is half written; the same command can be given again."
+_INTERRUPTED_HINT = "Nothing is half written; run the same command again."
 
 out = Console(soft_wrap=False)
 err = Console(stderr=True)
@@ -37,14 +37,14 @@ class Quiet:
         """Nothing."""
 
     def warn(self, sentence: str) -> None:
-        """Tell people, beside the object for machines."""
+        """Warn people on standard error, apart from the JSON object."""
         err.print("[yellow]Warning:[/]", escape(sentence), highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to take away."""
+        """Nothing to clean up."""
 
 
 class Bars(Quiet):
@@ -113,14 +113,14 @@ def _cell(value: Any) -> str:
 def guarded(work: Callable[[], int], *, as_json: bool) -> int:
     """Do the work and give its exit code; an expected failure becomes a sentence and a code.
 
-    The codes stand in `docs/reference/commands.md`. Anything else is our mistake: it raises.
+    The codes are listed in `docs/reference/commands.md`. Any other exception is a bug: it is raised.
     """
     try:
         code = work()
     except ZaslonError as error:
         return _failed(type(error).__name__, error.message, error.hint, error.exit_code, as_json)
     except UsageError as error:
-        if not str(error):  # no arguments: the help was shown, which says it all
+        if not str(error):  # no arguments: the help was printed, which is enough
             return ZaslonError.exit_code
         return _failed(*_misused(error), ZaslonError.exit_code, as_json)
     except (OSError, MemoryError) as error:
@@ -129,13 +129,13 @@ def guarded(work: Callable[[], int], *, as_json: bool) -> int:
         return _failed(kind, f"The machine refused: {message}.", _SPACE_HINT, code, as_json)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    if code == INTERRUPTED:  # Typer makes a code of Ctrl-C, and tells nobody
+    if code == INTERRUPTED:  # Typer turns Ctrl-C into a code without a message
         return _failed("Interrupted", "Interrupted.", _INTERRUPTED_HINT, INTERRUPTED, as_json)
     return code
 
 
 def _misused(error: Any) -> tuple[str, str, str]:
-    """What a wrong command line is told."""
+    """(kind, message, hint) for a wrong command line."""
     command = error.ctx.command_path if error.ctx is not None else "zaslon"
     return (
         "UsageError",
@@ -155,7 +155,7 @@ def _failed(kind: str, message: str, hint: str | None, code: int, as_json: bool)
     if as_json:
         try:
             print_json({"error": {"kind": kind, "message": message, "hint": hint, "exit_code": code}})
-        except OSError:  # standard output may be what failed; standard error still says why
+        except OSError:  # standard output may be what failed; standard error still has the message
             _discard_output()
     err.print("[red]Error:[/]", escape(message), highlight=False, soft_wrap=True)
     if hint:

@@ -31,12 +31,12 @@ def write_log(now_seconds: float, level: str, content: dict[str, Any]) -> None:
 
 
 def log_as_json() -> None:
-    """Let messages of libraries be lines like our own, from warnings on."""
+    """Log messages of libraries, from warnings on, as lines like our own."""
     logging.basicConfig(handlers=[_JsonLines()], level=logging.WARNING, force=True)
 
 
 class LogProgress(Silent):
-    """What people should know of long work, as lines of the log."""
+    """Warnings during long work, as lines of the log."""
 
     def warn(self, sentence: str) -> None:
         """Write one."""

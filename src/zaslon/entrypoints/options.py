@@ -1,4 +1,4 @@
-"""Options that most commands take; `docs/reference/commands.md` says what they mean."""
+"""Options that most commands take; `docs/reference/commands.md` describes them."""
 
 from __future__ import annotations
 

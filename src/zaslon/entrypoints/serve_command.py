@@ -86,7 +86,7 @@ def create(
     name: Annotated[str, typer.Option(help="Whose key it is, for people.")] = "",
     lasts: Annotated[str | None, typer.Option(help="How long it is valid, e.g. 90d.")] = None,
 ) -> int:
-    """Make a key. It is shown once; only its hash is kept.
+    """Create a key. It is printed once; only its hash is stored.
 
     Example: [bold]zaslon keys create --role scorer --name gateway --lasts 90d[/]
     """
@@ -94,14 +94,14 @@ def create(
     if as_json:
         print_json(created.to_json_dict())
     else:
-        out.print(f"Key {created.key.id} ({created.key.role}), shown only now:", highlight=False)
+        out.print(f"Key {created.key.id} ({created.key.role}), printed only now:", highlight=False)
         out.print(created.secret, highlight=False, soft_wrap=True)
     return 0
 
 
 @keys_app.command("list")
 def show_all(as_json: Json = False, home: Home = None) -> int:
-    """Show all keys, without their secrets, which nobody has.
+    """List all keys. Their secrets are not stored.
 
     Example: [bold]zaslon keys list[/]
     """
@@ -120,7 +120,7 @@ def revoke(
     as_json: Json = False,
     home: Home = None,
 ) -> int:
-    """Close a key permanently. A running service knows within a second.
+    """Revoke a key permanently. A running service refuses it within a second.
 
     Example: [bold]zaslon keys revoke 0123456789ab[/]
     """

@@ -16,7 +16,7 @@ from zaslon.entrypoints.console import out, print_table
 from zaslon.flows.reconcile import Reconciled
 from zaslon.simulate import SimulationReport
 
-# Of a list that may be long people are shown the first.
+# A list that may be long is cut after so many.
 _NAMED_MAX = 10
 
 
@@ -38,19 +38,17 @@ def clean_report(report: Any) -> None:
     rows += [[f"rejected: {reason}", count] for reason, count in sorted(rejected.items())]
     rows.append(["in", values["rows_in"]])
     if values.get("headers_inside"):
-        rows.append(["further headers, no rows", values["headers_inside"]])
+        rows.append(["repeated headers, not rows", values["headers_inside"]])
     print_table("Cleaning: every row has one outcome", ("outcome", "rows"), rows)
     if values["answers_changed"]:
-        out.print(
-            f"{values['answers_changed']:,} answers came, or changed, with a repeat of their transaction"
-        )
+        out.print(f"{values['answers_changed']:,} answers came or changed with a repeat of their transaction")
     flags = {k: v for k, v in values.get("flags", {}).items() if v}
     if flags:
         print_table("Kept and flagged", ("flag", "rows"), [[k, v] for k, v in flags.items()])
 
 
 def features_report(report: Any) -> None:
-    """What was written, and what remembering costs."""
+    """What was written, and the memory of the history."""
     out.print(
         f"{report.rows:,} rows of {len(report.days)} days, {len(report.features)} features"
         f" → {escape(report.path)}",
@@ -106,13 +104,13 @@ def score_report(report: Any) -> None:
     clean_report(report.clean)
     _decided(values)
     if values["records_already_done"]:
-        out.print(f"{values['records_already_done']:,} records of this source had their outcomes already")
+        out.print(f"{values['records_already_done']:,} records of this source already had their outcomes")
     _labels(values)
     _paths(values["paths"])
 
 
 def _labels(values: dict[str, Any]) -> None:
-    """Answers that came back, and those that did not: the log knows nothing of them yet."""
+    """Answers in the log, and those that are not there yet."""
     if values["labels"] or values["labels_to_come"]:
         later = f"; {values['labels_to_come']:,} become known later and are not in the log"
         out.print(f"{values['labels']:,} labels of this source" + (later if values["labels_to_come"] else ""))
@@ -197,24 +195,26 @@ def replayed(replayed: Any) -> None:
 
 
 def reconciled(found: Reconciled) -> None:
-    """Records by outcome, what is missing or double, and whether the log is whole."""
+    """Records by outcome, what is missing or double, and whether the log is complete."""
     rows = [["decision", found.decisions], ["label", found.labels]]
     rows += [[f"rejected: {reason}", count] for reason, count in found.rejections.items()]
     rows += [["none", len(found.without_outcome)], ["all records", found.records]]
     print_table("The log's records by outcome", ("outcome", "records"), rows)
     if found.degraded:
         degradation = [[what, count] for what, count in found.degraded.items()]
-        print_table("Left out for want of time", ("what", "decisions"), degradation)
+        print_table("Left out for lack of time", ("what", "decisions"), degradation)
     if found.sent:
         out.print(f"{found.sent:,} transactions sent, {len(found.unanswered):,} of them unanswered")
     _named("Records without an outcome, by position", found.without_outcome)
     _named("Transactions decided more than once", found.decided_twice)
     _named("Transactions sent, and neither decided nor rejected", found.unanswered)
-    out.print("[green]Whole: nothing is missing or double.[/]" if found.is_whole else "[red]Not whole.[/]")
+    out.print(
+        "[green]Complete: nothing is missing or double.[/]" if found.is_whole else "[red]Not complete.[/]"
+    )
 
 
 def _named(title: str, found: Sequence[int | str]) -> None:
-    """The first of them, and how many more there are; nothing where there are none."""
+    """The first of them and the number of the others; nothing for an empty list."""
     more = f" and {len(found) - _NAMED_MAX:,} more" if len(found) > _NAMED_MAX else ""
     if found:
         named = escape(", ".join(map(str, found[:_NAMED_MAX])))

@@ -20,7 +20,7 @@ _RECORDS = (1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 20_000, 100_000)
 
 
 class StreamMetrics:
-    """All metrics of one scorer; `docs/guides/stream.md` says what each means."""
+    """All metrics of one scorer; `docs/guides/stream.md` describes each."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -99,6 +99,6 @@ def publish(registry: CollectorRegistry, host: str, port: int) -> None:
         start_http_server(port, host, registry)
     except OSError as error:
         raise SystemRefusedError(
-            f"Metrics cannot be offered at {host}:{port}: {error}.",
+            f"Metrics cannot be served at {host}:{port}: {error}.",
             hint="Choose another ZASLON_STREAM_METRICS_PORT.",
         ) from error
