@@ -7,6 +7,7 @@ from the intended time, so a server that stalls cannot hide it (no coordinated o
 Saturation: as many as come back over 1, 16 and 64 connections. CPU is that of the server and its
 children. Every contender is warmed up for 4 seconds after its first call was measured. A broker serves for 90
 seconds before: then the service and the scorer are started anew, so that their first call is theirs.
+`disk` is how long the disk takes for a write to be durable, which is part of every latency of ours.
 
     zaslon        the embedded service: features, a durable record, the decision and its reasons
     zaslon_kafka  the same with Kafka behind it: a broker of its own (TLS, SCRAM), `zaslon stream` and the
@@ -263,6 +264,19 @@ def measure(contender: Contender, seconds: float) -> dict[str, Any]:
     return result
 
 
+def disk_ms(directory: Path, writes: int = 200) -> dict[str, float]:
+    """Milliseconds that this disk takes to keep 8 KiB: no durable answer can come sooner."""
+    taken = []
+    with (directory / "disk").open("wb", buffering=0) as file:
+        for _ in range(writes):
+            begin = time.perf_counter()
+            file.write(b"\0" * 8_192)
+            os.fdatasync(file.fileno())
+            taken.append((time.perf_counter() - begin) * 1000)
+    p50, p99 = np.percentile(taken, [50, 99]).round(2).tolist()
+    return {"p50_ms": p50, "p99_ms": p99}
+
+
 def free_port() -> int:
     """A port that nobody uses."""
     with socket.socket() as probe:
@@ -382,7 +396,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=CONTENDERS, default=[])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        results = {}
+        results: dict[str, Any] = {"disk": disk_ms(Path(directory))}
         for contender in contenders(Path(directory) / "home"):
             if contender.name in (given.only or CONTENDERS):
                 results[contender.name] = measure(contender, given.seconds)

@@ -342,6 +342,9 @@ class Catalogue(_Strict):
         """Twelve hex digits of what clean data depend on: fields and digits, not features."""
         return _digest(self.model_dump(mode="json", include={"minor_digits", "record", "fields"}))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Catalogue) and self.hash == other.hash
+
     def __hash__(self) -> int:
         return hash(self.hash)
 
