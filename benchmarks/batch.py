@@ -4,7 +4,7 @@
 
 cleaning   text with defects to Parquet by day, every tool on the same file
 features   clean Parquet to the Fraud Detection Handbook's 15 features, every tool on the same rows
-kernel     the same features by `Engine.fold` alone, labels included, on one core
+kernel     the same features by `Engine.apply` alone, labels included, on one core
 catalogue  what the default catalogue costs per row and feature, and memory per remembered event
 engine     a decision end to end in micro-batches, by stage, with a model of 300 trees
 

@@ -3,7 +3,7 @@
     python benchmarks/handbook.py DATA [--train-start YYYY-MM-DD]… [--history week|all]
         [--label-delay-days N] --scores OUT.parquet
 
-DATA is the handbook's transactions as one Parquet file. It is cleaned, folded by the engine with
+DATA is the handbook's transactions as one Parquet file. It is cleaned, applied by the engine with
 the default catalogue in order of time, labels arriving after the delay, and a model is trained
 for every train start: on that week, or on all history up to its end. The test week begins a week
 after the train week. Parameters are fixed (chosen on the train starts 2018-06-20 … 07-11, never

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [--customers 1000000] [--terminals 1000] [--days 50] [--json]
 
-Simulated payments, each with its label 7 days later, go through `Engine.fold` of the default
+Simulated payments, each with its label 7 days later, go through `Engine.apply` of the default
 catalogue. History is full when its first transactions are forgotten: after 45 days. A million
 customers make 1.6 million payments a day, need 5 GB of memory and take some ten minutes.
 """
@@ -38,7 +38,7 @@ _KIB = 1024
 
 
 def memory_by_day(customers: int, terminals: int, days: int) -> Iterator[dict[str, Any]]:
-    """After each day: what is remembered, bytes per event, the most so far, CPU of its fold."""
+    """After each day: what is remembered, bytes per event, the most so far, CPU of applying it."""
     profile = simulation_profile("mission", customers=customers, terminals=terminals)
     engine, feedback = Engine(load_catalogue(), key=b"benchmark"), DelayedLabels(LABEL_DELAY_SECONDS)
     for number, simulated in enumerate(simulate_days(profile, days, seed=1), start=1):

@@ -1,7 +1,7 @@
-"""What `Engine.fold` costs on one core: the handbook's 15 features, and the default catalogue by part.
+"""What `Engine.apply` costs on one core: the handbook's 15 features, and the default catalogue by part.
 
 The clean transactions are in memory, ordered, with the labels that arrive among them; a part is
-folded at a time, as `Featuriser` does. The first tenth is not measured: it compiles and fills.
+applied at a time, as `Featuriser` does. The first tenth is not measured: it compiles and fills.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def simulated_events(profile: str, rows: int, scratch: Path) -> Events:
 
 
 def best_cost(catalogue: Catalogue, events: Events, turns: int = 2) -> float:
-    """The lowest `fold_cost` of a few: what neighbours of the machine take is no cost of ours."""
-    return min(fold_cost(catalogue, events)[0] for _ in range(turns))
+    """The lowest `apply_cost` of a few: time taken by other work on the machine is not ours."""
+    return min(apply_cost(catalogue, events)[0] for _ in range(turns))
 
 
-def fold_cost(catalogue: Catalogue, events: Events) -> tuple[float, Engine]:
+def apply_cost(catalogue: Catalogue, events: Events) -> tuple[float, Engine]:
     """CPU seconds per transaction, labels included, and the engine after it."""
     engine = Engine(catalogue, key=b"benchmark")
     seconds, measured, seen = 0.0, 0, 0
@@ -103,7 +103,7 @@ def catalogue_costs(rows: int, scratch: Path) -> dict[str, Any]:
     """The default catalogue: per row, per feature, by part; bytes per remembered event."""
     events = simulated_events("mission", rows, scratch)
     default = load_catalogue()
-    first, engine = fold_cost(default, events)
+    first, engine = apply_cost(default, events)
     cost = min(first, best_cost(default, events, _KERNEL_TURNS - 1))
     features = len(engine.plan.names)
     few = events if rows <= _PARTS_ROWS else simulated_events("mission", _PARTS_ROWS, scratch)
@@ -116,7 +116,7 @@ def catalogue_costs(rows: int, scratch: Path) -> dict[str, Any]:
 
 
 def _parts(default: Catalogue, events: Events) -> list[dict[str, Any]]:
-    """What the fold takes with a part less without it; parts share windows, so their sum is not the whole.
+    """The time with a part minus the time without it; parts share windows, so their sum is not the whole.
 
     Conditions must not need the aggregates that are left out, so they are simpler here.
     """
@@ -139,7 +139,7 @@ def _parts(default: Catalogue, events: Events) -> list[dict[str, Any]]:
 
 def _difference(whole: Catalogue, less: Catalogue, events: Events) -> float:
     """Between the best of some runs each, taken in turns: what else the machine does comes and goes."""
-    runs = [(fold_cost(whole, events)[0], fold_cost(less, events)[0]) for _ in range(_TURNS)]
+    runs = [(apply_cost(whole, events)[0], apply_cost(less, events)[0]) for _ in range(_TURNS)]
     return min(w for w, _ in runs) - min(n for _, n in runs)
 
 

@@ -48,13 +48,13 @@ def clean(raw: Path, out: Path) -> dict[str, Any]:
 
 def features(clean: Path, out: Path) -> dict[str, Any]:
     """Clean days to the matrix of features in memory, labels arriving on their way."""
-    _, parts = _fold(clean)
+    _, parts = _features(clean)
     return {"rows": sum(len(matrix) for _, matrix in parts)}
 
 
 def features_checked(clean: Path, out: Path) -> dict[str, Any]:
     """The same, written as Parquet to be compared."""
-    engine, parts = _fold(clean)
+    engine, parts = _features(clean)
     out.mkdir(parents=True)
     matrix = np.concatenate([m for _, m in parts])
     columns = {name: matrix[:, engine.plan.column_of[name]] for name in FEATURES}
@@ -63,7 +63,7 @@ def features_checked(clean: Path, out: Path) -> dict[str, Any]:
     return {"rows": len(matrix)}
 
 
-def _fold(clean: Path) -> tuple[Engine, list[tuple[NDArray[np.int64], NDArray[np.float32]]]]:
+def _features(clean: Path) -> tuple[Engine, list[tuple[NDArray[np.int64], NDArray[np.float32]]]]:
     catalogue = handbook_catalogue()
     featuriser = Featuriser(catalogue, b"benchmark", LABEL_DELAY_SECONDS, print)
     parts = [

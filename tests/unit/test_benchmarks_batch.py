@@ -12,7 +12,7 @@ from benchmarks import batch
 from benchmarks.speed import compare, ours, polar
 from benchmarks.speed import measure as speed
 from benchmarks.speed.engine_speed import engine_costs, train_champion
-from benchmarks.speed.kernel_speed import fold_cost, simulated_events
+from benchmarks.speed.kernel_speed import apply_cost, simulated_events
 from benchmarks.speed.measure import cpu_seconds, measure
 from benchmarks.speed.rows import write_clean, write_raw
 
@@ -104,7 +104,7 @@ def test_the_cost_of_applying_is_per_transaction(tmp_path: Path, monkeypatch: py
     assert len(events.labels) > len(events.transactions) // 2
     seconds = itertools.count()
     monkeypatch.setattr("time.process_time", lambda: float(next(seconds)))
-    cost, engine = fold_cost(ours.handbook_catalogue(), events)
+    cost, engine = apply_cost(ours.handbook_catalogue(), events)
     assert cost == 1 / len(events.transactions), "one part, for which the clock went on by a second"
     assert len(engine.history) == len(events.transactions)
 
