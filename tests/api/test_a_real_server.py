@@ -95,7 +95,7 @@ async def collide(address: str, key: str, seed: int, ids: list[int]) -> list[tup
     return said
 
 
-def test_colliding_clients_get_one_decision_per_id_and_the_log_explains_every_answer(
+def test_colliding_clients_get_one_decision_per_id(
     world: SmallWorld,
 ) -> None:
     key, ids = key_of(world), list(range(50))
@@ -125,7 +125,7 @@ def test_colliding_clients_get_one_decision_per_id_and_the_log_explains_every_an
     journal.close()
 
 
-def test_killed_under_load_every_answer_stands_and_no_retry_is_doubled(world: SmallWorld) -> None:
+def test_a_kill_under_load_loses_and_doubles_nothing(world: SmallWorld) -> None:
     key = key_of(world)
     sent = [transaction(tx_amount=10 + i % 90) for i in range(600)]
     answered: dict[int, Decision] = {}
@@ -176,7 +176,7 @@ def test_a_killed_service_takes_its_worker_with_it(world: SmallWorld) -> None:
     until_ended(worker)
 
 
-def test_nobody_enters_the_home_before_the_worker_of_a_killed_service_has_ended(world: SmallWorld) -> None:
+def test_the_home_is_locked_until_a_killed_services_worker_ends(world: SmallWorld) -> None:
     key_of(world)
     server = Server(world.context.home)
     worker = worker_of(server)
@@ -192,7 +192,7 @@ def test_nobody_enters_the_home_before_the_worker_of_a_killed_service_has_ended(
         pass
 
 
-def test_a_service_whose_desk_is_killed_ends_and_says_so(world: SmallWorld) -> None:
+def test_a_service_whose_worker_is_killed_stops_with_an_error(world: SmallWorld) -> None:
     key = key_of(world)
     server = Server(world.context.home)
     with Client(server.address, key, timeout_seconds=60) as client:
@@ -240,7 +240,7 @@ class Overloaded(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def test_a_retry_waits_as_told_and_gives_up_with_the_fallback() -> None:
+def test_a_retry_obeys_retry_after_and_ends_with_the_fallback() -> None:
     waited: list[float] = []
     with HTTPServer(("127.0.0.1", 0), Overloaded) as overloaded:
         threading.Thread(target=overloaded.serve_forever, daemon=True).start()
@@ -254,9 +254,7 @@ def test_a_retry_waits_as_told_and_gives_up_with_the_fallback() -> None:
     assert told.value.fallback_action == "review"
 
 
-def test_serve_without_a_key_says_how_to_make_one(
-    world: SmallWorld, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_serve_without_a_key_gives_a_hint(world: SmallWorld, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--home", str(world.context.home)]) == 2
     assert "zaslon keys create" in capfd.readouterr().err
 

@@ -148,7 +148,7 @@ def test_calls_that_wait_together_are_decided_together(small_world: SmallWorld, 
     assert len(groups) < 60
 
 
-def test_a_full_queue_and_a_closed_worker_say_so(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_a_full_queue_and_a_closed_worker_are_reported(small_world: SmallWorld, tmp_path: Path) -> None:
     worker = opened(small_world.in_home(tmp_path / "home")).worker
     asker = Asker(worker)
     with pytest.raises(BusyError, match="queue is full"):
@@ -168,9 +168,7 @@ def test_what_is_taken_before_the_end_is_answered(small_world: SmallWorld, tmp_p
     assert reconcile(world.context).decisions == 30
 
 
-def test_who_is_late_gets_the_fallback_and_a_replay_gives_the_same_bytes(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_late_call_gets_the_fallback_and_replays_the_same(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     worker = opened(world).worker
     (late,) = Asker(worker).submit([orjson.dumps(transaction())], budget=-1)()
@@ -211,9 +209,7 @@ def test_a_log_that_fails_refuses_and_is_taken_up_again(small_world: SmallWorld,
     assert reconcile(world.context).is_whole
 
 
-def test_snapshots_are_kept_while_deciding_and_one_that_fails_stops_nothing(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_failed_snapshot_does_not_stop_decisions(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     found = opened(world, snapshot_every_records=1)
     worker, saves, context = found.worker, found.saves, world.context
@@ -248,9 +244,7 @@ def test_taking_never_waits_for_a_worker_that_takes_nothing(small_world: SmallWo
     found.worker.close()
 
 
-def test_when_the_worker_is_killed_nobody_is_told_more_than_is_known(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_killed_workers_callers_get_unknown_outcomes(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     found = opened(world)
     asker = Asker(found.worker)
@@ -270,7 +264,7 @@ def test_when_the_worker_is_killed_nobody_is_told_more_than_is_known(
     again.close()
 
 
-def test_a_worker_that_cannot_begin_says_why_with_what_to_do(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_reports_cause_and_hint(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     journal = world.context.home / "log" / "journal.db"
     journal.parent.mkdir()
@@ -282,9 +276,7 @@ def test_a_worker_that_cannot_begin_says_why_with_what_to_do(small_world: SmallW
     found.worker.close()
 
 
-def test_a_worker_that_is_killed_before_it_has_begun_is_not_waited_for(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_worker_killed_at_its_start_is_not_waited_for(small_world: SmallWorld, tmp_path: Path) -> None:
     found = begun(small_world.in_home(tmp_path / "home"))
     os.kill(found.pid, signal.SIGKILL)
     with pytest.raises(ServerError, match="ended before it had begun"):
@@ -295,7 +287,7 @@ def test_a_worker_that_is_killed_before_it_has_begun_is_not_waited_for(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_has_only_just_been_started_does_not_listen_to_signals(
+def test_a_worker_blocks_signals_from_its_first_moment(
     small_world: SmallWorld, tmp_path: Path, number: signal.Signals
 ) -> None:
     found = begun(small_world.in_home(tmp_path / "home"))
@@ -315,9 +307,7 @@ def test_any_setting_that_the_service_takes_reaches_the_worker(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_when_hearing_the_worker_fails_nobody_waits_and_nothing_hangs(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_failed_channel_leaves_no_caller_waiting(small_world: SmallWorld, tmp_path: Path) -> None:
     def mistake(_: object) -> None:
         raise ZeroDivisionError
 
@@ -331,9 +321,7 @@ def test_when_hearing_the_worker_fails_nobody_waits_and_nothing_hangs(
     worker.close()
 
 
-def test_nobody_reads_the_log_before_the_worker_has_opened_it(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_the_log_is_read_only_after_the_worker_opened_it(small_world: SmallWorld, tmp_path: Path) -> None:
     found = begun(small_world.in_home(tmp_path / "home"))
     with stopped(found.pid), pytest.raises(BusyError, match="starting"):
         found.worker.open_outcomes()
@@ -342,7 +330,7 @@ def test_nobody_reads_the_log_before_the_worker_has_opened_it(
     found.worker.close()
 
 
-def test_nothing_durable_in_time_is_told_with_the_fallback(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_a_late_answer_names_the_fallback(small_world: SmallWorld, tmp_path: Path) -> None:
     with serving(small_world, tmp_path / "home", in_process=True, api_budget_ms=1) as callers:
         caller = callers("scorer")
         worker = caller.service.decider

@@ -43,7 +43,7 @@ def test_the_same_again_gives_the_same_answer(admin: Caller) -> None:
     assert again == first
 
 
-def test_a_repeat_stands_in_the_log_as_a_duplicate(admin: Caller) -> None:
+def test_a_repeat_is_logged_as_a_duplicate(admin: Caller) -> None:
     sent = transaction()
     first = admin.post("/v1/transactions", sent).json()["position"]
     admin.post("/v1/transactions", sent)
@@ -183,7 +183,7 @@ def test_decisions_are_filtered(admin: Caller) -> None:
     assert admin.get("/v1/decisions", **wanted, action=found[0]["action"]).json()["decisions"] == found
 
 
-def test_what_serves_is_told(admin: Caller) -> None:
+def test_what_serves_is_reported(admin: Caller) -> None:
     decision = admin.post("/v1/transactions", transaction()).json()
     assert admin.get("/v1/model").json()["model"] == decision["model"]
     policy = admin.get("/v1/policy").json()

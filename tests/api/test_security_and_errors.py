@@ -70,7 +70,7 @@ BODIES: list[tuple[bytes, dict[str, str], int, str, str]] = [
 
 
 @pytest.mark.parametrize(("body", "headers", "status", "code", "words"), BODIES)
-def test_a_body_that_cannot_be_used_is_told_in_words(
+def test_an_unusable_body_gets_a_clear_error(
     admin: Caller, body: bytes, headers: dict[str, str], status: int, code: str, words: str
 ) -> None:
     answer = admin.post("/v1/transactions", body, **headers)
@@ -90,7 +90,7 @@ def test_a_rejection_names_field_problem_and_expectation(admin: Caller) -> None:
     ]
 
 
-def test_a_rejection_names_every_field_that_is_wrong_the_primary_reason_first(admin: Caller) -> None:
+def test_a_rejection_names_every_wrong_field_in_order(admin: Caller) -> None:
     several = transaction(tx_amount="7; expected 8", tx_datetime="soon", customer_id=None)
     refused = admin.post("/v1/transactions", several).json()
     assert refused["reason"] == "missing_field:customer_id"
@@ -137,7 +137,7 @@ NONSENSE: list[tuple[str, str, Any, int, str]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "content", "status", "words"), NONSENSE)
-def test_nonsense_is_told_in_words(
+def test_nonsense_gets_a_clear_error(
     admin: Caller, method: str, path: str, content: Any, status: int, words: str
 ) -> None:
     answer = (
@@ -192,7 +192,7 @@ def test_log_lines_are_json_with_pseudonyms_and_without_keys(
     assert admin.headers["Authorization"].split("_", 2)[2] not in json.dumps(line)
 
 
-def test_a_key_that_asks_too_much_is_told_when_to_come_back(
+def test_a_rate_limited_key_gets_retry_after(
     small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(small_world, tmp_path / "home", api_rate_per_second=1, api_rate_burst=3) as callers:

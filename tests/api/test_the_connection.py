@@ -56,9 +56,7 @@ def world(small_world: SmallWorld, tmp_path: Path) -> SmallWorld:
     return small_world.in_home(tmp_path / "home")
 
 
-def test_over_tls_a_client_verifies_the_certificate_and_plain_http_is_no_way_in(
-    world: SmallWorld, tmp_path: Path
-) -> None:
+def test_tls_is_verified_and_plain_http_is_refused(world: SmallWorld, tmp_path: Path) -> None:
     certificate, key_file = write_certificate(tmp_path)
     key = key_of(world)
     with running(
@@ -96,7 +94,7 @@ def crowded(world: SmallWorld) -> Iterator[Server]:
         yield server
 
 
-def test_one_connection_too_many_is_told_as_a_problem(crowded: Server) -> None:
+def test_one_connection_too_many_gets_a_problem(crowded: Server) -> None:
     with httpx2.Client(base_url=crowded.address) as client:
         refused = client.get("/v1/model")
         alive = client.get("/healthz")
@@ -114,7 +112,7 @@ def failed_snapshots(address: str) -> float:
     return float(text.split('zaslon_snapshots_total{result="failed"} ')[1].split()[0])
 
 
-def test_a_snapshot_that_cannot_be_kept_is_a_line_of_the_log_and_a_metric(world: SmallWorld) -> None:
+def test_a_failed_snapshot_is_logged_and_counted(world: SmallWorld) -> None:
     key, home = key_of(world), world.context.home
     with (
         running(home, ZASLON_SNAPSHOT_EVERY_RECORDS="1", ZASLON_API_OPEN_METRICS="true") as server,
@@ -134,7 +132,7 @@ def test_a_snapshot_that_cannot_be_kept_is_a_line_of_the_log_and_a_metric(world:
     assert "snapshot" in line["message"].lower()
 
 
-def test_a_caller_that_hangs_up_in_the_middle_of_a_body_is_no_mistake_of_ours(world: SmallWorld) -> None:
+def test_a_caller_that_hangs_up_in_a_body_is_not_our_error(world: SmallWorld) -> None:
     key, head = (
         key_of(world),
         "POST /v1/transactions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n",

@@ -9,7 +9,7 @@ from zaslon.system import compiled
 SOURCE = Path(compiled.__file__).parents[1]
 
 
-def test_compiled_functions_live_in_the_packages_that_name_their_cache() -> None:
+def test_compiled_functions_are_in_the_cached_packages() -> None:
     users = {
         path.relative_to(SOURCE).parts[0]
         for path in SOURCE.rglob("*.py")

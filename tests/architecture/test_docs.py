@@ -43,12 +43,12 @@ def _links(text: str) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", without_blocks)
 
 
-def test_every_rejection_reason_is_described_in_the_order_of_precedence() -> None:
+def test_rejection_reasons_are_documented_in_order() -> None:
     described = re.findall(r"^## `(\w+)`$", _read("docs/reference/rejections.md"), re.MULTILINE)
     assert described == [reason.code for reason in Reason if reason is not Reason.ACCEPTED]
 
 
-def test_every_rejection_reason_says_what_to_do() -> None:
+def test_every_rejection_reason_has_advice() -> None:
     sections = re.split(r"^## ", _read("docs/reference/rejections.md"), flags=re.MULTILINE)[1:]
     assert [s.split("\n", 1)[0] for s in sections if "**What to do.**" not in s] == []
 
@@ -64,7 +64,7 @@ def test_every_setting_is_described_with_its_default() -> None:
     assert rows == expected
 
 
-def test_every_metric_of_the_service_stands_in_the_runbook() -> None:
+def test_every_metric_of_the_service_is_in_the_runbook() -> None:
     from zaslon.entrypoints.api.service_metrics import Metrics
 
     told = set(re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/runbook-service.md"), re.MULTILINE))
@@ -76,7 +76,7 @@ def test_every_metric_of_the_service_stands_in_the_runbook() -> None:
     assert told == counted
 
 
-def test_every_metric_of_the_stream_stands_in_its_guide() -> None:
+def test_every_metric_of_the_stream_is_in_its_guide() -> None:
     from zaslon.entrypoints.stream_metrics import StreamMetrics
 
     told = set(re.findall(r"^\| `(zaslon_stream_\w+)` \|", _read("docs/guides/stream.md"), re.MULTILINE))
@@ -95,7 +95,7 @@ def test_every_make_target_is_explained_to_people() -> None:
     assert [target for target in targets if f"make {target}" not in told] == []
 
 
-def test_every_package_stands_in_the_architecture() -> None:
+def test_every_package_is_in_the_architecture() -> None:
     source = ROOT / "src" / "zaslon"
     packages = {path.parent.relative_to(source).as_posix() for path in source.glob("*/**/__init__.py")}
     modules = {path.name for path in source.glob("*.py")} - {"__init__.py"}
@@ -118,7 +118,7 @@ def test_the_two_readmes_have_the_same_headings_and_the_same_blocks() -> None:
     assert _blocks(english), "the reader is shown no command"
 
 
-def test_the_two_readmes_have_the_same_tables_and_link_to_the_same_places() -> None:
+def test_the_two_readmes_have_the_same_tables_and_links() -> None:
     english, russian = _read("README.md"), _read("README.ru.md")
     for pattern in (r"^\| `([^`]+)`", r"^\d\. ", r"^- "):
         assert len(re.findall(pattern, english, re.MULTILINE)) == len(
@@ -167,7 +167,7 @@ def _commands() -> list[str]:
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.ru.md"])
-def test_every_command_stands_in_both_readmes(readme: str) -> None:
+def test_every_command_is_in_both_readmes(readme: str) -> None:
     assert re.findall(r"^\| `(\w+)` \|", _read(readme), re.MULTILINE) == _commands()
 
 

@@ -24,7 +24,7 @@ def test_the_command_starts_without_heavy_libraries() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_heavy_libraries_are_loaded_by_name_only_where_they_are_adapted() -> None:
+def test_heavy_libraries_are_imported_only_by_adapters() -> None:
     elsewhere = []
     for path in SOURCE.rglob("*.py"):
         text, name = path.read_text("utf-8"), path.relative_to(SOURCE).as_posix()

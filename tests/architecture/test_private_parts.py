@@ -76,7 +76,7 @@ def test_private_parts_of_libraries_have_one_module_each() -> None:
     assert elsewhere == []
 
 
-def test_options_of_numba_that_nobody_documents_stand_in_one_module() -> None:
+def test_undocumented_options_of_numba_are_in_one_module() -> None:
     users = [p.name for p in SOURCE.rglob("*.py") if re.search(r"\b_nrt\b|forceinline", p.read_text("utf-8"))]
     assert users == ["compiled.py"]
 

@@ -33,7 +33,7 @@ def _kind(kind: str, record: str) -> Kind:
 
 
 @pytest.mark.parametrize(("reason", "kind", "record"), _examples())
-def test_an_example_is_rejected_for_the_reason_it_stands_under(reason: str, kind: str, record: str) -> None:
+def test_documented_examples_have_their_documented_reason(reason: str, kind: str, record: str) -> None:
     batch = RecordBatch.of([record.encode()], [_kind(kind, record)], [ARRIVAL_SECONDS])
     rejected = clean_batch(batch, load_catalogue(), b"key").rejected
     found = [Reason(int(r)).code for r in rejected.reason]

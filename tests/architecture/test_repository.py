@@ -138,7 +138,7 @@ def test_ci_runs_the_checks_and_the_tests() -> None:
     assert "make test" in text
 
 
-def test_cleaning_up_takes_the_demo_and_leaves_what_a_bank_has_in_its_home() -> None:
+def test_make_clean_removes_only_the_demos_home() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     removed = {
         word for line in re.findall(r"^\trm -rf (.*)$", makefile, re.MULTILINE) for word in line.split()

@@ -1,4 +1,4 @@
-"""One small run through the front gateway, made once; tests that change a home take a copy of it."""
+"""One small run through the command line, made once; tests that change a home take a copy of it."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_one_wrong_year_does_not_stop_the_log(
     assert decisions(home) == decisions(other_home)
 
 
-def test_a_file_that_is_mostly_too_late_says_so_and_exits_with_its_code(
+def test_a_mostly_late_file_warns_and_exits_with_12(
     zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
 ) -> None:
     at = next_day(small_run)
@@ -139,9 +139,7 @@ def test_labels_do_not_arrive_after_now_and_what_clocks_differ(home: Path, tmp_p
         label(context, labels, now + SECONDS_PER_DAY + 1)
 
 
-def test_a_label_of_the_future_is_refused_before_anything_is_written(
-    zaslon: Zaslon, home: Path, tmp_path: Path
-) -> None:
+def test_a_label_of_the_future_is_refused(zaslon: Zaslon, home: Path, tmp_path: Path) -> None:
     journal = (home / "log" / "journal.db").read_bytes()
     assert_refused(
         zaslon("label", tmp_path / "none.csv", "--home", home, "--json", "--arrived", "2098-01-01 00:00:00")
@@ -149,7 +147,7 @@ def test_a_label_of_the_future_is_refused_before_anything_is_written(
     assert (home / "log" / "journal.db").read_bytes() == journal
 
 
-def test_the_report_of_clean_says_when_the_files_arrived(
+def test_the_report_of_clean_has_the_arrival(
     zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
 ) -> None:
     said = zaslon(

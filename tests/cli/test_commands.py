@@ -1,4 +1,4 @@
-"""Every command through the front gateway, with the names that the reference promises."""
+"""Every command through the command line, with the names that the reference promises."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_last_days(small_run: SmallRun, days: int) -> pl.DataFrame:
     return pl.read_parquet(paths)
 
 
-def test_run_says_what_every_stage_did(small_run: SmallRun) -> None:
+def test_run_reports_every_stage(small_run: SmallRun) -> None:
     said = small_run.answer
     assert said.keys() >= MEASURES | COUNTS | ROWS | {"label_delay", "scorecard", "seconds", "paths", "model"}
     assert_every_row_has_one_outcome(said)
@@ -61,9 +61,7 @@ def test_the_recall_falls_as_confirmation_takes_longer(small_run: SmallRun) -> N
     assert by_delay["0 hours"]["pr_auc"] > by_delay["3 days"]["pr_auc"] > by_delay["7 days"]["pr_auc"]
 
 
-def test_run_by_its_front_door_prints_one_object_and_its_bars_elsewhere(
-    zaslon: Zaslon, small_run: SmallRun, home: Path
-) -> None:
+def test_run_prints_one_json_object_to_stdout(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     (home / "mlflow").touch()  # where its directory should be: MLflow cannot write
     again = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json")
     assert again.code == 0, again
@@ -77,7 +75,7 @@ def test_run_by_its_front_door_prints_one_object_and_its_bars_elsewhere(
     assert earlier.json["identical"]
 
 
-def test_clean_and_features_and_train_and_evaluate_build_on_each_other(
+def test_clean_features_train_and_evaluate_work_in_turn(
     zaslon: Zaslon, small_run: SmallRun, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
@@ -101,7 +99,7 @@ def test_clean_and_features_and_train_and_evaluate_build_on_each_other(
     assert {k: evaluated[k] for k in same} == {k: trained[k] for k in same}
 
 
-def test_an_evaluation_on_days_that_the_model_has_learned_from_says_so(
+def test_evaluating_on_training_days_is_reported(
     zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     header, *lines = small_run.raw.read_bytes().splitlines(keepends=True)
@@ -141,7 +139,7 @@ def test_simulate_writes_the_same_bytes_for_the_same_seed(zaslon: Zaslon, tmp_pa
     assert (tmp_path / "a.txt").read_bytes() == (tmp_path / "b.txt").read_bytes()
 
 
-def test_simulate_writes_what_the_name_says(zaslon: Zaslon, tmp_path: Path) -> None:
+def test_simulate_writes_the_format_of_the_file_ending(zaslon: Zaslon, tmp_path: Path) -> None:
     options = ["--days", 1, "--customers", 50, "--terminals", 10, "--defects", 0, "--json"]
     rows = set()
     for name in ("a.txt", "a.csv.gz", "a.jsonl", "a.parquet"):
@@ -153,12 +151,12 @@ def test_simulate_writes_what_the_name_says(zaslon: Zaslon, tmp_path: Path) -> N
     assert (tmp_path / "a.jsonl").read_bytes().startswith(b"{")
 
 
-def test_the_version_is_told(zaslon: Zaslon) -> None:
+def test_the_version_is_printed(zaslon: Zaslon) -> None:
     said = zaslon("--version")
     assert (said.code, said.out) == (0, f"zaslon {__version__}\n")
 
 
-def test_figures_of_a_policy_with_rules_say_that_they_are_the_models(
+def test_figures_beside_rules_are_marked_as_the_models(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     assert "Rules beside the model" not in {row["goal"] for row in small_run.answer["scorecard"]}
@@ -220,7 +218,7 @@ def test_doctor_looks_at_a_library_of_every_extra(zaslon: Zaslon, home: Path) ->
         assert names & looked_at or extra in ("bench", "dev"), extra
 
 
-def test_doctor_says_where_no_home_can_be(zaslon: Zaslon, tmp_path: Path) -> None:
+def test_doctor_reports_an_impossible_home(zaslon: Zaslon, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "home"):
         said = zaslon("doctor", "--home", home, "--json")
@@ -282,7 +280,7 @@ RUN_AS_THEY_STAND = (
 )  # fmt: skip
 
 
-def test_the_examples_of_the_help_run_as_they_stand(
+def test_the_examples_of_the_help_run(
     zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home.parent)
@@ -297,7 +295,7 @@ def test_the_examples_of_the_help_run_as_they_stand(
         assert answer.code == 0, (name, answer)
 
 
-def test_what_to_try_next_can_be_typed_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suggested_commands_can_be_typed_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv" / "bin" / "zaslon"), "demo"])

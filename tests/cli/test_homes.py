@@ -14,7 +14,7 @@ NEEDING = [["train"], ["features"], ["score", "rows.txt"], ["label", "labels.csv
 
 
 @pytest.mark.parametrize("command", [*READING, *NEEDING], ids=lambda c: " ".join(map(str, c)))
-def test_what_reads_or_needs_something_of_a_home_says_that_there_is_none_and_makes_none(
+def test_commands_that_need_a_home_do_not_create_one(
     zaslon: Zaslon, tmp_path: Path, command: list[Any]
 ) -> None:
     home = tmp_path / "typo"

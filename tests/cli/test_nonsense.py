@@ -143,15 +143,13 @@ def test_a_row_with_a_wrong_year_is_named_as_what_empties_a_period(zaslon: Zaslo
 
 
 @pytest.mark.parametrize("command", [["train"], ["evaluate"], ["features"]], ids=lambda c: c[0])
-def test_a_home_without_clean_days_or_model_says_what_to_do(
-    zaslon: Zaslon, tmp_path: Path, command: list[str]
-) -> None:
+def test_an_empty_home_gets_a_hint(zaslon: Zaslon, tmp_path: Path, command: list[str]) -> None:
     said = zaslon(*command, "--home", tmp_path / "new", "--json")
     assert said.code in (3, 7)
     assert_helps(said, said.code, "zaslon")
 
 
-def test_score_and_label_without_a_model_say_how_to_get_one(
+def test_score_and_label_without_a_model_give_a_hint(
     zaslon: Zaslon, small_run: SmallRun, tmp_path: Path
 ) -> None:
     labels = tmp_path / "labels.csv"
@@ -256,7 +254,7 @@ def test_a_changed_policy_is_answered(zaslon: Zaslon, home: Path) -> None:
         assert_helps(zaslon(*command, "--home", home, "--json"), 6, "was changed")
 
 
-def test_what_is_missing_of_that_day_is_said_in_words(zaslon: Zaslon, home: Path) -> None:
+def test_a_replay_names_a_missing_policy_or_model(zaslon: Zaslon, home: Path) -> None:
     policy = the_policy(home)
     kept = policy.read_bytes()
     policy.unlink()
@@ -358,7 +356,7 @@ def test_a_log_whose_beginning_is_gone_is_not_followed_from_nothing(
         assert_helps(zaslon(*command, "--home", home, "--json"), 6, "no snapshot", "backup")
 
 
-def test_snapshots_of_a_log_that_was_restored_from_an_older_copy_are_forgotten(
+def test_snapshots_beyond_a_restored_log_are_forgotten(
     zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = home.parent / "older.db"
@@ -391,14 +389,14 @@ def test_a_second_process_in_a_home_is_refused(zaslon: Zaslon, tmp_path: Path, c
         assert_helps(zaslon(*command, "--home", tmp_path, "--json"), 9, "in use by process 4321")
 
 
-def test_reading_goes_on_beside_a_process_that_writes(zaslon: Zaslon, home: Path) -> None:
+def test_reading_works_while_another_process_writes(zaslon: Zaslon, home: Path) -> None:
     with (home / ".lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert zaslon("replay", 3, "--home", home, "--json").json["identical"]
         assert zaslon("evaluate", "--home", home, "--json").code == 0
 
 
-def test_output_is_replaced_only_as_a_whole_and_never_under_the_feet_of_its_command(
+def test_output_is_replaced_only_as_a_whole(
     zaslon: Zaslon, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "features"

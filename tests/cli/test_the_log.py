@@ -40,7 +40,7 @@ def decisions(home: Path) -> Iterator[dict[str, Any]]:
     return (o for o in outcomes(home) if o["outcome"] == "decision")
 
 
-def test_the_same_content_is_decided_once_whatever_its_file_is_called(
+def test_the_same_content_is_decided_once_under_any_name(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     first = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
@@ -86,7 +86,7 @@ def test_ids_that_the_log_knows_are_rejected_as_repeats(
     assert rejected.total() == 6
 
 
-def test_killed_while_it_scores_it_goes_on_where_it_stopped(
+def test_a_killed_score_continues_where_it_stopped(
     zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = tmp_path / "undisturbed"
@@ -109,7 +109,7 @@ def test_killed_while_it_scores_it_goes_on_where_it_stopped(
     assert outcomes(home) == outcomes(undisturbed)
 
 
-def test_answers_in_a_file_come_back_as_labels_or_are_counted_as_still_to_come(
+def test_answers_in_a_file_become_labels_or_are_counted(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     given = ["score", small_run.tomorrow, "--home", home, "--json"]
@@ -144,7 +144,7 @@ def three_at_one_terminal(file: Path) -> list[bytes]:
     return [b",".join(r) for r in mine[:3]]
 
 
-def test_a_label_is_effective_for_the_next_transaction_and_the_last_one_counts(
+def test_the_last_label_counts_for_the_next_transaction(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     first, _, third = three_at_one_terminal(small_run.tomorrow)
@@ -158,7 +158,7 @@ def test_a_label_is_effective_for_the_next_transaction_and_the_last_one_counts(
         assert frauds_known_at(home, third) == before + more
 
 
-def test_an_answer_that_comes_with_a_repeat_in_a_later_file_is_a_label(
+def test_an_answer_with_a_repeat_in_a_later_file_is_a_label(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     first, *_ = three_at_one_terminal(small_run.tomorrow)
@@ -199,7 +199,7 @@ def test_labels_and_replay_reach_ids_to_the_edge_of_64_bits(
 @pytest.mark.parametrize(
     "header", ["transaction_id,is_fraud", "TRANSACTION_ID, Is_Fraud", "tranaction_id,tx_fraud"]
 )
-def test_the_columns_of_a_label_file_may_be_called_as_the_catalogue_calls_them(
+def test_label_files_may_use_the_catalogues_column_names(
     zaslon: Zaslon, home: Path, tmp_path: Path, header: str
 ) -> None:
     labels = tmp_path / "labels.csv"
@@ -256,7 +256,7 @@ def test_every_kind_of_outcome_is_replayed_to_the_same_bytes(
         assert said.json["position"] == position
 
 
-def test_decisions_of_before_a_retrain_are_replayed_with_what_served_then(
+def test_old_decisions_replay_with_the_model_of_their_time(
     zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zaslon("clean", small_run.raw, "--home", home, "--json")
@@ -273,7 +273,7 @@ def test_decisions_of_before_a_retrain_are_replayed_with_what_served_then(
     assert zaslon("replay", f"tx:{first['transaction_id']}", "--home", home, "--json").json["identical"]
 
 
-def test_a_rule_serves_from_the_next_command_on_and_the_old_policy_replays(
+def test_a_new_rule_serves_at_once_and_the_old_policy_replays(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     before = next(decisions(home))
@@ -303,7 +303,7 @@ def test_a_rule_serves_from_the_next_command_on_and_the_old_policy_replays(
     assert "amuont" in doctor.out
 
 
-def test_thresholds_in_the_policy_file_hold_and_training_reports_what_they_do(
+def test_thresholds_of_the_policy_file_apply_and_are_reported(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     (home / "policy.toml").write_text("[thresholds]\nreview = 0.0\nblock = inf\n")

@@ -28,7 +28,7 @@ def test_brackets_in_names_are_no_markup(zaslon: Zaslon, tmp_path: Path) -> None
         assert f"{name}.txt" in said.out
 
 
-def test_a_simulation_without_a_row_is_told_without_shares(zaslon: Zaslon, tmp_path: Path) -> None:
+def test_an_empty_simulation_is_reported_without_shares(zaslon: Zaslon, tmp_path: Path) -> None:
     one = ("--profile", "handbook", "--customers", 1, "--terminals", 1, "--days", 1, "--seed", 1)
     said = zaslon("simulate", tmp_path / "few.txt", *one)
     assert said.code == 0, said
@@ -36,7 +36,7 @@ def test_a_simulation_without_a_row_is_told_without_shares(zaslon: Zaslon, tmp_p
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, the full disk, is Linux's")
-def test_an_object_that_cannot_be_written_is_told_to_people(tmp_path: Path) -> None:
+def test_unwritable_output_is_reported_on_stderr(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         process = subprocess.run(
             [sys.executable, "-m", "zaslon.entrypoints.cli", "doctor", "--home", tmp_path, "--json"],
@@ -55,7 +55,7 @@ def spawned(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def test_ctrl_c_ends_with_a_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     pipe = tmp_path / "endless.txt"
     os.mkfifo(pipe)
     process = spawned("clean", pipe, "--home", tmp_path / "home", "--out", tmp_path / "out", "--json")

@@ -86,7 +86,7 @@ def test_a_new_journal_is_empty_and_keeps_its_identity(open_journal: OpenJournal
     assert open_journal().identity == identity != ""
 
 
-def test_what_was_recorded_is_read_back_byte_for_byte_also_after_opening_again(
+def test_records_are_read_back_byte_for_byte(
     open_journal: OpenJournal,
 ) -> None:
     journal = open_journal()
@@ -103,7 +103,7 @@ def test_what_was_recorded_is_read_back_byte_for_byte_also_after_opening_again(
     assert again.cursor("file") == 6
 
 
-def test_whoever_still_reads_when_the_journal_is_closed_is_at_the_end(open_journal: OpenJournal) -> None:
+def test_readers_end_when_the_journal_is_closed(open_journal: OpenJournal) -> None:
     journal = open_journal()
     for position in range(4):
         journal.record(
@@ -133,7 +133,7 @@ def test_all_outcomes_of_a_transaction_are_found_oldest_first(open_journal: Open
     assert journal.find(2**63) == journal.find(-(2**70)) == []
 
 
-def test_outcomes_of_transactions_named_by_a_text_are_found_by_that_text_and_no_other(
+def test_outcomes_of_text_ids_are_found_by_exactly_that_text(
     open_journal: OpenJournal,
 ) -> None:
     journal = open_journal()
@@ -247,7 +247,7 @@ def test_any_records_in_any_batches_are_read_as_they_were(
     journal.close()
 
 
-def test_records_are_read_without_their_originals_where_nobody_wants_them(open_journal: OpenJournal) -> None:
+def test_records_can_be_read_without_originals(open_journal: OpenJournal) -> None:
     journal = open_journal()
     journal.record(batch(0, RECORDS), outcomes(0, RECORDS), None)
     (read,) = journal.read(0, originals=False)

@@ -33,7 +33,7 @@ def test_a_new_store_has_no_state(open_snapshots: OpenSnapshots) -> None:
     assert store.forget_after(0) == 0
 
 
-def test_the_newest_state_at_or_before_a_position_is_found_also_after_opening_again(
+def test_the_newest_state_up_to_a_position_is_found(
     open_snapshots: OpenSnapshots,
 ) -> None:
     store = open_snapshots()
@@ -57,7 +57,7 @@ def test_a_state_saved_again_at_its_position_replaces_the_first(open_snapshots: 
     assert_same(found[1], state(2))
 
 
-def test_a_state_that_cannot_be_written_to_its_end_leaves_the_older_ones_and_no_half_one(
+def test_a_failed_write_leaves_older_states_and_no_partial_one(
     open_snapshots: OpenSnapshots,
 ) -> None:
     class Broken:

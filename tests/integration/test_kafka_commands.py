@@ -60,9 +60,7 @@ def test_lines_arrive_as_they_are_and_the_same_file_is_sent_once(
     assert [m.value() for m in cluster.read("input")] == lines[:1_000]
 
 
-def test_sending_goes_on_where_it_was_stopped(
-    broker: LocalBroker, lines: list[bytes], tmp_path: Path
-) -> None:
+def test_sending_continues_where_it_stopped(broker: LocalBroker, lines: list[bytes], tmp_path: Path) -> None:
     cluster = Cluster.new(broker)
     source = _file(tmp_path, lines[:2_000])
     asked = 0

@@ -103,7 +103,7 @@ def test_a_scorer_stopped_before_any_step_is_fenced_when_it_resumes(
     assert published == cluster.embedded(small_world.engine())
 
 
-def test_nothing_is_decided_while_the_order_holds_an_open_transaction(
+def test_an_open_transaction_in_order_blocks_decisions(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     """As a broker leaves one that was killed while it marked a commit."""
@@ -242,7 +242,7 @@ def test_connecting_is_retried_unless_access_is_refused(
     ("code", "error"),
     [(KafkaError._TRANSPORT, SupersededError), (KafkaError.TOPIC_AUTHORIZATION_FAILED, ServerError)],
 )
-def test_a_scorer_that_loses_its_broker_at_takeover_stands_by(
+def test_a_scorer_that_loses_its_broker_becomes_a_standby(
     broker: LocalBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
 ) -> None:
     context = Cluster.new(broker).context("scorer", tmp_path)

@@ -74,7 +74,7 @@ def until(found: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_decisions_through_the_gateway_are_the_embedded_engines_bit_for_bit(
+def test_the_gateway_decides_as_the_embedded_engine_does(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     cluster = Cluster.new(broker)
@@ -142,7 +142,7 @@ def test_a_repeat_of_a_reused_id_gets_the_newest_decision(broker: LocalBroker, h
     ]  # fmt: skip
 
 
-def test_a_repeat_is_never_answered_with_an_older_decision_of_its_id(
+def test_a_repeat_gets_the_newest_decision_of_its_id(
     broker: LocalBroker, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the newest decision is in a partition that was not read yet."""
@@ -236,9 +236,7 @@ def test_metrics_tell_how_long_the_log_and_the_scorer_took(caller: Caller) -> No
     assert 'zaslon_outcomes_total{detail="allow",outcome="decision"}' in text
 
 
-def test_without_a_scorer_the_deadline_is_kept_and_the_record_decided_later(
-    broker: LocalBroker, home: Path
-) -> None:
+def test_without_a_scorer_a_call_ends_at_its_deadline(broker: LocalBroker, home: Path) -> None:
     cluster, sent = Cluster.new(broker), transaction()
     path = f"/v1/decisions/{sent['transaction_id']}"
     with gateway(cluster, home, api_budget_ms=400) as caller:
@@ -266,7 +264,7 @@ def caller_sees(cluster: Cluster, home: Path, path: str) -> bytes:
 @pytest.mark.parametrize(
     ("error", "in_log"), [(None, True), (KafkaError(KafkaError._MSG_TIMED_OUT), None)], ids=["taken", "late"]
 )
-def test_a_record_taken_at_an_unknown_offset_is_reported_as_uncertain(
+def test_a_record_at_an_unknown_offset_is_uncertain(
     caller: Caller, monkeypatch: pytest.MonkeyPatch, error: KafkaError | None, in_log: bool | None
 ) -> None:
     """The acknowledgement of a retry whose first attempt was taken has no offset; of a late one nothing is known."""

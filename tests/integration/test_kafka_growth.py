@@ -32,7 +32,7 @@ def _send(cluster: Cluster, topic: str, partition: int, records: Sequence[bytes]
     assert producer.flush(20) == 0
 
 
-def test_scorer_standby_and_restart_apply_added_partitions_in_one_order(
+def test_added_partitions_are_applied_in_one_order(
     broker: LocalBroker, small_world: SmallWorld, home: Path, tmp_path: Path
 ) -> None:
     cluster = Cluster.new(broker)

@@ -23,7 +23,7 @@ def _set(cluster: Cluster, topic: str, name: str, value: str) -> None:
     admin.incremental_alter_configs([resource])[resource].result(20)
 
 
-def test_an_outcome_that_its_topic_refuses_is_recorded_after_a_repair(
+def test_a_refused_outcome_is_recorded_after_a_repair(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     cluster = Cluster.new(broker)
@@ -40,7 +40,7 @@ def test_an_outcome_that_its_topic_refuses_is_recorded_after_a_repair(
     assert published == cluster.embedded(small_world.engine())
 
 
-def test_micro_batches_are_cut_to_the_messages_that_the_order_topic_takes(
+def test_micro_batches_fit_the_message_limit_of_order(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     cluster = Cluster.new(broker)

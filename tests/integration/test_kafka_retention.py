@@ -29,7 +29,7 @@ def _delete(cluster: Cluster, topic: str, before: int = OFFSET_END) -> None:
 
 
 @pytest.mark.parametrize("before", [100, OFFSET_END], ids=["some", "all"])
-def test_a_scorer_without_state_needs_no_records_but_those_of_the_order(
+def test_a_new_scorer_needs_only_the_order_topic(
     broker: LocalBroker, small_world: SmallWorld, home: Path, tmp_path: Path, before: int
 ) -> None:
     cluster, lines = Cluster.new(broker), _lines(small_world)
@@ -46,7 +46,7 @@ def test_a_scorer_without_state_needs_no_records_but_those_of_the_order(
     assert len(cluster.published()) == 310
 
 
-def test_records_deleted_before_they_were_decided_are_one_clear_error(
+def test_undecided_deleted_records_are_one_clear_error(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     cluster, lines = Cluster.new(broker), _lines(small_world)

@@ -88,7 +88,7 @@ def test_a_user_is_refused_what_is_not_its_own(
 
 
 @pytest.mark.parametrize("user", ["producer", "gateway", "viewer"])
-def test_only_the_scorer_may_open_its_transactions_and_join_its_group(cluster: Cluster, user: str) -> None:
+def test_only_the_scorer_may_use_its_group_and_transactions(cluster: Cluster, user: str) -> None:
     producer = cluster.connection(user).producer(Watch("broker"), transactional_id="zaslon-scorer")
     assert _code(lambda: producer.init_transactions(SECONDS_MAX)) == (
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED

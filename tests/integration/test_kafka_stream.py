@@ -55,7 +55,7 @@ def test_outcomes_are_those_of_the_engine_for_the_recorded_order(
     assert any(0 < len(b.labels) < len(b) for b in batches), "nothing was interleaved"
 
 
-def test_a_restart_continues_from_the_snapshot_and_the_recorded_order(
+def test_a_restart_continues_from_snapshot_and_order(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
     cluster = Cluster.new(broker)
@@ -118,7 +118,7 @@ def test_text_ids_pass_the_stream_unchanged(
     assert text_of(int(lines[-1].split(b",")[0])).encode() in named
 
 
-def test_a_scorer_of_another_engine_version_takes_over_only_where_it_is_told(
+def test_another_engine_version_takes_over_only_by_setting(
     broker: LocalBroker, small_world: SmallWorld, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Cluster.new(broker)

@@ -76,7 +76,7 @@ def test_a_store_that_cannot_be_written_gives_one_sentence(home: Path) -> None:
         MlflowRuns(home / "file").log_run("fourth", {}, {}, [])
 
 
-def test_without_mlflow_the_error_says_how_to_install_it(
+def test_without_mlflow_the_error_has_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "find_spec", lambda name: None)

@@ -52,7 +52,7 @@ def positions(bucket: Path) -> list[int]:
     return sorted(int(path.stem.removeprefix("snapshot-")) for path in bucket.rglob("snapshot-*.npz"))
 
 
-def test_a_damaged_or_unfinished_object_is_named_and_the_one_before_it_is_used(
+def test_a_damaged_object_is_named_and_the_older_one_used(
     bucket: Path, open_snapshots: OpenSnapshots
 ) -> None:
     store = open_snapshots()
@@ -91,7 +91,7 @@ def test_other_objects_are_left_alone(bucket: Path, open_snapshots: OpenSnapshot
     ]  # fmt: skip
 
 
-def test_nobody_reads_a_snapshot_without_a_key(s3: LocalS3, bucket: Path) -> None:
+def test_snapshots_need_a_key(s3: LocalS3, bucket: Path) -> None:
     store = S3Snapshots(f"s3://{bucket.name}/x")
     store.save(0, state(0))
     key = f"x/snapshot-{0:020d}.npz"
@@ -169,7 +169,7 @@ def test_a_server_that_dies_is_no_damage_and_leaves_no_half_object(
         own.kill()
 
 
-def test_a_scorer_with_an_empty_disk_takes_over_from_the_snapshots_of_a_dead_one(
+def test_a_scorer_with_an_empty_disk_takes_over(
     broker: LocalBroker, bucket: Path, small_world: SmallWorld, tmp_path: Path
 ) -> None:
     cluster = Cluster.new(broker)

@@ -83,7 +83,7 @@ def _assert_admitted(records: list[bytes], kind: Kind, catalogue: Catalogue) -> 
     return len(admitted.transactions)
 
 
-def test_mutated_lines_have_one_outcome_each_and_accepted_ones_stay_what_they_are(tmp_path: Path) -> None:
+def test_mutated_lines_have_one_outcome_each(tmp_path: Path) -> None:
     random = np.random.default_rng(20)
     pieces = [value.encode() for value in VALUES]
     records = [_mutant(random, pieces) for _ in range(MUTATIONS)]
@@ -148,7 +148,7 @@ def test_random_labels_have_one_outcome_each(contents: list[Any]) -> None:
 
 
 @given(st.lists(st.binary(max_size=80)), st.sampled_from(list(Kind)))
-def test_random_bytes_have_one_outcome_each_through_every_door(records: list[bytes], kind: Kind) -> None:
+def test_random_bytes_have_one_outcome_through_every_ingress(records: list[bytes], kind: Kind) -> None:
     clean(*records, kind=kind)
     clean(*records, kind=kind, catalogue=SHOP)
 
@@ -187,7 +187,7 @@ def _quoted(value: Any, separator: str) -> str:
 
 @settings(max_examples=max(25, settings().max_examples // 5))  # each writes and cleans three files
 @given(SHOP_ROWS)
-def test_a_record_is_the_same_transaction_through_every_door(
+def test_a_record_is_the_same_through_every_ingress(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[Any, ...]]
 ) -> None:
     names = SHOP.record.columns

@@ -44,7 +44,7 @@ def _folded(records: list[Record], catalogue: Catalogue) -> tuple[bytes, list[in
 
 
 @given(st.lists(_records(), max_size=30))
-def test_the_same_log_with_ids_renamed_to_texts_has_the_same_features_and_refusals(
+def test_text_ids_change_no_feature_and_no_rejection(
     records: list[Record],
 ) -> None:
     by_text = [(renamed(record, kind), kind) for record, kind in records]

@@ -36,7 +36,7 @@ def test_without_the_explanation_everything_else_is_as_ever(small_world: SmallWo
     assert short == [{**d, "reasons": [], "degraded": "explanation"} for d in full]
 
 
-def test_without_the_model_a_rule_decides_where_one_fires_and_else_the_fallback(
+def test_without_the_model_rules_decide_then_the_fallback(
     small_world: SmallWorld,
 ) -> None:
     policy = parse_policy(

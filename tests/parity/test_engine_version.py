@@ -51,15 +51,13 @@ def test_every_decision_names_the_engine_version(small_world: SmallWorld) -> Non
     assert {d["engine"] for d in decisions} == {ENGINE_VERSION}
 
 
-def test_a_replay_by_another_engine_version_says_so(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_a_replay_by_another_engine_version_is_refused(small_world: SmallWorld, tmp_path: Path) -> None:
     world = decided_by(small_world, tmp_path, OTHER)
     with pytest.raises(ArtefactError, match=f"decided by engine version {OTHER}.*version {ENGINE_VERSION},"):
         replay(world.context, 3)
 
 
-def test_a_home_of_another_engine_version_goes_on_and_says_so(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_home_continues_under_a_new_engine_version(small_world: SmallWorld, tmp_path: Path) -> None:
     warnings: list[str] = []
 
     class Hearing(Silent):
@@ -91,6 +89,6 @@ def test_a_snapshot_of_another_state_version_is_refused_by_name(small_world: Sma
         restored(small_world, state)
 
 
-def test_the_versions_in_force_stand_in_the_reference() -> None:
+def test_the_current_versions_are_in_the_reference() -> None:
     rows = re.findall(r"^\| (\d+) \| (\d+) \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
     assert rows[-1] == (str(ENGINE_VERSION), str(STATE_VERSION))

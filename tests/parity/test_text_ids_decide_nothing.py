@@ -62,7 +62,7 @@ def outcomes(engine: Engine, batch: RecordBatch, size: int) -> list[bytes]:
     ]
 
 
-def test_the_same_log_with_renamed_ids_has_the_same_outcomes_but_for_the_ids(
+def test_renaming_ids_changes_nothing_but_the_ids(
     small_world: SmallWorld, numbered: RecordBatch, named: RecordBatch
 ) -> None:
     expected = [json.loads(o) for o in outcomes(small_world.engine(), numbered, 1000)]

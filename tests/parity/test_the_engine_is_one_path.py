@@ -52,9 +52,7 @@ def test_what_is_not_allowed_has_reasons_in_words_with_numbers(small_world: Smal
     assert any(character.isdigit() for o in stopped for r in o["reasons"] for character in r["text"])
 
 
-def test_an_engine_restored_from_its_snapshot_goes_on_with_the_same_bytes(
-    small_world: SmallWorld, tmp_path: Path
-) -> None:
+def test_a_restored_engine_continues_with_the_same_bytes(small_world: SmallWorld, tmp_path: Path) -> None:
     whole = outcome_bytes(small_world, 500)
     context = small_world.context.in_home(tmp_path)
     snapshots = context.open_snapshots(context.open_journal())

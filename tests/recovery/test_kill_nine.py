@@ -117,7 +117,7 @@ def nursery(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.law
-def test_killed_at_random_moments_the_outcomes_are_those_of_an_undisturbed_run(
+def test_random_kills_change_no_outcome(
     small_world: SmallWorld, nursery: Nursery, tmp_path: Path, kill_seeds: int
 ) -> None:
     processed = small_world.engine().process(small_world.batch(0, ROWS))

@@ -172,7 +172,7 @@ def a_label(position: int) -> LogBatch:
     return admit(raw, load_catalogue(), b"key")
 
 
-def test_a_new_log_takes_the_place_of_the_old_one_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_new_log_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
     def begin(home: Path, records: int) -> None:
         context = opened(home)
         with exclusive(context):
@@ -306,7 +306,7 @@ def test_copied_decisions_of_another_format_are_begun_anew(tmp_path: Path) -> No
             assert store.checkpoint in (b"", b"1"), name
 
 
-def test_a_lock_keeps_nobody_out_after_power_was_lost(tmp_path: Path) -> None:
+def test_a_lock_does_not_survive_a_power_loss(tmp_path: Path) -> None:
     def make(home: Path) -> None:
         with exclusive_in(home / ".lock"):
             pass
@@ -317,7 +317,7 @@ def test_a_lock_keeps_nobody_out_after_power_was_lost(tmp_path: Path) -> None:
 # --- all of it
 
 
-def test_scoring_goes_on_with_the_same_outcomes(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_resumed_scoring_gives_the_same_outcomes(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     source = tmp_path / "new.txt"
     columns = ",".join(world.context.catalogue.record.columns)

@@ -76,7 +76,7 @@ def test_the_real_rates_are_those_of_a_file_of_47_million_rows() -> None:
     assert expected["amount_zero"] == pytest.approx(882, abs=1)
 
 
-def test_the_real_rates_do_not_double_the_zeros_that_arise_by_rounding(tmp_path: Path) -> None:
+def test_zero_amounts_by_rounding_are_not_doubled(tmp_path: Path) -> None:
     report = simulated(tmp_path / "a.txt", 300_000, 2, 1.0)
     expected = DEFECTS["amount_zero"] * report.rows
     assert abs(report.defects["amount_zero"] - expected) < 5 * expected**0.5

@@ -41,19 +41,19 @@ def test_amounts_have_the_missions_mean_spread_and_quartiles(mission: list[Simul
     assert amounts.min() >= 0
 
 
-def test_a_zero_amount_arises_by_rounding_as_often_as_in_the_mission(mission: list[SimulatedDay]) -> None:
+def test_zero_amounts_are_as_frequent_as_in_the_mission(mission: list[SimulatedDay]) -> None:
     zeros = np.count_nonzero(column(mission, "amount_minor") == 0)
     expected = 1.9e-5 * 1.567 * CUSTOMERS * DAYS
     assert abs(zeros - expected) < 5 * expected**0.5
 
 
-def test_a_customer_hit_twice_has_amounts_beyond_five_times_the_usual() -> None:
+def test_a_customer_hit_twice_overpays_more_than_five_times() -> None:
     often = replace(simulation_profile("mission", customers=5_000), customers_hit_share=0.03)
     largest = max(int(day.amount_minor.max()) for day in simulate_days(often, 3, seed=2))
     assert largest > 5 * 5 * 10_000  # five times a usual amount stays below 5 · 300
 
 
-def test_terminals_are_used_as_unevenly_as_in_the_missions_first_file(mission: list[SimulatedDay]) -> None:
+def test_terminal_use_is_as_skewed_as_in_the_real_file(mission: list[SimulatedDay]) -> None:
     uses = np.bincount(column(mission, "terminal_id"), minlength=1_000)
     share = uses / uses.sum()
     assert len(uses) == 1_000
@@ -112,7 +112,7 @@ def test_no_attack_is_older_than_the_handbooks_first_day(handbook: list[Simulate
     assert by_day[0] < np.mean(by_day[28:]) / 4
 
 
-def test_every_payment_at_a_compromised_terminal_is_a_fraud_for_28_days(
+def test_a_compromised_terminal_is_fraud_for_28_days(
     handbook: list[SimulatedDay],
 ) -> None:
     hit_days: dict[int, list[int]] = {}
@@ -133,7 +133,7 @@ def test_frauds_of_scenario_1_are_the_amounts_over_220(mission: list[SimulatedDa
     assert (amount[scenario == 0] <= 22_000).all()
 
 
-def test_a_third_of_a_leaked_customers_payments_are_five_times_as_large() -> None:
+def test_leaked_customers_overpay_in_a_third_of_payments() -> None:
     everybody = replace(
         simulation_profile("mission", customers=20_000), customers_hit_share=1.0, earlier_attacks=False
     )

@@ -47,7 +47,7 @@ def test_amounts_frauds_and_popular_terminals_are_like_the_missions() -> None:
     assert (terminal == 145).mean() == pytest.approx(0.028, abs=0.005)
 
 
-def test_the_handbook_profile_has_its_volume_and_its_share_of_frauds() -> None:
+def test_the_handbook_profile_has_its_fraud_share() -> None:
     days = list(simulate_days(simulation_profile("handbook"), 40, 3))
     rows = sum(len(d) for d in days)
     assert rows / 40 == pytest.approx(1_754_155 / 183, rel=0.05)
@@ -63,7 +63,7 @@ def test_days_follow_each_other_and_within_a_day_time_does_not() -> None:
     assert (np.diff(days[0].customer_id) >= 0).all()
 
 
-def test_the_same_seed_gives_the_same_bytes_and_a_longer_run_begins_with_the_shorter(tmp_path: Path) -> None:
+def test_a_longer_run_of_one_seed_begins_with_the_shorter_run(tmp_path: Path) -> None:
     profile = simulation_profile("mission", **SMALL)
     for name, days, seed in (("a", 5, 1), ("b", 5, 1), ("long", 8, 1), ("other", 5, 2)):
         write_simulation(profile, days, seed, tmp_path / name)
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_longer_run_begins_with_the_sho
     assert content["long"].startswith(content["a"])
 
 
-def test_every_defect_is_put_in_as_often_as_the_report_says(tmp_path: Path) -> None:
+def test_the_report_counts_every_defect(tmp_path: Path) -> None:
     profile = simulation_profile("mission", **SMALL, defects=300)
     report = write_simulation(profile, 5, 1, tmp_path / "a.txt")
     lines = (tmp_path / "a.txt").read_text().splitlines()[1:]
@@ -91,7 +91,7 @@ def test_every_defect_is_put_in_as_often_as_the_report_says(tmp_path: Path) -> N
     assert sum(f[3] in strays for f in unique) == report.defects["stray_terminal"] > 0
 
 
-def test_defects_at_their_real_rate_are_as_rare_as_in_the_real_files(tmp_path: Path) -> None:
+def test_defects_are_as_rare_as_in_real_files(tmp_path: Path) -> None:
     profile = simulation_profile("mission", customers=100_000, terminals=1_000)
     report = write_simulation(profile, 3, 1, tmp_path / "a.txt")
     for name, rate in DEFECTS.items():
@@ -116,7 +116,7 @@ def test_compressed_files_hold_the_same_text(tmp_path: Path) -> None:
     assert zstd.decompress(packed) == plain
 
 
-def test_parquet_has_the_handbooks_columns_and_the_same_transactions(tmp_path: Path) -> None:
+def test_simulated_parquet_has_the_handbooks_columns(tmp_path: Path) -> None:
     profile = simulation_profile("handbook", customers=300, terminals=500)
     write_simulation(profile, 2, 1, tmp_path / "a.parquet", format="parquet")
     frame = pl.read_parquet(tmp_path / "a.parquet")

@@ -38,7 +38,7 @@ def test_the_header_is_literally_the_missions(tmp_path: Path) -> None:
     assert lines_of(tmp_path / "a.txt")[0] == HEADER
 
 
-def test_a_row_says_the_same_thing_in_each_of_its_fields(tmp_path: Path) -> None:
+def test_the_fields_of_a_row_agree(tmp_path: Path) -> None:
     written(tmp_path / "a.txt", defects=0)
     start = date(2019, 8, 22)
     for number, line in enumerate(lines_of(tmp_path / "a.txt")[1:]):
@@ -126,7 +126,7 @@ def test_json_lines_of_many_wide_rows_fit_their_buffer(tmp_path: Path) -> None:
     assert sum(1 for line in lines_of(tmp_path / "a.jsonl") if json.loads(line)) == report.rows
 
 
-def test_parquet_holds_the_missions_rows_with_nulls_where_no_type_fits(tmp_path: Path) -> None:
+def test_parquet_has_nulls_for_values_without_a_type(tmp_path: Path) -> None:
     report = written(tmp_path / "a.parquet", format="parquet", defects=2_000, rows=9_000)
     written(tmp_path / "a.txt", defects=2_000, rows=9_000)
     frame = pl.read_parquet(tmp_path / "a.parquet")
@@ -142,7 +142,7 @@ def test_parquet_holds_the_missions_rows_with_nulls_where_no_type_fits(tmp_path:
     assert all(m is None or m == row[1] for m, row in zip(moments, text, strict=True))
 
 
-def test_the_handbook_as_parquet_has_the_published_columns_in_order_of_time(tmp_path: Path) -> None:
+def test_handbook_parquet_has_the_published_columns(tmp_path: Path) -> None:
     write_simulation(simulation_profile("handbook"), 5, 1, tmp_path / "h.parquet", format="parquet")
     frame = pl.read_parquet(tmp_path / "h.parquet")
     assert tuple(frame.columns) == COLUMNS

@@ -72,9 +72,7 @@ def test_one_wrong_year_in_the_past_is_exactly_one_rejection(
 
 
 @pytest.mark.parametrize("place", [0, 5, 10])
-def test_one_row_of_the_future_is_exactly_one_rejection_however_few_the_rows_are(
-    place: int, tmp_path: Path
-) -> None:
+def test_one_row_of_the_future_is_exactly_one_rejection(place: int, tmp_path: Path) -> None:
     wrong = line(transaction_id=3, tx_datetime="2099-01-01 00:00:00")
     detail = assert_is_one_rejection(wrong, place, 10, tmp_path, 300)
     assert detail.endswith("more than 1d after the record arrived; expected a time that has passed.")
@@ -101,7 +99,7 @@ def test_the_same_input_and_arrival_give_the_same_bytes(tmp_path: Path) -> None:
     assert run([source], tmp_path / "out", arrival=late).rows_clean == 21
 
 
-def test_wrong_rows_of_several_years_and_files_all_go_and_repeats_with_them(tmp_path: Path) -> None:
+def test_wrong_dates_of_several_files_are_all_rejected(tmp_path: Path) -> None:
     wrong = [line(transaction_id=10_000 + i % 4, tx_datetime=f"202{i % 4}-01-01 10:00:00") for i in range(8)]
     lines = honest(9000)
     first = write(tmp_path / "1.txt", [*wrong[:3], *lines[:4000]])
@@ -120,7 +118,7 @@ def test_few_rows_before_or_among_others_are_no_harm_and_stay(tmp_path: Path) ->
     assert report.rows_clean == 3002 and not report.rows_rejected
 
 
-def test_where_one_row_is_no_small_part_of_the_input_a_gap_may_be_real(tmp_path: Path) -> None:
+def test_in_small_inputs_a_gap_may_be_real(tmp_path: Path) -> None:
     late = line(transaction_id=9999, tx_datetime="2022-08-22 10:00:00")
     for rows, rejected in ((999, 0), (1000, 1)):
         report = run([write(tmp_path / "in.txt", [*honest(rows), late])], tmp_path / "out")
@@ -150,7 +148,7 @@ def wrong_dates(rows: dict[int, int], newest_day: int | None = None) -> WrongDat
     return counts.wrong_dates(None if newest_day is None else newest_day * ONE_DAY)
 
 
-def test_many_rows_behind_a_gap_are_real_however_small_their_part_is() -> None:
+def test_many_rows_after_a_gap_are_real() -> None:
     most = ROWS_MAX - 1
     before = ROWS_MAX * ROWS_MAX
     assert wrong_dates({100: before, 200: most}) == WrongDates(200, 100, most, before)

@@ -6,7 +6,7 @@ import pytest
 from benchmarks import choices
 
 
-def test_both_ways_of_every_task_agree_as_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_ways_of_every_task_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices, "ROUNDS", 1)
     differs = {c.task: c.differs for c in choices.compared(20_000) if c.library != "rbloom"}
     assert differs["lines to fields"] == "takes 7 records of too few fields"

@@ -137,7 +137,7 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_nonsense_in_a_catalogue_is_answered_with_a_sentence_that_helps(case: str) -> None:
+def test_nonsense_in_a_catalogue_gets_a_helpful_error(case: str) -> None:
     good, bad, expected = SPOILED[case]
     assert good in GOOD
     with pytest.raises(CatalogueError) as raised:
@@ -159,7 +159,7 @@ def test_a_catalogue_in_another_encoding_is_named(tmp_path: Path) -> None:
         load_catalogue(file)
 
 
-def test_any_change_of_meaning_changes_the_hash_and_a_comment_does_not() -> None:
+def test_only_changes_of_meaning_change_the_hash() -> None:
     first = parse_catalogue(GOOD)
     assert parse_catalogue(GOOD + "\n# a comment").hash == first.hash
     changed = [
@@ -170,7 +170,7 @@ def test_any_change_of_meaning_changes_the_hash_and_a_comment_does_not() -> None
     assert {c.mapping_hash for c in changed} == {first.mapping_hash}
 
 
-def test_a_bound_of_many_digits_is_exact_and_one_of_few_means_the_same_as_integer_and_decimal() -> None:
+def test_bounds_are_exact_as_integers_and_as_decimals() -> None:
     most = 2**53 + 1  # as a float this is another number
     catalogue = parse_catalogue(GOOD.replace('name = "id"', f'name = "id"\nmaximum = {most}', 1))
     lines = [f"{i},2020-01-01 10:00:00,1,1,5".encode() for i in (most, most + 1)]
@@ -185,7 +185,7 @@ def test_a_bound_of_many_digits_is_exact_and_one_of_few_means_the_same_as_intege
     assert whole.hash == decimal.hash
 
 
-def test_the_default_catalogue_has_the_features_that_the_product_promises() -> None:
+def test_the_default_catalogue_has_the_promised_features() -> None:
     names = set(plan_features(load_catalogue()).names)
     promised = {
         "customer_count_1d", "customer_mean_30d", "customer_std_30d", "customer_max_30d",
@@ -199,7 +199,7 @@ def test_the_default_catalogue_has_the_features_that_the_product_promises() -> N
     assert promised - names == set()
 
 
-def test_an_unusual_amount_is_flagged_and_one_beyond_exact_sums_is_rejected() -> None:
+def test_amounts_beyond_exact_sums_are_rejected() -> None:
     text = GOOD.replace('role = "amount"', 'role = "amount"\nusual_maximum = 500')
     catalogue = parse_catalogue(text)
     day = "2020-01-01 10:00:00"

@@ -29,9 +29,7 @@ def ends() -> Iterator[tuple[Channel, Channel]]:
 
 
 @given(st.lists(MESSAGES, min_size=1, max_size=8), st.data())
-def test_objects_arrive_whole_and_in_order_however_their_bytes_are_cut(
-    sent: list[Message], data: st.DataObject
-) -> None:
+def test_objects_arrive_complete_and_in_order(sent: list[Message], data: st.DataObject) -> None:
     one, other = socket.socketpair()
     stream = b"".join(packed(message) for message in sent)
     places = st.lists(st.integers(0, len(stream)), max_size=5)
@@ -88,7 +86,7 @@ def test_a_full_line_takes_what_it_can_and_the_rest_follows(ends: tuple[Channel,
     assert found == [Message("large", 7, [large, b""])]
 
 
-def test_nothing_to_receive_is_nothing_and_nobody_to_hear_is_an_error(ends: tuple[Channel, Channel]) -> None:
+def test_receiving_nothing_is_fine_and_a_closed_peer_an_error(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     assert one.receive(0) == []
     other.close()

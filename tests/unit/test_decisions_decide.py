@@ -75,7 +75,7 @@ def test_a_shadow_rule_counts_and_never_acts() -> None:
             assert decided.rule_reasons(0, columns) == ()
 
 
-def test_reasons_by_rules_are_those_of_what_is_not_allowed_the_strictest_first() -> None:
+def test_reasons_list_the_strictest_rules_first() -> None:
     policy = _policy("allow", "review", "block")
     columns = _columns(2, allow_rule=1, review_rule=1, block_rule=1, amount=812.4)
     decided = decide(policy, np.array([0.1, 0.1]), columns)

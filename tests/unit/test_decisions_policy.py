@@ -70,7 +70,7 @@ def test_a_policy_written_and_read_again_is_equal() -> None:
     assert parse_policy(load_policy(None, KNOWN).to_toml(), KNOWN) == load_policy(None, KNOWN)
 
 
-def test_a_policy_without_file_reviews_from_a_half_and_blocks_from_nine_tenths() -> None:
+def test_the_default_policy_reviews_from_05_and_blocks_from_09() -> None:
     policy = load_policy(None, KNOWN)
     assert (policy.thresholds.review, policy.thresholds.block, policy.rules) == (0.5, 0.9, ())
 

@@ -123,7 +123,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("info", "value", "text"), TABLE, ids=[f"{t[0].name}={t[1]}" for t in TABLE])
-def test_a_feature_says_in_plain_words_what_it_measured(info: FeatureInfo, value: float, text: str) -> None:
+def test_a_feature_has_a_plain_sentence(info: FeatureInfo, value: float, text: str) -> None:
     features = [*(f for f in CONTEXT if f.name != info.name), info]
     x = np.array([[OTHERS.get(f.name, 0.0) for f in features]], np.float32)
     x[0, -1] = value
@@ -133,7 +133,7 @@ def test_a_feature_says_in_plain_words_what_it_measured(info: FeatureInfo, value
     assert [(r.code, r.text, r.weight) for r in reasons[0]] == [(f"feature:{info.name}", text, 1.5)]
 
 
-def test_a_ratio_without_a_value_says_why() -> None:
+def test_a_ratio_without_a_value_names_the_cause() -> None:
     ratio = _derived("ratio", "amount / customer_mean_30d")
     for mean, text in [
         (NAN, "no earlier transaction of this customer in 30 days"),
@@ -166,12 +166,12 @@ def test_only_what_raises_the_score_is_given_the_strongest_first() -> None:
 
 
 @pytest.mark.parametrize("contributions", [[-1.0, -2.0, 0.0, -0.1], [0.0] * 4, [NAN] * 4])
-def test_where_nothing_raises_the_score_the_reason_says_so(contributions: list[float]) -> None:
+def test_without_a_raised_score_there_is_one_reason(contributions: list[float]) -> None:
     x = np.array([[1, 2, 3, 4]], np.float32)
     assert explain(FEATURES, x, np.array([contributions]), np.array([100])) == [[NO_SINGLE_FEATURE]]
 
 
-def test_what_two_features_say_in_the_same_words_is_said_once() -> None:
+def test_equal_sentences_of_two_features_appear_once() -> None:
     features = [SAME, _derived("is_new", "customer_same_terminal_30d = 0"), _of("c")]
     x = np.array([[0, 1, 3]], np.float32)
     given_ = explain(features, x, np.array([[0.5, 0.9, 0.1]]), np.array([100]), top=2)[0]
@@ -203,9 +203,7 @@ anything = st.sampled_from([NAN, 0.0, 1.0, 2.0, 3.5, 1e9])
 
 
 @given(st.lists(anything, min_size=len(ALL), max_size=len(ALL)), st.integers(0, 10**12), st.integers(0, 99))
-def test_any_values_have_reasons_and_a_batch_has_those_of_each_alone(
-    values: list[float], amount_minor: int, seed: int
-) -> None:
+def test_reasons_do_not_depend_on_the_batch(values: list[float], amount_minor: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = np.array([values, values[::-1]], np.float32)
     contributions = rng.normal(size=x.shape)

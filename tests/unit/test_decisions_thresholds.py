@@ -165,7 +165,7 @@ def test_a_limit_out_of_reach_is_named_with_what_it_would_take() -> None:
     ]
 
 
-def test_where_nothing_is_worth_stopping_the_thresholds_are_never_reached() -> None:
+def test_thresholds_are_infinite_if_stopping_never_pays() -> None:
     rows = [(0.4, True, 1, 1, 0), (0.5, False, 1, 1, 0)]
     chosen = choose_thresholds(**_data(rows), limits=FREE, costs=Costs(review_minor=10))
     assert (chosen.review, chosen.block) == (math.inf, math.inf)

@@ -27,7 +27,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
     assert path.read_bytes() == b"old"
 
 
-def test_nobody_else_may_read_a_secret_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_readable_by_their_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[int] = []
     monkeypatch.setattr(
         os, "fsync", lambda _: modes.extend(p.stat().st_mode & 0o777 for p in tmp_path.iterdir())
@@ -68,9 +68,7 @@ def test_a_disk_that_fails_is_never_taken_for_written(
     assert not (tmp_path / "keys.json").exists()
 
 
-def test_a_directory_that_may_not_be_read_is_synced_with_everything_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_directory_is_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> None:
         raise PermissionError
 

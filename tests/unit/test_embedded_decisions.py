@@ -27,7 +27,7 @@ def some(*positions: int) -> list[tuple[int, int, bytes]]:
     return [(position, position * 10, b"decision %d" % position) for position in positions]
 
 
-def test_what_is_kept_is_found_by_id_and_by_pages_also_after_a_restart(tmp_path: Path) -> None:
+def test_kept_decisions_are_found_after_a_restart(tmp_path: Path) -> None:
     store = SqliteDecisions(tmp_path / "d.db", 100)
     assert store.checkpoint == b""
     store.keep(some(0, 1, 3), b"place 1")
@@ -42,7 +42,7 @@ def test_what_is_kept_is_found_by_id_and_by_pages_also_after_a_restart(tmp_path:
     again.close()
 
 
-def test_two_texts_with_one_digest_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_texts_with_one_digest_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(id_columns, "hashlib", SameDigest)
     store = SqliteDecisions(tmp_path / "d.db", 100)
     store.keep([(1, "a", b'{"transaction_id":"a"}'), (2, "b", b'{"transaction_id":"b"}')], b"")
@@ -88,6 +88,6 @@ def test_a_file_that_is_no_store_is_begun_anew(tmp_path: Path, content: bytes) -
     store.close()
 
 
-def test_a_reader_of_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_decision_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SystemRefusedError, match=r"nothing\.db"):
         SqliteDecisions(tmp_path / "nothing.db", 100, read_only=True)

@@ -30,7 +30,7 @@ def recorded(path: Path, *batches: list[bytes]) -> SqliteJournal:
     return journal
 
 
-def test_a_closed_journal_is_one_file_also_where_a_reader_was_left_in_the_middle(tmp_path: Path) -> None:
+def test_a_closed_journal_is_one_file_despite_an_open_reader(tmp_path: Path) -> None:
     journal = recorded(tmp_path, RECORDS[:1], RECORDS[1:2])
     rows = journal.read(0)
     next(rows)

@@ -195,7 +195,7 @@ def test_an_optional_number_that_is_a_null_word_is_absent() -> None:
     )
 
 
-def test_a_rejection_says_which_word_stands_for_no_value() -> None:
+def test_a_rejection_names_the_null_word() -> None:
     (detail,) = clean("1,1700000000,NULL,d,5,", catalogue=SHOP).rejected.detail
     assert detail == "Field 'card' is 'NULL', which stands for no value; expected a value."
     (detail,) = clean("1,1700000000,007,d,5,", catalogue=NUMBERS).rejected.detail
@@ -223,7 +223,7 @@ _TEXT = st.text(
 
 @given(_TEXT)
 @example("\u3164a\uffa0")
-def test_what_a_text_says_is_said_without_unseen_characters(text: str) -> None:
+def test_rejections_show_no_invisible_characters(text: str) -> None:
     plain, has_unseen = plain_text(text.encode())
     again = plain.decode()
     assert plain_text(plain) == (plain, False)

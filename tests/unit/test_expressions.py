@@ -244,9 +244,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("text", "said", "word"), NONSENSE, ids=[n[0][:40] for n in NONSENSE])
-def test_nonsense_is_answered_with_a_sentence_that_points_at_the_word(
-    text: str, said: str, word: str | None
-) -> None:
+def test_errors_point_at_the_wrong_word(text: str, said: str, word: str | None) -> None:
     with pytest.raises(ExpressionError) as raised:
         parse_expression(text, KNOWN, "condition")
     error = raised.value
@@ -259,7 +257,7 @@ def test_nonsense_is_answered_with_a_sentence_that_points_at_the_word(
         assert word == "" or shown[at : at + len(word)] == word
 
 
-def test_carets_stand_under_a_word_far_inside_a_long_text() -> None:
+def test_carets_mark_a_word_far_inside_a_long_text() -> None:
     text = "hour > 1 AND " * 40 + "amuont > 1" + " AND hour > 1" * 40
     with pytest.raises(ExpressionError) as raised:
         parse_expression(text, KNOWN, "condition")

@@ -43,7 +43,7 @@ def test_a_restored_history_is_saved_as_the_same_bytes() -> None:
     assert [name for name in saved if not np.array_equal(saved[name], again[name])] == []
 
 
-def test_a_label_that_waits_keeps_nothing_of_the_rows_that_stood_there_before() -> None:
+def test_a_waiting_label_keeps_no_bytes_of_old_rows() -> None:
     payments = [Payment(i, START + i, 100, {"card": 1 + i % 7, "shop": 1 + i % 3}) for i in range(9_000)]
     waiting = [Verdict(1_000_000 + i, True, START + 9_000) for i in range(200)]
     in_parts = History(PLAN, secret=SECRET)
@@ -69,7 +69,7 @@ def test_the_room_that_a_restored_array_is_given_is_zero(rows: int, kind: type[n
     assert not roomy[rows:].any()
 
 
-def test_what_a_restored_history_folds_is_saved_as_the_bytes_of_one_that_never_stopped() -> None:
+def test_a_restored_history_continues_with_the_same_bytes() -> None:
     restored = History.restore(PLAN, saved_state(), secret=SECRET)
     unbroken = History(PLAN, secret=SECRET)
     by_kernel(unbroken, log_of(60))

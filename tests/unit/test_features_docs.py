@@ -60,7 +60,7 @@ def test_every_role_of_a_field_is_explained() -> None:
     assert _rows(_section("catalogue.md", "`[[fields]]`").split("| role |", 1)[1]) == list(get_args(Role))
 
 
-def test_the_number_of_conditions_is_the_one_that_is_told() -> None:
+def test_the_documented_number_of_conditions_is_right() -> None:
     assert f"at most {CONDITIONS_MAX}" in _section("catalogue.md", "The file")
 
 
@@ -70,7 +70,7 @@ def test_the_durations_that_the_page_shows_are_durations() -> None:
     assert all(parse_duration_seconds(text) > 0 for text in shown)
 
 
-def test_the_example_of_another_company_is_a_catalogue_and_makes_features() -> None:
+def test_the_documented_catalogue_computes_features() -> None:
     block = re.search(r"```toml\n(.*?)```", _section("catalogue.md", "Another company"), re.DOTALL)
     assert block is not None
     names = plan_features(parse_catalogue(block[1])).names
@@ -102,7 +102,7 @@ def test_every_default_feature_is_listed_in_the_order_of_the_matrix() -> None:
     )
 
 
-def test_every_feature_of_the_transaction_and_every_flag_is_explained() -> None:
+def test_transaction_features_and_flags_are_documented() -> None:
     assert _rows(_section("features.md", "Of the transaction itself")) == [*plan.TRANSACTION_FEATURES, "NAME"]
     flags = _rows(_section("features.md", "Flags"))
     of_any = [f"flag_{name}" for name in load_catalogue().flag_names if not name.endswith("_unusual")]

@@ -20,7 +20,7 @@ from zaslon.flows.train import Shares
         (0, 5_000, 1_000, (0, 1_000)),
     ],
 )
-def test_all_frauds_are_kept_unless_they_are_more_than_half_of_the_sample(
+def test_frauds_fill_at_most_half_of_a_sample(
     frauds: int, good: int, rows_max: int, kept: tuple[int, int]
 ) -> None:
     shares = Shares.of(frauds, good, rows_max)
@@ -28,9 +28,7 @@ def test_all_frauds_are_kept_unless_they_are_more_than_half_of_the_sample(
 
 
 @given(st.integers(0, 10**8), st.integers(0, 10**8), st.integers(1_000, 10**7))
-def test_a_sample_is_never_larger_than_its_maximum_nor_smaller_than_it_could_be(
-    frauds: int, good: int, rows_max: int
-) -> None:
+def test_a_sample_is_as_large_as_its_maximum_allows(frauds: int, good: int, rows_max: int) -> None:
     shares = Shares.of(frauds, good, rows_max)
     assert 0 < shares.fraud <= 1 and 0 < shares.good <= 1
     kept = shares.fraud * frauds + shares.good * good
@@ -56,9 +54,7 @@ def test_the_weights_undo_the_sampling_of_either_answer(sign: int) -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 200), st.floats(0.01, 1), st.floats(0.01, 1))
-def test_what_is_kept_depends_on_the_id_alone_not_on_order_or_batches(
-    seed: int, cut: int, fraud: float, good: float
-) -> None:
+def test_sampling_depends_on_the_id_alone(seed: int, cut: int, fraud: float, good: float) -> None:
     shares, ids, is_fraud = Shares(fraud, good), np.arange(200), answers(200)
     whole = set(ids[shares.keep(ids, is_fraud, seed)].tolist())
     shuffled = np.random.default_rng(seed).permutation(200)

@@ -51,7 +51,7 @@ def _days(count: int) -> list[str]:
     return [line(transaction_id=i, tx_datetime=MOMENTS[i % len(MOMENTS)]) for i in range(count)]
 
 
-def test_rows_stand_by_day_in_the_order_of_time_and_id(tmp_path: Path) -> None:
+def test_rows_are_sorted_by_day_time_and_id(tmp_path: Path) -> None:
     source = _write(tmp_path / "in.txt", *_days(30)[::-1])
     report = run([source], tmp_path / "out")
     assert report.days == ["2019-08-22", "2019-08-23", "2019-08-24"]
@@ -90,9 +90,7 @@ REPEATS = [
 
 @pytest.mark.parametrize("filter_bytes", [1, 64, 1 << 16])
 @pytest.mark.parametrize("split", [1, 3, 9])
-def test_the_first_of_an_id_stays_whatever_the_filter_the_chunks_and_the_files(
-    filter_bytes: int, split: int, tmp_path: Path
-) -> None:
+def test_the_first_record_of_an_id_is_always_kept(filter_bytes: int, split: int, tmp_path: Path) -> None:
     size = len(REPEATS) // split
     sources = [_write(tmp_path / f"{n}.txt", *REPEATS[n * size : (n + 1) * size]) for n in range(split)]
     report = run(sources, tmp_path / "out", filter_bytes=filter_bytes, chunk_bytes=100)
@@ -143,7 +141,7 @@ def test_many_repeats_are_those_of_a_plain_dictionary(tmp_path: Path) -> None:
     assert outputs[0] == outputs[1]
 
 
-def test_a_file_whose_every_row_is_rejected_gives_an_output_without_days(tmp_path: Path) -> None:
+def test_a_file_of_rejections_gives_an_output_without_days(tmp_path: Path) -> None:
     source = _write(tmp_path / "in.txt", *["bad"] * 1000)
     report = run([source], tmp_path / "out", chunk_bytes=100)
     assert report.rows_rejected == {"wrong_field_count": 1000} and clean_days(tmp_path / "out", MISSION) == []
@@ -167,7 +165,7 @@ def test_a_source_inside_the_output_is_refused_before_it_is_lost(tmp_path: Path)
     assert inside.exists()
 
 
-def test_nothing_to_clean_and_nowhere_to_write_are_told(tmp_path: Path) -> None:
+def test_missing_input_and_unwritable_output_are_errors(tmp_path: Path) -> None:
     source = _write(tmp_path / "in.txt", GOOD)
     with pytest.raises(InputError, match="nothing to clean"):
         run([], tmp_path / "out")
@@ -177,9 +175,7 @@ def test_nothing_to_clean_and_nowhere_to_write_are_told(tmp_path: Path) -> None:
         run([source], Path("/proc/nowhere/out"))
 
 
-def test_the_working_directory_is_not_pulled_away_from_under_the_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_working_directory_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = _write(tmp_path / "in.txt", GOOD)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -189,7 +185,7 @@ def test_the_working_directory_is_not_pulled_away_from_under_the_user(
     assert len(rows_of(tmp_path / "here" / "out")) == 1
 
 
-def test_clean_days_say_what_is_wrong_with_a_directory(tmp_path: Path) -> None:
+def test_damaged_clean_days_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no clean data"):
         clean_days(tmp_path, MISSION)
     for content in ("{", "[]", "{}"):
@@ -219,7 +215,7 @@ def _start(source: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", CLEANER, str(source), str(out)], env=environment)
 
 
-def test_a_kill_in_the_middle_leaves_the_old_output_and_a_rerun_works(tmp_path: Path) -> None:
+def test_a_kill_leaves_the_old_output(tmp_path: Path) -> None:
     run([_write(tmp_path / "old.txt", *_days(100))], tmp_path / "out")
     old = content_of(tmp_path / "out")
     source = _write(tmp_path / "new.txt", *_days(60_000))
@@ -241,7 +237,7 @@ def test_a_kill_in_the_middle_leaves_the_old_output_and_a_rerun_works(tmp_path: 
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_a_kill_between_two_renames_is_mended_by_the_next_run(tmp_path: Path) -> None:
+def test_a_kill_between_two_renames_is_completed_by_the_next_run(tmp_path: Path) -> None:
     source = _write(tmp_path / "in.txt", *_days(10))
     run([source], tmp_path / "out")
     old = content_of(tmp_path / "out")

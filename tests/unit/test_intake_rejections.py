@@ -116,13 +116,13 @@ LINES: list[tuple[str, str | bytes, str | bytes]] = [
 
 
 @pytest.mark.parametrize(("reason", "bad", "good"), LINES)
-def test_a_reason_rejects_what_it_names_and_not_what_stands_beside(
+def test_each_reason_rejects_its_case_and_not_its_neighbour(
     reason: str, bad: str | bytes, good: str | bytes
 ) -> None:
     assert reasons(bad, good) == [reason, None]
 
 
-def test_the_clock_of_the_cases_is_the_one_that_they_say() -> None:
+def test_the_clock_of_the_cases_is_as_written() -> None:
     assert ARRIVAL_SECONDS + 86_400 == 1_700_086_400  # 2023-11-15 22:13:20
 
 
@@ -200,7 +200,7 @@ def test_of_a_hundred_wrong_fields_sixteen_are_named() -> None:
     assert len(problems) == PROBLEMS_MAX == 16
 
 
-def test_reasons_of_the_whole_record_come_before_those_of_fields_and_in_their_order() -> None:
+def test_reasons_of_the_record_precede_reasons_of_fields() -> None:
     assert reasons(" " * 5000, "\0,,", b"\xff,x", "x,") == [
         "too_long", "not_text", "not_text", "wrong_field_count",
     ]  # fmt: skip
@@ -306,7 +306,7 @@ def test_labels_alone_are_read_where_the_catalogue_knows_no_lines() -> None:
     assert len(found.labels) == 1
 
 
-def test_a_field_that_stands_twice_is_named_where_the_catalogue_knows_no_lines() -> None:
+def test_a_repeated_json_field_is_named_without_line_columns() -> None:
     json_only = SHOP.model_copy(update={"record": SHOP.record.model_copy(update={"columns": ()})})
     twice = '{"id": 1, "ID": 2, "at": 5, "card": "c", "device": "d", "sum": 1}'
     (detail,) = clean(twice, kind=Kind.TRANSACTION_JSON, catalogue=json_only).rejected.detail
@@ -328,7 +328,7 @@ def test_a_sentence_names_the_field_its_value_and_what_was_expected() -> None:
     ]
 
 
-def test_thousandths_are_read_where_the_catalogue_says_so() -> None:
+def test_thousandths_are_read_if_the_catalogue_allows() -> None:
     fields = [f.model_copy(update={"thousandths": f.role == "amount"}) for f in MISSION.fields]
     catalogue = MISSION.model_copy(update={"fields": tuple(fields)})
     amounts = clean(line(tx_amount="1.000"), line(transaction_id=1, tx_amount="70.910"), catalogue=catalogue)

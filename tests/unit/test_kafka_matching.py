@@ -80,7 +80,7 @@ def test_records_of_other_senders_are_not_remembered() -> None:
 
 
 @given(data=st.data())
-def test_records_get_the_outcome_at_their_position_in_any_order_of_arrival(data: st.DataObject) -> None:
+def test_outcomes_match_positions_in_any_arrival_order(data: st.DataObject) -> None:
     world, chance = World(), data.draw(st.randoms(use_true_random=False))
     batches = data.draw(st.lists(st.lists(st.tuples(st.integers(0, 1), st.booleans()), min_size=1, max_size=6),
                                  min_size=1, max_size=6))  # fmt: skip

@@ -80,7 +80,7 @@ def test_a_rejection_comes_back_with_its_id_and_bytes(name: TransactionId | None
     assert (found.rejection, found.position, found.json) == (rejection, 9, rejection.to_json())
 
 
-def test_original_bytes_that_are_too_long_are_cut_and_the_length_is_kept() -> None:
+def test_long_original_bytes_are_cut_with_their_length() -> None:
     _, message = _sent(Rejection(9, "too_long", "It is long.", b"abc"), {9: b"abcdef"}, 4)
     assert message.value() == b"abcd"
     assert dict(message.headers())["cut_from_bytes"] == b"6"
@@ -94,7 +94,7 @@ def test_a_rejection_comes_back_with_all_its_problems() -> None:
     assert as_rejection(_sent(sent)[1]) == sent
 
 
-def test_the_headers_of_a_message_leave_room_for_the_longest_problems() -> None:
+def test_message_headers_fit_the_longest_problems() -> None:
     from zaslon.adapters.cluster.kafka.commit import HEADROOM_BYTES
 
     longest = RecordProblem(

@@ -134,7 +134,7 @@ def test_importance_is_shared_out_among_all_features(model: Model) -> None:
     assert importance[-1][0] == "hour"
 
 
-def test_without_validation_the_settings_say_how_many_trees(past: Sample) -> None:
+def test_without_validation_the_settings_set_the_tree_count(past: Sample) -> None:
     steps: list[int] = []
     trained = train(past, None, SMALL, progress=steps.append)
     assert (trained.rounds, trained.stopped_by, trained.curve) == (25, "settings", ())
@@ -142,9 +142,7 @@ def test_without_validation_the_settings_say_how_many_trees(past: Sample) -> Non
     assert sum(steps) == 25
 
 
-def test_too_few_frauds_to_stop_by_leave_the_number_of_trees_to_the_settings(
-    past: Sample, later: Sample
-) -> None:
+def test_too_few_frauds_leave_the_tree_count_to_the_settings(past: Sample, later: Sample) -> None:
     few = later.take(np.cumsum(later.is_fraud) <= 30)
     assert train(past, few, SMALL).stopped_by == "settings"
 
@@ -308,7 +306,7 @@ def test_a_search_starts_from_the_given_settings_and_is_never_worse(past: Sample
     assert found.rounds_max == 10
 
 
-def test_a_search_that_cannot_be_made_says_why(
+def test_an_impossible_search_names_the_cause(
     past: Sample, later: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match="at least one"):

@@ -31,7 +31,7 @@ def test_goals_that_are_reached_need_no_excuse() -> None:
     assert row(found, "Customers' loss")[:2] == (True, "10,000 RUB")
 
 
-def test_a_goal_out_of_reach_says_why_with_the_names_of_the_catalogue() -> None:
+def test_a_missed_goal_names_its_cause_in_catalogue_terms() -> None:
     missed = replace(
         MET,
         recall=0.7,
@@ -48,7 +48,7 @@ def test_a_goal_out_of_reach_says_why_with_the_names_of_the_catalogue() -> None:
     assert row(card(lost), "Customers' loss")[::2] == (False, "The same frauds that are missed above.")
 
 
-def test_a_loss_out_of_reach_says_why_also_where_few_frauds_are_missed() -> None:
+def test_a_missed_loss_goal_names_its_cause_with_few_frauds() -> None:
     lost = replace(MET, loss_minor_per_month=90_000_000, recall_at_least_delay=("6 hours", 0.995))
     assert row(card(lost), "Frauds missed")[0] is True
     assert row(card(lost), "Customers' loss")[::2] == (
@@ -57,13 +57,13 @@ def test_a_loss_out_of_reach_says_why_also_where_few_frauds_are_missed() -> None
     )
 
 
-def test_a_goal_reached_to_the_fraud_is_not_missed_by_a_rounding_error() -> None:
+def test_rounding_never_misses_a_goal() -> None:
     assert 1 - 49 / 50 > 0.02
     assert row(card(replace(MET, recall=49 / 50)), "Frauds missed")[0] is True
 
 
 @pytest.mark.parametrize("share", [None, 0.01])
-def test_no_evidence_is_no_reason_where_it_was_not_measured_or_is_too_rare(share: float | None) -> None:
+def test_missing_evidence_is_blamed_only_if_measured(share: float | None) -> None:
     said = row(card(replace(MET, recall=0.7, unseeable_share=share, entities=("card",))), "Frauds missed")[2]
     assert said == "See the report for which frauds are missed."
 
@@ -72,7 +72,7 @@ def test_where_nothing_was_stopped_there_is_no_precision() -> None:
     assert row(card(replace(MET, precision=float("nan"))), "Precision") == (None, "nothing was stopped", "")
 
 
-def test_too_many_good_transactions_stopped_is_said() -> None:
+def test_too_many_stopped_good_transactions_are_reported() -> None:
     assert row(card(replace(MET, false_positive_rate=0.0501)), "Good transactions") == (False, "5.01%", "")
     judged = replace(MET, false_positive_rate=0.0501, false_positive_rate_before=0.0449)
     met, _, why = row(card(judged), "Good transactions")
@@ -89,7 +89,7 @@ def test_the_analysts_day_is_a_goal_where_their_capacity_is_set(most: int | None
     assert ("it was 35;" in row(found, "Reviews")[2]) is (met is False)
 
 
-def test_a_fraud_is_unseeable_without_a_known_one_and_with_an_ordinary_amount() -> None:
+def test_an_ordinary_amount_without_known_fraud_is_no_evidence() -> None:
     card_frauds = np.array([0, 1, 0, np.nan, 0], np.float32)
     device_frauds = np.array([0, 0, 2, 0, 0], np.float32)
     ordinary = np.array([True, True, True, True, False])

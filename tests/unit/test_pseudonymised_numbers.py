@@ -43,7 +43,7 @@ def keys_of(*records: str, kind: Kind = Kind.TRANSACTION_LINE, key: bytes = KEY)
 
 
 @pytest.mark.parametrize("written", ["7", "7.0", " 7 ", '"7"'])
-def test_every_way_to_write_a_number_gives_the_hash_of_its_plain_digits(written: str) -> None:
+def test_every_form_of_a_number_has_one_pseudonym(written: str) -> None:
     assert keys_of(line(customer_id=written)) == [SEVEN]
 
 
@@ -73,7 +73,7 @@ def test_the_hash_needs_the_key_and_is_the_same_in_any_batch() -> None:
     assert not set(together) & set(numbers)
 
 
-def test_ranges_words_for_unknown_and_flags_are_of_the_number_itself() -> None:
+def test_ranges_and_flags_apply_to_the_plain_number() -> None:
     catalogue = with_pseudonyms(minimum=1, maximum=1000, usual_maximum=500)
     tried = [line(transaction_id=i, customer_id=n) for i, n in enumerate([0, 1, 1000, 1001, -999999, "x"])]
     assert reasons(*tried, catalogue=catalogue) == [
@@ -85,7 +85,7 @@ def test_ranges_words_for_unknown_and_flags_are_of_the_number_itself() -> None:
     assert (flags >> np.uint32(bit) & np.uint32(1)).tolist() == [0, 1]
 
 
-def test_what_is_said_about_a_rejection_does_not_show_the_number() -> None:
+def test_a_rejection_does_not_show_the_number() -> None:
     catalogue = with_pseudonyms(maximum=1000)
     for value, expected in (
         ("4711", "0 to 1000"),
@@ -116,7 +116,7 @@ def test_pseudonyms_change_no_feature() -> None:
     np.testing.assert_array_equal(matrices[0], matrices[1])
 
 
-def test_a_catalogue_says_it_only_of_keys_of_entities() -> None:
+def test_only_entity_keys_can_be_pseudonymised() -> None:
     text = (
         'name = "a"\nversion = 1\n[[fields]]\nname = "id"\nrole = "transaction_id"\n[[fields]]\nname = "at"\n'
         'role = "event_time"\n[[fields]]\nname = "sum"\nrole = "amount"\n'

@@ -82,7 +82,7 @@ def test_other_line_ends_make_no_difference(tmp_path: Path, line_end: str) -> No
     assert _cleaned(content, tmp_path) == {"A1": 600, "A2": 90_000, "A3": 700}
 
 
-def test_a_carriage_return_alone_ends_no_record_where_lines_end_otherwise(tmp_path: Path) -> None:
+def test_a_lone_carriage_return_ends_no_record_among_lf_lines(tmp_path: Path) -> None:
     stray = FIRST.replace("ok", "ok\rA99,2019-03-04 10:01:30,K1,S1,0.01,x")
     assert _cleaned(HEADER + stray + LAST, tmp_path) == {"A3": 700}
     assert quarantine_of(tmp_path / "out")["reason"].to_list() == ["not_text"]
@@ -96,13 +96,13 @@ def test_a_line_break_in_a_field_that_is_read_is_one_rejection(tmp_path: Path) -
     assert kept["raw"].to_list() == [bad.encode().removesuffix(b"\n")]
 
 
-def test_a_field_too_long_for_a_record_gives_one_rejection_and_no_record(tmp_path: Path) -> None:
+def test_a_field_longer_than_a_record_is_one_rejection(tmp_path: Path) -> None:
     long = QUOTED.replace("gift", "x" * 5000)
     assert _cleaned(HEADER + FIRST + long + LAST, tmp_path) == {"A1": 600, "A3": 700}
     assert quarantine_of(tmp_path / "out")["reason"].to_list() == ["too_long"]
 
 
-def test_what_stands_far_behind_an_unclosed_quote_is_read(tmp_path: Path) -> None:
+def test_records_far_after_an_unclosed_quote_are_read(tmp_path: Path) -> None:
     rows = "".join(f"B{i},2019-03-04 10:02:00,K1,S1,7.00,ok\n" for i in range(1000))
     amounts = _cleaned(HEADER + FIRST + 'A2,2019-03-04 10:01:00,K1,S1,9.00,"gift\n' + rows, tmp_path)
     kept = quarantine_of(tmp_path / "out")
@@ -211,7 +211,7 @@ SECOND = [
 
 @pytest.mark.parametrize(("header", "row"), SECOND)
 @pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
-def test_a_header_inside_a_file_says_how_it_is_read_from_there_on(
+def test_a_header_inside_a_file_sets_the_layout(
     tmp_path: Path, header: str, row: str, chunk_bytes: int
 ) -> None:
     (tmp_path / "in.csv").write_text(
@@ -250,7 +250,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("header", UNUSABLE)
-def test_what_stands_behind_a_header_that_cannot_be_mapped_is_refused(tmp_path: Path, header: str) -> None:
+def test_rows_after_an_unmappable_header_are_refused(tmp_path: Path, header: str) -> None:
     with pytest.raises(InputError, match="The header of '.*' behind record 1 has ") as raised:
         _cleaned(HEADER + FIRST + header + "\n" + LAST, tmp_path)
     assert UNUSABLE[header] in str(raised.value)

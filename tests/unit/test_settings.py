@@ -13,7 +13,7 @@ from zaslon.settings import Settings, load_settings
     [("ZASLON_API_PROT", "ZASLON_API_PORT"), ("ZASLON_KAFKA_SERVER", "ZASLON_KAFKA_SERVERS"),
      ("zaslon_seeds", "ZASLON_SEED"), ("ZASLON_HOMES", "ZASLON_HOME")],
 )  # fmt: skip
-def test_a_misspelt_variable_is_refused_with_the_name_that_was_meant(
+def test_a_misspelt_variable_is_refused_with_a_suggestion(
     name: str, meant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "1")

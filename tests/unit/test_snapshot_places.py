@@ -64,7 +64,7 @@ def test_a_state_that_was_cut_off_anywhere_is_noticed(store: FileSnapshots, tmp_
         assert found[0] == 10, length
 
 
-def test_the_stream_keeps_its_states_in_the_home_or_where_it_is_told_to(tmp_path: Path) -> None:
+def test_stream_states_are_in_the_home_or_the_set_place(tmp_path: Path) -> None:
     for given, place in (
         ({}, tmp_path / "home" / "stream" / "snapshots"),
         ({"stream_snapshots": str(tmp_path / "shared")}, tmp_path / "shared"),
@@ -90,7 +90,7 @@ def test_a_place_that_cannot_be_meant_is_refused_by_name(place: str) -> None:
         load_settings(stream_snapshots=place)
 
 
-def test_without_the_client_the_error_says_how_to_install_it(
+def test_without_the_client_the_error_has_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "find_spec", lambda name: None)

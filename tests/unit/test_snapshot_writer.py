@@ -56,7 +56,7 @@ def copied(engine: Engine) -> dict[str, NDArray[Any]]:
     return {name: array.copy() for name, array in engine.state().items()}
 
 
-def test_a_snapshot_holds_the_moment_of_its_copy_though_the_engine_goes_on(tmp_path: Path) -> None:
+def test_a_snapshot_holds_the_moment_of_its_copy(tmp_path: Path) -> None:
     store = SlowSnapshots(tmp_path)
     world = World(store)
     world.apply(10)
@@ -75,7 +75,7 @@ def test_a_snapshot_holds_the_moment_of_its_copy_though_the_engine_goes_on(tmp_p
     assert [(s.position, s.is_kept) for s in world.saves] == [(10, True)]
 
 
-def test_one_snapshot_is_under_way_at_a_time_and_what_falls_due_meanwhile_waits(tmp_path: Path) -> None:
+def test_one_snapshot_is_written_at_a_time(tmp_path: Path) -> None:
     store = SlowSnapshots(tmp_path)
     world = World(store)
     world.apply(9)
@@ -109,7 +109,7 @@ def test_the_next_one_may_be_due_when_the_last_one_is_reported(tmp_path: Path, p
     assert due == ([True] if place == "directory" else [True, True])
 
 
-def test_a_failure_is_said_and_told_and_the_next_one_is_kept(tmp_path: Path) -> None:
+def test_a_failed_snapshot_is_reported_and_the_next_kept(tmp_path: Path) -> None:
     place = tmp_path / "snapshots"
     place.write_text("a file where the directory should be")
     world = World(FileSnapshots(place))

@@ -75,7 +75,7 @@ UNFIT = [
 
 
 @pytest.mark.parametrize("text", UNFIT)
-def test_a_text_that_is_too_long_or_cannot_be_seen_is_refused_by_its_field(text: str) -> None:
+def test_a_text_id_too_long_or_invisible_is_refused(text: str) -> None:
     for record, kind in (
         (line(transaction_id=text), Kind.TRANSACTION_LINE),
         (as_json(transaction_id=text), Kind.TRANSACTION_JSON),
@@ -130,7 +130,7 @@ def test_control_characters_and_what_is_no_utf8_are_no_text_at_all(record: str |
 
 @pytest.mark.parametrize("label", ["{}", '{"transaction_id":null}', '{"transaction_id":""}',
                                    '{"transaction_id":"\\u0000"}', '{"transaction_id":"a","is_fraud":7}'])  # fmt: skip
-def test_a_label_without_an_id_or_verdict_says_what_was_expected(label: str) -> None:
+def test_a_label_without_id_or_verdict_names_what_is_expected(label: str) -> None:
     (said,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
     assert "; expected " in said
 
@@ -158,7 +158,7 @@ def test_two_texts_with_one_hash_are_a_conflict_and_no_duplicate(monkeypatch: py
     assert applied.status.tolist() == [0, 17, 18]
 
 
-def test_minimum_and_maximum_mean_nothing_for_a_text_and_are_refused() -> None:
+def test_bounds_of_a_text_are_refused() -> None:
     for bound in ("minimum", "maximum"):
         with pytest.raises(CatalogueError, match="minimum and maximum are for numbers, and this is text"):
             parse_catalogue(BY_TEXT.replace('type = "text"', f'type = "text"\n{bound} = 1', 1))
@@ -208,7 +208,7 @@ def test_clean_days_show_the_text_and_repeats_are_found_by_it(tmp_path: Path) ->
     assert public_ids(feedback.due(1 << 40)) == []
 
 
-def test_parquet_gives_the_same_ids_as_text_and_from_integers_their_digits(tmp_path: Path) -> None:
+def test_parquet_gives_the_same_ids_as_text(tmp_path: Path) -> None:
     rows: dict[str, Any] = {"tx_datetime": ["2019-08-22 06:51:03"] * 3, "customer_id": [1, 2, 3],
                             "terminal_id": [1, 2, 3], "tx_amount": [1.5, 2.5, 3.5]}  # fmt: skip
     names = ['a "b", c', "платёж", text_of(5)]
@@ -224,9 +224,7 @@ def test_parquet_gives_the_same_ids_as_text_and_from_integers_their_digits(tmp_p
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [True, False]])
-def test_parquet_with_ids_of_a_type_that_loses_them_is_one_clear_error(
-    tmp_path: Path, values: list[Any]
-) -> None:
+def test_parquet_ids_of_a_lossy_type_are_refused(tmp_path: Path, values: list[Any]) -> None:
     frame = {"transaction_id": values, "tx_datetime": ["2019-08-22 06:51:03"] * 2, "customer_id": [1, 2],
              "terminal_id": [1, 2], "tx_amount": [1.5, 2.5]}  # fmt: skip
     pl.DataFrame(frame).write_parquet(tmp_path / "in.parquet")

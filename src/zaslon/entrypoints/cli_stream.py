@@ -97,8 +97,8 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     stop = stop_on_signals()
     metrics = StreamMetrics()
     _publish(settings, metrics.registry)
-    with Quiet() as ignore_notice:
-        context = replace(build_context(settings), progress=ignore_notice)
+    with Quiet() as quiet:
+        context = replace(build_context(settings), progress=quiet)
         report = flow(context, stop.is_set, print_line, metrics.observe, metrics.snapshot)
     values = report.to_json_dict()
     if as_json:
