@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.oracle import FeatureValues, Oracle, Payment, Verdict
 
 from zaslon.domain.catalogue import Catalogue, load_catalogue, parse_catalogue
-from zaslon.domain.events import Labels, Transactions
+from zaslon.domain.events import NO_KEY, Labels, Transactions
 from zaslon.domain.rejections import Reason
 from zaslon.features.deduplication import LABEL_APPLIED, LABEL_REPEATED, LABEL_WAITS
 from zaslon.features.history import History
@@ -49,11 +49,13 @@ SHORT = (
 name = "card"
 role = "entity"
 entity = "card"
+required = false
 [[fields]]
 name = "shop"
 role = "entity"
 entity = "shop"
 usual_maximum = 2
+required = false
 [retention]
 late_within = "20s"
 remember = "100s"
@@ -201,6 +203,9 @@ def logs(draw: st.DrawFn, name: str, events_max: int = 24) -> list[Event]:
         now = max(now, moment) if seconds < 100 * DAY else now
         if what <= 5 or not payments:
             keys = _keys(plan.catalogue, first, second, amount)
+            keys |= {
+                e: None for bit, e in enumerate(plan.catalogue.optional_entities) if any_id >> bit & 7 == 7
+            }
             numbers = {n: float(first) for n in plan.catalogue.number_fields}
             payments.append(Payment(len(payments), moment, amount, keys, numbers, amount & 7))
             log.append(payments[-1])
@@ -212,7 +217,7 @@ def logs(draw: st.DrawFn, name: str, events_max: int = 24) -> list[Event]:
     return log
 
 
-def _keys(catalogue: Catalogue, first: int, second: int, amount: int) -> dict[str, int]:
+def _keys(catalogue: Catalogue, first: int, second: int, amount: int) -> dict[str, int | None]:
     numbers = [first, second, first ^ second, amount % 3, (first + amount) % 2]
     text = {f.entity for f in catalogue.fields if f.type == "text"}
     return {
@@ -279,7 +284,7 @@ def as_transactions(catalogue: Catalogue, payments: Sequence[Payment]) -> Transa
         _integers([p.id for p in payments]),
         _integers([p.time for p in payments]),
         _integers([p.amount_minor for p in payments]),
-        {e: _integers([p.keys[e] for p in payments]) for e in catalogue.entities},
+        {e: _key_column([p.keys[e] for p in payments]) for e in catalogue.entities},
         {n: np.array([p.numbers[n] for p in payments], np.float64) for n in catalogue.number_fields},
         np.array([p.flags for p in payments], np.uint32),
         np.array([_digest(p) for p in payments], np.uint64).reshape(-1, 2),
@@ -296,12 +301,16 @@ def as_labels(verdicts: Sequence[Verdict]) -> Labels:
     )
 
 
+def _key_column(keys: Sequence[int | None]) -> NDArray[np.int64]:
+    return _integers([NO_KEY if key is None else key for key in keys])
+
+
 def _integers(values: Sequence[int]) -> NDArray[np.int64]:
     return np.array(values, np.int64)
 
 
 def _digest(payment: Payment) -> tuple[int, int]:
     """Any hash that is equal for equal payments and else is not; the kernel only compares."""
-    keys: Mapping[str, int] = payment.keys
+    keys: Mapping[str, int | None] = payment.keys
     content = (payment.id, payment.time, payment.amount_minor, sorted(keys.items()), payment.numbers)
     return struct.unpack("<QQ", hashlib.blake2b(repr(content).encode(), digest_size=16).digest())

@@ -23,12 +23,12 @@ FeatureValues = dict[str, float]
 
 @dataclass(frozen=True)
 class Payment:
-    """A transaction as the log holds it; `keys` by entity, `flags` bit by bit."""
+    """A transaction as the log holds it; `keys` by entity, None for none; `flags` bit by bit."""
 
     id: int
     time: int
     amount_minor: int
-    keys: Mapping[str, int]
+    keys: Mapping[str, int | None]
     numbers: Mapping[str, float] = field(default_factory=dict)
     flags: int = 0
 
@@ -176,6 +176,8 @@ class Oracle:
             return float(self._parsed[text, kind].evaluate_row(values))
 
     def _aggregate(self, payment: Payment, part: Aggregates, compute: str, window: str) -> float:
+        if payment.keys[part.entity] is None:
+            return math.nan
         moment, after = payment.time, payment.time - parse_duration_seconds(window)
         own = [
             e for e in self.events if e.payment and e.payment.keys[part.entity] == payment.keys[part.entity]
@@ -197,8 +199,10 @@ class Oracle:
         if compute == "count":
             return len(events)
         if word == "distinct":
-            return len({p.keys[other] for p in payments})
+            return len({p.keys[other] for p in payments} - {None})
         if word == "same":
+            if payment.keys[other] is None:
+                return math.nan
             return sum(p.keys[other] == payment.keys[other] for p in payments)
         if compute == "since_last":
             return payment.time - events[-1].time if events else math.nan

@@ -22,6 +22,7 @@ from zaslon.decisions.wording import (
     window_adjective,
     window_text,
 )
+from zaslon.domain.catalogue import missing_flag
 from zaslon.domain.features import FeatureInfo
 from zaslon.domain.money import amount_text
 from zaslon.expressions.expression import ExpressionError, parse_expression
@@ -62,7 +63,7 @@ _OF_AMOUNTS = {
 def sentence_for(info: FeatureInfo, features: Mapping[str, FeatureInfo]) -> Sentence:
     """The sentence of one feature; `features` are all of the matrix, by name."""
     if info.kind == "aggregate":
-        return _of_aggregate(info)
+        return _of_aggregate(info, features)
     if info.kind == "flag":
         return _of_flag(info)
     if info.kind == "derived":
@@ -146,17 +147,30 @@ class _Who:
 AggregateSentence = Callable[[_Who, float, Facts], str]
 
 
-def _of_aggregate(info: FeatureInfo) -> Sentence:
+def _of_aggregate(info: FeatureInfo, features: Mapping[str, FeatureInfo]) -> Sentence:
     who, compute = _Who.of(info), info.compute or ""
-    statistic = _statistic(compute)
+    statistic, entities = _statistic(compute), [info.entity or ""]
     if compute.startswith(("same_", "distinct_")):
         word, _, other = compute.partition("_")
+        entities += [other] if word == "same" else []
         sentence = (_same if word == "same" else _distinct)(other.replace("_", " "))
     elif statistic is not None:
         sentence = _amount_statistic(statistic)
     else:
         sentence = _SENTENCES.get(compute, lambda who, value, facts: f"{info.name} is {number_text(value)}")
-    return lambda value, facts: sentence(who, value, facts)
+    return _unless_missing(entities, features, lambda value, facts: sentence(who, value, facts))
+
+
+def _unless_missing(entities: list[str], features: Mapping[str, FeatureInfo], sentence: Sentence) -> Sentence:
+    """The sentence, unless the record has none of the entities that it is about."""
+    flags = {entity.replace("_", " "): f"flag_{missing_flag(entity)}" for entity in entities}
+    optional = {entity: flag for entity, flag in flags.items() if flag in features}
+
+    def checked(value: float, facts: Facts) -> str:
+        missing = next((entity for entity, flag in optional.items() if facts.value_of(flag)), None)
+        return sentence(value, facts) if missing is None else f"the record has no {missing}"
+
+    return checked if optional else sentence
 
 
 def _statistic(compute: str) -> str | None:
@@ -307,7 +321,7 @@ def _ratio(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | None:
             return who.none_before
         return f"amount {facts.amount}, and {against} is 0"
 
-    return sentence
+    return _unless_missing([below.entity or ""], features, sentence)
 
 
 def _deviations(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | None:
@@ -331,7 +345,7 @@ def _deviations(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | No
             f" {window_adjective(who.window)} {statistic}{who.where}"
         )
 
-    return sentence
+    return _unless_missing([centre.entity or "", spread.entity or ""], features, sentence)
 
 
 def _is_zero(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | None:
@@ -340,7 +354,7 @@ def _is_zero(text: str, features: Mapping[str, FeatureInfo]) -> Sentence | None:
     info = _aggregate(found[1], features) if found else None
     if info is None:
         return None
-    sentence = _of_aggregate(info)
+    sentence = _of_aggregate(info, features)
     return lambda value, facts: sentence(facts.value_of(info.name), facts)
 
 

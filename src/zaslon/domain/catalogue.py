@@ -83,7 +83,7 @@ Gap = Annotated[str, AfterValidator(_checked_gap)]  # a duration of at least a d
 # Flags that every catalogue has, and their bits.
 _FLAGS_ALWAYS = ("amount_zero", "elapsed_disagrees", "fraction_of_second_dropped")
 AMOUNT_ZERO, ELAPSED_DISAGREES, FRACTION_DROPPED = (1 << bit for bit in range(3))
-INVISIBLE_CHARACTERS = "invisible_characters"  # the last flag of catalogues with keys that are texts
+INVISIBLE_CHARACTERS = "invisible_characters"  # the flag of catalogues with keys that are texts
 
 
 class _Strict(BaseModel):
@@ -321,6 +321,11 @@ class Catalogue(_Strict):
         return tuple(f.entity for f in self.fields if f.entity is not None)
 
     @cached_property
+    def optional_entities(self) -> tuple[str, ...]:
+        """Entities of which a transaction need not have one."""
+        return tuple(f.entity for f in self.fields if f.entity is not None and not f.required)
+
+    @cached_property
     def number_fields(self) -> tuple[str, ...]:
         """Names of the further numeric fields."""
         return tuple(f.name for f in self.fields if f.role == "number")
@@ -330,7 +335,8 @@ class Catalogue(_Strict):
         """Flags that cleaning sets on odd but valid transactions; the index is the bit."""
         unusual = tuple(f"{f.name}_unusual" for f in self.fields if f.usual_maximum is not None)
         has_text_keys = any(f.is_text_key for f in self.fields)
-        return (*_FLAGS_ALWAYS, *unusual, *([INVISIBLE_CHARACTERS] if has_text_keys else []))
+        missing = tuple(missing_flag(entity) for entity in self.optional_entities)
+        return (*_FLAGS_ALWAYS, *unusual, *([INVISIBLE_CHARACTERS] if has_text_keys else []), *missing)
 
     @cached_property
     def hash(self) -> str:
@@ -352,6 +358,11 @@ class Catalogue(_Strict):
     def label(self) -> str:
         """`name@version (hash)`, for people."""
         return f"{self.name}@{self.version} ({self.hash})"
+
+
+def missing_flag(entity: str) -> str:
+    """The flag of transactions without one of an optional entity."""
+    return f"{entity}_missing"
 
 
 def _first_twice(words: Iterable[str]) -> str | None:

@@ -23,6 +23,7 @@ TransactionId = int | str
 ID_BYTES_MAX = 64  # of an id that is a text, in UTF-8
 ID_TEXT = np.dtype(f"S{ID_BYTES_MAX}")
 IdText = NDArray[np.bytes_]
+NO_KEY = -(2**63)  # stands where a transaction has no key of an entity; no number and no hash is it
 
 
 class Kind(IntEnum):
@@ -148,7 +149,8 @@ class Transactions:
         transaction_id: int64[n].
         event_time_seconds: int64[n], seconds since 1970, 0 … 2**32-2.
         amount_minor: int64[n].
-        entity_keys: by entity name of the catalogue, int64[n]; text keys are keyed hashes.
+        entity_keys: by entity name of the catalogue, int64[n]; text keys are keyed hashes, and NO_KEY
+            stands where the record has none, which the catalogue allows with `required = false`.
         numbers: by field name, float64[n]: further numeric fields that the catalogue maps.
         flags: uint32[n], bit b is the catalogue's flag b (see `Catalogue.flag_names`).
         digest: uint64[n, 2], keyed digest of the content (id, time, amount, keys, numbers): a repeat of

@@ -7,10 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.events import NO_KEY
 from zaslon.system.compiled import Integer, compiled, inlined
 from zaslon.system.siphash import hash_of, hashes_of
 
 EMPTY = np.uint32(0xFFFFFFFF)
+NO_SLOT = EMPTY  # of a transaction without a key
 _LOAD_MAX = 0.7
 _KEYS_MIN = 512  # what they grow by at least
 _KEYS_SHIFT = 5  # keys grow by a 32nd, their index, which is then made anew, by an eighth
@@ -52,6 +54,9 @@ def _find_or_add(
         if step["transaction"] < 0:
             continue
         key = wanted[step["transaction"]]
+        if key == NO_KEY:
+            slots[step["row"], entity] = NO_SLOT
+            continue
         place = place_of(hashes[step["transaction"]], size)
         while keys.places[place] != EMPTY and keys.key[keys.places[place]] != key:
             place = place + 1 if place + 1 < size else 0

@@ -24,8 +24,9 @@ from zaslon.features.deduplication import (
     note_condition,
 )
 from zaslon.features.entity import POOL_ENTRIES_MIN, EntityHistory, new_scratch
+from zaslon.features.entity_keys import NO_SLOT
 from zaslon.features.kernel import RowArrays
-from zaslon.features.plan import TRANSACTION_FEATURES, FeaturePlan
+from zaslon.features.plan import TRANSACTION_FEATURES, EntityPlan, FeaturePlan
 from zaslon.system.compiled import Integer, Number, compiled
 from zaslon.system.siphash import hashes_of, secret_words
 
@@ -202,7 +203,10 @@ class History:
         slots = self.remembered.arrays.slots[: len(self.remembered)]
         for number, entity in enumerate(self.entities):
             entity.restore(_below(f"entity/{entity.plan.entity}/", saved))
-            if slots[:, number].max(initial=0) >= max(len(entity.keys), 1):
+            named = (
+                slots[slots[:, number] != NO_SLOT, number] if entity.plan.is_optional else slots[:, number]
+            )
+            if named.max(initial=0) >= max(len(entity.keys), 1):
                 raise ValueError(f"a transaction has an unknown {entity.plan.entity}")
         self.remembered.rebuild_index()  # last: until then two copies of the largest array stand there
 
@@ -245,8 +249,17 @@ class _Batch:
         history = self.history
         for number, entity in enumerate(history.entities):
             before(number)
-            history._scratch = entity.apply(self.rows, self.steps, history._scratch, self.matrix)
+            steps = self._steps_of(number, entity.plan) if entity.plan.is_optional else self.steps
+            history._scratch = entity.apply(self.rows, steps, history._scratch, self.matrix)
         before(len(history.entities))
+
+    def _steps_of(self, number: int, plan: EntityPlan) -> Steps:
+        """The steps about transactions that have a key of the entity; the features of others are NaN."""
+        has_key = self.rows.slots[self.steps["row"], number] != NO_SLOT
+        transaction = self.steps["transaction"][~has_key]
+        self.matrix[np.ix_(transaction[transaction >= 0], plan.targets)] = np.nan
+        steps: Steps = self.steps[has_key]
+        return steps
 
     def _meet_conditions(self, number: int, values: _Values) -> None:
         """Evaluate the conditions first needed by entity `number` and note them in the table."""

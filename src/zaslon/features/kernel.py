@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zaslon.features.deduplication import Steps
 from zaslon.features.deduplication_table import CONDITION_SHIFT, FRAUD
+from zaslon.features.entity_keys import NO_SLOT
 from zaslon.features.lists import (
     CAPACITY,
     SIZE,
@@ -211,7 +212,7 @@ def count_distinct(
     other: Others, column: Integer, low: Integer, high: Integer,
     seen: NDArray[np.uint32], stamps: NDArray[np.int64], stamp: Integer, factors: NDArray[np.uint64],
 ) -> Integer:  # fmt: skip
-    """Different values of other[low:high, column]; `seen` is a hash set emptied by a new stamp.
+    """Different slots of other[low:high, column], not counting NO_SLOT; `seen` is a hash set emptied by a new stamp.
 
     A client chooses in which order keys get their slots, so the set's hash is drawn from a strongly
     universal family (Dietzfelbinger, STACS 1996): no two slots collide more often than by chance.
@@ -221,6 +222,8 @@ def count_distinct(
     count = 0
     for place in range(low, high):
         value = other[place, column]
+        if value == NO_SLOT:
+            continue
         at = ((np.uint64(value) * factor + addend) >> np.uint64(32)) & mask
         while stamps[at] == stamp and seen[at] != value:
             at = (at + np.uint64(1)) & mask
@@ -429,7 +432,9 @@ def apply(
                     )
                 elif compute == Compute.SAME:
                     other = columns[c, OTHER]
-                    value = np.float64(_same(e_other, other, bottom, top, slots[row, counterparties[other]]))
+                    wanted = slots[row, counterparties[other]]
+                    if wanted != NO_SLOT:
+                        value = np.float64(_same(e_other, other, bottom, top, wanted))
                 elif compute == Compute.SINCE_LAST:
                     if top > bottom and ranges[r, POOL] == EVENTS:
                         value = np.float64(moment - np.int64(e_time[top - 1]))

@@ -14,7 +14,7 @@ from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
 from zaslon.domain.features import FeatureInfo
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.expressions.expression import Expression, parse_expression
-from zaslon.features.kernel import EVENTS, FRAUDS, MARKS, Compute, PlanArrays
+from zaslon.features.kernel import EVENTS, FRAUDS, MARKS, TARGET, Compute, PlanArrays
 
 _OVER_EVENTS = {
     "count": Compute.COUNT, "sum": Compute.SUM, "mean": Compute.MEAN, "min": Compute.MIN,
@@ -59,6 +59,12 @@ class EntityPlan:
     columns: tuple[Column, ...]
     counterparties: tuple[str, ...]
     arrays: PlanArrays
+    is_optional: bool
+
+    @property
+    def targets(self) -> list[int]:
+        """Its columns of the matrix."""
+        return [int(target) for target in self.arrays.columns[:, TARGET]]
 
     @property
     def has_values(self) -> bool:
@@ -180,7 +186,8 @@ def _entity_plan(
 ) -> EntityPlan:
     counterparties = tuple(dict.fromkeys(c.counterparty for c in columns if c.counterparty))
     builder = _ArraysBuilder(catalogue, entity, columns, counterparties)
-    return EntityPlan(entity, columns, counterparties, builder.build(first_column))
+    is_optional = entity in catalogue.optional_entities
+    return EntityPlan(entity, columns, counterparties, builder.build(first_column), is_optional)
 
 
 class _ArraysBuilder:

@@ -24,8 +24,9 @@ from zaslon.domain.catalogue import (
     Catalogue,
     Role,
     SourceField,
+    missing_flag,
 )
-from zaslon.domain.events import ID_TEXT, IdText, Kind, Labels, RecordBatch, Rejected, Transactions
+from zaslon.domain.events import ID_TEXT, NO_KEY, IdText, Kind, Labels, RecordBatch, Rejected, Transactions
 from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day
@@ -170,6 +171,7 @@ class _FieldPlan:
         least, most: the integers that it may hold: of the smallest unit for an amount.
         unknown, null: words that mean that it is not known, and that it is absent.
         unusual_bit: its flag's value where it is above `usual_maximum`.
+        missing_bit: of an optional entity, its flag's value where the record has none.
     """
 
     number: int
@@ -179,6 +181,7 @@ class _FieldPlan:
     unknown: Words
     null: Words
     unusual_bit: int
+    missing_bit: int
 
 
 @lru_cache(maxsize=64)
@@ -192,11 +195,13 @@ def _plans_of(catalogue: Catalogue) -> tuple[_FieldPlan, ...]:
 
 
 def _plan_of(number: int, field: SourceField, catalogue: Catalogue) -> _FieldPlan:
-    flag = f"{field.name}_unusual"
+    names = catalogue.flag_names
+    unusual, missing = f"{field.name}_unusual", missing_flag(field.entity or "")
     return _FieldPlan(
         number, field, *_bounds(field, catalogue.minor_digits),
         Words(field.unknown), Words(catalogue.record.null_words),
-        1 << catalogue.flag_names.index(flag) if flag in catalogue.flag_names else 0,
+        1 << names.index(unusual) if unusual in names else 0,
+        1 << names.index(missing) if missing in names else 0,
     )  # fmt: skip
 
 
@@ -224,10 +229,16 @@ class _Reading:
         if not self.all_have_fields:
             reason[self.without_fields] = 1  # no second look at what has none
         if not plan.field.is_text_key:  # what that says shows only without what nobody sees
-            reason[plan.unknown.find(self.fields.buffer, start, length)] = Reason.UNKNOWN_ENTITY
+            is_unknown = plan.unknown.find(self.fields.buffer, start, length)
             is_absent = plan.null.find(self.fields.buffer, start, length)
+            if plan.field.required:
+                reason[is_unknown] = Reason.UNKNOWN_ENTITY
+            else:
+                is_absent |= is_unknown
             length = np.where(is_absent, -1, length) if np.count_nonzero(is_absent) else length
         self._read_by_role(plan, start, length, reason)
+        if plan.missing_bit:
+            self._flag(plan.missing_bit, self.values[plan.field.name] == NO_KEY)
         if not self.all_have_fields:
             reason[self.without_fields] = 0
 
@@ -261,6 +272,8 @@ class _Reading:
         field = plan.field
         if field.role in ("is_fraud", "scenario"):
             value[length <= 0] = -1
+        elif not field.required:
+            value[length <= 0] = NO_KEY
         text.read_integers(
             self.fields.buffer, start, length, field.required, field.is_integer_id and not field.zero_padded,
             plan.least, plan.most, value, reason,
@@ -317,10 +330,12 @@ class _Reading:
         self, plan: _FieldPlan, start: Int64, length: Int64, value: Int64, reason: text.UInt8
     ) -> None:
         """Keys that are texts become keyed hashes."""
-        reason[(length <= 0) & (reason == 0)] = Reason.MISSING_FIELD
+        absent = self._without_text(plan)
+        value[length <= 0] = absent[0]
+        reason[(length <= 0) & (reason == 0)] = absent[1]
         unseen = np.zeros(self.n, np.bool_)
         known: dict[bytes, tuple[int, int, bool]] = {}
-        for i in np.flatnonzero(reason == 0).tolist():
+        for i in np.flatnonzero((reason == 0) & (length > 0)).tolist():
             begin = int(start[i])
             word = self.fields.buffer[begin : begin + int(length[i])].tobytes()
             if word not in known:
@@ -331,14 +346,18 @@ class _Reading:
     def _key_of(self, word: bytes, plan: _FieldPlan) -> tuple[int, int, bool]:
         """The keyed hash of a text, why it is refused (0 if it is not), whether it has unseen characters."""
         key, has_unseen = key_text(word)
-        reason = 0
         if key is None:
-            reason = int(Reason.NOT_AN_INTEGER)
-        elif key in plan.unknown:
-            reason = int(Reason.UNKNOWN_ENTITY)
-        elif not key or key in plan.null:
-            reason = int(Reason.MISSING_FIELD)
-        return pseudonym(key, self.key) if key and not reason else 0, reason, has_unseen
+            return 0, int(Reason.NOT_AN_INTEGER), has_unseen
+        if key in plan.unknown and plan.field.required:
+            return 0, int(Reason.UNKNOWN_ENTITY), has_unseen
+        if not key or key in plan.unknown or key in plan.null:
+            return *self._without_text(plan), has_unseen
+        return pseudonym(key, self.key), 0, has_unseen
+
+    @staticmethod
+    def _without_text(plan: _FieldPlan) -> tuple[int, int]:
+        """The key of a record without one, and why it is refused, if it is."""
+        return (0, int(Reason.MISSING_FIELD)) if plan.field.required else (NO_KEY, 0)
 
     def _read_identifier(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
         """A transaction's id that is a text: kept as it is, and known inside by a keyed hash."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 
+from zaslon.domain.events import NO_KEY
+
 KEY_BYTES_MAX = 64  # what BLAKE2b takes
 _OF_MARKS = b"zaslon mark"  # sets the key's mark apart from pseudonyms, which are made with the same key
 _OF_TABLES = b"zaslon tables"
@@ -15,7 +17,7 @@ _OF_TABLES = b"zaslon tables"
 def pseudonym(word: bytes, key: bytes) -> int:
     """The int64 that stands for a text identifier."""
     digest = hashlib.blake2b(word, digest_size=8, key=key[:KEY_BYTES_MAX]).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    return max(int.from_bytes(digest, "big", signed=True), NO_KEY + 1)
 
 
 def key_mark(key: bytes) -> bytes:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.domain.events import ID_TEXT, Transactions, public_ids
+from zaslon.domain.events import ID_TEXT, NO_KEY, Transactions, public_ids
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
 
@@ -29,7 +29,7 @@ def frame_of(transactions: Transactions) -> pl.DataFrame:
         "transaction_id": transactions.transaction_id,
         "event_time_seconds": transactions.event_time_seconds,
         "amount_minor": transactions.amount_minor,
-        **{f"{name}_key": keys for name, keys in transactions.entity_keys.items()},
+        **{f"{name}_key": _with_nulls(keys) for name, keys in transactions.entity_keys.items()},
         **transactions.numbers,
         "flags": transactions.flags,
         **{name: transactions.digest[:, half] for half, name in enumerate(_DIGEST)},
@@ -37,6 +37,12 @@ def frame_of(transactions: Transactions) -> pl.DataFrame:
         "scenario": transactions.scenario,
     }
     return pl.DataFrame(columns)
+
+
+def _with_nulls(keys: NDArray[np.int64]) -> pl.Series:
+    """Keys of an entity, null where there is none."""
+    is_missing = keys == NO_KEY
+    return pl.Series(keys).set(pl.Series(is_missing), None) if is_missing.any() else pl.Series(keys)
 
 
 def transactions_of(frame: pl.DataFrame, catalogue: Catalogue) -> Transactions:
@@ -48,7 +54,7 @@ def transactions_of(frame: pl.DataFrame, catalogue: Catalogue) -> Transactions:
     column = {name: frame[name].to_numpy() for name in frame.columns}
     return Transactions(
         column["transaction_id"], column["event_time_seconds"], column["amount_minor"],
-        {name: column[f"{name}_key"] for name in catalogue.entities},
+        {name: frame[f"{name}_key"].fill_null(NO_KEY).to_numpy() for name in catalogue.entities},
         {name: column[name] for name in catalogue.number_fields},
         column["flags"], np.column_stack([column[name] for name in _DIGEST]), column["is_fraud"], column["scenario"],
         id_text,

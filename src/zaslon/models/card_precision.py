@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.events import NO_KEY
 from zaslon.domain.time import SECONDS_PER_DAY
 
 
@@ -22,7 +23,7 @@ def card_precision_by_day(
 ) -> NDArray[np.float64]:
     """float64[days]: share of the `top` customers of each day who had a fraud on that day.
 
-    Days without transactions do not count. Customers of equal highest score are taken in the
+    Days without transactions do not count, nor do transactions without a customer. Customers of equal highest score are taken in the
     order of their keys, so the result does not depend on the order of rows.
 
     Args:
@@ -30,7 +31,9 @@ def card_precision_by_day(
             the transactions: a sample of them gives another, meaningless number.
         top: customers a day, 1 or more.
     """
-    day = event_time_seconds // SECONDS_PER_DAY
+    has_customer = customer_key != NO_KEY
+    score, is_fraud, customer_key = score[has_customer], is_fraud[has_customer], customer_key[has_customer]
+    day = event_time_seconds[has_customer] // SECONDS_PER_DAY
     found = np.empty(0, np.int64)
     precisions = []
     for today in np.unique(day):

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import orjson
 
-from zaslon.domain.events import LogBatch, Originals, public_ids
+from zaslon.domain.events import NO_KEY, LogBatch, Originals, public_ids
 from zaslon.domain.outcomes import Outcome
 from zaslon.domain.rejections import Reason
 from zaslon.engine import Engine
@@ -149,6 +149,6 @@ def _typed(batch: LogBatch) -> dict[str, object]:
     return {
         "transaction_id": public_ids(rows)[0], "event_time_seconds": int(rows.event_time_seconds[0]),
         "amount_minor": int(rows.amount_minor[0]), "flags": int(rows.flags[0]),
-        **{name: int(keys[0]) for name, keys in rows.entity_keys.items()},
+        **{name: int(keys[0]) if keys[0] != NO_KEY else None for name, keys in rows.entity_keys.items()},
         **{name: float(values[0]) for name, values in rows.numbers.items()},
     }  # fmt: skip
