@@ -106,4 +106,4 @@ def test_transaction_features_and_flags_are_documented() -> None:
     assert _rows(_section("features.md", "Of the transaction itself")) == [*plan.TRANSACTION_FEATURES, "NAME"]
     flags = _rows(_section("features.md", "Flags"))
     of_any = [f"flag_{name}" for name in load_catalogue().flag_names if not name.endswith("_unusual")]
-    assert flags == [*of_any, "flag_NAME_unusual", f"flag_{INVISIBLE_CHARACTERS}"]
+    assert flags == [*of_any, "flag_NAME_unusual", f"flag_{INVISIBLE_CHARACTERS}", "flag_ENTITY_missing"]
