@@ -207,16 +207,16 @@ def cpu_seconds(pid: int) -> float:
 def running(contender: Contender) -> Iterator[tuple[int, float]]:
     """(process id, seconds from start to ready)."""
     begin = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         server = subprocess.Popen(
-            contender.command, stdout=said, stderr=said, cwd=HERE, start_new_session=True,
+            contender.command, stdout=output, stderr=output, cwd=HERE, start_new_session=True,
             env={**os.environ, **contender.environment},
         )  # fmt: skip
         try:
             while not uvloop.run(is_ready(contender)):
                 if server.poll() is not None or time.perf_counter() - begin > READY_SECONDS_MAX:
-                    said.seek(0)
-                    raise RuntimeError(f"{contender.name} does not start: {said.read()[-2000:].decode()}")
+                    output.seek(0)
+                    raise RuntimeError(f"{contender.name} does not start: {output.read()[-2000:].decode()}")
                 time.sleep(0.02)
             yield server.pid, time.perf_counter() - begin
         finally:
@@ -338,7 +338,7 @@ def with_kafka(world: SmallWorld, directory: Path) -> Contender:
     @contextmanager
     def life() -> Iterator[int]:
         with cluster().scorer(world.context.home, ZASLON_STREAM_BATCH_RECORDS="5000") as scorer:
-            assert scorer.says("Deciding from position"), scorer.said
+            assert scorer.prints("Deciding from position"), scorer.printed
             yield scorer.process.pid
 
     @contextmanager

@@ -86,7 +86,7 @@ def throughput(
         return max(0, consumer.committed(place, 20)[0].offset)
 
     while done() < transactions // 3:
-        assert scorer.process.poll() is None, scorer.said
+        assert scorer.process.poll() is None, scorer.printed
         time.sleep(0.02)
     first, begin = done(), time.perf_counter()
     before = cpu_seconds(scorer.process.pid), broker.cpu_seconds()
@@ -234,10 +234,10 @@ def _with_standbys(
     ]
     with ExitStack() as stack:
         scorers = [stack.enter_context(cluster.scorer(homes[0], **settings))]
-        assert scorers[0].says("Deciding"), scorers[0].said
+        assert scorers[0].prints("Deciding"), scorers[0].printed
         for home in homes[1:]:
             scorers.append(stack.enter_context(cluster.scorer(home, **settings)))
-            assert scorers[-1].says("Replaying"), scorers[-1].said
+            assert scorers[-1].prints("Replaying"), scorers[-1].printed
         for scorer in scorers:
             scorer.process.send_signal(signal.SIGSTOP)
         send_all(cluster, lines)

@@ -80,7 +80,7 @@ def key_of(world: SmallWorld) -> str:
 async def collide(address: str, key: str, seed: int, ids: list[int]) -> list[tuple[int, float, Any]]:
     """One client: transactions and labels about ids that all others use too."""
     chance = random.Random(seed)
-    said: list[tuple[int, float, Any]] = []
+    answers: list[tuple[int, float, Any]] = []
     async with AsyncClient(address, key, timeout_seconds=60) as client:
         for _ in range(CALLS):
             identifier, amount = chance.choice(ids), float(chance.choice([10, 20]))
@@ -89,10 +89,10 @@ async def collide(address: str, key: str, seed: int, ids: list[int]) -> list[tup
                 continue
             sent = transaction(transaction_id=identifier, tx_amount=amount)
             try:
-                said.append((identifier, amount, await client.decide(sent)))
+                answers.append((identifier, amount, await client.decide(sent)))
             except RefusedError as error:
-                said.append((identifier, amount, error.code))
-    return said
+                answers.append((identifier, amount, error.code))
+    return answers
 
 
 def test_colliding_clients_get_one_decision_per_id(
@@ -101,14 +101,14 @@ def test_colliding_clients_get_one_decision_per_id(
     key, ids = key_of(world), list(range(50))
 
     async def all_at_once(address: str) -> list[tuple[int, float, Any]]:
-        said = await asyncio.gather(*(collide(address, key, seed, ids) for seed in range(CLIENTS)))
-        return [answer for of_one in said for answer in of_one]
+        answers = await asyncio.gather(*(collide(address, key, seed, ids) for seed in range(CLIENTS)))
+        return [answer for of_one in answers for answer in of_one]
 
     with running(world.context.home) as server:
-        said = asyncio.run(all_at_once(server.address))
+        answers = asyncio.run(all_at_once(server.address))
     journal = world.context.open_journal()
     for identifier in ids:
-        about = [(amount, answer) for other, amount, answer in said if other == identifier]
+        about = [(amount, answer) for other, amount, answer in answers if other == identifier]
         decisions = {answer.position: amount for amount, answer in about if isinstance(answer, Decision)}
         assert len(decisions) <= 1
         if not about:
@@ -199,9 +199,9 @@ def test_a_service_whose_worker_is_killed_stops_with_an_error(world: SmallWorld)
         decided = client.decide(transaction())
     os.kill(worker_of(server), signal.SIGKILL)
     assert server.process.stderr is not None
-    said = server.process.stderr.read().decode()
+    log = server.process.stderr.read().decode()
     assert server.process.wait(DEADLINE_SECONDS) == 11
-    assert "The service has stopped deciding. Start it again." in " ".join(said.split())
+    assert "The service has stopped deciding. Start it again." in " ".join(log.split())
     server.process.stderr.close()
     with running(world.context.home) as again, Client(again.address, key, timeout_seconds=60) as client:
         found = client.decision(decided.transaction_id)
@@ -270,15 +270,15 @@ def test_serve_makes_no_home_where_there_is_none(tmp_path: Path, capfd: pytest.C
 def test_keys_are_made_listed_and_revoked_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def said(*arguments: str) -> dict[str, Any]:
+    def json_of(*arguments: str) -> dict[str, Any]:
         assert main([*arguments, "--home", str(tmp_path), "--json"]) == 0
         content: dict[str, Any] = json.loads(capsys.readouterr().out)
         return content
 
-    made = said("keys", "create", "--role", "scorer", "--name", "gateway", "--lasts", "90d")
+    made = json_of("keys", "create", "--role", "scorer", "--name", "gateway", "--lasts", "90d")
     assert made["key"].startswith(f"zaslon_{made['id']}_")
-    assert said("keys", "revoke", made["id"])["revoked"] is not None
-    (listed,) = said("keys", "list")["keys"]
+    assert json_of("keys", "revoke", made["id"])["revoked"] is not None
+    (listed,) = json_of("keys", "list")["keys"]
     assert "key" not in listed
     assert (listed["id"], listed["role"], listed["name"]) == (made["id"], "scorer", "gateway")
 

@@ -49,18 +49,18 @@ class Asker:
     def submit(
         self, records: list[bytes], kind: Kind = Kind.TRANSACTION_JSON, budget: float = 3_600
     ) -> Callable[[], list[Answer]]:
-        said: list[list[Answer] | ZaslonError] = []
+        replies: list[list[Answer] | ZaslonError] = []
         done = threading.Event()
 
         def answered(answers: list[Answer] | ZaslonError) -> None:
-            said.append(answers)
+            replies.append(answers)
             done.set()
 
         self.worker.submit(records, kind, build_clock().monotonic_seconds() + budget, answered)
 
         def wait() -> list[Answer]:
             assert done.wait(DEADLINE_SECONDS)
-            (answers,) = said
+            (answers,) = replies
             if isinstance(answers, ZaslonError):
                 raise answers
             return answers
@@ -70,7 +70,7 @@ class Asker:
 
 @dataclass
 class Opened:
-    """a decision worker in its process, and what it said beside its answers."""
+    """A decision worker in its process, and what it reported besides its answers."""
 
     worker: Decider
     pid: int

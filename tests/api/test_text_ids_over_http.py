@@ -118,9 +118,9 @@ def test_a_label_names_a_text_and_its_receipt_too(admin: Caller) -> None:
     refused = admin.post("/v1/labels", many)
     assert refused.status_code == 422
     many[1]["transaction_id"] = "b"
-    said = admin.post("/v1/labels", many).json()["outcomes"]
-    assert [o["outcome"] for o in said] == ["rejection", "label", "label"]
-    assert "visible characters" in said[0]["detail"]
+    outcomes = admin.post("/v1/labels", many).json()["outcomes"]
+    assert [o["outcome"] for o in outcomes] == ["rejection", "label", "label"]
+    assert "visible characters" in outcomes[0]["detail"]
 
 
 @pytest.mark.parametrize("name", [7, 7.5, None, True, "", "x" * 65, "a\u200bb", "a\u0000b", ["a"]])

@@ -25,7 +25,7 @@ DAYS, CUSTOMERS = 40, 200
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said: exit code, standard output and error."""
+    """The result of a command: exit code, standard output and error."""
 
     code: int
     out: str
@@ -50,8 +50,8 @@ def zaslon(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     def call(*arguments: object) -> Answer:
         capfd.readouterr()
         code = main([str(a) for a in arguments])
-        said = capfd.readouterr()
-        return Answer(code, said.out, said.err)
+        captured = capfd.readouterr()
+        return Answer(code, captured.out, captured.err)
 
     return call
 
@@ -64,7 +64,7 @@ class SmallRun:
         raw: transactions of the days before the last two, with defects.
         tomorrow: the two last days.
         home: after the run; not to be changed.
-        answer: what the run said as JSON.
+        answer: the run's JSON object.
     """
 
     raw: Path

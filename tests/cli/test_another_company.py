@@ -149,9 +149,9 @@ def test_its_file_runs_to_decisions_with_reasons_in_words(
     file, home = tmp_path / "payments", tmp_path / "home"
     file.write_text(form(shop.rows))
     given = ["--catalogue", shop.catalogue, "--home", home]
-    said = zaslon("run", file, *given, "--no-compare-delays", "--json")
-    assert said.code == 0, said
-    values = said.json
+    answer = zaslon("run", file, *given, "--no-compare-delays", "--json")
+    assert answer.code == 0, answer
+    values = answer.json
     assert values["rows_in"] == len(shop.rows)
     assert values["rows_rejected"] == {
         "unknown_entity:device": sum(row["device"] == "n/a" for row in shop.rows)
@@ -204,14 +204,14 @@ def test_its_features_rules_and_labels_speak_of_its_entities(
     assert zaslon("doctor", *given, "--json").json["healthy"]
     (home / "pseudonym.key").write_text("another")
     for command in (["score", home / "next.jsonl"], ["label", home / "labels.csv"], ["replay", 0]):
-        said = zaslon(*command, *given, "--json")
-        assert said.code == 6
-        assert "pseudonym.key" in said.json["error"]["hint"]
+        answer = zaslon(*command, *given, "--json")
+        assert answer.code == 6
+        assert "pseudonym.key" in answer.json["error"]["hint"]
 
 
 def test_its_records_are_not_taken_for_the_missions(zaslon: Zaslon, shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "payments.jsonl"
     file.write_text(as_jsonl(shop.rows[:50]))
-    said = zaslon("clean", file, "--home", tmp_path / "home", "--json")
-    assert said.code == 3
-    assert "have none of the fields that a record needs, but 'payment, " in said.err
+    answer = zaslon("clean", file, "--home", tmp_path / "home", "--json")
+    assert answer.code == 3
+    assert "have none of the fields that a record needs, but 'payment, " in answer.err

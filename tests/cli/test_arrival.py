@@ -61,14 +61,14 @@ def test_one_wrong_year_does_not_stop_the_log(
     assert at < parse_day("2019-10-05") * SECONDS_PER_DAY
     day_1 = rows_at(tmp_path / "day1.csv", 900_000_001, at, parse_day(wrong) * SECONDS_PER_DAY)
     day_2 = rows_at(tmp_path / "day2.csv", 900_000_003, at + 62 * 60, at + 63 * 60)
-    said = zaslon("score", day_1, "--home", home, "--json", *options)
-    assert said.code == 0 and said.json["rows_rejected"] == {"after_arrival:tx_datetime": 1}
-    assert said.json["decisions"] == 1
-    said = zaslon("score", day_2, "--home", home, "--json", *options)
-    assert said.code == 0 and said.json["decisions"] == 2 and not said.json["records_rejected"]
+    answer = zaslon("score", day_1, "--home", home, "--json", *options)
+    assert answer.code == 0 and answer.json["rows_rejected"] == {"after_arrival:tx_datetime": 1}
+    assert answer.json["decisions"] == 1
+    answer = zaslon("score", day_2, "--home", home, "--json", *options)
+    assert answer.code == 0 and answer.json["decisions"] == 2 and not answer.json["records_rejected"]
     for number, source in enumerate([rows_at(tmp_path / "honest.csv", 900_000_001, at), day_2]):
-        said = zaslon("score", source, "--home", other_home, "--json", *options)
-        assert said.json["decisions"] == number + 1
+        answer = zaslon("score", source, "--home", other_home, "--json", *options)
+        assert answer.json["decisions"] == number + 1
     assert decisions(home) == decisions(other_home)
 
 
@@ -80,15 +80,15 @@ def test_a_mostly_late_file_warns_and_exits_with_12(
     new = [at + i for i in range(8)]
     for number, (moments, late) in enumerate([([*old, *new], False), ([*old, *new[:7]], True)]):
         source = rows_at(tmp_path / "in.csv", 900_000_000 + 100 * number, *moments)
-        said = zaslon("score", source, "--home", home, "--json")
-        assert said.json["too_late_share"] == round(2 / len(moments), 4)
-        assert said.code == (MOSTLY_TOO_LATE if late else 0)
-        assert ("2 transactions (22%) were too late: the newest one in the log" in said.err) is late
+        answer = zaslon("score", source, "--home", home, "--json")
+        assert answer.json["too_late_share"] == round(2 / len(moments), 4)
+        assert answer.code == (MOSTLY_TOO_LATE if late else 0)
+        assert ("2 transactions (22%) were too late: the newest one in the log" in answer.err) is late
 
 
-def assert_refused(said: Answer) -> None:
-    assert said.code == 2
-    assert said.json["error"]["message"].startswith(
+def assert_refused(answer: Answer) -> None:
+    assert answer.code == 2
+    assert answer.json["error"]["message"].startswith(
         "Nothing can have arrived at 2098-01-01 00:00:00: it is 20"
     )
 
@@ -150,10 +150,10 @@ def test_a_label_of_the_future_is_refused(zaslon: Zaslon, home: Path, tmp_path: 
 def test_the_report_of_clean_has_the_arrival(
     zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
 ) -> None:
-    said = zaslon(
+    answer = zaslon(
         "clean", small_run.tomorrow, "--home", home, "--out", tmp_path / "out", "--json",
         "--arrived", "2020-01-01 00:00:00",
     )  # fmt: skip
-    assert said.json["arrived"] == "2020-01-01 00:00:00"
+    assert answer.json["arrived"] == "2020-01-01 00:00:00"
     report = orjson.loads((tmp_path / "out" / "_report.json").read_bytes())
     assert report["arrived"] == "2020-01-01 00:00:00"

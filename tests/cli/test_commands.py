@@ -44,14 +44,20 @@ def read_last_days(small_run: SmallRun, days: int) -> pl.DataFrame:
 
 
 def test_run_reports_every_stage(small_run: SmallRun) -> None:
-    said = small_run.answer
-    assert said.keys() >= MEASURES | COUNTS | ROWS | {"label_delay", "scorecard", "seconds", "paths", "model"}
-    assert_every_row_has_one_outcome(said)
-    assert said["decisions"] == sum(said["actions"].values()) > 0
-    assert said["labels"] > 0
-    assert said["labels_to_come"] == len(read_last_days(small_run, 7)), "they come after seven days"
-    assert said["seconds"].keys() == {"clean", "features", "train", "decide", "label_delays", "report"}
-    assert all(Path(path.split(" (run")[0]).exists() for path in said["paths"].values())
+    answer = small_run.answer
+    assert answer.keys() >= MEASURES | COUNTS | ROWS | {
+        "label_delay",
+        "scorecard",
+        "seconds",
+        "paths",
+        "model",
+    }
+    assert_every_row_has_one_outcome(answer)
+    assert answer["decisions"] == sum(answer["actions"].values()) > 0
+    assert answer["labels"] > 0
+    assert answer["labels_to_come"] == len(read_last_days(small_run, 7)), "they come after seven days"
+    assert answer["seconds"].keys() == {"clean", "features", "train", "decide", "label_delays", "report"}
+    assert all(Path(path.split(" (run")[0]).exists() for path in answer["paths"].values())
 
 
 def test_the_recall_falls_as_confirmation_takes_longer(small_run: SmallRun) -> None:
@@ -111,9 +117,9 @@ def test_evaluating_on_training_days_is_reported(
     assert zaslon(*evaluate).json["test_days_seen"] == 0
     monkeypatch.setenv("ZASLON_VALIDATION_DAYS", "3")  # what the model was validated on stays the same
     assert zaslon("clean", earlier, "--home", home, "--json").code == 0
-    said = zaslon(*evaluate)
-    assert said.json["test_days_seen"] == 4
-    assert "has learned from 4" in said.err
+    answer = zaslon(*evaluate)
+    assert answer.json["test_days_seen"] == 4
+    assert "has learned from 4" in answer.err
 
 
 def test_score_and_label_count_what_they_did(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
@@ -152,8 +158,8 @@ def test_simulate_writes_the_format_of_the_file_ending(zaslon: Zaslon, tmp_path:
 
 
 def test_the_version_is_printed(zaslon: Zaslon) -> None:
-    said = zaslon("--version")
-    assert (said.code, said.out) == (0, f"zaslon {__version__}\n")
+    answer = zaslon("--version")
+    assert (answer.code, answer.out) == (0, f"zaslon {__version__}\n")
 
 
 def test_figures_beside_rules_are_marked_as_the_models(
@@ -177,24 +183,24 @@ shadow = true
 """
     )
     assert "rules that may act (1)" in zaslon("evaluate", "--home", home, "--json").err
-    said = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json").json
-    assert said["actions"] == {"allow": 0, "review": 0, "block": said["decisions"]}
-    assert said["false_positive_rate"] < 1
-    (row,) = [row for row in said["scorecard"] if row["goal"] == "Rules beside the model"]
+    answer = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json").json
+    assert answer["actions"] == {"allow": 0, "review": 0, "block": answer["decisions"]}
+    assert answer["false_positive_rate"] < 1
+    (row,) = [row for row in answer["scorecard"] if row["goal"] == "Rules beside the model"]
     assert row["reached"] == "1 may act"
     assert "thresholds alone" in row["comment"]
 
 
 def test_demo_prints_the_names_that_are_promised(zaslon: Zaslon, tmp_path: Path) -> None:
-    said = zaslon("demo", "--home", tmp_path, "--customers", 150, "--days", 40, "--json")
-    assert said.code == 0, said
-    assert said.json.keys() >= ROWS | {
+    answer = zaslon("demo", "--home", tmp_path, "--customers", 150, "--days", 40, "--json")
+    assert answer.code == 0, answer
+    assert answer.json.keys() >= ROWS | {
         "roc_auc", "pr_auc", "recall", "false_positive_rate", "decisions", "decisions_per_second",
         "seconds", "paths", "simulation",
     }  # fmt: skip
-    assert said.json["seconds"]["simulate"] > 0
+    assert answer.json["seconds"]["simulate"] > 0
     people = json.loads((tmp_path / "demo" / "reports" / "scorecard.json").read_text())
-    assert people == said.json["scorecard"]
+    assert people == answer.json["scorecard"]
     left = tmp_path / "demo" / "left.txt"
     left.touch()
     assert zaslon("demo", "--home", tmp_path, "--customers", 10**9, "--json").code == 2
@@ -204,10 +210,10 @@ def test_demo_prints_the_names_that_are_promised(zaslon: Zaslon, tmp_path: Path)
 
 
 def test_doctor_finds_everything_in_order(zaslon: Zaslon, home: Path) -> None:
-    said = zaslon("doctor", "--home", home, "--json")
-    assert said.code == 0
-    assert said.json["healthy"]
-    assert all(check["is_ok"] for check in said.json["checks"])
+    answer = zaslon("doctor", "--home", home, "--json")
+    assert answer.code == 0
+    assert answer.json["healthy"]
+    assert all(check["is_ok"] for check in answer.json["checks"])
 
 
 def test_doctor_looks_at_a_library_of_every_extra(zaslon: Zaslon, home: Path) -> None:
@@ -221,9 +227,9 @@ def test_doctor_looks_at_a_library_of_every_extra(zaslon: Zaslon, home: Path) ->
 def test_doctor_reports_an_impossible_home(zaslon: Zaslon, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "home"):
-        said = zaslon("doctor", "--home", home, "--json")
-        assert said.code == 1
-        (check,) = (check for check in said.json["checks"] if not check["is_ok"])
+        answer = zaslon("doctor", "--home", home, "--json")
+        assert answer.code == 1
+        (check,) = (check for check in answer.json["checks"] if not check["is_ok"])
         assert check["name"] == "home" and str(tmp_path / "file") in check["detail"]
 
 
@@ -237,16 +243,16 @@ def test_doctor_finds_a_record_for_any_catalogue_that_accepts_one(zaslon: Zaslon
     catalogue = tmp_path / "narrow.toml"
     fields = "".join(f'[[fields]]\nname = "{name}"\n{rest}\n' for name, rest in narrow.items())
     catalogue.write_text('name = "narrow"\nversion = 1\n' + fields)
-    said = zaslon("doctor", "--home", tmp_path / "home", "--catalogue", catalogue, "--json")
-    assert said.json["healthy"], said.json["checks"]
+    answer = zaslon("doctor", "--home", tmp_path / "home", "--catalogue", catalogue, "--json")
+    assert answer.json["healthy"], answer.json["checks"]
 
 
 def test_people_get_tables_and_no_json(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     for command in (["score", small_run.tomorrow], ["evaluate"], ["replay", 3], ["doctor"]):
-        said = zaslon(*command, "--home", home)
-        assert said.code == 0, said
-        assert "Traceback" not in said.err
-        assert not said.out.startswith("{") or command[0] == "replay"
+        answer = zaslon(*command, "--home", home)
+        assert answer.code == 0, answer
+        assert "Traceback" not in answer.err
+        assert not answer.out.startswith("{") or command[0] == "replay"
 
 
 def commands() -> dict[str, Any]:
@@ -266,11 +272,11 @@ def example_of(command: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", commands())
 def test_the_help_has_an_example_and_names_every_option(zaslon: Zaslon, name: str) -> None:
-    said = zaslon(*name.split(), "--help")
-    assert said.code == 0
-    assert f"zaslon {name}" in said.out
+    answer = zaslon(*name.split(), "--help")
+    assert answer.code == 0
+    assert f"zaslon {name}" in answer.out
     assert " ".join(example_of(commands()[name])).startswith(name)
-    assert "--json" in said.out
+    assert "--json" in answer.out
 
 
 # `demo`, `run` and `train` are run above with less data; the others need a server or run until stopped.

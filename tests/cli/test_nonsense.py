@@ -15,7 +15,7 @@ from zaslon.models import tune
 READERS = (["clean"], ["score"], ["run"])
 
 
-def assert_helps(answer: Answer, code: int, *said: str) -> None:
+def assert_helps(answer: Answer, code: int, *messages: str) -> None:
     """One error: for machines an object, for people a sentence; never a traceback."""
     assert answer.code == code, answer
     assert "Traceback" not in answer.out + answer.err
@@ -24,7 +24,7 @@ def assert_helps(answer: Answer, code: int, *said: str) -> None:
     assert error["message"].endswith((".", "^", "?")) or "\n" in error["message"], error
     assert not error["message"].endswith(".."), error
     whole = f"{error['message']} {error['hint']}"
-    for part in said:
+    for part in messages:
         assert part in whole, whole
     assert error["message"][:40] in answer.err.replace("\n", " "), "people are told on standard error"
 
@@ -60,21 +60,21 @@ USAGE = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), USAGE, ids=lambda v: " ".join(v) if isinstance(v, list) else v
+    ("arguments", "message"), USAGE, ids=lambda v: " ".join(v) if isinstance(v, list) else v
 )
 def test_a_wrong_command_line_is_answered(
-    zaslon: Zaslon, tmp_path: Path, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+    zaslon: Zaslon, tmp_path: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert_helps(zaslon(*arguments, "--json"), 2, said)
+    assert_helps(zaslon(*arguments, "--json"), 2, message)
 
 
 def test_without_a_command_the_help_is_shown(zaslon: Zaslon) -> None:
     for arguments in ((), ("keys",)):
-        said = zaslon(*arguments)
-        assert said.code == 2
-        assert "Commands" in said.out
-        assert not said.err, "the help says it all"
+        answer = zaslon(*arguments)
+        assert answer.code == 2
+        assert "Commands" in answer.out
+        assert not answer.err, "the help says it all"
 
 
 def test_a_search_without_its_library_is_refused_before_the_work(
@@ -102,9 +102,9 @@ def test_a_broker_that_cannot_even_be_asked_is_answered(
     monkeypatch.setenv("ZASLON_KAFKA_PASSWORD", "secret")
     monkeypatch.delenv("ZASLON_KAFKA_PASSWORD_FILE")
     monkeypatch.setenv("ZASLON_KAFKA_CA_FILE", str(nothing))
-    said = zaslon(*command, "--json")
-    assert_helps(said, 11, "127.0.0.1:1")
-    assert "secret" not in said.out + said.err
+    answer = zaslon(*command, "--json")
+    assert_helps(answer, 11, "127.0.0.1:1")
+    assert "secret" not in answer.out + answer.err
 
 
 @pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
@@ -136,17 +136,17 @@ def test_a_row_with_a_wrong_year_is_named_as_what_empties_a_period(zaslon: Zaslo
     file = tmp_path / "a.csv"
     names = "transaction_id,tx_datetime,customer_id,terminal_id,tx_amount,tx_fraud"
     file.write_text(f"{names}\n1,2019-08-22 10:00:00,5,5,10,0\n2,2021-01-01 10:00:00,5,5,10,1\n")
-    said = zaslon("run", file, "--home", tmp_path / "home", "--json")
+    answer = zaslon("run", file, "--home", tmp_path / "home", "--json")
     assert_helps(
-        said, 7, "validation period", "'tx_fraud'", "2 days from 2019-08-22 to 2021-01-01", "wrong year"
+        answer, 7, "validation period", "'tx_fraud'", "2 days from 2019-08-22 to 2021-01-01", "wrong year"
     )
 
 
 @pytest.mark.parametrize("command", [["train"], ["evaluate"], ["features"]], ids=lambda c: c[0])
 def test_an_empty_home_gets_a_hint(zaslon: Zaslon, tmp_path: Path, command: list[str]) -> None:
-    said = zaslon(*command, "--home", tmp_path / "new", "--json")
-    assert said.code in (3, 7)
-    assert_helps(said, said.code, "zaslon")
+    answer = zaslon(*command, "--home", tmp_path / "new", "--json")
+    assert answer.code in (3, 7)
+    assert_helps(answer, answer.code, "zaslon")
 
 
 def test_score_and_label_without_a_model_give_a_hint(
@@ -171,11 +171,13 @@ LABELS = [
 ]
 
 
-@pytest.mark.parametrize(("content", "said"), LABELS, ids=[s for _, s in LABELS])
-def test_a_label_file_that_is_none_is_answered(zaslon: Zaslon, home: Path, content: bytes, said: str) -> None:
+@pytest.mark.parametrize(("content", "message"), LABELS, ids=[s for _, s in LABELS])
+def test_a_label_file_that_is_none_is_answered(
+    zaslon: Zaslon, home: Path, content: bytes, message: str
+) -> None:
     labels = home / "labels.csv"
     labels.write_bytes(content)
-    assert_helps(zaslon("label", labels, "--home", home, "--json"), 3, said)
+    assert_helps(zaslon("label", labels, "--home", home, "--json"), 3, message)
 
 
 def test_a_label_file_that_is_missing_or_a_directory_is_named(zaslon: Zaslon, home: Path) -> None:
@@ -201,15 +203,15 @@ def test_a_log_that_is_not_there_is_answered_with_those_that_are(
 
 
 def test_reconcile_shows_people_a_table(zaslon: Zaslon, home: Path) -> None:
-    said = zaslon("reconcile", "--home", home)
-    assert said.code == 0
-    assert "Complete: nothing is missing or double." in said.out
-    assert "all records" in said.out
-    assert "{" not in said.out and "[" not in said.out
+    answer = zaslon("reconcile", "--home", home)
+    assert answer.code == 0
+    assert "Complete: nothing is missing or double." in answer.out
+    assert "all records" in answer.out
+    assert "{" not in answer.out and "[" not in answer.out
     (home / "sent.txt").write_text("\n".join(str(-i) for i in range(1, 14)))
-    said = zaslon("reconcile", "--home", home, "--sent", home / "sent.txt")
-    assert said.code == 8
-    assert "-10 and 3 more" in said.out
+    answer = zaslon("reconcile", "--home", home, "--sent", home / "sent.txt")
+    assert answer.code == 8
+    assert "-10 and 3 more" in answer.out
 
 
 def damage(path: Path, at: float = 0.5) -> None:
@@ -287,8 +289,8 @@ def test_a_catalogue_that_is_none_is_answered(zaslon: Zaslon, home: Path) -> Non
     (home / "broken.toml").write_text("name = [")
     for path in (home / "none.toml", home, home / "broken.toml"):
         for command in (["evaluate"], ["clean", "x"]):
-            said = zaslon(*command, "--home", home, "--catalogue", path, "--json")
-            assert_helps(said, 4, str(path))
+            answer = zaslon(*command, "--home", home, "--catalogue", path, "--json")
+            assert_helps(answer, 4, str(path))
 
 
 def test_a_damaged_journal_is_answered(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
@@ -317,10 +319,10 @@ def test_an_outcome_that_was_changed_is_found_by_its_replay(zaslon: Zaslon, home
             """UPDATE outcomes SET outcome = CAST(replace(outcome, '"degraded":null', '"degraded":"model"') AS BLOB)
             WHERE position = 3"""
         )
-    said = zaslon("replay", 3, "--home", home, "--json")
-    assert said.code == 8
-    assert said.json["identical"] is False
-    assert said.json["recorded"] != said.json["recomputed"]
+    answer = zaslon("replay", 3, "--home", home, "--json")
+    assert answer.code == 8
+    assert answer.json["identical"] is False
+    assert answer.json["recorded"] != answer.json["recomputed"]
     assert zaslon("replay", 3, "--home", home).code == 8
 
 
@@ -338,11 +340,11 @@ def test_a_damaged_snapshot_is_named_and_passed_over(
     damage(newest)
     labels = home / "labels.csv"
     labels.write_text("transaction_id,is_fraud\n1,1\n")
-    said = zaslon("label", labels, "--home", home, "--json")
-    assert said.code == 0
-    assert said.json["labels"] == 1 or said.json["records_rejected"]
-    assert newest.name in said.err
-    assert "damaged" in said.err
+    answer = zaslon("label", labels, "--home", home, "--json")
+    assert answer.code == 0
+    assert answer.json["labels"] == 1 or answer.json["records_rejected"]
+    assert newest.name in answer.err
+    assert "damaged" in answer.err
 
 
 def test_a_log_whose_beginning_is_gone_is_not_followed_from_nothing(
@@ -375,8 +377,8 @@ def test_snapshots_beyond_a_restored_log_are_forgotten(
 def test_snapshots_of_another_log_are_never_taken(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     for path in (home / "log").glob("journal.db*"):
         path.unlink()
-    said = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
-    assert said["next_position"] == said["rows_clean"], "a new log, from the beginning"
+    answer = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert answer["next_position"] == answer["rows_clean"], "a new log, from the beginning"
 
 
 @pytest.mark.parametrize("command", [["clean", "x"], ["features"], ["train"], ["score", "x"], ["label", "x"],
@@ -422,17 +424,17 @@ def test_output_that_is_something_else_is_not_overwritten(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [("ZASLON_SEED", "x", "seed"), ("ZASLON_TEST_DAYS", "-1", "test_days"), ("ZASLON_LABEL_DELAY", "7", "label_delay"),
      ("ZASLON_FALSE_POSITIVE_RATE_MAX", "5", "false_positive_rate_max"), ("ZASLON_REVIEWS_PER_DAY_MAX", "-2", "reviews"),
      ("ZASLON_SEED", str(2**31), "seed"), ("ZASLON_LOSS_PER_MONTH_MAX", "inf", "loss_per_month_max"),
      ("ZASLON_PSEUDONYM_KEY", "", "pseudonym_key"), ("ZASLON_PSEUDONYM_KEY", "short", "pseudonym_key")],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_used_is_named(
-    zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert_helps(zaslon("evaluate", "--home", tmp_path, "--json"), 2, said)
+    assert_helps(zaslon("evaluate", "--home", tmp_path, "--json"), 2, message)
 
 
 def test_a_key_that_was_lost_halfway_is_not_taken_for_none(zaslon: Zaslon, tmp_path: Path) -> None:

@@ -60,9 +60,9 @@ def test_uuids_run_through_every_command_and_come_back_as_they_were(zaslon: Zasl
         replayed = zaslon("replay", f"tx:{name}", *given, "--json").json
         assert (replayed["identical"], replayed["recorded"]["transaction_id"]) == (True, name)
     for unknown in ("tx:never seen", "tx:5"):
-        said = zaslon("replay", unknown, *given, "--json")
-        assert said.code == 7
-        assert f"about transaction {unknown[3:]} " in said.json["error"]["message"]
+        answer = zaslon("replay", unknown, *given, "--json")
+        assert answer.code == 7
+        assert f"about transaction {unknown[3:]} " in answer.json["error"]["message"]
 
     (tmp_path / "sent.txt").write_text("\n".join([*found[-5:], "lost"]))
     reconciled = zaslon("reconcile", "--sent", tmp_path / "sent.txt", *given, "--json")
@@ -85,5 +85,5 @@ def test_nonsense_instead_of_a_text_is_rejected_by_name(
     rows = [{**row, "payment": name if i == 5 else f"p-{i}"} for i, row in enumerate(simulated()[:20])]
     rows = [{**row, "device": "d"} for row in rows]
     given = ["--catalogue", tmp_path / "wallet.toml", "--home", tmp_path / "home", "--out", tmp_path / "out"]
-    said = zaslon("clean", as_csv(rows, tmp_path / "in.csv"), *given, "--json").json
-    assert (said["rows_clean"], said["rows_rejected"]) == (19, {reason: 1})
+    answer = zaslon("clean", as_csv(rows, tmp_path / "in.csv"), *given, "--json").json
+    assert (answer["rows_clean"], answer["rows_rejected"]) == (19, {reason: 1})

@@ -78,10 +78,10 @@ def test_ids_that_the_log_knows_are_rejected_as_repeats(
     changed[4] = b"1.23"
     other = home / "overlap.txt"
     other.write_bytes(header + b"".join([*clean[:5], b",".join(changed)]))
-    said = zaslon("score", other, "--home", home, "--json").json
-    assert said["decisions"] == 0
-    assert said["rows_in"] == 6
-    rejected = Counter(said["records_rejected"]) + Counter(said["rows_rejected"])
+    answer = zaslon("score", other, "--home", home, "--json").json
+    assert answer["decisions"] == 0
+    assert answer["rows_in"] == 6
+    rejected = Counter(answer["records_rejected"]) + Counter(answer["rows_rejected"])
     assert rejected["conflicting_duplicate"] == 1
     assert rejected.total() == 6
 
@@ -113,13 +113,13 @@ def test_answers_in_a_file_become_labels_or_are_counted(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     given = ["score", small_run.tomorrow, "--home", home, "--json"]
-    said = zaslon(*given, "--learn", "--label-delay", "6h").json
-    assert said["labels"] > 0
-    assert said["labels_to_come"] > 0
-    assert said["labels"] + said["labels_to_come"] == said["rows_clean"]
+    answer = zaslon(*given, "--learn", "--label-delay", "6h").json
+    assert answer["labels"] > 0
+    assert answer["labels_to_come"] > 0
+    assert answer["labels"] + answer["labels_to_come"] == answer["rows_clean"]
     without = zaslon(*given).json
-    assert without["records_rejected"] == {"duplicate": said["decisions"]}
-    assert without["labels"] == without["labels_to_come"] == said["answers_not_taken"] == 0
+    assert without["records_rejected"] == {"duplicate": answer["decisions"]}
+    assert without["labels"] == without["labels_to_come"] == answer["answers_not_taken"] == 0
     assert without["answers_not_taken"] == without["rows_clean"]
 
 
@@ -173,8 +173,8 @@ def test_an_answer_with_a_repeat_in_a_later_file_is_a_label(
     assert zaslon(*given, "6h").json["labels"] == 0 and frauds_known_at(home, probe) == before
     to_come = zaslon(*given, "7d", "--learn").json
     assert (to_come["labels"], to_come["labels_to_come"]) == (0, 1) and frauds_known_at(home, probe) == before
-    said = zaslon(*given, "6h", "--learn").json
-    assert said["records_rejected"] == {"duplicate": 1} and said["labels"] == 1
+    answer = zaslon(*given, "6h", "--learn").json
+    assert answer["records_rejected"] == {"duplicate": 1} and answer["labels"] == 1
     assert frauds_known_at(home, probe) == before + 1
     again = zaslon(*given, "6h", "--learn").json
     assert (again["labels"], again["records_already_done"]) == (0, 2)
@@ -190,8 +190,8 @@ def test_labels_and_replay_reach_ids_to_the_edge_of_64_bits(
     )
     assert zaslon("score", payment, "--home", home, "--json").json["decisions"] == 2
     labels.write_text(f"transaction_id,is_fraud\n{2**63 - 1},1\n{10**18},0\n-{2**63 - 1},1\n-{2**63},1\n")
-    said = zaslon("label", labels, "--home", home, "--json").json
-    assert (said["labels"], said["records_rejected"]) == (3, {"unreadable_label:transaction_id": 1})
+    answer = zaslon("label", labels, "--home", home, "--json").json
+    assert (answer["labels"], answer["records_rejected"]) == (3, {"unreadable_label:transaction_id": 1})
     replayed = zaslon("replay", f"tx:{2**63 - 1}", "--home", home, "--json").json
     assert replayed["identical"] and replayed["recorded"]["transaction_id"] == 2**63 - 1
 
@@ -250,10 +250,10 @@ def test_every_kind_of_outcome_is_replayed_to_the_same_bytes(
         "label, waiting False",
     }
     for position in found.values():
-        said = zaslon("replay", position, "--home", home, "--json")
-        assert said.code == 0, said
-        assert said.json["identical"]
-        assert said.json["position"] == position
+        answer = zaslon("replay", position, "--home", home, "--json")
+        assert answer.code == 0, answer
+        assert answer.json["identical"]
+        assert answer.json["position"] == position
 
 
 def test_old_decisions_replay_with_the_model_of_their_time(
@@ -282,10 +282,10 @@ def test_a_new_rule_serves_at_once_and_the_old_policy_replays(
         '[[rules]]\nname = "any"\nwhen = "amount >= 0"\naction = "review"\nreason = "amount {amount}"\n'
         '[[rules]]\nname = "seen"\nwhen = "flag_amount_zero = 0"\naction = "block"\nreason = "x"\nshadow = true\n'
     )
-    said = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
-    assert said["rules_fired"]["any"] == said["decisions"]
-    assert 0 < said["rules_fired"]["seen"] <= said["decisions"]
-    assert said["actions"]["allow"] == 0
+    answer = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert answer["rules_fired"]["any"] == answer["decisions"]
+    assert 0 < answer["rules_fired"]["seen"] <= answer["decisions"]
+    assert answer["actions"]["allow"] == 0
     *_, last = decisions(home)
     assert last["rules"] == ["any"]
     assert last["shadow_rules"] == ["seen"]
@@ -308,20 +308,20 @@ def test_thresholds_of_the_policy_file_apply_and_are_reported(
 ) -> None:
     (home / "policy.toml").write_text("[thresholds]\nreview = 0.0\nblock = inf\n")
     zaslon("clean", small_run.raw, "--home", home, "--json")
-    said = zaslon("train", "--home", home, "--json").json
-    assert said["thresholds"]["review"] == 0
-    assert said["recall"] == said["false_positive_rate"] == 1.0
+    answer = zaslon("train", "--home", home, "--json").json
+    assert answer["thresholds"]["review"] == 0
+    assert answer["recall"] == answer["false_positive_rate"] == 1.0
     scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
     assert scored["actions"] == {"allow": 0, "review": scored["decisions"], "block": 0}
 
 
 def test_where_nothing_is_stopped_people_read_no_nan(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     (home / "policy.toml").write_text("[thresholds]\nreview = inf\nblock = inf\n")
-    said = zaslon("run", small_run.raw, "--home", home)
-    assert said.code == 0
+    answer = zaslon("run", small_run.raw, "--home", home)
+    assert answer.code == 0
     report = re.sub(r"base64,[^\"]*", "", (home / "reports" / "report.html").read_text("utf-8"))
     assert "nothing was stopped" in report
-    for text in (said.out, report):
+    for text in (answer.out, report):
         assert not re.search(r"\bnan\b|nan%", text)
 
 

@@ -19,20 +19,20 @@ from tests.waiting import DEADLINE_SECONDS
 
 
 def test_brackets_in_names_are_no_markup(zaslon: Zaslon, tmp_path: Path) -> None:
-    said = zaslon("clean", tmp_path / "[red]x[/].txt", "--home", tmp_path / "[b]")
-    assert said.code == 3
-    assert "[red]x[/].txt" in said.err
+    answer = zaslon("clean", tmp_path / "[red]x[/].txt", "--home", tmp_path / "[b]")
+    assert answer.code == 3
+    assert "[red]x[/].txt" in answer.err
     for name in ("[red]", "[/b]"):
-        said = zaslon("simulate", tmp_path / f"{name}.txt", "--days", 1, "--rows", 10)
-        assert said.code == 0, said
-        assert f"{name}.txt" in said.out
+        answer = zaslon("simulate", tmp_path / f"{name}.txt", "--days", 1, "--rows", 10)
+        assert answer.code == 0, answer
+        assert f"{name}.txt" in answer.out
 
 
 def test_an_empty_simulation_is_reported_without_shares(zaslon: Zaslon, tmp_path: Path) -> None:
     one = ("--profile", "handbook", "--customers", 1, "--terminals", 1, "--days", 1, "--seed", 1)
-    said = zaslon("simulate", tmp_path / "few.txt", *one)
-    assert said.code == 0, said
-    assert "0 rows" in said.out, "a seed is needed that gives no row"
+    answer = zaslon("simulate", tmp_path / "few.txt", *one)
+    assert answer.code == 0, answer
+    assert "0 rows" in answer.out, "a seed is needed that gives no row"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full, the full disk, is Linux's")

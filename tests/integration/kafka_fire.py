@@ -68,7 +68,7 @@ def burn(
             time.sleep(chance.uniform(0.3, 1.5))  # the moment of the kill is random
             if broker_kill and round_ == kills // 2:
                 for scorer in scorers:  # one that has not connected yet would end
-                    assert scorer.says("Replaying the log"), scorer.said
+                    assert scorer.prints("Replaying the log"), scorer.printed
                 cluster.broker.kill()
                 time.sleep(chance.uniform(0.0, 1.0))
                 cluster.broker.start()
@@ -82,7 +82,7 @@ def burn(
             fire.kills += 1
             scorers.append(_start(cluster, world, scratch / f"home-{round_ + 2}", stack))
         leaver = next(s for s in scorers if s is not _active(scorers))
-        assert leaver.says("Replaying the log")
+        assert leaver.prints("Replaying the log")
         leaver.terminate()
         fire.standbys_left += 1
         feeder.join()
@@ -112,16 +112,16 @@ def _start(cluster: Cluster, world: SmallWorld, home: Path, stack: ExitStack) ->
 
 
 def _active(scorers: Sequence[Scorer], seconds: float = 90) -> Scorer:
-    """The scorer that decides now: of those alive, the last to have said so."""
+    """The scorer that decides now: of those alive, the last that reported it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         deciding = [s for s in scorers if s.is_deciding]
         if deciding:
             return deciding[-1]
         dead = [s for s in scorers if s.process.poll() is not None]
-        assert not dead, dead[0].said
+        assert not dead, dead[0].printed
         time.sleep(0.02)
-    raise AssertionError([s.said for s in scorers])
+    raise AssertionError([s.printed for s in scorers])
 
 
 def _feed(cluster: Cluster, world: SmallWorld, seconds: float) -> None:

@@ -215,7 +215,7 @@ class Scorer:
     """A scorer in a process of its own; the lines that it prints are collected."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process, self.said = process, list[str]()
+        self.process, self.printed = process, list[str]()
         self._line_added = threading.Condition()
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
@@ -224,19 +224,19 @@ class Scorer:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             with self._line_added:
-                self.said.append(line.strip())
+                self.printed.append(line.strip())
                 self._line_added.notify_all()
 
-    def says(self, words: str, seconds: float = 60) -> bool:
+    def prints(self, words: str, seconds: float = 60) -> bool:
         """Wait until it has printed a line with these words."""
         with self._line_added:
-            return self._line_added.wait_for(lambda: any(words in line for line in self.said), seconds)
+            return self._line_added.wait_for(lambda: any(words in line for line in self.printed), seconds)
 
     @property
     def is_deciding(self) -> bool:
         """Whether it is alive and decides, by the last line that it printed about that."""
         states = [
-            line for line in list(self.said) if line.startswith(("Deciding", "Standing by", "Replaying"))
+            line for line in list(self.printed) if line.startswith(("Deciding", "Standing by", "Replaying"))
         ]
         return self.process.poll() is None and bool(states) and states[-1].startswith("Deciding")
 
@@ -259,7 +259,7 @@ class Scorer:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.stdout is not None
         report = self.process.stdout.read()
-        assert self.process.wait(60) == 0, self.said
+        assert self.process.wait(60) == 0, self.printed
         return report
 
 

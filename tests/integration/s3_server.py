@@ -74,8 +74,8 @@ class LocalS3:
             )  # fmt: skip
         end = time.monotonic() + READY_SECONDS_MAX
         while not self._listens():
-            said = (self.directory / "s3.log").read_text()[-800:]
-            assert self._process.poll() is None and time.monotonic() < end, said
+            messages = (self.directory / "s3.log").read_text()[-800:]
+            assert self._process.poll() is None and time.monotonic() < end, messages
             time.sleep(0.05)
 
     def _prepare(self) -> None:

@@ -128,7 +128,7 @@ def test_sigterm_ends_the_command_in_good_order(broker: LocalBroker, lines: list
         home, ZASLON_STREAM_METRICS_PORT=str(port), ZASLON_STREAM_REPORT_SECONDS="1"
     ) as scorer:
         while cluster.committed_records() < 500:
-            assert scorer.process.poll() is None, scorer.said
+            assert scorer.process.poll() is None, scorer.printed
             time.sleep(0.1)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             text = answer.read().decode()

@@ -43,7 +43,7 @@ def _lines(world: SmallWorld) -> list[bytes]:
 
 
 def _is_stopped(scorer: Scorer) -> bool:
-    assert scorer.process.poll() is None, scorer.said
+    assert scorer.process.poll() is None, scorer.printed
     return Path(f"/proc/{scorer.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
@@ -91,13 +91,13 @@ def test_a_scorer_stopped_before_any_step_is_fenced_when_it_resumes(
         for scorer in stopping:
             scorer.process.send_signal(signal.SIGCONT)
         for scorer in stopping:
-            assert scorer.says("Standing by"), scorer.said
+            assert scorer.prints("Standing by"), scorer.printed
         _until(lambda: cluster.committed_records() == sent)
         last.kill()
         send()
         _until(lambda: cluster.committed_records() == sent)
         for scorer in stopping:
-            assert scorer.process.poll() is None, "\n".join(scorer.said)
+            assert scorer.process.poll() is None, "\n".join(scorer.printed)
     published = cluster.published()
     assert len(published) == sent
     assert published == cluster.embedded(small_world.engine())
@@ -134,7 +134,7 @@ def test_an_open_transaction_in_order_blocks_decisions(
         offset: int = latest.result(20).offset
         return offset
 
-    open_at, said, is_committed = end_of_order(), list[str](), False
+    open_at, messages, is_committed = end_of_order(), list[str](), False
     give_up = time.monotonic() + 50
 
     def is_over() -> bool:
@@ -143,11 +143,11 @@ def test_an_open_transaction_in_order_blocks_decisions(
         if not is_committed and end_of_order() >= open_at + 2:
             other.commit_transaction(20)
             is_committed = True
-        return any("Deciding" in sentence for sentence in said) or time.monotonic() > give_up
+        return any("Deciding" in sentence for sentence in messages) or time.monotonic() > give_up
 
-    stream(cluster.context("scorer", home), is_over, said.append)
+    stream(cluster.context("scorer", home), is_over, messages.append)
     assert is_committed
-    assert "Deciding from position 130." in said
+    assert "Deciding from position 130." in messages
     assert any(map(is_barrier, cluster.read("order")))
 
 

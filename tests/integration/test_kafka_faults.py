@@ -36,8 +36,8 @@ def _id(line: bytes) -> int:
 def _wait(found: Callable[[], bool], *scorers: Scorer) -> None:
     end = time.monotonic() + 120
     while not found():
-        assert time.monotonic() < end, [scorer.said for scorer in scorers]
-        assert all(scorer.process.poll() is None for scorer in scorers), [s.said for s in scorers]
+        assert time.monotonic() < end, [scorer.printed for scorer in scorers]
+        assert all(scorer.process.poll() is None for scorer in scorers), [s.printed for s in scorers]
         time.sleep(0.1)
 
 
@@ -60,7 +60,7 @@ def test_a_record_that_breaks_a_stage_is_rejected_alone(
     assert report["records_rejected"]["engine_error"] == 1
     assert report["takeovers"] == 1, "it kept deciding"
     assert _engine_errors(cluster) == [(index, lines[index])]
-    assert any("engine_error" in sentence and "InjectedError" in sentence for sentence in scorer.said)
+    assert any("engine_error" in sentence and "InjectedError" in sentence for sentence in scorer.printed)
     published = cluster.published()
     assert len(published) == 1_000
     assert published == cluster.embedded(small_world.engine()), "a sound engine agrees with the log"

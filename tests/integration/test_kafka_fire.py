@@ -42,16 +42,16 @@ def test_a_standby_takes_over_from_a_killed_scorer_within_seconds(
     for world in homes:
         assert begin_from_clean_days(world.context, small_world.context.home / "clean", last=8) > 10_000
     with cluster.scorer(homes[0].context.home, **key) as first:
-        assert first.says("Deciding")
+        assert first.prints("Deciding")
         with cluster.scorer(homes[1].context.home, **key) as second:
-            assert second.says("Replaying")
+            assert second.prints("Replaying")
             cluster.send("input", lines[:500])
             while cluster.committed_records() < 500:
                 time.sleep(0.1)
             first.kill()
             killed_at_ms = time.time() * 1000
             cluster.send("input", lines[500:1_000])
-            assert second.says("Deciding")
+            assert second.prints("Deciding")
             while cluster.committed_records() < 1_000:
                 time.sleep(0.1)
             second.terminate()

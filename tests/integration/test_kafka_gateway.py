@@ -45,7 +45,7 @@ def gateway(cluster: Cluster, home: Path, **more: Any) -> Iterator[Caller]:
 def scoring(cluster: Cluster, home: Path) -> Iterator[Scorer]:
     """A process that decides the stream."""
     with cluster.scorer(home) as scorer:
-        assert scorer.says("Deciding from position"), scorer.said
+        assert scorer.prints("Deciding from position"), scorer.printed
         yield scorer
 
 

@@ -59,14 +59,14 @@ def test_added_partitions_are_applied_in_one_order(
         send(input=1, labels=1)
         _until(lambda: cluster.committed_records() == sent)
         with cluster.scorer(other, **settings) as second:
-            assert second.says("Replaying"), second.said
+            assert second.prints("Replaying"), second.printed
             cluster.grow(input=3, labels=2, order=2, rejections=2)
             send(input=3, labels=2)
             _until(lambda: cluster.committed_records() == sent)
             first.kill()
             send(input=3, labels=2)
             _until(lambda: cluster.committed_records() == sent)
-            assert second.is_deciding, second.said
+            assert second.is_deciding, second.printed
             second.kill()
     send(input=3, labels=1)
     cluster.stream_until(home, sent)
@@ -80,8 +80,8 @@ def test_a_second_partition_of_order_or_rejections_is_a_complaint(
 ) -> None:
     cluster = Cluster.new(broker)
     cluster.grow(input=2, order=2, rejections=3)
-    said = {s.name: s.complaints for s in open_topics(cluster.settings("viewer", tmp_path)).check()}
-    assert said == {
+    messages = {s.name: s.complaints for s in open_topics(cluster.settings("viewer", tmp_path)).check()}
+    assert messages == {
         cluster.topic("input"): (), cluster.topic("labels"): (), cluster.topic("predictions"): (),
         cluster.topic("order"): ("2 partitions, expected 1: its messages have one order",),
         cluster.topic("rejections"): ("3 partitions, expected 1: its messages have one order",),

@@ -51,7 +51,7 @@ def scoring(cluster: Cluster, ids: Ids, home: Path) -> Iterator[None]:
     """A process that decides the stream, and whose code breaks on the poison record."""
     settings = {f"ZASLON_{name.upper()}": str(value) for name, value in ids.settings.items()}
     with cluster.scorer(home, *faulty_scorer.command(STAGE, [POISON], home), **settings) as scorer:
-        assert scorer.says("Deciding from position"), scorer.said
+        assert scorer.prints("Deciding from position"), scorer.printed
         yield
 
 

@@ -183,7 +183,7 @@ def test_a_scorer_with_an_empty_disk_takes_over(
     }
     first_home, second_home = (small_world.in_home(tmp_path / name).context.home for name in ("a", "b"))
     with cluster.scorer(first_home, **shared) as first:
-        assert first.says("Deciding from position 0")
+        assert first.prints("Deciding from position 0")
         for begin in range(0, 1_000, 250):
             cluster.send("input", lines[begin : begin + 250])
             while cluster.committed_records() < begin + 250:
@@ -194,14 +194,14 @@ def test_a_scorer_with_an_empty_disk_takes_over(
     assert begun == 0
     assert 300 <= newest <= 1_000
     with cluster.scorer(second_home, **shared) as second:
-        assert second.says(f"Replaying the log from position {newest}.")
+        assert second.prints(f"Replaying the log from position {newest}.")
         cluster.send("input", lines[1_000:1_500])
         _wait_until(lambda: cluster.committed_records() >= 1_500)
         second.terminate()
     assert positions(bucket)[-1] == 1_500
     assert not list((second_home / "stream").glob("snapshots/*"))
     assert not list((first_home / "stream").glob("snapshots/*"))
-    assert not any(shared["ZASLON_PSEUDONYM_KEY"] in line for line in [*first.said, *second.said])
+    assert not any(shared["ZASLON_PSEUDONYM_KEY"] in line for line in [*first.printed, *second.printed])
     published = cluster.published()
     assert len(published) == 1_500
     assert published == cluster.embedded(small_world.engine())

@@ -67,16 +67,16 @@ class Nursery:
         self._process.stdin.write(f"{home} {batch_size}\n".encode())
         self._process.stdin.flush()
         child = int(self._channel())
-        said = b"" if death is None or death.position is None else self._channel()
-        if death is not None and said != b"ended\n":
+        messages = b"" if death is None or death.position is None else self._channel()
+        if death is not None and messages != b"ended\n":
             if death.position is not None:
                 self._wait_for(world, death.position)
             time.sleep(death.after_seconds)
             with suppress(ProcessLookupError):  # it was faster
                 os.kill(child, signal.SIGKILL)
-        while said != b"ended\n":
-            said = self._channel()
-            assert said, "the nursery is gone"
+        while messages != b"ended\n":
+            messages = self._channel()
+            assert messages, "the nursery is gone"
         assert not (home / "failed").exists(), (home / "failed").read_text()
         return not (home / "done").exists()
 

@@ -71,15 +71,15 @@ def without(context: Context, days: Sequence[Day], left_out: Sequence[int]) -> l
 def featurised(
     context: Context, days: Sequence[Day]
 ) -> tuple[list[tuple[int, bytes]], Featuriser, list[str]]:
-    said: list[str] = []
+    notices: list[str] = []
     featuriser, found = (
-        Featuriser(context.catalogue, context.key, DELAY_SECONDS, said.append),
+        Featuriser(context.catalogue, context.key, DELAY_SECONDS, notices.append),
         list[tuple[int, bytes]](),
     )
     for part in featuriser.days(days):
         rows = map(np.ndarray.tobytes, part.matrix)
         found += zip(part.transactions.transaction_id.tolist(), rows, strict=True)
-    return found, featuriser, said
+    return found, featuriser, notices
 
 
 @pytest.mark.parametrize("places", [[(0, 0)], [(5, 0), (5, 10), (5, 20)], [(3, 150), (4, 0), (11, 60)]])
@@ -94,11 +94,13 @@ def test_all_others_have_the_features_of_days_without_it(
     expected = without(small_world.context, days, ids)
     for poison in chosen:
         inject(monkeypatch, "apply", poison)
-    found, featuriser, said = featurised(small_world.context, days)
+    found, featuriser, notices = featurised(small_world.context, days)
     assert found == expected
     assert featuriser.left_out == ids
-    assert [sentence.partition(".")[0] for sentence in said] == [f"Transaction {i} is left out" for i in ids]
-    assert all("InjectedError" in sentence for sentence in said)
+    assert [sentence.partition(".")[0] for sentence in notices] == [
+        f"Transaction {i} is left out" for i in ids
+    ]
+    assert all("InjectedError" in sentence for sentence in notices)
 
 
 def test_a_label_that_breaks_our_code_is_left_out_alone(
@@ -116,10 +118,10 @@ def test_a_label_that_breaks_our_code_is_left_out_alone(
 
     whole, _, _ = featurised(small_world.context, days)
     monkeypatch.setattr(History, "apply", failing)
-    found, featuriser, said = featurised(small_world.context, days)
+    found, featuriser, notices = featurised(small_world.context, days)
     assert [identifier for identifier, _ in found] == [identifier for identifier, _ in whole]
     assert featuriser.left_out == [broken]
-    assert said[0].startswith(f"The label of transaction {broken} is left out.")
+    assert notices[0].startswith(f"The label of transaction {broken} is left out.")
 
 
 def test_code_that_breaks_ordinary_records_stops(
@@ -137,14 +139,14 @@ def test_a_run_and_the_features_go_on_and_name_the_record(
     every = clean_days(small_world.context.home / "clean", small_world.context.catalogue)
     (poison,) = poisons(small_world, every, [(10, 20)])
     inject(monkeypatch, "apply", poison)
-    said: list[str] = []
-    context = replace(small_world.in_home(tmp_path / "home").context, progress=Warnings(said))
+    notices: list[str] = []
+    context = replace(small_world.in_home(tmp_path / "home").context, progress=Warnings(notices))
     report = run(
         context, [str(small_world.context.home / "small.txt")], compare_delays=False,
         train_settings=TrainSettings(rounds=5, rounds_max=5, threads=1),
     )  # fmt: skip
     assert report.to_json_dict()["left_out"] == [poison.transaction_id]
     assert report.decided.decisions > 100
-    assert any(f"Transaction {poison.transaction_id} is left out." in sentence for sentence in said)
+    assert any(f"Transaction {poison.transaction_id} is left out." in sentence for sentence in notices)
     features = write_features(context, tmp_path / "features")
     assert features.to_json_dict()["left_out"] == [poison.transaction_id]

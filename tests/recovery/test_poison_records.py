@@ -42,9 +42,9 @@ def poison(small_world: SmallWorld) -> tuple[Poison, int]:
 
 
 def decided(world: SmallWorld, size: int) -> tuple[list[bytes], list[str]]:
-    """Decide the log in batches into the home; returns the outcomes and what was said."""
-    said: list[str] = []
-    context = replace(world.context, progress=Warnings(said))
+    """Decide the log in batches into the home; returns the outcomes and the notices."""
+    notices: list[str] = []
+    context = replace(world.context, progress=Warnings(notices))
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)
         guard = guarded_engine(context, journal, snapshots)
@@ -52,14 +52,14 @@ def decided(world: SmallWorld, size: int) -> tuple[list[bytes], list[str]]:
         decide_records(
             guard, journal, snapshots, batches, "log", snapshot_every_records=70, progress=context.progress
         )
-        return [outcome for _, outcome in journal.outcomes()], said
+        return [outcome for _, outcome in journal.outcomes()], notices
 
 
 class Warnings:
     """A progress that keeps its warnings."""
 
-    def __init__(self, said: list[str]) -> None:
-        self.said = said
+    def __init__(self, notices: list[str]) -> None:
+        self.printed = notices
 
     def start(self, stage: str, total: int | None) -> None:
         """Nothing."""
@@ -69,7 +69,7 @@ class Warnings:
 
     def warn(self, sentence: str) -> None:
         """Keep it."""
-        self.said.append(sentence)
+        self.printed.append(sentence)
 
 
 def expected(world: SmallWorld, index: int) -> list[bytes]:
@@ -86,14 +86,14 @@ def test_a_poison_record_is_rejected_and_all_others_are_decided(
     world, (record, index) = small_world.in_home(tmp_path), poison
     with pytest.MonkeyPatch.context() as faulty:
         inject(faulty, stage, record)
-        outcomes, said = decided(world, size)
+        outcomes, notices = decided(world, size)
     wanted = expected(world, index)
     assert outcomes[:index] + outcomes[index + 1 :] == wanted[:index] + wanted[index + 1 :]
     rejection = orjson.loads(outcomes[index])
     assert rejection["reason"] == "engine_error"
     assert rejection["raw"] == world.records[index].decode()
     assert "failed on this record: InjectedError" in rejection["detail"]
-    assert [sentence.partition(".")[0] for sentence in said] == [f"Position {index} is an engine_error"]
+    assert [sentence.partition(".")[0] for sentence in notices] == [f"Position {index} is an engine_error"]
     for position in (index - 1, index, index + 1, ROWS - 1):
         assert replay(world.context, position).identical, "without the fault, too"
     assert reconcile(world.context).is_whole
@@ -115,9 +115,9 @@ def test_poison_records_beside_each_other_are_all_found(
         return applied
 
     monkeypatch.setattr(History, "apply", failing)
-    outcomes, said = decided(world, 100)
+    outcomes, notices = decided(world, 100)
     assert [i for i, o in enumerate(outcomes) if b"engine_error" in o] == indexes
-    assert len(said) == len(indexes)
+    assert len(notices) == len(indexes)
     batch = small_world.batch(0, ROWS).rejecting(indexes, PROBLEM)
     wanted = [outcome.to_json() for outcome in small_world.engine().process(batch).outcomes]
     assert [o for o in outcomes if b"engine_error" not in o] == [

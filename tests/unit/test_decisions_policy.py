@@ -154,11 +154,11 @@ NONSENSE = [
 ]
 
 
-@pytest.mark.parametrize(("text", "said"), NONSENSE, ids=[n[0][:40] for n in NONSENSE])
-def test_nonsense_is_answered_with_a_sentence_that_helps(text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), NONSENSE, ids=[n[0][:40] for n in NONSENSE])
+def test_nonsense_is_answered_with_a_sentence_that_helps(text: str, message: str) -> None:
     with pytest.raises(PolicyError) as raised:
         parse_policy(text, KNOWN, origin="Policy 'p.toml'")
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert str(raised.value).startswith("Policy 'p.toml'")
 
 

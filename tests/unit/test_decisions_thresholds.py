@@ -121,9 +121,9 @@ def _assert_the_report_is_true(chosen: ChosenThresholds, reached: dict[str, floa
     assert chosen.loss_minor_per_month == pytest.approx(reached["loss"])
     assert chosen.reviews_per_day == pytest.approx(reached["reviews"])
     assert chosen.false_positive_rate <= limits.false_positive_rate_max
-    said = {limit.name: limit for limit in chosen.limits}
-    assert said["missed_frauds_max"].is_kept == (reached["missed"] <= limits.missed_frauds_max)
-    assert said["loss_minor_per_month_max"].is_kept == (reached["loss"] <= limits.loss_minor_per_month_max)
+    by_name = {limit.name: limit for limit in chosen.limits}
+    assert by_name["missed_frauds_max"].is_kept == (reached["missed"] <= limits.missed_frauds_max)
+    assert by_name["loss_minor_per_month_max"].is_kept == (reached["loss"] <= limits.loss_minor_per_month_max)
     assert all(limit.is_kept or "it would take stopping" in limit.sentence for limit in chosen.limits)
 
 
@@ -193,7 +193,7 @@ def _with(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (_with(is_fraud=np.zeros(4, np.bool_)), "no fraud among 4 transactions"),
         (_with(is_fraud=np.ones(4, np.bool_)), "no good transaction among 4"),
@@ -206,8 +206,8 @@ def _with(**changes: Any) -> dict[str, Any]:
         ({name: column[:0] for name, column in _data(EASY).items()}, "no fraud among 0"),
     ],
 )
-def test_nonsense_is_answered_with_a_sentence(data: dict[str, Any], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_nonsense_is_answered_with_a_sentence(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         choose_thresholds(**data, limits=Limits(), costs=Costs())
 
 

@@ -243,12 +243,12 @@ NONSENSE = [
 ]
 
 
-@pytest.mark.parametrize(("text", "said", "word"), NONSENSE, ids=[n[0][:40] for n in NONSENSE])
-def test_errors_point_at_the_wrong_word(text: str, said: str, word: str | None) -> None:
+@pytest.mark.parametrize(("text", "message", "word"), NONSENSE, ids=[n[0][:40] for n in NONSENSE])
+def test_errors_point_at_the_wrong_word(text: str, message: str, word: str | None) -> None:
     with pytest.raises(ExpressionError) as raised:
         parse_expression(text, KNOWN, "condition")
     error = raised.value
-    assert said in str(error)
+    assert message in str(error)
     if word is not None:
         assert text[error.start : error.end] == word
         shown, carets = error.message.rstrip("\n").split("\n")[1:]

@@ -62,13 +62,13 @@ def test_a_scorer_refuses_the_log_of_another_engine_version(tmp_path: Path) -> N
 
 
 def test_a_takeover_from_another_engine_version_must_name_it(tmp_path: Path) -> None:
-    said: list[str] = []
-    stream = stream_at_end(tmp_path, OTHER, said.append, stream_takeover_from_engine=OTHER)
+    messages: list[str] = []
+    stream = stream_at_end(tmp_path, OTHER, messages.append, stream_takeover_from_engine=OTHER)
     assert next(stream.replay(lambda: False)) is None
-    assert said == []
+    assert messages == []
     stream._committer = cast("None", object())
     assert list(stream.replay(lambda: False)) == []
-    assert said == [
+    assert messages == [
         f"Engine version {ENGINE_VERSION} decides from position 7 on; before it was engine version {OTHER}."
     ]
     wrong = stream_at_end(tmp_path, OTHER, print, stream_takeover_from_engine=OTHER + 1)

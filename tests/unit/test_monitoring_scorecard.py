@@ -64,8 +64,10 @@ def test_rounding_never_misses_a_goal() -> None:
 
 @pytest.mark.parametrize("share", [None, 0.01])
 def test_missing_evidence_is_blamed_only_if_measured(share: float | None) -> None:
-    said = row(card(replace(MET, recall=0.7, unseeable_share=share, entities=("card",))), "Frauds missed")[2]
-    assert said == "See the report for which frauds are missed."
+    comment = row(card(replace(MET, recall=0.7, unseeable_share=share, entities=("card",))), "Frauds missed")[
+        2
+    ]
+    assert comment == "See the report for which frauds are missed."
 
 
 def test_where_nothing_was_stopped_there_is_no_precision() -> None:

@@ -135,9 +135,9 @@ def test_a_log_that_cannot_be_opened_is_named_and_stops_nothing(
     context = with_retention(small_world.in_home(tmp_path), 2, SetClock())
     (tmp_path / "log-1").mkdir()
     (tmp_path / "log-1" / "journal.db").write_bytes(b"no journal" * 1_000)
-    said: list[str] = []
-    progress = type("Said", (), {"warn": lambda self, sentence: said.append(sentence)})()
+    messages: list[str] = []
+    progress = type("Said", (), {"warn": lambda self, sentence: messages.append(sentence)})()
     with closing(context.open_journal()) as journal:
         forget_old_originals(replace(context, progress=progress), journal)
-    (sentence,) = said
+    (sentence,) = messages
     assert sentence.startswith("The original bytes in log 'log-1' were not removed: Journal '")

@@ -36,13 +36,13 @@ class SlowSnapshots(FileSnapshots):
 
 
 class World:
-    """An engine whose state is saved, and what the saver said and told."""
+    """An engine whose state is saved, and what the writer reported."""
 
     def __init__(self, store: FileSnapshots, every_records: int = 10) -> None:
         self.engine = Engine(CATALOGUE, key=b"key")
-        self.said: list[str] = []
+        self.printed: list[str] = []
         self.saves: list[SnapshotResult] = []
-        self.snapshot_writer = SnapshotWriter(store, every_records, 0, self.said.append, self.saves.append)
+        self.snapshot_writer = SnapshotWriter(store, every_records, 0, self.printed.append, self.saves.append)
 
     def apply(self, records: int) -> None:
         first = self.engine.position
@@ -123,7 +123,7 @@ def test_a_failed_snapshot_is_reported_and_the_next_kept(tmp_path: Path) -> None
     world.snapshot_writer.save_last(world.engine)
     world.snapshot_writer.close()
     assert [(s.position, s.is_kept) for s in world.saves] == [(10, False), (10, True)]
-    (sentence,) = world.said
+    (sentence,) = world.printed
     assert sentence.startswith("The snapshot at position 10 could not be kept: Snapshot '")
 
 

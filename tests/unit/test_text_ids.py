@@ -84,9 +84,9 @@ def test_a_text_id_too_long_or_invisible_is_refused(text: str) -> None:
         assert rejected.field == ["transaction_id"]
         assert rejected.detail[0].endswith("'; expected text of 1 to 64 bytes in visible characters.")
     label = json.dumps({"transaction_id": text, "is_fraud": True})
-    (said,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
-    assert said.startswith("Field 'transaction_id' is '")
-    assert said.endswith("expected text of 1 to 64 bytes in visible characters.")
+    (detail,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
+    assert detail.startswith("Field 'transaction_id' is '")
+    assert detail.endswith("expected text of 1 to 64 bytes in visible characters.")
     assert named_by(text, TEXT_MISSION) is None
 
 
@@ -97,8 +97,8 @@ def test_in_json_an_id_that_should_be_a_text_is_a_string(value: Any) -> None:
     assert rejected.field == ["transaction_id"]
     assert "and no JSON string; expected text of 1 to 64 bytes" in rejected.detail[0]
     label = json.dumps({"transaction_id": value, "is_fraud": True})
-    (said,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
-    assert "and no JSON string; expected text of 1 to 64 bytes" in said
+    (detail,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
+    assert "and no JSON string; expected text of 1 to 64 bytes" in detail
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_control_characters_and_what_is_no_utf8_are_no_text_at_all(record: str |
 @pytest.mark.parametrize("label", ["{}", '{"transaction_id":null}', '{"transaction_id":""}',
                                    '{"transaction_id":"\\u0000"}', '{"transaction_id":"a","is_fraud":7}'])  # fmt: skip
 def test_a_label_without_id_or_verdict_names_what_is_expected(label: str) -> None:
-    (said,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
-    assert "; expected " in said
+    (detail,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
+    assert "; expected " in detail
 
 
 def test_numbers_are_read_as_ever_where_ids_are_numbers() -> None:
