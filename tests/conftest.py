@@ -19,9 +19,25 @@ settings.load_profile(PROFILE)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--kill-seeds", type=int, default=50 if IS_THOROUGH else 5,
-        help="how many seeded runs of `kill -9` the recovery test does",
+        "--kills", type=int, default=50 if IS_THOROUGH else 5,
+        help="how often the recovery test kills the embedded engine",
     )  # fmt: skip
+    parser.addoption(
+        "--service-kills",
+        type=int,
+        default=10,
+        help="how often the recovery test kills the service under load",
+    )
+    parser.addoption("--kill-seed", type=int, default=0, help="of the random moments of both")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that kill are cut into parts, so that one that hangs is told from many that take long."""
+    for argument, option, size in (("kills", "--kills", 50), ("service_kills", "--service-kills", 10)):
+        if argument in metafunc.fixturenames:
+            wanted, seed = metafunc.config.getoption(option), metafunc.config.getoption("--kill-seed")
+            parts = [(min(size, wanted - n), seed + n) for n in range(0, wanted, size)]
+            metafunc.parametrize((argument, "seed"), parts)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -30,12 +46,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("law")
-
-
-@pytest.fixture(scope="session")
-def kill_seeds(request: pytest.FixtureRequest) -> int:
-    seeds: int = request.config.getoption("--kill-seeds")
-    return seeds
 
 
 @pytest.fixture(scope="session")

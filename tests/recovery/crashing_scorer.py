@@ -48,7 +48,7 @@ def decide_everything(home: Path, batch_size: int, log: Log) -> None:
     )
     print("deciding", flush=True)
     decide_records(
-        guard, journal, snapshots, batches, "small-world", snapshot_every_records=300, progress=Silent()
+        guard, journal, snapshots, batches, "small-world", snapshot_every_records=100, progress=Silent()
     )
     (home / "done").touch()
 
