@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
@@ -19,6 +20,7 @@ from zaslon.bootstrap import build_clock
 from zaslon.domain.errors import InputError, ZaslonError
 from zaslon.domain.events import Kind, RecordBatch, Transactions
 from zaslon.domain.rejections import Reason, RecordProblem
+from zaslon.engine import Engine
 from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.features.history import Applied, History
 from zaslon.flows.reconcile import reconcile
@@ -27,7 +29,7 @@ from zaslon.flows.score import score
 from zaslon.flows.serve import GROUP, DecisionWorker, GroupDone
 from zaslon.ports import Answer, Call
 from zaslon.services.decision_loop import decide_records
-from zaslon.services.poison import guarded_engine
+from zaslon.services.poison import PoisonGuard, guarded_engine
 from zaslon.system.isolation import by_halves
 from zaslon.testing import SmallWorld
 
@@ -137,6 +139,27 @@ def test_code_that_breaks_ordinary_records_stops_the_run(
     with closing(world.context.open_journal()) as journal:
         assert journal.next_position <= poison[1]
         assert not any(b"engine_error" in outcome for _, outcome in journal.outcomes())
+
+
+@pytest.mark.parametrize("stage", ["apply", "score", "explain"])
+def test_a_failed_engine_is_let_go_before_the_next_is_recovered(
+    small_world: SmallWorld, poison: tuple[Poison, int], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    inject(monkeypatch, stage, poison[0])
+    failed, are_gone = [weakref.ref(small_world.engine().history)], []
+
+    def recover() -> Engine:
+        are_gone.append(failed[-1]() is None)
+        engine = small_world.engine()
+        failed.append(weakref.ref(engine.history))
+        return engine
+
+    guard = PoisonGuard(recover(), recover, lambda _: None)
+    are_gone.clear()
+    # Nothing was recorded that `recover` could replay, so the second half does not fit.
+    with pytest.raises(ValueError, match="expected 0"):
+        guard.decide(small_world.batch(0, poison[1] + 1), lambda batch, outcomes: None)
+    assert are_gone and all(are_gone)
 
 
 def test_a_row_of_a_file_that_breaks_the_engine_is_rejected(
