@@ -12,22 +12,35 @@ from collections.abc import Callable
 from typing import TypeVar
 
 DEADLINE_SECONDS = 300.0
-_LOOK_SECONDS = 0.01
 
 T = TypeVar("T")
 
 
-def until(found: Callable[[], T], otherwise: Callable[[], object] = lambda: "it never happened") -> T:
+def deadline(otherwise: Callable[[], object] = lambda: "it never happened") -> Callable[[], None]:
+    """A check to be made again and again while something is awaited: it fails when that hangs."""
+    end = time.monotonic() + DEADLINE_SECONDS
+
+    def check() -> None:
+        assert time.monotonic() < end, otherwise()
+
+    return check
+
+
+def until(
+    found: Callable[[], T], otherwise: Callable[[], object] = lambda: "it never happened", *,
+    look_seconds: float = 0.01,
+) -> T:  # fmt: skip
     """The first value of `found` that is true.
 
     Args:
         found: looks; called again and again.
         otherwise: what the failure says when the deadline has passed.
+        look_seconds: between two looks; more where a look asks a server.
     """
-    end = time.monotonic() + DEADLINE_SECONDS
+    check = deadline(otherwise)
     while not (value := found()):
-        assert time.monotonic() < end, otherwise()
-        time.sleep(_LOOK_SECONDS)
+        check()
+        time.sleep(look_seconds)
     return value
 
 

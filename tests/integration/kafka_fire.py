@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.kafka_world import Cluster, Scorer
+from tests.waiting import until
 
 from zaslon.domain.events import Kind
 from zaslon.testing import SmallWorld
@@ -86,7 +87,7 @@ def burn(
         leaver.terminate()
         fire.standbys_left += 1
         feeder.join()
-        _wait_until_all(cluster, len(world.records))
+        cluster.wait_for(len(world.records))
         _active([s for s in scorers if s is not leaver]).terminate()
     published = cluster.published()
     engine = world.engine()
@@ -111,17 +112,18 @@ def _start(cluster: Cluster, world: SmallWorld, home: Path, stack: ExitStack) ->
     )
 
 
-def _active(scorers: Sequence[Scorer], seconds: float = 90) -> Scorer:
+def _active(scorers: Sequence[Scorer]) -> Scorer:
     """The scorer that decides now: of those alive, the last that reported it."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        deciding = [s for s in scorers if s.is_deciding]
-        if deciding:
-            return deciding[-1]
+
+    def deciding() -> Scorer | None:
+        found = [s for s in scorers if s.is_deciding]
         dead = [s for s in scorers if s.process.poll() is not None]
-        assert not dead, dead[0].printed
-        time.sleep(0.02)
-    raise AssertionError([s.printed for s in scorers])
+        assert found or not dead, dead[0].printed
+        return found[-1] if found else None
+
+    found = until(deciding, lambda: [s.printed for s in scorers])
+    assert found is not None
+    return found
 
 
 def _feed(cluster: Cluster, world: SmallWorld, seconds: float) -> None:
@@ -154,10 +156,3 @@ def _first_difference(published: Sequence[bytes], embedded: Sequence[bytes], rec
 
 def _tell(sentence: str) -> None:
     print(sentence, file=sys.stderr)
-
-
-def _wait_until_all(cluster: Cluster, records: int) -> None:
-    end = time.monotonic() + 120
-    while cluster.committed_records() < records:
-        assert time.monotonic() < end, f"only {cluster.committed_records()} of {records}"
-        time.sleep(0.3)

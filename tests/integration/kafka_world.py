@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 from deploy.kafka.access import access
 from deploy.kafka.broker import LocalBroker
+from tests.waiting import DEADLINE_SECONDS, deadline, until
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.messages import recorded, recorded_rejection
@@ -36,6 +36,7 @@ from zaslon.services.featurising import Featuriser
 from zaslon.settings import Settings, load_settings
 
 _NUMBERS = itertools.count(1)
+_ASKED_EVERY = 3  # of the times that a stream asks whether it is over
 TOPICS = ("input", "labels", "order", "predictions", "rejections")
 
 
@@ -53,7 +54,7 @@ class Cluster:
         settings = cluster.settings("admin", Path("unused"))
         admin = kafka_connection(settings).admin()  # kept: its answers die with it
         for future in admin.create_acls(list(access(settings))).values():
-            future.result(20)
+            future.result(DEADLINE_SECONDS)
         states = open_topics(settings).create()
         assert not any(state.complaints for state in states)
         return cluster
@@ -108,7 +109,7 @@ class Cluster:
 
     def _beginnings(self, consumer: Consumer, topic: str) -> list[TopicPartition]:
         name = self.topic(topic)
-        partitions = sorted(consumer.list_topics(name, timeout=20).topics[name].partitions)
+        partitions = sorted(consumer.list_topics(name, timeout=DEADLINE_SECONDS).topics[name].partitions)
         return [TopicPartition(name, partition, OFFSET_BEGINNING) for partition in partitions]
 
     def connected_admin(self) -> AdminClient:
@@ -120,7 +121,7 @@ class Cluster:
         admin = self.connected_admin()
         wanted = [NewPartitions(self.topic(name), count) for name, count in partitions.items()]
         for done in admin.create_partitions(wanted).values():
-            done.result(20)
+            done.result(DEADLINE_SECONDS)
 
     def published(self) -> list[bytes]:
         """Every outcome in the topics, by log position; a position with two outcomes is listed twice."""
@@ -168,16 +169,14 @@ class Cluster:
         """Score in this process until the log has reached a position."""
         context = self.context("scorer", home, snapshot_every_records=700, **more)
         consumer = self.connection("scorer").consumer(Watch("broker"), group_id=f"zaslon-{self.number}")
-        end = time.monotonic() + 60
-        asked_at = 0.0
+        check, looks = deadline(lambda: "the stream has not reached the position"), itertools.count()
         done = False
 
         def is_over() -> bool:
-            nonlocal asked_at, done
-            assert time.monotonic() < end, "the stream has not reached the position"
-            if not done and time.monotonic() - asked_at > 0.3:
+            nonlocal done
+            check()
+            if not done and next(looks) % _ASKED_EVERY == 0:
                 done = self._committed(consumer) >= position
-                asked_at = time.monotonic()
             return done
 
         report = stream(context, is_over, print)
@@ -186,7 +185,7 @@ class Cluster:
 
     def _committed(self, consumer: Consumer) -> int:
         targets = [target for name in ("input", "labels") for target in self._beginnings(consumer, name)]
-        return sum(max(target.offset, 0) for target in consumer.committed(targets, 20))
+        return sum(max(target.offset, 0) for target in consumer.committed(targets, DEADLINE_SECONDS))
 
     def committed_records(self) -> int:
         """How many records of `input` and `labels` the group has committed."""
@@ -194,6 +193,15 @@ class Cluster:
         done = self._committed(consumer)
         consumer.close()
         return done
+
+    def wait_for(self, records: int, *scorers: Scorer) -> None:
+        """Until the group has committed so many records; none of the scorers may end before."""
+
+        def is_done() -> bool:
+            assert all(scorer.process.poll() is None for scorer in scorers), [s.printed for s in scorers]
+            return self.committed_records() >= records
+
+        until(is_done, lambda: [scorer.printed for scorer in scorers], look_seconds=0.1)
 
     @contextmanager
     def scorer(self, home: Path, *command: str, **environment: str) -> Iterator[Scorer]:
@@ -227,10 +235,12 @@ class Scorer:
                 self.printed.append(line.strip())
                 self._line_added.notify_all()
 
-    def prints(self, words: str, seconds: float = 60) -> bool:
+    def prints(self, words: str) -> bool:
         """Wait until it has printed a line with these words."""
         with self._line_added:
-            return self._line_added.wait_for(lambda: any(words in line for line in self.printed), seconds)
+            return self._line_added.wait_for(
+                lambda: any(words in line for line in self.printed), DEADLINE_SECONDS
+            )
 
     @property
     def is_deciding(self) -> bool:
@@ -244,7 +254,7 @@ class Scorer:
         """`kill -9`."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(DEADLINE_SECONDS)
 
     def close(self) -> None:
         """End it, and give back what was open."""
@@ -259,7 +269,7 @@ class Scorer:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.stdout is not None
         report = self.process.stdout.read()
-        assert self.process.wait(60) == 0, self.printed
+        assert self.process.wait(DEADLINE_SECONDS) == 0, self.printed
         return report
 
 

@@ -7,13 +7,14 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 
+from tests.waiting import DEADLINE_SECONDS, until
+
 HERE = Path(__file__).resolve().parent
+
 ROOT = HERE.parents[1]
 LIBS = ROOT / ".s3" / "libs"
-READY_SECONDS_MAX = 60
 
 
 class LocalS3:
@@ -72,11 +73,8 @@ class LocalS3:
                  "org.gaul.s3proxy.Main", "--properties", str(settings)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        end = time.monotonic() + READY_SECONDS_MAX
-        while not self._listens():
-            messages = (self.directory / "s3.log").read_text()[-800:]
-            assert self._process.poll() is None and time.monotonic() < end, messages
-            time.sleep(0.05)
+        until(self._listens_or_ended, lambda: (self.directory / "s3.log").read_text()[-800:])
+        assert self._process.poll() is None, (self.directory / "s3.log").read_text()[-800:]
 
     def _prepare(self) -> None:
         """A bucket, the keys, an authority and a certificate."""
@@ -94,6 +92,10 @@ class LocalS3:
             env={**os.environ, "STORE_PASSWORD": self.secret}, check=True,
         )  # fmt: skip
 
+    def _listens_or_ended(self) -> bool:
+        assert self._process is not None
+        return self._listens() or self._process.poll() is not None
+
     def _listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -102,7 +104,7 @@ class LocalS3:
         """`kill -9`."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(30)
+            self._process.wait(DEADLINE_SECONDS)
 
 
 def _fetch() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
+from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind
@@ -127,10 +128,8 @@ def test_sigterm_ends_the_command_in_good_order(broker: LocalBroker, lines: list
     with cluster.scorer(
         home, ZASLON_STREAM_METRICS_PORT=str(port), ZASLON_STREAM_REPORT_SECONDS="1"
     ) as scorer:
-        while cluster.committed_records() < 500:
-            assert scorer.process.poll() is None, scorer.printed
-            time.sleep(0.1)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        cluster.wait_for(500, scorer)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_SECONDS) as answer:
             text = answer.read().decode()
         report = json.loads(scorer.terminate())
     assert 'zaslon_stream_outcomes_total{outcome="decision"}' in text
@@ -158,12 +157,10 @@ def test_the_rate_of_sending_is_in_mlflow(cluster: Cluster, lines: list[bytes], 
         env={**os.environ, **cluster.environment("producer"), "ZASLON_STREAM_REPORT_SECONDS": "1"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not (tmp_path / "produced").exists():
-        assert process.poll() is None
-        time.sleep(0.1)
+    until(lambda: (tmp_path / "produced").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     report = json.loads(process.stdout.read())
-    assert process.wait(60) == 0
+    assert process.wait(DEADLINE_SECONDS) == 0
     assert 0 < report["rows_sent"] < len(lines)
     _in_mlflow(tmp_path, "transactions_per_second_sent_to_kafka")

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from confluent_kafka.admin import OffsetSpec
 from deploy.kafka.broker import LocalBroker
 from tests.integration import stopping_scorer
 from tests.integration.kafka_world import Cluster, Scorer
+from tests.waiting import DEADLINE_SECONDS, deadline, until
 
 from zaslon.adapters.cluster.kafka.commit import Committer
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
@@ -48,17 +50,19 @@ def _is_stopped(scorer: Scorer) -> bool:
 
 
 def _until(found: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None) -> None:
-    end = time.monotonic() + 240  # nine scorers start at once
-    while not found():
-        assert time.monotonic() < end, "it has not happened"
+    def is_found() -> bool:
+        if found():
+            return True
         meanwhile()
-        time.sleep(0.1)
+        return False
+
+    until(is_found, look_seconds=0.1)
 
 
 def test_a_scorer_stopped_before_any_step_is_fenced_when_it_resumes(
     broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
 ) -> None:
-    cluster, lines = Cluster.new(broker), iter(_lines(small_world))
+    cluster, lines = Cluster.new(broker), cycle(_lines(small_world))
     settings = {
         "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3", "ZASLON_SNAPSHOT_EVERY_RECORDS": "60",
         "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
@@ -66,7 +70,7 @@ def test_a_scorer_stopped_before_any_step_is_fenced_when_it_resumes(
     sent = 0
 
     def send() -> None:
-        """Some of them bad, so that every step has something to do."""
+        """Some of them bad or sent before, so that every step has something to do."""
         nonlocal sent
         cluster.send("input", [*(next(lines) for _ in range(9)), b"nonsense"])
         sent += 10
@@ -92,10 +96,10 @@ def test_a_scorer_stopped_before_any_step_is_fenced_when_it_resumes(
             scorer.process.send_signal(signal.SIGCONT)
         for scorer in stopping:
             assert scorer.prints("Standing by"), scorer.printed
-        _until(lambda: cluster.committed_records() == sent)
+        cluster.wait_for(sent)
         last.kill()
         send()
-        _until(lambda: cluster.committed_records() == sent)
+        cluster.wait_for(sent)
         for scorer in stopping:
             assert scorer.process.poll() is None, "\n".join(scorer.printed)
     published = cluster.published()
@@ -111,7 +115,7 @@ def test_an_open_transaction_in_order_blocks_decisions(
     cluster.send("input", lines[:100])
     cluster.stream_until(home, 100)
     other = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-unfinished")
-    other.init_transactions(20)
+    other.init_transactions(DEADLINE_SECONDS)
     cluster.send("input", lines[100:150])
     before = cluster.orders()[-1]
     done = {r.topic: r.end for r in before.ranges}[cluster.topic("input")]
@@ -124,26 +128,27 @@ def test_an_open_transaction_in_order_blocks_decisions(
     )  # fmt: skip
     other.begin_transaction()
     other.produce(cluster.topic("order"), order.to_bytes())
-    other.flush(20)
+    other.flush(DEADLINE_SECONDS)
     admin = cluster.connection("viewer").admin()
     partition = TopicPartition(cluster.topic("order"), 0)
 
     def end_of_order() -> int:
         """With what is not committed."""
         latest = admin.list_offsets({partition: OffsetSpec.latest()})[partition]  # type: ignore[no-untyped-call]
-        offset: int = latest.result(20).offset
+        offset: int = latest.result(DEADLINE_SECONDS).offset
         return offset
 
     open_at, messages, is_committed = end_of_order(), list[str](), False
-    give_up = time.monotonic() + 50
+    check = deadline()
 
     def is_over() -> bool:
         """The scorer's barrier did not help; then the other transaction ends, and it decides after it."""
         nonlocal is_committed
         if not is_committed and end_of_order() >= open_at + 2:
-            other.commit_transaction(20)
+            other.commit_transaction(DEADLINE_SECONDS)
             is_committed = True
-        return any("Deciding" in sentence for sentence in messages) or time.monotonic() > give_up
+        check()
+        return any("Deciding" in sentence for sentence in messages)
 
     stream(cluster.context("scorer", home), is_over, messages.append)
     assert is_committed
@@ -170,7 +175,7 @@ def test_a_life_that_ends_without_a_broker_is_followed_by_another(
     admin, group = cluster.connection("admin").admin(), f"zaslon-{cluster.number}"
 
     def is_assigned() -> bool:
-        found = admin.describe_consumer_groups([group])[group].result(20)
+        found = admin.describe_consumer_groups([group])[group].result(DEADLINE_SECONDS)
         return any(member.assignment.topic_partitions for member in found.members)
 
     _until(is_assigned)
@@ -193,7 +198,7 @@ def test_a_member_that_did_not_poll_joins_the_group_again(broker: LocalBroker) -
     leadership = Leadership(connection, cluster.topic("order"), group, 3, Watch("broker"))
     admin = cluster.connected_admin()
     _until(lambda: leadership.is_ours, leadership.poll)
-    _until(lambda: not admin.describe_consumer_groups([group])[group].result(20).members)
+    _until(lambda: not admin.describe_consumer_groups([group])[group].result(DEADLINE_SECONDS).members)
     assert leadership.is_ours, "it has not polled yet"
     _until(lambda: not leadership.is_ours, leadership.poll)
     _until(lambda: leadership.is_ours, leadership.poll)

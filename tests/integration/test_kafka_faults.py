@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration import faulty_scorer
-from tests.integration.kafka_world import Cluster, Scorer
+from tests.integration.kafka_world import Cluster
 from tests.recovery.faults import STAGES, Poison, stopped_poison
+from tests.waiting import until
 
 from zaslon.adapters.cluster.kafka.messages import as_rejection
 from zaslon.domain.events import Kind, RecordBatch
@@ -33,14 +32,6 @@ def _id(line: bytes) -> int:
     return int(line.split(b",")[0])
 
 
-def _wait(found: Callable[[], bool], *scorers: Scorer) -> None:
-    end = time.monotonic() + 120
-    while not found():
-        assert time.monotonic() < end, [scorer.printed for scorer in scorers]
-        assert all(scorer.process.poll() is None for scorer in scorers), [s.printed for s in scorers]
-        time.sleep(0.1)
-
-
 def _engine_errors(cluster: Cluster) -> list[tuple[int, bytes]]:
     found = [(as_rejection(m), m.value() or b"") for m in cluster.read("rejections")]
     return [(r.position, content) for r, content in found if r.reason == "engine_error"]
@@ -55,7 +46,7 @@ def test_a_record_that_breaks_a_stage_is_rejected_alone(
     poison, index = stopped_poison(small_world, small_world.admit(raw))
     cluster.send("input", lines)
     with cluster.scorer(home, *faulty_scorer.command(stage, [poison], home)) as scorer:
-        _wait(lambda: cluster.committed_records() == 1_000, scorer)
+        cluster.wait_for(1_000, scorer)
         report = json.loads(scorer.terminate())
     assert report["records_rejected"]["engine_error"] == 1
     assert report["takeovers"] == 1, "it kept deciding"
@@ -83,12 +74,12 @@ def test_a_standby_with_the_same_fault_continues(
         cluster.scorer(homes[0], *first_command, **settings) as first,
         cluster.scorer(homes[1], *second_command, **settings) as second,
     ):
-        _wait(lambda: cluster.committed_records() == 600, first, second)
-        _wait(lambda: first.is_deciding or second.is_deciding, first, second)
+        cluster.wait_for(600, first, second)
+        until(lambda: first.is_deciding or second.is_deciding)
         deciding, standby = (first, second) if first.is_deciding else (second, first)
         deciding.kill()
         cluster.send("input", lines[600:])
-        _wait(lambda: cluster.committed_records() == 1_200, standby)
+        cluster.wait_for(1_200, standby)
         report = json.loads(standby.terminate())
     assert report["records_rejected"]["engine_error"] == 1
     assert report["records_replayed"] >= 600

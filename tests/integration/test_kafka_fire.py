@@ -1,9 +1,8 @@
-"""Exactly once under fire, and how fast a standby takes over."""
+"""Exactly once under fire, and a takeover; `benchmarks/fire.py` says how long one takes."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from zaslon.domain.events import Kind
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
-
-TAKEOVER_SECONDS_MAX = 15
 
 
 def test_kills_of_scorers_and_broker_leave_one_outcome_per_record(
@@ -30,7 +27,7 @@ def test_kills_of_scorers_and_broker_leave_one_outcome_per_record(
     assert (fire.kills, fire.broker_kills, fire.standbys_left) == (3, 1, 1)
 
 
-def test_a_standby_takes_over_from_a_killed_scorer_within_seconds(
+def test_a_standby_takes_over_from_a_killed_scorer(
     broker: LocalBroker, small_world: SmallWorld, tmp_path: Path
 ) -> None:
     cluster = Cluster.new(broker)
@@ -46,17 +43,10 @@ def test_a_standby_takes_over_from_a_killed_scorer_within_seconds(
         with cluster.scorer(homes[1].context.home, **key) as second:
             assert second.prints("Replaying")
             cluster.send("input", lines[:500])
-            while cluster.committed_records() < 500:
-                time.sleep(0.1)
+            cluster.wait_for(500, first, second)
             first.kill()
-            killed_at_ms = time.time() * 1000
             cluster.send("input", lines[500:1_000])
             assert second.prints("Deciding")
-            while cluster.committed_records() < 1_000:
-                time.sleep(0.1)
+            cluster.wait_for(1_000, second)
             second.terminate()
-    stamps = [message.timestamp()[1] for message in cluster.read("predictions")]
-    seconds = (min(stamp for stamp in stamps if stamp > killed_at_ms) - killed_at_ms) / 1000
-    print(f"takeover: {seconds:.1f} s from kill -9 to the standby's first decision")
-    assert seconds < TAKEOVER_SECONDS_MAX
     assert len(cluster.published()) == 1_000

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
+from tests.waiting import DEADLINE_SECONDS
 
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.bootstrap import open_topics
@@ -18,18 +18,11 @@ from zaslon.testing import SmallWorld
 pytestmark = pytest.mark.integration
 
 
-def _until(found: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not found():
-        assert time.monotonic() < end, "it has not happened"
-        time.sleep(0.1)
-
-
 def _send(cluster: Cluster, topic: str, partition: int, records: Sequence[bytes]) -> None:
     producer = cluster.connection("producer").producer(Watch("broker"))
     for record in records:
         producer.produce(cluster.topic(topic), record, partition=partition)
-    assert producer.flush(20) == 0
+    assert producer.flush(DEADLINE_SECONDS) == 0
 
 
 def test_added_partitions_are_applied_in_one_order(
@@ -57,15 +50,15 @@ def test_added_partitions_are_applied_in_one_order(
     }
     with cluster.scorer(home, **settings) as first:
         send(input=1, labels=1)
-        _until(lambda: cluster.committed_records() == sent)
+        cluster.wait_for(sent)
         with cluster.scorer(other, **settings) as second:
             assert second.prints("Replaying"), second.printed
             cluster.grow(input=3, labels=2, order=2, rejections=2)
             send(input=3, labels=2)
-            _until(lambda: cluster.committed_records() == sent)
+            cluster.wait_for(sent)
             first.kill()
             send(input=3, labels=2)
-            _until(lambda: cluster.committed_records() == sent)
+            cluster.wait_for(sent)
             assert second.is_deciding, second.printed
             second.kill()
     send(input=3, labels=1)

@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_END, TopicPartition
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
 from tests.log_batches import content_of
+from tests.waiting import DEADLINE_SECONDS
 
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.adapters.embedded.journal import SqliteJournal
@@ -156,7 +157,7 @@ def test_the_log_is_read_without_its_original_bytes(
     with closing(context.open_journal_for_reading()) as opened:
         before = _content(opened.read(0, originals=False))
     admin, target = cluster.connected_admin(), TopicPartition(cluster.topic("input"), 0, OFFSET_END)
-    admin.delete_records([target])[target].result(20)
+    admin.delete_records([target])[target].result(DEADLINE_SECONDS)
     with closing(context.open_journal_for_reading()) as opened:
         assert _content(opened.read(0)) == before
     decided = next(m.key() or b"" for m in cluster.read("predictions"))
@@ -171,7 +172,7 @@ def test_a_log_of_an_earlier_format_is_refused(
     producer.produce(
         cluster.topic("order"), b'{"position":0,"count":0,"ranges":[],"sources":[]}', partition=0
     )
-    assert producer.flush(20) == 0
+    assert producer.flush(DEADLINE_SECONDS) == 0
     with pytest.raises(ArtefactError, match="holds messages of format 1; this version reads format 2"):
         cluster.context("viewer", home).with_log("stream").open_journal_for_reading()
     with pytest.raises(ArtefactError, match="begin with new topics"):

@@ -12,7 +12,7 @@ from deploy.kafka.broker import LocalBroker
 from tests.api.serving import Caller
 from tests.integration import faulty_scorer
 from tests.integration.kafka_world import Cluster
-from tests.integration.test_kafka_gateway import gateway, until
+from tests.integration.test_kafka_gateway import gateway
 from tests.parity.ingress_log import (
     POISON,
     STAGE,
@@ -65,7 +65,7 @@ def test_the_stream_records_what_the_engine_records(
             records = [as_json(row) for group in groups for row in group.rows]
             cluster.send("labels" if is_labels else "input", records)
             done += len(records)
-            until(lambda done=done: cluster.committed_records() >= done)  # type: ignore[misc]
+            cluster.wait_for(done)
     assert cluster.published() == expected
 
 

@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
+from tests.waiting import DEADLINE_SECONDS
 
 from zaslon.domain.errors import ServerError
 from zaslon.domain.events import Kind
@@ -20,7 +21,7 @@ def _set(cluster: Cluster, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, cluster.topic(topic), incremental_configs=[entry])
     admin = cluster.connected_admin()
-    admin.incremental_alter_configs([resource])[resource].result(20)
+    admin.incremental_alter_configs([resource])[resource].result(DEADLINE_SECONDS)
 
 
 def test_a_refused_outcome_is_recorded_after_a_repair(

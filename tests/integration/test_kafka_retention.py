@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import OFFSET_END, TopicPartition
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
+from tests.waiting import DEADLINE_SECONDS
 
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.domain.errors import ArtefactError
@@ -25,7 +26,7 @@ def _lines(world: SmallWorld) -> list[bytes]:
 def _delete(cluster: Cluster, topic: str, before: int = OFFSET_END) -> None:
     """As retention does: messages before an offset, or all that there are."""
     admin, target = cluster.connected_admin(), TopicPartition(cluster.topic(topic), 0, before)
-    admin.delete_records([target])[target].result(20)
+    admin.delete_records([target])[target].result(DEADLINE_SECONDS)
 
 
 @pytest.mark.parametrize("before", [100, OFFSET_END], ids=["some", "all"])
@@ -65,10 +66,10 @@ def test_a_stream_idle_until_everything_was_deleted_continues(
     """Transaction markers follow the last record; that they are deleted is no loss."""
     cluster, lines, engine = Cluster.new(broker), _lines(small_world), small_world.engine()
     sender = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-sender")
-    sender.init_transactions(20)
+    sender.init_transactions(DEADLINE_SECONDS)
     sender.begin_transaction()
     sender.produce(cluster.topic("labels"), b"nonsense")
-    sender.commit_transaction(20)
+    sender.commit_transaction(DEADLINE_SECONDS)
     cluster.stream_until(home, 1)
     cluster.send("input", lines[:200])
     cluster.stream_until(home, 201)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
+from tests.waiting import DEADLINE_SECONDS
 
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.bootstrap import kafka_connection, open_topics
@@ -18,8 +18,6 @@ from zaslon.domain.errors import ServerError
 from zaslon.flows.stream import stream
 
 pytestmark = pytest.mark.integration
-
-SECONDS_MAX = 12
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,7 @@ def _write(cluster: Cluster, user: str, topic: str) -> int | None:
         refused.append(None if error is None else error.code())
 
     producer.produce(cluster.topic(topic), b"{}", on_delivery=delivered)
-    producer.flush(SECONDS_MAX)
+    producer.flush(DEADLINE_SECONDS)
     assert len(refused) == 1
     return refused[0]
 
@@ -59,7 +57,7 @@ def _read(cluster: Cluster, user: str, topic: str) -> int | None:
         auto_offset_reset="earliest",
     )
     consumer.assign([TopicPartition(cluster.topic(topic), 0, 0)])
-    message = consumer.poll(SECONDS_MAX)
+    message = consumer.poll(DEADLINE_SECONDS)
     consumer.close()
     assert message is not None
     error = message.error()
@@ -90,12 +88,12 @@ def test_a_user_is_refused_what_is_not_its_own(
 @pytest.mark.parametrize("user", ["producer", "gateway", "viewer"])
 def test_only_the_scorer_may_use_its_group_and_transactions(cluster: Cluster, user: str) -> None:
     producer = cluster.connection(user).producer(Watch("broker"), transactional_id="zaslon-scorer")
-    assert _code(lambda: producer.init_transactions(SECONDS_MAX)) == (
+    assert _code(lambda: producer.init_transactions(DEADLINE_SECONDS)) == (
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     )
     consumer: Consumer = cluster.connection(user).consumer(Watch("broker"), group_id="zaslon-scorer")
     consumer.subscribe([cluster.topic("input")])
-    message = consumer.poll(SECONDS_MAX)
+    message = consumer.poll(DEADLINE_SECONDS)
     consumer.close()
     assert message is not None
     error = message.error()
@@ -120,27 +118,23 @@ def test_a_viewer_may_not_create_topics(cluster: Cluster) -> None:
     ],
     ids=["password", "user", "authority", "nobody there"],
 )
-def test_a_wrong_connection_is_one_clear_error_within_seconds(
+def test_a_wrong_connection_is_one_clear_error(
     cluster: Cluster, tmp_path: Path, more: dict[str, object], sentence: str
 ) -> None:
     if more.get("kafka_ca_file") == "other":
         script = Path(__file__).resolve().parents[2] / "deploy" / "kafka" / "certificates.sh"
         subprocess.run(["sh", str(script), str(tmp_path / "tls")], check=True)
         more = {"kafka_ca_file": tmp_path / "tls" / "ca.crt"}
-    begin = time.monotonic()
     with pytest.raises(ServerError, match=sentence):
         kafka_connection(cluster.settings("scorer", tmp_path, **more)).admin()
-    assert time.monotonic() - begin < SECONDS_MAX
 
 
 @pytest.mark.parametrize("missing", ["input", "labels", "order", "predictions", "rejections"])
 def test_a_missing_topic_is_one_clear_error(cluster: Cluster, home: Path, missing: str) -> None:
     context = cluster.context("admin", home, **{f"kafka_topic_{missing}": "nowhere"})
-    begin = time.monotonic()
     with pytest.raises(ServerError, match="There is no topic for 'nowhere'") as caught:
         stream(context, lambda: False, print)
     assert "zaslon topics create" in str(caught.value)
-    assert time.monotonic() - begin < SECONDS_MAX
 
 
 def test_no_secret_is_shown(cluster: Cluster) -> None:

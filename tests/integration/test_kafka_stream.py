@@ -9,6 +9,7 @@ import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
 from tests.text_ids import BY_TEXT, renamed, text_of, world_by_text
+from tests.waiting import DEADLINE_SECONDS
 
 from zaslon.adapters.cluster.kafka import live_log
 from zaslon.adapters.cluster.kafka.connection import Watch
@@ -78,7 +79,7 @@ def test_poison_becomes_named_rejections_with_the_original_bytes(broker: LocalBr
     producer.produce(cluster.topic("input"), None)  # a tombstone
     producer.produce(cluster.topic("labels"), b'{"transaction_id": 1}')
     producer.produce(cluster.topic("labels"), None, key=b"1")
-    assert producer.flush(20) == 0
+    assert producer.flush(DEADLINE_SECONDS) == 0
     cluster.stream_until(home, len(POISON) + 5)
     found = [(m.value() or b"", as_rejection(m).reason) for m in cluster.read("rejections")]
     expected = [

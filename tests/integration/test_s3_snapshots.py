@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import ssl
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import certifi
@@ -19,6 +17,7 @@ from tests.contract.test_snapshot_contract import *  # noqa: F403  the contract 
 from tests.contract.test_snapshot_contract import assert_same, state
 from tests.integration.kafka_world import Cluster
 from tests.integration.s3_server import LocalS3
+from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.adapters.cluster.s3 import S3Snapshots
 from zaslon.domain.errors import ArtefactError, ServerError
@@ -102,7 +101,7 @@ def test_snapshots_need_a_key(s3: LocalS3, bucket: Path) -> None:
     address, authority = s3.environment["AWS_ENDPOINT_URL"], s3.environment["AWS_CA_BUNDLE"]
     trusting = ssl.create_default_context(cafile=authority)
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{address}/{bucket.name}/{key}", timeout=10, context=trusting)
+        urllib.request.urlopen(f"{address}/{bucket.name}/{key}", timeout=DEADLINE_SECONDS, context=trusting)
     assert refused.value.code == 403
 
 
@@ -186,9 +185,8 @@ def test_a_scorer_with_an_empty_disk_takes_over(
         assert first.prints("Deciding from position 0")
         for begin in range(0, 1_000, 250):
             cluster.send("input", lines[begin : begin + 250])
-            while cluster.committed_records() < begin + 250:
-                time.sleep(0.1)
-        _wait_until(lambda: len(positions(bucket)) > 1)
+            cluster.wait_for(begin + 250, first)
+        until(lambda: len(positions(bucket)) > 1, look_seconds=0.1)
         first.kill()
     begun, *_, newest = positions(bucket)
     assert begun == 0
@@ -196,7 +194,7 @@ def test_a_scorer_with_an_empty_disk_takes_over(
     with cluster.scorer(second_home, **shared) as second:
         assert second.prints(f"Replaying the log from position {newest}.")
         cluster.send("input", lines[1_000:1_500])
-        _wait_until(lambda: cluster.committed_records() >= 1_500)
+        cluster.wait_for(1_500, second)
         second.terminate()
     assert positions(bucket)[-1] == 1_500
     assert not list((second_home / "stream").glob("snapshots/*"))
@@ -211,10 +209,3 @@ def test_a_scorer_with_an_empty_disk_takes_over(
     )  # fmt: skip
     for position in (0, 400, 1_400):
         assert replay(third.with_log("stream"), position).identical
-
-
-def _wait_until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 90
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.1)
