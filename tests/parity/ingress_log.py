@@ -85,6 +85,8 @@ def adversarial_log() -> list[Group]:
         Group(tuple(payment(i, DAY.format(17, 9)) for i in (0, highest - 1, highest))),
         Group(tuple(payment(2**k, DAY.format(17, 10), customer_id=k + 1) for k in range(5, 60, 6))),
         Group(tuple(payment(i << 32, DAY.format(17, 11)) for i in range(1, 8))),
+        # One number in several forms.
+        Group(tuple(payment(22 + i, DAY.format(17, 12), "49.9000", customer_id=n) for i, n in enumerate((7.0, "7.00")))),
         # Malformed: every one is rejected by its own name.
         *(Group((row,)) for row in malformed_rows()),
         # After `remember` an id may be used again; then its own repeats count.
@@ -104,7 +106,7 @@ ODD_IDS = (
     "[1]", "key:1", "true", "платёж №7", "caf\u00e9", "cafe\u0301", "\u0430", "x" * 64,
 )  # fmt: skip
 # None of these is an id: too long, with a character that nobody sees, empty.
-NO_IDS = ("x" * 65, "\u00e9" * 33, "a\u200bb", "a\u00adb", "\ufeffa", "a\u0007b", "")
+NO_IDS = ("x" * 65, "\u00e9" * 33, "a\u200bb", "a\u00adb", "\ufeffa", "a\u0007b", "", "NULL")
 
 
 def text_log() -> list[Group]:
@@ -137,7 +139,9 @@ def malformed_rows() -> list[Row]:
         payment(103, "2019-09-17 24:00:00"), payment(104, "2019-02-30 10:00:00"), payment(105, "yesterday"),
         payment(106, time, customer_id="-999999"), payment(107, time, terminal_id="Err"),
         payment(108, time, customer_id="1e5"), payment(-109, time), payment(110, "2099-01-01 00:00:00"),
-        payment(111, time, "-5.00"),
+        payment(111, time, "-5.00"), payment(112, time, customer_id="007"), payment(113, time, "1.000"),
+        payment(114, time, customer_id="NULL"), payment(115, time, terminal_id="none"),
+        payment(116, time, customer_id="7\u200b"), payment("0117", time), payment(118, time, "n/a"),
     ]  # fmt: skip
 
 
