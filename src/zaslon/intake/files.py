@@ -152,10 +152,9 @@ class _Cleaning:
         self._building, self._catalogue, self._key, self._arrival = building, catalogue, key, arrival
         self._days = DayCounts(parse_duration_seconds(catalogue.record.gap_max))
         self._filter = RepeatFilter(repeat_filter_bytes, table_secret(key))
-        self._staging = Staging(building / STAGING)
+        self._staging = Staging(building / STAGING, len(catalogue.flag_names))
         self._quarantine: list[pl.DataFrame] = []
         self._quarantine_parts: list[Path] = []
-        self._flags = np.zeros(len(catalogue.flag_names), np.int64)
         self._reasons: dict[str, int] = {}
         self._rows_in = self._headers_inside = 0
 
@@ -243,13 +242,12 @@ class _Cleaning:
         for repeats in self._staging.settle_repeats():
             self._reject_repeats(repeats)
         days, rows = self._staging.finish(self._building)
-        self._count_flags(days)
         self._write_quarantine()
         shutil.rmtree(self._building / STAGING)
         return CleanReport(
             self._rows_in, rows, dict(sorted(self._reasons.items())), self._staging.answers_changed,
             self._headers_inside,
-            dict(zip(self._catalogue.flag_names, self._flags.tolist(), strict=True)), days,
+            dict(zip(self._catalogue.flag_names, self._staging.flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip
 
@@ -288,14 +286,6 @@ class _Cleaning:
                 "detail": [_REPEAT_DETAIL[r] for r in reasons],
             },
         )
-
-    def _count_flags(self, days: Sequence[str]) -> None:
-        for day in days:
-            path = self._building / f"day={day}" / "part-0.parquet"
-            flags = pl.read_parquet(path, columns=["flags"])["flags"].to_numpy()
-            odd = flags[flags != 0]
-            for bit in range(len(self._flags)):
-                self._flags[bit] += int(np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1)))
 
 
 def _originals(chunk: Chunk, rows: Int64) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,15 +62,27 @@ def transactions_of(frame: pl.DataFrame, catalogue: Catalogue) -> Transactions:
     )  # fmt: skip
 
 
-class Staging:
-    """Rows on their way to the clean days. `order` is the row's number in the whole input."""
+Part = Path | pl.DataFrame  # rows of one day, on disk or in memory
 
-    def __init__(self, directory: Path) -> None:
+
+class Staging:
+    """Rows on their way to the clean days. `order` is the row's number in the whole input.
+
+    At most _ROWS_HELD_MAX rows are held in memory, those of the last days to be written as well: an input
+    of no more than that is never written before its days are.
+
+    Args:
+        directory: for rows that are not held; made here.
+        flags: how many flags a row may have; `flags` counts the rows of the days that have each.
+    """
+
+    def __init__(self, directory: Path, flags: int) -> None:
         directory.mkdir(parents=True)
-        self._directory = directory
+        self._directory, self.flags = directory, np.zeros(flags, np.int64)
         self._held: list[pl.DataFrame] = []
         self._held_rows = 0
-        self._parts: dict[int, list[Path]] = {}
+        self._parts: dict[int, list[Part]] = {}
+        self._kept_rows = 0  # in memory among the parts
         self._suspects: list[Path] = []
         self._doubtful: list[Path] = []
         self._answers: dict[int, list[Path]] = {}
@@ -103,37 +116,49 @@ class Staging:
 
         Call it before repeats are settled: a dropped row is not the first of its id.
         """
-        self._flush()
+        self._flush(is_input_over=True)
         self._first_dropped_day = first_day
         for day in [day for day in self._parts if day >= first_day]:
-            for path in self._parts.pop(day):
-                path.unlink()
+            for part in self._parts.pop(day):
+                self._discard(part)
         for path in self._doubtful:
             yield _read(path).filter(first_day <= _DAY)
 
-    def _flush(self) -> None:
+    def _flush(self, *, is_input_over: bool = False) -> None:
+        """Put the held rows aside by day: on disk, or in memory where no more input comes."""
         if not self._held_rows:
             return
+        stays = is_input_over and self._kept_rows + self._held_rows <= _ROWS_HELD_MAX
         rows = pl.concat(self._held)
         self._held, self._held_rows = [], 0
         day = rows["event_time_seconds"].to_numpy() // SECONDS_PER_DAY
-        found = np.unique(day)
-        for number in found.tolist():
-            part = rows if len(found) == 1 else rows.filter(pl.Series(day == number))
-            self._write(number, part)
+        if (np.diff(day) < 0).any():
+            by_day = np.argsort(day, kind="stable")
+            rows, day = rows[by_day], day[by_day]
+        begins = np.flatnonzero(np.diff(day, prepend=-1))
+        for begin, end in pairwise([*begins.tolist(), len(day)]):
+            parts = self._parts.setdefault(int(day[begin]), [])
+            part = rows[begin:end]
+            parts.append(part if stays else self._written(part, f"day-{day[begin]}-{len(parts):06d}"))
+        self._kept_rows += len(rows) if stays else 0
 
-    def _write(self, day: int, part: pl.DataFrame) -> None:
-        parts = self._parts.setdefault(day, [])
-        path = self._directory / f"day-{day}-{len(parts):06d}.arrow"
-        part.write_ipc(path, compression="uncompressed")
-        parts.append(path)
+    def _written(self, rows: pl.DataFrame, name: str) -> Path:
+        path = self._directory / f"{name}.arrow"
+        rows.write_ipc(path, compression="uncompressed")
+        return path
+
+    def _discard(self, part: Part) -> None:
+        if isinstance(part, Path):
+            part.unlink()
+        else:
+            self._kept_rows -= len(part)
 
     def settle_repeats(self) -> Iterator[pl.DataFrame]:
         """Look every suspect up exactly; yields those that are repeats, with their `reason`.
 
         The first of an id in the order of input stays. Suspects that are no repeats join the rest.
         """
-        self._flush()
+        self._flush(is_input_over=True)
         count = sum(len(_read(path, ["transaction_id"])) for path in self._suspects)
         passes = -(-count // _SUSPECTS_PER_PASS)
         for number in range(passes):
@@ -141,7 +166,7 @@ class Staging:
             suspects = pl.concat([_read(path).filter(mine) for path in self._suspects])
             if len(suspects):
                 yield self._settle(suspects.sort("order"))
-        self._flush()
+        self._flush(is_input_over=True)
 
     def _settle(self, suspects: pl.DataFrame) -> pl.DataFrame:
         wanted = np.sort(suspects["transaction_id"].to_numpy())
@@ -201,22 +226,31 @@ class Staging:
             if _TEXT in frame.columns:
                 frame = frame.rename({"transaction_id": "transaction_key", _TEXT: "transaction_id"})
             frame = frame.sort("event_time_seconds", "transaction_id")
+            self._count_flags(frame)
             directory = out / f"day={day_text(day)}"
             directory.mkdir()
             frame.write_parquet(directory / "part-0.parquet", compression="lz4", statistics=False)
             rows += len(frame)
-            for path in self._parts[day]:
-                path.unlink()
+            for part in self._parts[day]:
+                self._discard(part)
+            self._parts[day] = []
         return [day_text(day) for day in sorted(self._parts)], rows
+
+    def _count_flags(self, rows: pl.DataFrame) -> None:
+        flags = rows["flags"].to_numpy()
+        odd = flags[flags != 0]
+        for bit in range(len(self.flags)):
+            self.flags[bit] += np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1))
 
 
 _ASIDE = ("source", "record", "offset", "raw")
 _DAY = pl.col("event_time_seconds") // SECONDS_PER_DAY
 
 
-def _read(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    wanted = None if columns is None else list(columns)
-    return pl.read_ipc(path, columns=wanted)
+def _read(part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    if isinstance(part, Path):
+        return pl.read_ipc(part, columns=None if columns is None else list(columns))
+    return part if columns is None else part.select(columns)
 
 
 def _among(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
