@@ -97,24 +97,24 @@ def build_decider(
     grouped: Callable[[GroupDone], None], saved: OnSnapshot,
     passed: Callable[[Sequence[DeliveryTiming], int], None], say: Callable[[str], None],
 ) -> Decider:  # fmt: skip
-    """Who decides for the service: a decision worker in a process of its own, or the stream.
+    """Who decides for the service: a decision worker in a separate process, or the stream.
 
     Args:
-        begun: told the process id of the decision worker.
-        grouped: told of every group that the decision worker decided.
-        saved: told of every snapshot that the decision worker wrote.
-        passed: told of records that passed through the stream, and of its next log position.
-        say: told in sentences what people should know of the stream.
+        begun: called with the process id of the decision worker.
+        grouped: called for every group that the decision worker decided.
+        saved: called for every snapshot that the decision worker wrote.
+        passed: called with records that passed through the stream, and its next log position.
+        say: called with sentences for people about the stream.
     """
     if settings.api_decider == "kafka":
         return _gateway(settings, context, passed, say)
-    heard: dict[str, Callable[[dict[str, Any]], None]] = {
+    handlers: dict[str, Callable[[dict[str, Any]], None]] = {
         GROUP: lambda content: grouped(GroupDone(**content)),
         SNAPSHOT: lambda content: saved(SnapshotResult(**content)),
     }
     worker = WorkerProcess(
         _start_worker, _as_json(settings), settings.api_queue_records_max, SystemClock(),
-        context.open_journal_for_reading, lambda topic, content: heard[topic](content),
+        context.open_journal_for_reading, lambda topic, content: handlers[topic](content),
     )  # fmt: skip
     begun(worker.pid)
     return worker
@@ -124,7 +124,7 @@ def _start_worker(end: socket.socket) -> subprocess.Popen[bytes]:
     """The decision worker's process at its end of the line; it keeps the home's lock too, which can be inherited.
 
     Who stops the service may signal all its processes. From its first moment on the decision worker does not listen:
-    it ends when the service says so.
+    it ends when the service asks it to.
     """
     command = [sys.executable, "-P", "-m", "zaslon.entrypoints.decision_worker", str(end.fileno())]
     end.set_inheritable(True)
@@ -141,9 +141,9 @@ def open_calls(end: socket.socket) -> WorkerCalls:
 
 
 def _as_json(settings: Settings) -> str:
-    """All settings that are set, secrets too: for a process of our own, never to be shown.
+    """All settings that are set, secrets too: for our own process, never to be printed.
 
-    Python's own JSON holds what others do not: any whole number, infinity, paths that are no UTF-8.
+    Python's own JSON holds what others do not: any whole number, infinity, paths that are not UTF-8.
     """
     secrets = {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     return json.dumps(settings.model_dump(mode="json", exclude_none=True) | secrets)

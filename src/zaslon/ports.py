@@ -1,7 +1,7 @@
 """The ports: what the engine and the flows ask of the world outside.
 
-Each docstring says when a method is called, what it must never do and what a crash means.
-Adapters stand in `zaslon.adapters`; only `zaslon.bootstrap` and `zaslon.testing` choose them.
+Each docstring states when a method is called, what it must never do and what a crash means.
+Adapters are in `zaslon.adapters`; only `zaslon.bootstrap` and `zaslon.testing` choose them.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class LogReader(Outcomes, Protocol):
 
     @property
     def identity(self) -> str:
-        """Names this log and no other, also not one begun anew in the same place.
+        """Names this log and no other, not even a new one in the same place.
 
-        States belong to the log that they were folded from, and are kept under its name.
+        States belong to the log that they were computed from, and are kept under its name.
         """
 
     @property
@@ -63,7 +63,7 @@ class LogReader(Outcomes, Protocol):
         """
 
     def outcome(self, position: int) -> bytes | None:
-        """The recorded JSON of one outcome, or None where there is no such position."""
+        """The recorded JSON of one outcome, or None for an unknown position."""
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on, in order."""
@@ -83,11 +83,11 @@ class Journal(LogReader, Protocol):
     ) -> list[bytes]:
         """Append a batch with its outcomes, one per record in order, in one transaction.
 
-        Returns the JSON of each outcome, as it stands in the log now.
+        Returns the JSON of each outcome, as it is in the log now.
 
         `batch.first_position` must be `next_position`. `cursor` names a source and how many of
         its records are done after this batch; it is kept in the same transaction, so that a
-        source read again goes on exactly where it stopped.
+        source read again continues exactly where it stopped.
 
         Must never return before the batch is durable. When it raises (a `ZaslonError` where the
         medium fails), nothing was recorded and the engine that made the outcomes is ahead of the
@@ -132,7 +132,7 @@ class DecisionStore(Outcomes, Protocol):
 
 
 class SnapshotStore(Protocol):
-    """Saved states of the engine, each with the log position up to which it has folded."""
+    """Saved states of the engine, each with the log position up to which it has been applied."""
 
     def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
         """Keep a state. A crash while saving leaves the older ones untouched and no half one.
@@ -156,9 +156,9 @@ class SnapshotStore(Protocol):
         """
 
     def forget_after(self, position: int) -> int:
-        """Remove the states after a position and say how many there were.
+        """Remove the states after a position and return how many there were.
 
-        For a log that ends there: such states were folded from records that it no longer has.
+        For a log that ends there: such states were computed from records that it no longer has.
         """
 
 
@@ -227,7 +227,7 @@ class Calls(Protocol):
         """Answer calls by their number, all of a group at once."""
 
     def ready(self, is_ready: bool) -> None:
-        """Say whether calls are decided from now on."""
+        """Report whether calls are decided from now on."""
 
     def notify(self, topic: str, content: object) -> None:
         """Send the other side a message that answers no call."""
@@ -237,7 +237,7 @@ class Calls(Protocol):
 class DeliveryTiming:
     """A record's way through a log that is kept elsewhere.
 
-    `logged_seconds` until it stood in the log, `decided_seconds` from there to its outcome.
+    `logged_seconds` until it was in the log, `decided_seconds` from there to its outcome.
     """
 
     answer: Answer
@@ -246,7 +246,7 @@ class DeliveryTiming:
 
 
 class Decider(Protocol):
-    """Gives durable outcomes of records: what stands behind the service's gateway."""
+    """Gives durable outcomes of records: what decides for the service."""
 
     @property
     def is_ready(self) -> bool:
@@ -280,7 +280,7 @@ class Decider(Protocol):
             records: original bytes, all of one kind.
             kind: what they hold.
             deadline_seconds: on the monotonic clock; what cannot be had until then is left out.
-            answered: told the outcomes.
+            answered: called with the outcomes.
 
         Returns:
             says, whenever it is called, whether all of them are known to stand in the log: then they
@@ -311,7 +311,7 @@ class Decider(Protocol):
 
 
 class ApiKeys(Protocol):
-    """The keys of the service. A revoked one is kept, so that it can be told whose it was."""
+    """The keys of the service. A revoked one is kept, so that its owner is still known."""
 
     @property
     def version(self) -> object:
@@ -321,14 +321,14 @@ class ApiKeys(Protocol):
         """All keys, also those that are valid no more, oldest first.
 
         Raises:
-            ArtefactError: what is kept is damaged. Nobody may be let in by a part of it.
+            ArtefactError: the stored keys are damaged. A part of them must not grant access.
         """
 
     def add(self, key: ApiKey) -> None:
         """Keep a new key; it is durable when this returns. Of several added at once none is lost."""
 
     def revoke(self, identifier: str, now_seconds: int) -> ApiKey | None:
-        """Close a key permanently, durably when this returns; None where there is no such key.
+        """Revoke a key permanently, durably when this returns; None for an unknown key.
 
         A key that was revoked before keeps its time.
         """
@@ -357,11 +357,11 @@ class RunTracker(Protocol):
         """Write down one finished run; returns its id. Raises ServerError where it cannot."""
 
     def start_run(self, name: str, params: Mapping[str, Any]) -> LiveRun:
-        """Begin a run that goes on; what it does is logged while it does it."""
+        """Begin a run that is logged while it goes on."""
 
 
 class LiveRun(Protocol):
-    """A run that goes on. Every method may raise a `ZaslonError`; the work it tells of must go on."""
+    """A run in progress. Every method may raise a `ZaslonError`; the work that it logs must continue."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """One point of each metric; steps count up."""
@@ -384,10 +384,10 @@ class Topics(Protocol):
     """The topics of a stream."""
 
     def create(self) -> list[TopicState]:
-        """Make those that are missing, never change those that are there; tell how all are."""
+        """Create the missing ones, never change existing ones; return the state of all."""
 
     def check(self) -> list[TopicState]:
-        """Tell how all are; change nothing."""
+        """Return the state of all; change nothing."""
 
 
 class SupersededError(Exception):
@@ -424,7 +424,7 @@ class Stream(Protocol):
         when `is_over` says so. From the first on no other process can record any more.
 
         Raises:
-            ArtefactError: another engine version decides, and nobody has allowed to take over from it.
+            ArtefactError: another engine version decides, and no setting allows to take over from it.
         """
 
     def take(
@@ -479,7 +479,7 @@ class Sender(Protocol):
     """Sends raw records to a topic in order, each once while the process lives."""
 
     def send(self, records: Sequence[bytes]) -> None:
-        """Hand over records; waits while too many are under way."""
+        """Hand over records; waits while too many are unacknowledged."""
 
     @property
     def acknowledged(self) -> int:

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     )
     api_decider: Literal["embedded", "kafka"] = Field(
         "embedded",
-        description="who decides for the service: `embedded`, an engine of its own; `kafka`, the stream",
+        description="who decides for the service: `embedded`, its own engine; `kafka`, the stream",
     )
     api_kept_records: int = Field(
         1_000_000, ge=1, description="newest records of the stream whose decisions the service can look up"

@@ -43,9 +43,9 @@ class ApiKey:
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values for people: without the hash."""
-        shown = asdict(self)
-        del shown["hash"]
+        fields = asdict(self)
+        del fields["hash"]
         for name in ("created", "expires", "revoked"):
-            seconds = shown.pop(f"{name}_seconds")
-            shown[name] = None if seconds is None else time_text(seconds)
-        return shown
+            seconds = fields.pop(f"{name}_seconds")
+            fields[name] = None if seconds is None else time_text(seconds)
+        return fields

@@ -171,7 +171,7 @@ class SourceField(_Strict):
 
     @property
     def is_pseudonymised(self) -> bool:
-        """Whether a keyed hash stands for its values: for texts always, for numbers where it is asked for."""
+        """Whether a keyed hash replaces its values: always for texts, on request for numbers."""
         return self.role == "entity" and (self.type == "text" or self.pseudonymise is True)
 
     @property
@@ -366,7 +366,7 @@ def missing_flag(entity: str) -> str:
 
 
 def _first_twice(words: Iterable[str]) -> str | None:
-    """The first word that has stood before, or None."""
+    """The first word that occurs twice, or None."""
     seen: set[str] = set()
     for word in words:
         if word in seen:
@@ -421,7 +421,7 @@ def load_catalogue(path: str | Path | None = None) -> Catalogue:
     """The catalogue in a file, or the built-in default (`mission`) for None.
 
     Raises:
-        CatalogueError: the file is missing or says something inconsistent.
+        CatalogueError: the file is missing or inconsistent.
     """
     if path is None:
         built_in = resources.files("zaslon.domain").joinpath("mission.toml")

@@ -7,9 +7,9 @@ from difflib import get_close_matches
 
 
 class ZaslonError(Exception):
-    """An error that the user can fix. Its text is a whole sentence; `hint` says what to do.
+    """An error that the user can fix. Its text is a complete sentence; `hint` is what to do.
 
-    Raise a subclass, so that callers can tell the kinds apart. A programmer's mistake is not a
+    Raise a subclass, so that callers can distinguish the kinds. A programmer's mistake is not a
     `ZaslonError`: it raises whatever Python raises and stops.
     """
 
@@ -31,13 +31,13 @@ class InputError(ZaslonError):
 
 
 class CatalogueError(ZaslonError):
-    """A catalogue that does not say a consistent thing."""
+    """A catalogue that is inconsistent."""
 
     exit_code = 4
 
 
 class PolicyError(ZaslonError):
-    """A policy file (rules, thresholds) that does not say a consistent thing."""
+    """A policy file (rules, thresholds) that is inconsistent."""
 
     exit_code = 5
 
@@ -77,7 +77,7 @@ class ServerError(ZaslonError):
 
 
 class UncertainError(ServerError):
-    """A server did not say whether, or where, it has taken a record: it may be decided all the same."""
+    """A server did not confirm whether, or where, it accepted a record, which may still be decided."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ TransactionId = int | str
 ID_BYTES_MAX = 64  # of an id that is a text, in UTF-8
 ID_TEXT = np.dtype(f"S{ID_BYTES_MAX}")
 IdText = NDArray[np.bytes_]
-NO_KEY = -(2**63)  # stands where a transaction has no key of an entity; no number and no hash is it
+NO_KEY = -(2**63)  # for a transaction without a key of an entity; never a real number or hash
 
 
 class Kind(IntEnum):
@@ -37,7 +37,7 @@ class Kind(IntEnum):
 class Degradation(IntEnum):
     """What the time budget did not allow; each includes those before it.
 
-    It stands in the log with the record, because a replay must leave out the same.
+    It is in the log with the record, because a replay must leave out the same.
     """
 
     NOTHING = 0
@@ -47,7 +47,7 @@ class Degradation(IntEnum):
 
     @property
     def code(self) -> str:
-        """The name as it stands in decisions and metrics."""
+        """The name in decisions and metrics."""
         return self.name.lower()
 
 

@@ -59,7 +59,7 @@ class Decision(NamedTuple):
     times as long.
 
     `score` is the probability of fraud, NaN (in JSON null) where there was no time for the model.
-    `degraded` says what was left out for want of time: `explanation`, `model` or `rules`, each
+    `degraded` names what was left out for lack of time: `explanation`, `model` or `rules`, each
     with those before it; None for nothing.
     `rules` fired and may act; `shadow_rules` fired and only count.
     """

@@ -20,7 +20,7 @@ class Reason(IntEnum):
     TOO_LONG = 1  # longer than the catalogue's `max_record_bytes`
     EMPTY = 2  # a line or message without content
     NOT_TEXT = 3  # bytes that are not UTF-8, or control bytes inside
-    NOT_JSON = 4  # a JSON record that does not parse, or is no object
+    NOT_JSON = 4  # a JSON record that does not parse, or is not an object
     WRONG_FIELD_COUNT = 5  # more or fewer fields than the catalogue's columns, or one twice
     MISSING_FIELD = 6  # an empty or absent value of a required field
     NOT_AN_INTEGER = 7  # not plain ASCII digits with an optional sign

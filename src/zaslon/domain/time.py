@@ -21,7 +21,7 @@ def parse_duration_seconds(text: str) -> int:
     """Seconds in `text` such as `30s`, `15m`, `6h`, `7d`, `2w`.
 
     Raises:
-        ZaslonError: the text is no such duration.
+        ZaslonError: the text is not such a duration.
     """
     found = _DURATION.fullmatch(text)
     if found is None:
@@ -36,7 +36,7 @@ def checked_duration(text: str) -> str:
     """The text, for files and settings that are checked as a whole and name the place of a mistake.
 
     Raises:
-        ValueError: the text is no duration.
+        ValueError: the text is not a duration.
     """
     try:
         parse_duration_seconds(text)
@@ -55,7 +55,7 @@ def parse_day(text: str) -> int:
     """Day number of `YYYY-MM-DD`.
 
     Raises:
-        ZaslonError: the text is no such date.
+        ZaslonError: the text is not such a date.
     """
     try:
         return (date.fromisoformat(text) - date(1970, 1, 1)).days
@@ -68,7 +68,7 @@ def days_spanned(first_seconds: int, last_seconds: int) -> int:
     return int(last_seconds // SECONDS_PER_DAY - first_seconds // SECONDS_PER_DAY) + 1
 
 
-# Every decision says its time: put together from parts this takes a third of formatting it.
+# Every decision has its time as text: assembled from parts it takes a third of the time of strftime.
 _TWO_DIGITS = tuple(f"{number:02d}" for number in range(60))
 _MINUTES = tuple(f"{hour:02d}:{minute}" for hour in range(24) for minute in _TWO_DIGITS)
 

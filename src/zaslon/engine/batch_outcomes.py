@@ -37,7 +37,7 @@ _ALLOW, _NOTHING = int(Action.ALLOW), int(Degradation.NOTHING)
 
 
 class BatchOutcomes:
-    """The outcomes of one batch, put together from what each stage said."""
+    """The outcomes of one batch, assembled from the results of each stage."""
 
     def __init__(
         self, engine: Engine, batch: LogBatch, applied: Applied, accepted: NDArray[np.bool_],

@@ -191,7 +191,7 @@ def _check_state_version(position: int, content: dict[str, NDArray[Any]]) -> Non
 
 
 def _columns_for(model: Model | None, plan: FeaturePlan) -> list[int] | None:
-    """Matrix columns in the model's order; None when they are all columns as they stand."""
+    """Matrix columns in the model's order; None when they are all columns in order."""
     if model is None or model.names == plan.names:
         return None
     missing = [name for name in model.names if name not in plan.column_of]

@@ -1,1 +1,1 @@
-"""What the code stands on: compilation to machine code, files that survive power loss, opening of sources."""
+"""The base of everything else: compilation to machine code, files that survive power loss, opening of sources."""

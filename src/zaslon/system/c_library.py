@@ -1,4 +1,4 @@
-"""What the C library can do and Python does not offer: the only module that calls C by hand."""
+"""What the C library can do and Python does not offer: the only module that calls C directly."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 from numba import config, njit
 
 # Inside compiled code an integer is int64 and a number float64, whether NumPy or Python made it; the
-# checker would tell those apart where Numba does not.
+# checker would distinguish those where Numba does not.
 Integer: TypeAlias = Any
 Number: TypeAlias = Any
 

@@ -37,7 +37,7 @@ def writing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # tells `settle` that somebody is writing it
+            fcntl.flock(file, fcntl.LOCK_EX)  # lets `settle` see that it is being written
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -61,7 +61,7 @@ def make_directory(path: Path) -> None:
     while missing and not missing[-1].parent.is_dir():
         missing.append(missing[-1].parent)
     deepest = missing[-1].parent if missing else path
-    sync_directory(deepest.parent)  # whoever made it may have been killed before that
+    sync_directory(deepest.parent)  # its creator may have been killed before that
     for directory in reversed(missing):
         directory.mkdir(exist_ok=True)
         sync_directory(directory.parent)
@@ -120,7 +120,7 @@ def sync_directory(directory: Path) -> None:
     """Wait until the names in a directory are on disk."""
     try:
         _sync(directory)
-    except PermissionError:  # it may be written, not read: the system can still be asked for everything
+    except PermissionError:  # it may be written but not read: sync the whole file system
         os.sync()
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that knows no such thing

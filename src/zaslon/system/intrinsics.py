@@ -45,5 +45,5 @@ def _trailing_zeros(_context: Any, value: Any) -> Any:
 # that the next access takes.
 prefetch = cast(Callable[[Any, Any], None], _prefetch)
 
-# trailing_zeros(n) is how many zeros stand behind an integer's last one, or its width for 0.
+# trailing_zeros(n) is the number of zero bits below the lowest one bit, or the width for 0.
 trailing_zeros = cast(Callable[[Any], Any], _trailing_zeros)

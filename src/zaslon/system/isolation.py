@@ -37,7 +37,7 @@ def by_halves(work: Callable[[int, int], T], count: int, alone: Callable[[int, E
         alone: given a single record for which `work` failed, and how.
 
     Raises:
-        Exception: whatever is no fault of ours, or what `alone` raises.
+        Exception: anything that is not our fault, or what `alone` raises.
     """
     return _by_halves(work, 0, count, alone)
 

@@ -123,7 +123,7 @@ def exponential(x: Number) -> Number:
     tail = head_tail + (lost + tail)
     if x >= _EXP_NORMAL:
         return (head + tail) * _power_of_two(k - 1) * 2.0 if k > 0 else (head + tail) * _power_of_two(k)
-    # Beside 1 the digits that do not fit are rounded away at once, not a second time.
+    # Added to 1, the digits that do not fit are rounded once, not twice.
     scale = _power_of_two(k + 1022)
     total, lost = _sum(1.0, head * scale)
     return ((total + (lost + tail * scale)) - 1.0) * _LEAST_NORMAL

@@ -2,7 +2,7 @@
 
 Aumasson and Bernstein, "SipHash: a fast short-input PRF", Indocrypt 2012. Messages here are whole
 words, little-endian, so the last block holds their length in bytes alone. Digests are SipHash-2-4;
-hash tables use SipHash-1-3, as those of Rust and CPython do: nobody sees its values.
+hash tables use SipHash-1-3, as those of Rust and CPython do: its values are never visible.
 """
 
 from __future__ import annotations
