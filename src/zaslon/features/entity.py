@@ -40,9 +40,11 @@ _SAVED = ("used", "free", *_PER_LIST, *_PER_ENTRY)
 class EntityHistory:
     """One entity's keys and lists."""
 
-    def __init__(self, plan: EntityPlan, pool_entries: int, secret: NDArray[np.uint64]) -> None:
-        self.plan, self._secret = plan, secret
-        self.keys = Keys(secret)
+    def __init__(
+        self, plan: EntityPlan, pool_entries: int, secret: NDArray[np.uint64], keep_seconds: int
+    ) -> None:
+        self.plan = plan
+        self.keys = Keys(secret, plan.takes_labels, keep_seconds)
         self.pool_entries_min = pool_entries
         self.pools = [
             _empty_lists(pool_entries, plan.has_values, len(plan.counterparties), plan.has_blocks),
@@ -112,7 +114,7 @@ class EntityHistory:
         Raises:
             KeyError, ValueError: the arrays are not of this plan, or contradict each other.
         """
-        self.keys = Keys.restore({"key": saved["key"]}, self._secret)
+        self.keys.restore(saved)
         self.add_slots()
         for pool, lists in enumerate(self.pools):
             content = {name: saved.pop(f"{pool}/{name}") for name in _SAVED}

@@ -34,7 +34,7 @@ from zaslon.system.siphash import hashes_of, secret_words
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
 # Raise it with any change after which the same log could leave another byte in what `save` gives.
-STATE_VERSION = 6
+STATE_VERSION = 7
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,10 @@ class History:
         self._rows_min = min(_ROWS_MIN, pool_entries_min)
         self._secret = secret_words(secret)
         self.remembered = DeduplicationIndex(len(plan.entities), self._limits, self._rows_min, self._secret)
-        self.entities = [EntityHistory(entity, pool_entries_min, self._secret) for entity in plan.entities]
+        self.entities = [
+            EntityHistory(entity, pool_entries_min, self._secret, plan.keep_seconds)
+            for entity in plan.entities
+        ]
         self._scratch = new_scratch(plan, self._secret)
 
     def __len__(self) -> int:
@@ -231,19 +234,23 @@ class _Batch:
         self.matrix = np.empty((len(transactions), len(self.plan.names)), np.float32)
 
     def run(self) -> NDArray[np.float32]:
+        self._find_keys()
         if not len(self.transactions):  # labels alone meet no condition and have no features
             self._apply_entities(lambda number: None)
             return self.matrix
         values = _Values(self.plan, self.transactions, self.matrix)
-        keys = self.transactions.entity_keys
-        for number, entity in enumerate(self.history.entities):
-            entity.keys.find(keys[entity.plan.entity], self.steps, number, self.rows.slots)
-            entity.add_slots()
         with np.errstate(all="ignore"):  # beyond float32 is infinite, and that is no accident
             self._apply_entities(lambda number: self._meet_conditions(number, values))
             for name, expression in self.plan.derived:
                 self.matrix[:, self.plan.column_of[name]] = values.of(expression)
         return self.matrix
+
+    def _find_keys(self) -> None:
+        """Give the transactions' keys their slots."""
+        keys, rows = self.transactions.entity_keys, self.rows
+        for number, entity in enumerate(self.history.entities):
+            entity.keys.find(keys[entity.plan.entity], self.steps, rows.time, rows.slots, number)
+            entity.add_slots()
 
     def _apply_entities(self, before: Callable[[int], None]) -> None:
         history = self.history

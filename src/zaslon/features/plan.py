@@ -67,6 +67,11 @@ class EntityPlan:
         return [int(target) for target in self.arrays.columns[:, TARGET]]
 
     @property
+    def takes_labels(self) -> bool:
+        """Whether labels are kept."""
+        return self.arrays.known_list >= 0 or self.arrays.fraud_bits.size > 0
+
+    @property
     def has_values(self) -> bool:
         """Whether amounts are kept."""
         return any(c.compute in _NEED_VALUES for c in self.columns)
@@ -87,6 +92,15 @@ class FeaturePlan:
     conditions: tuple[tuple[str, Expression], ...]
     condition_before: dict[str, int]  # condition → index of the first entity plan that uses it
     derived: tuple[tuple[str, Expression], ...]
+
+    @cached_property
+    def keep_seconds(self) -> int:
+        """What was last touched this long before the watermark is in no window and no label can name it.
+
+        Lists name other entities' keys too, so this is the same for all of them.
+        """
+        windows = max((int(e.arrays.keep_seconds.max()) for e in self.entities), default=0)
+        return max(windows, parse_duration_seconds(self.catalogue.retention.remember))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
