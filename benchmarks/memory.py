@@ -1,10 +1,15 @@
-"""Memory per remembered event in the mission's shape, day by day while it fills and when it is full.
+"""Memory per remembered event while history fills, and memory while customers come and go.
 
-    python benchmarks/memory.py [--customers 1000000] [--terminals 1000] [--days 50] [--json]
+    python benchmarks/memory.py [--only events] [--customers 1000000] [--terminals 1000] [--days 50] [--json]
+    python benchmarks/memory.py --only keys [--customers 20000] [--horizons 120] [--json]
 
-Simulated payments, each with its label 7 days later, go through `Engine.apply` of the default
-catalogue. History is full when its first transactions are forgotten: after 45 days. A million
-customers make 1.6 million payments a day, need 5 GB of memory and take some ten minutes.
+events  Simulated payments in the mission's shape, each with its label 7 days later, go through
+        `Engine.apply` of the default catalogue, day by day. History is full when its first transactions
+        are forgotten: after 45 days. A million customers make 1.6 million payments a day, need 5 GB of
+        memory and take some ten minutes.
+keys    Every 45 days there are --customers new customers and a tenth as many new terminals; each pays
+        twice within 20 days and never again. After --horizons times 45 days that many times more keys
+        were seen than are new in one.
 """
 
 from __future__ import annotations
@@ -35,6 +40,9 @@ from zaslon.simulate import simulation_profile
 from zaslon.simulate.world import SimulatedDay, simulate_days
 
 _KIB = 1024
+_FIRST_DAY = 11_000  # of the passing customers, in days since 1970
+_VISIT_DAYS = 20
+_KEYS_MIN = 100
 
 
 def memory_by_day(customers: int, terminals: int, days: int) -> Iterator[dict[str, Any]]:
@@ -71,23 +79,85 @@ def _ordered(day: SimulatedDay) -> Transactions:
     )  # fmt: skip
 
 
+def memory_by_horizon(customers: int, horizons: int) -> Iterator[dict[str, Any]]:
+    """After each horizon of the catalogue: keys that were seen, that are alive and that have a slot; bytes."""
+    engine, feedback = Engine(load_catalogue(), key=b"benchmark"), DelayedLabels(LABEL_DELAY_SECONDS)
+    horizon_days = engine.plan.keep_seconds // SECONDS_PER_DAY
+    days = horizons * horizon_days
+    passing = _passing(customers // horizon_days, days)
+    newest = {name: np.zeros(int(keys.max()) + 1, np.int64) for name, keys in passing.entity_keys.items()}
+    ends = np.searchsorted(
+        passing.event_time_seconds, np.arange(_FIRST_DAY, _FIRST_DAY + days + 1) * SECONDS_PER_DAY
+    )
+    seconds = 0.0
+    for day in range(days):
+        transactions = passing.take(slice(int(ends[day]), int(ends[day + 1])))
+        feedback.add(transactions)
+        end = (_FIRST_DAY + day + 1) * SECONDS_PER_DAY
+        labels = feedback.due(end)
+        is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
+        begin = time.process_time()
+        engine.apply(transactions, labels, is_label)
+        seconds += time.process_time() - begin
+        for name, keys in transactions.entity_keys.items():
+            newest[name][keys] = end
+        if (day + 1) % horizon_days == 0:
+            since = end - engine.plan.keep_seconds
+            yield {
+                "horizons": (day + 1) // horizon_days,
+                "seen": {name: int(np.count_nonzero(moments)) for name, moments in newest.items()},
+                "alive": {n: int(np.count_nonzero(m > since)) for n, m in newest.items()},
+                "slots": {e.plan.entity: len(e.keys) for e in engine.history.entities},
+                "mib": round(engine.history.bytes_used() / _KIB**2, 2),
+                "cpu_seconds": round(seconds, 2),
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _KIB,
+            }
+
+
+def _passing(customers_a_day: int, days: int) -> Transactions:
+    """Payments of customers who come and go, in log order, with answers; ten customers share a terminal."""
+    random = np.random.default_rng(1)
+    customer = np.repeat(np.arange(customers_a_day * days), 2)
+    moment = (_FIRST_DAY + customer // customers_a_day) * SECONDS_PER_DAY
+    moment += random.integers(0, _VISIT_DAYS * SECONDS_PER_DAY, len(moment))
+    order = np.argsort(moment, kind="stable")
+    customer, moment, count = customer[order], moment[order], len(order)
+    keys = {"customer": customer, "terminal": customer // 10}
+    return Transactions(
+        np.arange(count), moment, random.integers(1, 20_000, count), keys, {},
+        np.zeros(count, np.uint32), np.zeros((count, 2), np.uint64),
+        (random.random(count) < 0.06).astype(np.int8), np.zeros(count, np.int8),
+    )  # fmt: skip
+
+
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--customers", type=int, default=1_000_000)
-    parser.add_argument("--terminals", type=int, default=1_000)
-    parser.add_argument("--days", type=int, default=50)
+    parser.add_argument("--only", choices=("events", "keys"), default="events")
+    parser.add_argument("--customers", type=int, help="1,000,000 for events, 20,000 for keys")
+    parser.add_argument("--terminals", type=int, default=1_000, help="for events")
+    parser.add_argument("--days", type=int, default=50, help="for events")
+    parser.add_argument("--horizons", type=int, default=120, help="for keys")
     parser.add_argument("--json", action="store_true", help="only one JSON object on standard output")
     given = parser.parse_args()
-    if min(given.customers, given.terminals, given.days) < 1:
-        parser.error("--customers, --terminals and --days must be at least 1.")
+    customers = given.customers or (1_000_000 if given.only == "events" else 20_000)
+    if min(customers, given.terminals, given.days, given.horizons) < 1:
+        parser.error("--customers, --terminals, --days and --horizons must be at least 1.")
+    if given.only == "keys" and customers < _KEYS_MIN:
+        parser.error(f"--customers must be at least {_KEYS_MIN} for keys: some have to come every day.")
+    rows = (
+        memory_by_day(customers, given.terminals, given.days)
+        if given.only == "events"
+        else memory_by_horizon(customers, given.horizons)
+    )
     found = []
-    for day in memory_by_day(given.customers, given.terminals, given.days):
-        found.append(day)
+    for row in rows:
+        found.append(row)
         if not given.json:
-            print(day, flush=True)
+            print(row, flush=True)
     if given.json:
-        print(json.dumps({"customers": given.customers, "terminals": given.terminals, "days": found}))
+        by = "days" if given.only == "events" else "horizons"
+        print(json.dumps({"customers": customers, "terminals": given.terminals, by: found}))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ EMPTY = np.uint32(0xFFFFFFFF)
 NO_SLOT = EMPTY  # of a transaction without a key
 COUNT, HAND = 0, 1  # positions in KeyArrays.counters
 _LOOKS = 8  # slots that a new key looks at before it takes one more
-_AHEAD = 12  # transactions between asking memory for a place and looking there
+_AHEAD = 12  # steps between asking memory for a place and looking there
 _LOAD_MAX = 0.7
 _KEYS_MIN = 512  # what they grow by at least
 _KEYS_SHIFT = 5  # keys grow by a 32nd, their index, which is then made anew, by an eighth
@@ -110,6 +110,8 @@ def _find_or_add(
     for number in range(first_step, steps.size):
         step = steps[number]
         row, transaction = step["row"], np.int64(step["transaction"])
+        if takes_labels and number + _AHEAD < steps.size:
+            prefetch(slots, np.int64(steps[number + _AHEAD]["row"]) * slots.shape[1])
         if transaction < 0:
             if takes_labels and slots[row, entity] != NO_SLOT:
                 _touch(keys, slots[row, entity], step["verdict_time"])
