@@ -7,11 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from zaslon.domain.estimates import Estimate
 from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard, unseeable_share
 
+
+def sure(value: float) -> Estimate:
+    """A figure that stands on very many transactions."""
+    return Estimate(value, value, value)
+
+
 MET = Reached(
-    recall=0.99, precision=0.6, false_positive_rate=0.04, roc_auc=0.95, loss_minor_per_month=1_000_000,
-    reviews_per_day=40.0, transactions_per_second=900.0,
+    frauds=900, transactions=100_000, days=10,
+    recall=sure(0.99), precision=sure(0.6), false_positive_rate=sure(0.04), roc_auc=sure(0.95),
+    loss_minor_per_month=sure(1_000_000), reviews_per_day=40.0, transactions_per_second=900.0,
 )  # fmt: skip
 
 
@@ -19,76 +27,99 @@ def card(reached: Reached, goals: Goals | None = None) -> Scorecard:
     return make_scorecard(goals or Goals(), reached, currency="RUB", minor_digits=2)
 
 
-def row(found: Scorecard, goal: str) -> tuple[bool | None, str, str]:
+def row(found: Scorecard, goal: str) -> tuple[str | None, str, str]:
     (chosen,) = [r for r in found.rows if r.goal.startswith(goal)]
-    return chosen.met, chosen.reached, chosen.comment
+    return chosen.status, chosen.reached, chosen.comment
 
 
 def test_goals_that_are_reached_need_no_excuse() -> None:
     found = card(MET)
-    assert [r.met for r in found.rows if r.met is not None] == [True] * 4
-    assert row(found, "Frauds missed") == (True, "1.0%", "")
-    assert row(found, "Customers' loss")[:2] == (True, "10,000 RUB")
+    assert [r.status for r in found.rows if r.status is not None] == ["met"] * 4
+    assert row(found, "Frauds missed") == ("met", "1.0% (1.0% to 1.0%)", "")
+    assert row(found, "Customers' loss")[:2] == ("met", "10,000 RUB (10,000 to 10,000)")
+    assert {(r.frauds, r.transactions) for r in found.rows} == {(900, 100_000)}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "status"),
+    [(0.985, 0.995, "met"), (0.9, 0.97, "not_met"), (0.97, 0.995, "not_shown"), (0.98, 0.99, "met"),
+     (float("nan"), float("nan"), "met")],
+)  # fmt: skip
+def test_a_goal_is_met_where_the_whole_interval_meets_it(low: float, high: float, status: str) -> None:
+    reached = replace(MET, recall=Estimate(0.985 if low != 0.9 else 0.95, low, high))
+    assert row(card(reached), "Frauds missed")[0] == status
+
+
+def test_a_goal_not_shown_says_how_many_days_would_show_it() -> None:
+    few = replace(MET, frauds=50, recall=Estimate(0.99, 0.96, 0.999))
+    assert row(card(few), "Frauds missed") == (
+        "not_shown", "1.0% (0.1% to 4.0%)", "50 frauds in 10 days are too few to tell: about 90 days would.",
+    )  # fmt: skip
+    at_limit = replace(few, recall=Estimate(0.98, 0.95, 0.995))
+    assert (
+        row(card(at_limit), "Frauds missed")[2]
+        == "50 frauds in 10 days are too few to tell: it is at the limit."
+    )
 
 
 def test_a_missed_goal_names_its_cause_in_catalogue_terms() -> None:
     missed = replace(
         MET,
-        recall=0.7,
+        recall=sure(0.7),
         unseeable_share=0.19,
         entities=("card", "device"),
         recall_at_least_delay=("0 hours", 0.99),
     )
     assert row(card(missed), "Frauds missed") == (
-        False, "30.0%",
+        "not_met", "30.0% (30.0% to 30.0%)",
         "19.0% of the frauds had no evidence when they happened: an ordinary amount, and no fraud of the same "
         "card or device known yet. With labels at once, 1.0% would be missed.",
     )  # fmt: skip
-    lost = replace(missed, loss_minor_per_month=90_000_000)
-    assert row(card(lost), "Customers' loss")[::2] == (False, "The same frauds that are missed above.")
+    lost = replace(missed, loss_minor_per_month=sure(90_000_000))
+    assert row(card(lost), "Customers' loss")[::2] == ("not_met", "The same frauds that are missed above.")
 
 
 def test_a_missed_loss_goal_names_its_cause_with_few_frauds() -> None:
-    lost = replace(MET, loss_minor_per_month=90_000_000, recall_at_least_delay=("6 hours", 0.995))
-    assert row(card(lost), "Frauds missed")[0] is True
+    lost = replace(MET, loss_minor_per_month=sure(90_000_000), recall_at_least_delay=("6 hours", 0.995))
+    assert row(card(lost), "Frauds missed")[0] == "met"
     assert row(card(lost), "Customers' loss")[::2] == (
-        False,
+        "not_met",
         "With labels after 6 hours, 0.5% would be missed.",
     )
 
 
 def test_rounding_never_misses_a_goal() -> None:
     assert 1 - 49 / 50 > 0.02
-    assert row(card(replace(MET, recall=49 / 50)), "Frauds missed")[0] is True
+    assert row(card(replace(MET, recall=sure(49 / 50))), "Frauds missed")[0] == "met"
 
 
 @pytest.mark.parametrize("share", [None, 0.01])
 def test_missing_evidence_is_blamed_only_if_measured(share: float | None) -> None:
-    comment = row(card(replace(MET, recall=0.7, unseeable_share=share, entities=("card",))), "Frauds missed")[
-        2
-    ]
-    assert comment == "See the report for which frauds are missed."
+    few = replace(MET, recall=sure(0.7), unseeable_share=share, entities=("card",))
+    assert row(card(few), "Frauds missed")[2] == "See the report for which frauds are missed."
 
 
 def test_where_nothing_was_stopped_there_is_no_precision() -> None:
-    assert row(card(replace(MET, precision=float("nan"))), "Precision") == (None, "nothing was stopped", "")
+    none = replace(MET, precision=sure(float("nan")))
+    assert row(card(none), "Precision") == (None, "nothing was stopped", "")
 
 
 def test_too_many_stopped_good_transactions_are_reported() -> None:
-    assert row(card(replace(MET, false_positive_rate=0.0501)), "Good transactions") == (False, "5.01%", "")
-    judged = replace(MET, false_positive_rate=0.0501, false_positive_rate_before=0.0449)
-    met, _, why = row(card(judged), "Good transactions")
-    assert (met, why) == (
-        False,
+    many = replace(MET, false_positive_rate=sure(0.0501))
+    assert row(card(many), "Good transactions") == ("not_met", "5.01% (5.01% to 5.01%)", "")
+    judged = replace(many, false_positive_rate_before=0.0449)
+    status, _, why = row(card(judged), "Good transactions")
+    assert (status, why) == (
+        "not_met",
         "On the validation period, by which thresholds are judged, it was 4.49%; these days are later ones.",
     )
 
 
-@pytest.mark.parametrize(("most", "met"), [(None, None), (39, False), (40, True), (0, False)])
-def test_the_analysts_day_is_a_goal_where_their_capacity_is_set(most: int | None, met: bool | None) -> None:
+@pytest.mark.parametrize(("most", "status"), [(None, None), (39, "not_met"), (40, "met"), (0, "not_met")])
+def test_the_analysts_day_is_a_goal_where_their_capacity_is_set(most: int | None, status: str | None) -> None:
     found = card(replace(MET, reviews_per_day_before=35.4), Goals(reviews_per_day_max=most))
-    assert row(found, "Reviews")[0] is met
-    assert ("it was 35;" in row(found, "Reviews")[2]) is (met is False)
+    assert row(found, "Reviews")[0] == status
+    assert ("it was 35;" in row(found, "Reviews")[2]) is (status == "not_met")
 
 
 def test_an_ordinary_amount_without_known_fraud_is_no_evidence() -> None:

@@ -125,13 +125,16 @@ def label_report(report: Any) -> None:
         print_table("The first of them", ("log position", "what is wrong"), first)
 
 
+_STATUS = {"met": "[green]met[/]", "not_met": "[red]not met[/]", "not_shown": "not shown", None: ""}
+
+
 def scorecard(values: dict[str, Any]) -> None:
     """Each goal with its target and what was reached."""
     rows = [
-        [row["goal"], row["target"], row["reached"], row["met"], row["comment"]]
+        [row["goal"], row["target"], row["reached"], _STATUS[row["status"]], row["comment"]]
         for row in values["scorecard"]
     ]
-    print_table("Scorecard of the test period", ("goal", "target", "reached", "met", "why"), rows)
+    print_table("Scorecard of the test period", ("goal", "target", "reached (95 %)", "status", "why"), rows)
     if values.get("label_delay"):
         rows = [
             [delay, row["recall"], row["pr_auc"], row["roc_auc"]]

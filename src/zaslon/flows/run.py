@@ -229,9 +229,10 @@ def _scorecard(
             options.reviews_per_day_max,
         ),
         Reached(
-            recall=found["recall_at_review"], precision=found["precision_at_review"],
-            false_positive_rate=found["false_positive_rate_at_review"], roc_auc=found["roc_auc"],
-            loss_minor_per_month=found.money.lost.value,
+            frauds=found.frauds, transactions=found.rows, days=found.days,
+            recall=found.headline["recall_at_review"], precision=found.headline["precision_at_review"],
+            false_positive_rate=found.headline["false_positive_rate_at_review"],
+            roc_auc=found.headline["roc_auc"], loss_minor_per_month=found.money.lost,
             reviews_per_day=trained.reviews_per_day,
             unseeable_share=trained.unseeable_share, entities=context.catalogue.entities,
             false_positive_rate_before=trained.thresholds.false_positive_rate,

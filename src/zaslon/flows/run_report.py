@@ -73,7 +73,7 @@ def _content(
             ("trained on", str(split.train)), ("validated on", str(split.validation)),
             ("tested on", str(split.test)),
         ],
-        scorecard=[(r.goal, r.target, r.reached, r.met, r.comment) for r in scorecard.rows],
+        scorecard=[(r.goal, r.target, r.reached, r.status, r.comment) for r in scorecard.rows],
         by_delay=_delay_rows(by_delay),
         notes=_notes(context, trained, cleaned, decided),
         versions={"Zaslon": __version__, "policy": trained.policy.hash},

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import DataError
+from zaslon.domain.estimates import Estimate
 from zaslon.domain.time import days_spanned
 from zaslon.models.card_precision import card_precision_by_day
+from zaslon.models.intervals import bootstrap_interval, effective_count, exact_interval, wider
 from zaslon.models.ranking import FALSE_POSITIVE_RATES, Ranking, rank, ranking_metrics
 
 DAYS_PER_MONTH = 30  # as in the business limits: thirty days, so that months compare
@@ -19,20 +21,12 @@ REPLICATES = 400
 # Draws for the bootstrap, at about 20 ns each: replicates become fewer above this, at least 50.
 _DRAWS_MAX = 100_000_000
 CALIBRATION_BINS = 15
+_PARTS_LEFT_OUT = 100  # of the frauds, for the bootstrap's correction
 CARDS_A_DAY = 100
 
 Float64 = NDArray[np.float64]
 Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its bootstrap 95 % interval, `low` … `high`; NaN where not defined."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -187,6 +181,8 @@ def evaluate(
     headline["pr_auc"] = _with_value(
         headline["pr_auc"], metrics.average_precision_score(is_fraud, score, sample_weight=w)
     )
+    stopped = {name: effective_count(w[score >= threshold]) for name, threshold in thresholds.items()}
+    headline = _valid_at_small_counts(headline, ranking, stopped)
     good_stopped = float((amount_minor * w)[(score >= review) & (is_fraud == 0)].sum())
     money = _money(headline, thresholds, good_stopped, days)
     by_day = _card_precision(score, is_fraud, w, event_time_seconds, customer_key)
@@ -241,7 +237,8 @@ def _headline(
     ranking: Ranking, thresholds: dict[str, float], seed: int, replicates: int
 ) -> tuple[dict[str, Estimate], int]:
     """Metrics with intervals, and how many replicates these took."""
-    draws = len(ranking.fraud_cell) + 3 * len(ranking.score)
+    frauds = len(ranking.fraud_cell)
+    draws = frauds + 3 * len(ranking.score)
     replicates = max(min(replicates, _DRAWS_MAX // draws), min(replicates, 50))
     random = np.random.default_rng(seed)
     values = ranking_metrics(ranking.counts, ranking.score, thresholds)
@@ -250,15 +247,50 @@ def _headline(
         counts = ranking.resampled(random)
         for name, value in ranking_metrics(counts, ranking.score, thresholds).items():
             replicated[name].append(value)
-    return {name: _estimate(value, replicated[name]) for name, value in values.items()}, replicates
+    left_out: dict[str, list[float]] = {name: [] for name in values}
+    parts = (
+        np.array_split(np.arange(frauds), min(frauds, _PARTS_LEFT_OUT)) if replicates and frauds > 1 else []
+    )
+    for part in parts:
+        for name, value in ranking_metrics(ranking.without(part), ranking.score, thresholds).items():
+            left_out[name].append(value)
+    found = {
+        name: bootstrap_interval(value, np.asarray(replicated[name]), np.asarray(left_out[name]))
+        for name, value in values.items()
+    }
+    return found, replicates
 
 
-def _estimate(value: float, replicated: list[float] | Float64) -> Estimate:
-    known = np.asarray(replicated)[np.isfinite(replicated)]
-    if not len(known):
-        return Estimate(value, math.nan, math.nan)
-    low, high = np.quantile(known, (0.025, 0.975))
-    return Estimate(value, float(low), float(high))
+def _valid_at_small_counts(
+    headline: dict[str, Estimate], ranking: Ranking, stopped: dict[str, float]
+) -> dict[str, Estimate]:
+    """Intervals at least as wide as the exact ones of rates: the bootstrap's are too narrow for few frauds.
+
+    Args:
+        headline: estimates by name.
+        ranking: what they are of.
+        stopped: how many transactions each named threshold stops, in equal weights.
+    """
+    frauds, by_amount = effective_count(ranking.fraud_weight), effective_count(ranking.fraud_minor)
+    total_minor = float(ranking.fraud_minor.sum())
+    widened = {}
+    for name, estimate in headline.items():
+        measure, _, threshold = name.partition("_at_")
+        count = {
+            "recall": frauds, "recall_by_amount": by_amount, "false_positive_rate": ranking.good_count,
+            "precision": stopped.get(threshold, 0.0),
+        }.get(measure)  # fmt: skip
+        if measure in ("lost_minor", "saved_minor"):
+            share = estimate.value / total_minor if total_minor else math.nan
+            low, high = (bound * total_minor for bound in exact_interval(share, by_amount))
+            widened[name] = wider(estimate, low, high)
+        elif count is not None:
+            widened[name] = wider(estimate, *exact_interval(estimate.value, count))
+        elif estimate.value in (0.0, 1.0):  # a perfect ranking: as sure as that many rates of it
+            widened[name] = wider(estimate, *exact_interval(estimate.value, frauds))
+        else:
+            widened[name] = estimate
+    return widened
 
 
 def _with_value(estimate: Estimate, value: float) -> Estimate:
@@ -278,7 +310,11 @@ def _mean_over_days(by_day: Float64, seed: int, replicates: int) -> Estimate:
     if not len(by_day):
         return Estimate(math.nan, math.nan, math.nan)
     drawn = np.random.default_rng(seed).integers(0, len(by_day), (replicates, len(by_day)))
-    return _estimate(float(by_day.mean()), by_day[drawn].mean(axis=1))
+    return bootstrap_interval(float(by_day.mean()), by_day[drawn].mean(axis=1), _means_without_each(by_day))
+
+
+def _means_without_each(values: Float64) -> Float64:
+    return (values.sum() - values) / (len(values) - 1) if len(values) > 1 else np.empty(0)
 
 
 def _money(

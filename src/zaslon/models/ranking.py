@@ -56,6 +56,22 @@ class Ranking:
     fraud_minor: Float64
     scales: Mapping[str, Float64]
 
+    def without(self, frauds: NDArray[np.int64]) -> Counts:
+        """Counts without some of the frauds, by their number."""
+        weight, minor = self.fraud_weight.copy(), self.fraud_minor.copy()
+        weight[frauds], minor[frauds] = 0.0, 0.0
+        cells = len(self.score)
+        return self.counts._replace(
+            fraud=_sums(self.fraud_cell, weight, cells), fraud_minor=_sums(self.fraud_cell, minor, cells)
+        )
+
+    @property
+    def good_count(self) -> float:
+        """How many equally weighted good transactions tell as much."""
+        sums = np.concatenate([getattr(self.counts, name) for name in self.scales])
+        scales = np.concatenate(list(self.scales.values()))
+        return float(sums.sum() ** 2 / (scales @ sums))
+
     def resampled(self, random: np.random.Generator) -> Counts:
         """Counts of one bootstrap replicate: every transaction drawn Poisson(1) times.
 

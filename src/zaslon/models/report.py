@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from zaslon.domain.estimates import Estimate
 from zaslon.domain.money import whole_text
-from zaslon.models.metrics import Estimate, Evaluation
+from zaslon.models.metrics import Evaluation
 from zaslon.models.model import Model
 from zaslon.models.report_style import PICTURES, STYLE
 from zaslon.system.durable import write_file
 
-# (goal, target, reached, whether it is met or None without a target, comment)
-ScorecardRow = tuple[str, str, str, bool | None, str]
+# (goal, target, reached, its status or None without a target, comment)
+ScorecardRow = tuple[str, str, str, str | None, str]
 
 _MEANING = {
     "pr_auc": ("PR-AUC (average precision)", "Precision, averaged over all recalls; chance gives the fraud rate."),
@@ -114,10 +115,13 @@ def _headline(content: ReportContent) -> str:
 def _scorecard(content: ReportContent) -> str:
     if not content.scorecard:
         return ""
-    marks = {True: ("met", "✓ met"), False: ("missed", "✗ not met"), None: ("open", "– no target")}
+    marks = {
+        "met": ("met", "✓ met"), "not_met": ("missed", "✗ not met"), "not_shown": ("open", "? not shown"),
+        None: ("open", "– no target"),
+    }  # fmt: skip
     rows = []
-    for goal, target, reached, met, comment in content.scorecard:
-        style, mark = marks[met]
+    for goal, target, reached, status, comment in content.scorecard:
+        style, mark = marks[status]
         cells = "".join(f"<td>{escape(text)}</td>" for text in (goal, target, reached))
         rows.append(f'<tr>{cells}<td class="{style}">{mark}</td><td>{escape(comment)}</td></tr>')
     headings = ("goal", "target", "reached", "", "comment")

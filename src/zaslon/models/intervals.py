@@ -1,0 +1,92 @@
+"""Intervals that hold at small counts: 49 of 49 frauds stopped does not show that all of them are.
+
+The bootstrap draws from what was seen. Where no fraud was missed it never draws one, so its interval has
+no width, however few frauds there were. For a rate the exact interval is known (Clopper and Pearson,
+"The use of confidence or fiducial limits illustrated in the case of the binomial", 1934).
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.estimates import Estimate
+
+Float64 = NDArray[np.float64]
+
+LEVEL = 0.95
+_TAIL = (1 - LEVEL) / 2
+_NORMAL = NormalDist()
+
+
+def effective_count(weight: Float64) -> float:
+    """How many equal weights tell as much as these (Kish, "Survey Sampling", 1965); 0 for none.
+
+    Args:
+        weight: float64[n], 0 or more.
+    """
+    squares = float(weight @ weight)
+    return float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def exact_interval(rate: float, count: float) -> tuple[float, float]:
+    """Clopper–Pearson: the rates that so many trials do not speak against at 95 %.
+
+    Args:
+        rate: share of successes, 0 … 1.
+        count: of trials; a fraction where they are weighted, see `effective_count`. None tell nothing.
+    """
+    from scipy.special import betaincinv  # noqa: PLC0415  only evaluation needs it
+
+    if count <= 0 or math.isnan(rate):
+        return 0.0, 1.0
+    hits = min(max(rate * count, 0.0), count)
+    low = float(betaincinv(hits, count - hits + 1, _TAIL)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, count - hits, 1 - _TAIL)) if hits < count else 1.0
+    return min(low, rate), max(high, rate)
+
+
+def wider(estimate: Estimate, low: float, high: float) -> Estimate:
+    """The estimate with an interval that also holds `low` … `high`."""
+    return Estimate(estimate.value, float(np.fmin(estimate.low, low)), float(np.fmax(estimate.high, high)))
+
+
+def bootstrap_interval(value: float, replicated: Float64, left_out: Float64) -> Estimate:
+    """BCa: the bootstrap's interval, corrected for bias and skewness.
+
+    Efron, "Better bootstrap confidence intervals", 1987. Where nothing can be corrected, as when all
+    replicates lie on one side, it is the plain interval between the quantiles.
+
+    Args:
+        value: of all the data.
+        replicated: float64[r], of each replicate; NaN where not defined.
+        left_out: float64[g], without each of g equal parts of the data (a grouped jackknife).
+    """
+    known = np.sort(replicated[np.isfinite(replicated)])
+    if not len(known):
+        return Estimate(value, math.nan, math.nan)
+    below = (np.count_nonzero(known < value) + np.count_nonzero(known <= value)) / 2 / len(known)
+    shares = [_TAIL, 1 - _TAIL]
+    if 0 < below < 1:
+        bias, skewness = _NORMAL.inv_cdf(below), _acceleration(left_out)
+        shares = [_corrected(share, bias, skewness) for share in shares]
+    low, high = np.quantile(known, shares)
+    return Estimate(value, float(low), float(high))
+
+
+def _acceleration(left_out: Float64) -> float:
+    known = left_out[np.isfinite(left_out)]
+    if not len(known):
+        return 0.0
+    away = known.mean() - known
+    spread = float(np.sum(away**2)) ** 1.5
+    return float(np.sum(away**3)) / (6 * spread) if spread > 0 else 0.0
+
+
+def _corrected(share: float, bias: float, skewness: float) -> float:
+    moved = bias + _NORMAL.inv_cdf(share)
+    scale = 1 - skewness * moved
+    return _NORMAL.cdf(bias + moved / scale) if scale > 0 else share
