@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     limit_margin: float = Field(
         0.1, ge=0, lt=1, description="part of the false-positive limit kept free when choosing thresholds"
     )
+    rejected_share_max: float = Field(
+        0.2, ge=0, le=1, description="rejected rows of a file, above which `run` stops before training"
+    )
     missed_frauds_max: float = Field(0.02, gt=0, lt=1, description="frauds missed")
     loss_per_month_max: float = Field(500_000, gt=0, le=1e15, description="customers' loss, major units")
     reviews_per_day_max: int | None = Field(

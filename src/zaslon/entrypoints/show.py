@@ -129,7 +129,9 @@ _STATUS = {"met": "[green]met[/]", "not_met": "[red]not met[/]", "not_shown": "n
 
 
 def scorecard(values: dict[str, Any]) -> None:
-    """Each goal with its target and what was reached."""
+    """What makes the figures doubtful, then each goal with its target and what was reached."""
+    for warning in values.get("warnings", []):
+        out.print(f"[yellow]Warning:[/] {warning['message']} {warning['hint']}")
     rows = [
         [row["goal"], row["target"], row["reached"], _STATUS[row["status"]], row["comment"]]
         for row in values["scorecard"]

@@ -29,6 +29,12 @@ from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.dataset import Days
 from zaslon.models.metrics import Evaluation
 from zaslon.models.training import TrainSettings
+from zaslon.monitoring.data_warnings import (
+    DataWarning,
+    check_rejected,
+    rejection_warnings,
+    sample_warnings,
+)
 from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
@@ -45,7 +51,8 @@ DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
 class RunReport:
     """Everything that a run found out; `to_json_dict` uses the names of every command.
 
-    `labels_to_come`: answers in the files that become known after their last day.
+    `labels_to_come`: answers in the files that become known after their last day. `warnings`: what makes its
+    figures doubtful.
     """
 
     clean: CleanReport
@@ -56,6 +63,7 @@ class RunReport:
     by_delay: dict[str, Evaluation]
     seconds: dict[str, float]
     peak_mib: dict[str, int]
+    warnings: tuple[DataWarning, ...] = ()
     paths: dict[str, str] = field(default_factory=dict)
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -67,6 +75,7 @@ class RunReport:
             **self.decided.to_json_dict(),
             "labels_to_come": self.labels_to_come,
             "label_delay": {k: _delay_row(v) for k, v in self.by_delay.items()},
+            "warnings": [warning.to_json_dict() for warning in self.warnings],
             "scorecard": self.scorecard.to_json_dict(),
             "seconds": self.seconds,
             "peak_mib": self.peak_mib,
@@ -89,6 +98,7 @@ def run(
         cleaned = clean(
             context, sources, context.home / "clean", arrival_time_seconds=arrival_time_seconds
         ).report
+    check_rejected(cleaned.rows_in, cleaned.rows_rejected, context.options.rejected_share_max)
     days = clean_days(context.home / "clean", context.catalogue)
     delay = context.options.label_delay_seconds
     split = time_split(context, days, delay)
@@ -97,6 +107,7 @@ def run(
     with watch.stage("features"):
         samples = _collect(log, days, delay, decide_from)
     with watch.stage("train"):
+        warnings = _warnings(cleaned, samples)
         trained = train_and_evaluate(context, samples, settings)
         keep_champion(context, trained.model, trained.policy)
         del samples  # the next stage needs the memory
@@ -109,11 +120,21 @@ def run(
             by_delay = _by_delay(context, days, settings, trained)
     scorecard = _scorecard(context, trained, decided, by_delay)
     with watch.stage("report"):
-        paths = make_report(context, trained, scorecard, by_delay, cleaned, decided)
+        paths = make_report(context, trained, scorecard, by_delay, cleaned, decided, warnings)
         paths.update(log_to_tracker(context, trained, settings, paths))
     return RunReport(
-        cleaned, trained, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib, paths
+        cleaned, trained, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib, warnings, paths
     )  # fmt: skip
+
+
+def _warnings(cleaned: CleanReport, samples: Samples) -> tuple[DataWarning, ...]:
+    learned = samples.train
+    return (
+        *rejection_warnings(cleaned.rows_in, cleaned.rows_rejected),
+        *sample_warnings(
+            learned.names, learned.x, learned.is_fraud, learned.event_time_seconds, learned.customer_key
+        ),
+    )
 
 
 def _first_decided_day(context: Context, days: Sequence[Day], test: Days) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from zaslon.models.metrics import Evaluation
 from zaslon.models.plots import draw_all
 from zaslon.models.report import ReportContent, write_report
 from zaslon.models.training import TrainSettings
+from zaslon.monitoring.data_warnings import DataWarning
 from zaslon.monitoring.scorecard import Scorecard
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import DecideReport
@@ -30,7 +32,7 @@ _DELAY_COLUMNS = {
 
 def make_report(
     context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
-    cleaned: CleanReport, decided: DecideReport,
+    cleaned: CleanReport, decided: DecideReport, warnings: Sequence[DataWarning],
 ) -> dict[str, str]:  # fmt: skip
     """Write the HTML report, its pictures and the scorecard as JSON; returns their paths by name."""
     reports = context.home / "reports"
@@ -38,7 +40,11 @@ def make_report(
     for name, content in pictures.items():
         write_file(reports / "plots" / f"{name}.png", content)
     page = write_report(
-        reports / "report.html", _content(context, trained, scorecard, by_delay, cleaned, decided, pictures)
+        reports / "report.html",
+        replace(
+            _content(context, trained, scorecard, by_delay, cleaned, decided, pictures),
+            warnings=[f"{warning.message} {warning.hint}" for warning in warnings],
+        ),
     )
     card = reports / "scorecard.json"
     write_file(card, orjson.dumps(scorecard.to_json_dict(), option=orjson.OPT_INDENT_2))

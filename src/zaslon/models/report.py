@@ -50,6 +50,7 @@ class ReportContent:
         scorecard: business goals, targets and what was reached.
         by_delay: one row for each label delay: column heading → text, all with the same headings.
         notes: what the reader must know, one sentence each.
+        warnings: what makes the figures doubtful; they come first.
         versions: name → version or hash.
         currency, minor_digits: of the money.
     """
@@ -62,6 +63,7 @@ class ReportContent:
     scorecard: Sequence[ScorecardRow] = ()
     by_delay: Sequence[Mapping[str, str]] = ()
     notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     currency: str = ""
     minor_digits: int = 2
@@ -76,6 +78,7 @@ def write_report(path: Path, content: ReportContent) -> Path:
 def render_report(content: ReportContent) -> str:
     """The report as one HTML text. Equal content gives equal text."""
     sections = [
+        _warnings(content),
         _headline(content),
         _scorecard(content),
         _numbers(content),
@@ -93,6 +96,11 @@ def render_report(content: ReportContent) -> str:
         f"<title>{escape(content.title)}</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{escape(content.title)}</h1>{''.join(sections)}</main></body></html>\n"
     )
+
+
+def _warnings(content: ReportContent) -> str:
+    items = "".join(f'<li class="missed">{escape(warning)}</li>' for warning in content.warnings)
+    return f"<h2>Read this first</h2><ul>{items}</ul>" if items else ""
 
 
 def _headline(content: ReportContent) -> str:

@@ -102,6 +102,7 @@ class Options:
     validation_days: int
     false_positive_rate_max: float
     limit_margin: float
+    rejected_share_max: float
     missed_frauds_max: float
     loss_per_month_max: float
     reviews_per_day_max: int | None
