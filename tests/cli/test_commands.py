@@ -47,6 +47,7 @@ def test_run_reports_every_stage(small_run: SmallRun) -> None:
     answer = small_run.answer
     assert answer.keys() >= MEASURES | COUNTS | ROWS | {
         "label_delay",
+        "warnings",
         "scorecard",
         "seconds",
         "paths",
