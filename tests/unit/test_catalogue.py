@@ -218,3 +218,12 @@ def test_what_is_not_for_the_model_is_computed_and_left_out_of_it() -> None:
     assert "hour" in plan.names
     assert "hour" not in [plan.names[i] for i in plan.model_columns]
     assert isinstance(plan.catalogue, Catalogue)
+
+
+def test_a_changed_copy_has_a_hash_of_its_own() -> None:
+    catalogue = load_catalogue()
+    before = catalogue.hash
+    changed = catalogue.model_copy(update={"version": catalogue.version + 1})
+    assert changed.hash != before
+    assert changed != catalogue
+    assert catalogue.model_copy() == catalogue
