@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from zaslon.domain.errors import TooManyRejectedError
 from zaslon.monitoring.data_warnings import (
     DataWarning,
-    TooManyRejectedError,
     check_rejected,
     rejection_warnings,
     sample_warnings,

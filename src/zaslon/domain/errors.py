@@ -76,6 +76,12 @@ class ServerError(ZaslonError):
     exit_code = 11
 
 
+class TooManyRejectedError(ZaslonError):
+    """So many rows were rejected that a model of the rest would be about other data."""
+
+    exit_code = 13
+
+
 class UncertainError(ServerError):
     """A server did not confirm whether, or where, it accepted a record, which may still be decided."""
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.errors import DataError
+from zaslon.domain.errors import TooManyRejectedError
 from zaslon.domain.rejections import Reason
 
 Int8 = NDArray[np.int8]
@@ -34,12 +34,6 @@ class DataWarning:
     def to_json_dict(self) -> dict[str, str]:
         """Plain values."""
         return asdict(self)
-
-
-class TooManyRejectedError(DataError):
-    """So many rows were rejected that a model of the rest would be about other data."""
-
-    exit_code = 13
 
 
 def check_rejected(rows_in: int, rows_rejected: Mapping[str, int], share_max: float) -> None:
