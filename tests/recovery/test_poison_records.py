@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,17 +18,19 @@ from tests.recovery.faults import STAGES, InjectedError, Poison, inject, stopped
 
 from zaslon.bootstrap import build_clock
 from zaslon.domain.errors import InputError, ZaslonError
-from zaslon.domain.events import Kind, RecordBatch, Transactions
+from zaslon.domain.events import Kind, LogBatch, RecordBatch, Transactions
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.engine import Engine
 from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.features.history import Applied, History
+from zaslon.features.plan import plan_features
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
 from zaslon.flows.score import score
 from zaslon.flows.serve import GROUP, DecisionWorker, GroupDone
 from zaslon.ports import Answer, Call
 from zaslon.services.decision_loop import decide_records
+from zaslon.services.home import keep_champion, load_champion
 from zaslon.services.poison import PoisonGuard, guarded_engine
 from zaslon.system.isolation import by_halves
 from zaslon.testing import SmallWorld
@@ -139,6 +141,30 @@ def test_code_that_breaks_ordinary_records_stops_the_run(
     with closing(world.context.open_journal()) as journal:
         assert journal.next_position <= poison[1]
         assert not any(b"engine_error" in outcome for _, outcome in journal.outcomes())
+
+
+def test_a_recovery_notes_the_champion_that_decides_then(
+    small_world: SmallWorld, poison: tuple[Poison, int], tmp_path: Path
+) -> None:
+    context, (record, index) = small_world.in_home(tmp_path).context, poison
+    model, policy = load_champion(context, plan_features(context.catalogue))
+    other = policy.with_thresholds(policy.thresholds.review / 2, policy.thresholds.block)
+
+    def batches() -> Iterator[LogBatch]:
+        yield small_world.batch(0, index - 5)
+        keep_champion(context, model, other)
+        yield small_world.batch(index - 5, ROWS)
+
+    with pytest.MonkeyPatch.context() as faulty, closing(context.open_journal()) as journal:
+        inject(faulty, "score", record)
+        snapshots = context.open_snapshots(journal)
+        guard = guarded_engine(context, journal, snapshots)
+        decide_records(
+            guard, journal, snapshots, batches(), None, snapshot_every_records=70, progress=context.progress
+        )
+        noted = [journal.serving(position) for position in (index - 6, ROWS - 1)]
+    assert [versions.policy for versions in noted if versions is not None] == [policy.hash, other.hash]
+    assert all(replay(context, position).identical for position in (0, index - 6, index - 5, ROWS - 1))
 
 
 @pytest.mark.parametrize("stage", ["apply", "score", "explain"])
