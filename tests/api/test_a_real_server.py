@@ -81,7 +81,7 @@ async def collide(address: str, key: str, seed: int, ids: list[int]) -> list[tup
     """One client: transactions and labels about ids that all others use too."""
     chance = random.Random(seed)
     answers: list[tuple[int, float, Any]] = []
-    async with AsyncClient(address, key, timeout_seconds=60) as client:
+    async with AsyncClient(address, key, timeout_seconds=DEADLINE_SECONDS) as client:
         for _ in range(CALLS):
             identifier, amount = chance.choice(ids), float(chance.choice([10, 20]))
             if chance.random() < 0.2:
@@ -132,7 +132,9 @@ def test_a_kill_under_load_loses_and_doubles_nothing(world: SmallWorld) -> None:
 
     async def load(server: Server) -> None:
         async def one(mine: list[dict[str, Any]]) -> None:
-            async with AsyncClient(server.address, key, retries=0) as client:
+            async with AsyncClient(
+                server.address, key, timeout_seconds=DEADLINE_SECONDS, retries=0
+            ) as client:
                 for one_sent in mine:
                     try:
                         answered[one_sent["transaction_id"]] = await client.decide(one_sent)
@@ -147,7 +149,10 @@ def test_a_kill_under_load_loses_and_doubles_nothing(world: SmallWorld) -> None:
     asyncio.run(load(killed))
     killed.end(signal.SIGKILL)
     assert 150 <= len(answered) < 600
-    with running(world.context.home) as server, Client(server.address, key, timeout_seconds=30) as client:
+    with (
+        running(world.context.home) as server,
+        Client(server.address, key, timeout_seconds=DEADLINE_SECONDS) as client,
+    ):
         for identifier, decision in answered.items():
             found = client.decision(identifier)
             assert found is not None
@@ -195,7 +200,7 @@ def test_the_home_is_locked_until_a_killed_services_worker_ends(world: SmallWorl
 def test_a_service_whose_worker_is_killed_stops_with_an_error(world: SmallWorld) -> None:
     key = key_of(world)
     server = Server(world.context.home)
-    with Client(server.address, key, timeout_seconds=60) as client:
+    with Client(server.address, key, timeout_seconds=DEADLINE_SECONDS) as client:
         decided = client.decide(transaction())
     os.kill(worker_of(server), signal.SIGKILL)
     assert server.process.stderr is not None
@@ -203,7 +208,10 @@ def test_a_service_whose_worker_is_killed_stops_with_an_error(world: SmallWorld)
     assert server.process.wait(DEADLINE_SECONDS) == 11
     assert "The service has stopped deciding. Start it again." in " ".join(log.split())
     server.process.stderr.close()
-    with running(world.context.home) as again, Client(again.address, key, timeout_seconds=60) as client:
+    with (
+        running(world.context.home) as again,
+        Client(again.address, key, timeout_seconds=DEADLINE_SECONDS) as client,
+    ):
         found = client.decision(decided.transaction_id)
     assert found is not None
     assert found.position == decided.position
@@ -212,7 +220,7 @@ def test_a_service_whose_worker_is_killed_stops_with_an_error(world: SmallWorld)
 def test_a_stop_that_is_signalled_to_all_processes_saves_the_state(world: SmallWorld) -> None:
     key = key_of(world)
     server = Server(world.context.home)
-    with Client(server.address, key, timeout_seconds=60) as client:
+    with Client(server.address, key, timeout_seconds=DEADLINE_SECONDS) as client:
         client.decide(transaction())
     for process in (worker_of(server), server.process.pid):
         os.kill(process, signal.SIGTERM)

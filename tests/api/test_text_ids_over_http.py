@@ -19,6 +19,7 @@ from tests.api.serving import Caller, serving, transaction
 from tests.api.test_a_real_server import running
 from tests.api.test_openapi import CHECKS, EXAMPLES
 from tests.text_ids import BY_TEXT, world_by_text
+from tests.waiting import DEADLINE_SECONDS
 
 from zaslon.bootstrap import open_api_keys
 from zaslon.client import Client, Rejection
@@ -176,14 +177,14 @@ def test_client_and_server_agree_on_every_odd_id(
     names = [NAME, *ODD_NAMES, *PATHS]
     with (
         running(world.context.home, ZASLON_CATALOGUE=str(catalogue)) as server,
-        Client(server.address, key, timeout_seconds=60) as client,
+        Client(server.address, key, timeout_seconds=DEADLINE_SECONDS) as client,
     ):
         decided = {name: client.decide(named(name)) for name in names}
         for name in names:
             assert client.decision(name) == replace(decided[name], repeated=False, time_used_ms=None)
             assert client.decision(f"{name}/not"[-64:]) is None
         for target in RAW_PATHS:  # as no client of ours sends them
-            connection = http.client.HTTPConnection(server.place, timeout=60)
+            connection = http.client.HTTPConnection(server.place, timeout=DEADLINE_SECONDS)
             connection.putrequest("GET", f"/v1/decisions/{target}")
             connection.putheader("Authorization", f"Bearer {key}")
             connection.endheaders()

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.api.serving import transaction
 from tests.api.test_a_real_server import Server, key_of, running
-from tests.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.client import Client, UnavailableError
 from zaslon.testing import SmallWorld
@@ -63,7 +63,9 @@ def test_tls_is_verified_and_plain_http_is_refused(world: SmallWorld, tmp_path: 
         world.context.home, ZASLON_API_TLS_CERTIFICATE=str(certificate), ZASLON_API_TLS_KEY=str(key_file)
     ) as server:
         trusting = httpx2.HTTPTransport(verify=ssl.create_default_context(cafile=str(certificate)))
-        with Client(f"https://{server.place}", key, timeout_seconds=30, transport=trusting) as client:
+        with Client(
+            f"https://{server.place}", key, timeout_seconds=DEADLINE_SECONDS, transport=trusting
+        ) as client:
             assert client.decide(transaction()).action in ("allow", "review", "block")
         # The system's authorities do not know it.
         with (
@@ -76,7 +78,9 @@ def test_tls_is_verified_and_plain_http_is_refused(world: SmallWorld, tmp_path: 
             pytest.raises(UnavailableError, match="cannot be reached"),
         ):
             plain.decide(transaction())
-        with httpx2.Client(verify=ssl.create_default_context(cafile=str(certificate))) as raw:
+        with httpx2.Client(
+            verify=ssl.create_default_context(cafile=str(certificate)), timeout=DEADLINE_SECONDS
+        ) as raw:
             answer = raw.get(f"https://{server.place}/healthz")
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
@@ -95,7 +99,7 @@ def crowded(world: SmallWorld) -> Iterator[Server]:
 
 
 def test_one_connection_too_many_gets_a_problem(crowded: Server) -> None:
-    with httpx2.Client(base_url=crowded.address) as client:
+    with httpx2.Client(base_url=crowded.address, timeout=DEADLINE_SECONDS) as client:
         refused = client.get("/v1/model")
         alive = client.get("/healthz")
     problem = refused.json()
@@ -108,7 +112,7 @@ def test_one_connection_too_many_gets_a_problem(crowded: Server) -> None:
 
 
 def failed_snapshots(address: str) -> float:
-    text = httpx2.get(f"{address}/metrics").text
+    text = httpx2.get(f"{address}/metrics", timeout=DEADLINE_SECONDS).text
     return float(text.split('zaslon_snapshots_total{result="failed"} ')[1].split()[0])
 
 
@@ -116,7 +120,7 @@ def test_a_failed_snapshot_is_logged_and_counted(world: SmallWorld) -> None:
     key, home = key_of(world), world.context.home
     with (
         running(home, ZASLON_SNAPSHOT_EVERY_RECORDS="1", ZASLON_API_OPEN_METRICS="true") as server,
-        Client(server.address, key, timeout_seconds=30) as client,
+        Client(server.address, key, timeout_seconds=DEADLINE_SECONDS) as client,
     ):
         (place,) = (home / "log" / "snapshots").iterdir()
         aside = place.rename(home / "aside")
@@ -143,6 +147,6 @@ def test_a_caller_that_hangs_up_in_a_body_is_not_our_error(world: SmallWorld) ->
             caller.sendall(f"{head}Authorization: Bearer {key}\r\nContent-Length: 9\r\n\r\n{{".encode())
         assert server.process.stderr is not None
         line = json.loads(server.process.stderr.readline())
-        with Client(server.address, key, timeout_seconds=30) as client:
+        with Client(server.address, key, timeout_seconds=DEADLINE_SECONDS) as client:
             client.decide(transaction())
     assert (line["message"], line["route"], line["status"]) == ("request", "/v1/transactions", 400)
