@@ -11,7 +11,7 @@ engine     a decision end to end in micro-batches, by stage, with a model of 300
 Every tool runs in a process of its own, once to warm up and be checked, then --runs times, of which
 the one with the least CPU counts: user and system time of the process and all its children, a JVM
 too. All tools must give the same clean rows, the same rejections by reason and the same features,
-else the benchmark fails. How each tool is used stands at the head of its file in `speed/`.
+else the benchmark fails. The head of each tool's file in `speed/` explains how it is used.
 One JSON object with --json, else tables.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/choices.py [--rows 200000]
 
 The rows are mission text with every defect. `times` is the library's CPU time divided by ours; `differs`
-counts what the library reads or answers otherwise. Decision 0023 says what follows from it.
+counts what the library reads or answers otherwise. Decision 0023 draws the conclusions.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/fire.py [--seed 1] [--kills 10] [--transactions 200000] [--json]
 
 Starts a broker of its own, simulates transactions with labels among them, and lets two scorers run.
-Whoever decides is killed (`kill -9`) at seeded random moments and replaced; the broker is killed and
+The active scorer is killed (`kill -9`) at seeded random moments and replaced; the broker is killed and
 restarted once, a standby joins and leaves. Then a `read_committed` reader must see one outcome per
 record, byte for byte what the embedded engine gives for the same log. Exit code 1 if it does not.
 """

@@ -6,12 +6,12 @@ Open loop: requests are sent at fixed times whatever becomes of those before, an
 from the intended time, so a server that stalls cannot hide it (no coordinated omission).
 Saturation: as many as come back over 1, 16 and 64 connections. CPU is that of the server and its
 children. Every contender is warmed up for 4 seconds after its first call was measured. A broker serves for 90
-seconds before: then the service and the scorer are started anew, so that their first call is theirs.
+seconds before: then the service and the scorer are restarted, so that their first call is measured.
 `disk` is how long the disk takes for a write to be durable, which is part of every latency of ours.
 
     zaslon        the embedded service: features, a durable record, the decision and its reasons
     zaslon_kafka  the same with Kafka behind it: a broker of its own (TLS, SCRAM), `zaslon stream` and the
-                  service in front of it; CPU is of all three, also told one by one
+                  service in front of it; CPU is of all three, also listed one by one
     fastapi       a bare route around the same trees: the model only
     mlflow        `mlflow models serve`, as it starts by itself: the model only
     bentoml       `bentoml serve`, in an environment of its own: the model only
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_result(self._arrived)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who waits."""
+        """Wake the waiting caller."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("the server closed the connection"))
 
@@ -226,7 +226,7 @@ def running(contender: Contender) -> Iterator[tuple[int, float]]:
 
 
 async def is_ready(contender: Contender) -> bool:
-    """Whether the server says that it is."""
+    """Whether the server reports that it is ready."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", contender.port)
     except OSError:
@@ -278,7 +278,7 @@ def disk_ms(directory: Path, writes: int = 200) -> dict[str, float]:
 
 
 def free_port() -> int:
-    """A port that nobody uses."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

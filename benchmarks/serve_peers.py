@@ -1,6 +1,6 @@
 """The peers of `benchmarks/serve.py`: the same trees behind other ingress paths, and nothing else.
 
-Each takes one row of features and gives its score. The trees' text stands in `PEER_TREES`.
+Each takes one row of features and gives its score. The trees' text is in the file that `PEER_TREES` names.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests that kill are cut into parts, so that one that hangs is told from many that take long."""
+    """Tests that kill are cut into parts, so that one that hangs differs from many that take long."""
     for argument, option, size in (("kills", "--kills", 50), ("service_kills", "--service-kills", 10)):
         if argument in metafunc.fixturenames:
             wanted, seed = metafunc.config.getoption(option), metafunc.config.getoption("--kill-seed")

@@ -1,4 +1,4 @@
-"""Random logs of payments and verdicts, and the two ways to fold them: the kernel and the oracle."""
+"""Random logs of payments and verdicts, and the two ways to apply them: the kernel and the oracle."""
 
 from __future__ import annotations
 

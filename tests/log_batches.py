@@ -99,7 +99,7 @@ def _rejected(draw: st.DrawFn, index: NDArray[np.int64]) -> Rejected:
 
 
 def content_of(batch: LogBatch) -> dict[str, object]:
-    """Everything that a batch says, as values that can be compared; not-a-number equals itself."""
+    """Everything in a batch, as values that can be compared; not-a-number equals itself."""
     originals = [batch.original(i) for i in range(len(batch))]
     return {
         "first_position": batch.first_position, "originals": originals,

@@ -60,7 +60,7 @@ class Row:
 
 
 class Oracle:
-    """Folds one event at a time, the slow way."""
+    """Applies one event at a time, the slow way."""
 
     def __init__(self, catalogue: Catalogue, waiting_labels_max: int = 100_000) -> None:
         self.catalogue, self.waiting_labels_max = catalogue, waiting_labels_max

@@ -78,7 +78,7 @@ def fields_of(record: bytes, separator: bytes) -> list[bytes] | None:
 
 
 def _quoted(text: bytes) -> tuple[bytes, bytes | None]:
-    """What stands up to the closing quote, and what stands behind it; None where nothing closes."""
+    """The text up to the closing quote, and the text after it; None without a closing quote."""
     inside = b""
     while True:
         before, quote, text = text.partition(b'"')

@@ -23,7 +23,7 @@ TEXT_MISSION = parse_catalogue(BY_TEXT)
 
 
 def text_of(number: int) -> str:
-    """The text that stands for a number: as a payment company would have it."""
+    """The text in place of a number, as a payment company would write it."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
 
 

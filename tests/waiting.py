@@ -1,6 +1,6 @@
 """Waiting for what another thread or process does: for as long as that takes.
 
-The deadline is for what hangs. It says nothing about speed, so that a busy machine fails no test.
+The deadline is for what hangs. It does not measure speed, so a busy machine fails no test.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def until(
 
     Args:
         found: looks; called again and again.
-        otherwise: what the failure says when the deadline has passed.
+        otherwise: the message of the failure when the deadline has passed.
         look_seconds: between two looks; more where a look asks a server.
     """
     check = deadline(otherwise)
@@ -52,6 +52,6 @@ def until_ended(process: int) -> None:
         return
     try:
         ended, _, _ = select.select([descriptor], [], [], DEADLINE_SECONDS)
-        assert ended, f"process {process} goes on"
+        assert ended, f"process {process} is still running"
     finally:
         os.close(descriptor)

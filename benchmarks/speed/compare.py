@@ -70,7 +70,7 @@ def compare_features(rows: int, scratch: Path, tools: list[str], runs: int) -> d
 
 
 def _check_features(scratch: Path, name: str) -> None:
-    """All 15 features of all rows to a relative 1e-6, which float32 can tell."""
+    """All 15 features of all rows to a relative 1e-6, which float32 can distinguish."""
     ours, theirs = (
         pl.scan_parquet(f"{scratch / tool / 'checked'}/*.parquet")
         .select("transaction_id", pl.col(FEATURES).cast(pl.Float64)).collect().sort("transaction_id")

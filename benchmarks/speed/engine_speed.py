@@ -147,7 +147,7 @@ class _Lines:
 
 
 def _measure(whole: Engine, parts: Engine, lines: _Lines, size: int) -> dict[str, Any]:
-    """Fold on with batches of one size; an eighth of them warms up."""
+    """Continue with batches of one size; an eighth of them warms up."""
     available = len(lines) if size == BATCHES[-1] else len(lines) // 3
     batches = max(3, min(available, _RECORDS_MAX.get(size, 100_000)) // size)
     warm_up = max(1, batches // 8)

@@ -15,7 +15,7 @@ from zaslon.simulate import simulation_profile, write_simulation
 DAYS = 45  # long enough for the longest window: 30 days before a delay of 7
 _ROWS_PER_CUSTOMER = DAYS * 1.6
 _DEFECTS = 20.0  # times the real rates, so that small runs have all of them
-# What the simulator does not break, by the reasons that ours gives; each stands in the file 7 times.
+# What the simulator does not break, by the reasons that ours gives; each is in the file 7 times.
 _FURTHER_DEFECTS = (
     "{id},2019-09-01 10:00:00,5,7,-3.10,0,0,0,0",  # out_of_range:tx_amount
     "{id},2019-09-01 10:00:00,5,7,12.3.4,0,0,0,0",  # not_a_number:tx_amount

@@ -61,7 +61,7 @@ def access(settings: Settings) -> Iterator[AclBinding]:
         yield from allowed("gateway", topic, name, WRITE, DESCRIBE)
     for name in (*made, settings.kafka_topic_order):
         yield from allowed("gateway", topic, name, READ, DESCRIBE)
-    yield from allowed("gateway", group, "gateway", DESCRIBE)  # the client asks for it; nobody joins it
+    yield from allowed("gateway", group, "gateway", DESCRIBE)  # the client asks for it; no consumer joins it
     for name in made:
         yield from allowed("scorer", topic, name, WRITE, DESCRIBE, CONFIGS)
     yield from allowed("scorer", topic, settings.kafka_topic_order, READ, WRITE, DESCRIBE, CONFIGS)

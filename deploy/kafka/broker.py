@@ -35,7 +35,7 @@ _JVM = ("-Xms1g", "-Xmx1g", "-Xmn384m", "-XX:+UseG1GC", "-XX:+AlwaysPreTouch", "
 
 
 class BrokerError(Exception):
-    """The broker cannot be fetched or started; the text says why."""
+    """The broker cannot be fetched or started; the text names the cause."""
 
 
 class LocalBroker:

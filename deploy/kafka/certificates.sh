@@ -1,7 +1,7 @@
 #!/bin/sh
 # certificates.sh DIRECTORY [NAME…]: an authority (ca.crt) and a broker's certificate signed by it.
 # NAMEs are further subjects, for example DNS:kafka. Everything is PEM, keys are PKCS#8; only openssl
-# is needed. ca.key signs: keep it away from the brokers.
+# is needed. ca.key signs: keep it off the brokers.
 set -eu
 directory=$1
 shift

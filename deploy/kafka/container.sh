@@ -10,7 +10,7 @@ secret() { cat "$secrets/kafka_$1"; }
 properties=$state/server.properties
 sed -e "s|@PORT@|9092|g; s|@CONTROLLER_PORT@|9093|g; s|@DIRECTORY@|$state|g" \
   -e "s|@BROKER_PASSWORD@|$(secret broker)|" "$deploy/server.properties" >"$properties"
-# What stands later wins. HOST is for clients on this machine, outside the network of the containers.
+# Later lines win. HOST is for clients on this machine, outside the network of the containers.
 cat >>"$properties" <<EOF
 controller.quorum.voters=1@$host:9093
 listeners=CLIENT://:9092,HOST://:19092,CONTROLLER://:9093
@@ -20,7 +20,7 @@ listener.name.host.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.securi
 EOF
 java="java -Xmx768m -Dlog4j2.configurationFile=$deploy/log4j2.properties"
 if [ ! -f "$state/data/meta.properties" ]; then
-  arguments=$state/format.arguments # a file, so that no password stands in a command line
+  arguments=$state/format.arguments # a file, so that no password is in a command line
   {
     printf '%s\n' -cp "\"$libs/*\"" kafka.tools.StorageTool format "--cluster-id=$(head -c 16 /dev/urandom | base64 | tr '+/' 'Az' | tr -d '=')"
     printf '%s\n' -c "\"$properties\""

@@ -73,9 +73,9 @@ def calls(port: int, key: str) -> list[int]:
 
 
 def main(home: str, key: str) -> None:
-    """Serve, call, stop, tell."""
+    """Serve, call, stop, report."""
     settings = load_settings(home=home, api_port=0, api_budget_ms=60_000)
-    told: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     setattr(bootstrap, "_start_worker", WorkerThread)  # noqa: B010  the checker knows only the process
     service = build_service(settings, build_context(settings))
     server = HttpServer(service)
@@ -85,17 +85,17 @@ def main(home: str, key: str) -> None:
         port = server.servers[0].sockets[0].getsockname()[1]
         until(lambda: ask(port, key, "GET", "/readyz") == 200)
         modules, functions = set(sys.modules), compiled_functions()
-        told["statuses"] = calls(port, key)
-        told["imported"] = sorted(set(sys.modules) - modules)
-        told["compiled"] = sorted(compiled_functions() - functions)
-        told["compiled_before"] = len(functions)
+        report["statuses"] = calls(port, key)
+        report["imported"] = sorted(set(sys.modules) - modules)
+        report["compiled"] = sorted(compiled_functions() - functions)
+        report["compiled_before"] = len(functions)
         server.should_exit = True
 
     thread = threading.Thread(target=call)
     thread.start()
     server.run()
     thread.join()
-    print(json.dumps(told))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ class Server:
             env={**os.environ, **LENIENT, "ZASLON_API_LOG_REQUESTS": "false", **environment},
         )  # fmt: skip
         assert self.process.stderr is not None
-        self.told = b""
-        while b'"ready"' not in self.told:
-            self.told = self.process.stderr.readline()
-            assert self.told, "the server has gone"
-        self.place: str = json.loads(self.told)["addresses"][0]
+        self.ready_line = b""
+        while b'"ready"' not in self.ready_line:
+            self.ready_line = self.process.stderr.readline()
+            assert self.ready_line, "the server has gone"
+        self.place: str = json.loads(self.ready_line)["addresses"][0]
         self.address = f"http://{self.place}"
 
     def end(self, by: signal.Signals) -> None:
@@ -254,12 +254,12 @@ def test_a_retry_obeys_retry_after_and_ends_with_the_fallback() -> None:
         threading.Thread(target=overloaded.serve_forever, daemon=True).start()
         with (
             Client(f"http://127.0.0.1:{overloaded.server_port}", "key", wait=waited.append) as client,
-            pytest.raises(UnavailableError, match="late") as told,
+            pytest.raises(UnavailableError, match="late") as raised,
         ):
             client.decide({})
         overloaded.shutdown()
     assert waited == [2.0, 2.0, 2.0]
-    assert told.value.fallback_action == "review"
+    assert raised.value.fallback_action == "review"
 
 
 def test_serve_without_a_key_gives_a_hint(world: SmallWorld, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The decision worker: groups in one transaction, what is left out for want of time, a log that fails."""
+"""The decision worker: groups in one transaction, what is left out for lack of time, a log that fails."""
 
 from __future__ import annotations
 
@@ -270,9 +270,9 @@ def test_a_worker_that_cannot_start_reports_cause_and_hint(small_world: SmallWor
     journal.parent.mkdir()
     journal.write_bytes(b"no journal" * 1_000)
     found = begun(world)
-    with pytest.raises(ArtefactError, match="is damaged or no journal") as told:
+    with pytest.raises(ArtefactError, match="is damaged or no journal") as raised:
         found.worker.start()
-    assert told.value.hint == "Restore it from a backup, or name another home."
+    assert raised.value.hint == "Restore it from a backup, or name another home."
     found.worker.close()
 
 

@@ -1,4 +1,4 @@
-"""Who may do what, what is refused and how it is told."""
+"""Who may do what, what is refused and with which answer."""
 
 from __future__ import annotations
 

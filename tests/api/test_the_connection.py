@@ -1,4 +1,4 @@
-"""What happens before a request is one: TLS, too many connections; and what the log says of snapshots."""
+"""Before a request: TLS, too many connections; and snapshots in the log."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_failed_snapshot_is_logged_and_counted(world: SmallWorld) -> None:
         client.decide(transaction())
         assert server.process.stderr is not None
         line = json.loads(server.process.stderr.readline())
-        client.decide(transaction())  # decisions go on
+        client.decide(transaction())  # deciding continues
         until(lambda: failed_snapshots(server.address) >= 1)
         place.unlink()
         aside.rename(place)

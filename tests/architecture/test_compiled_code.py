@@ -1,4 +1,4 @@
-"""Machine code is compiled anew whenever something changes that it was made of."""
+"""Machine code is recompiled whenever something changes that it was made of."""
 
 from __future__ import annotations
 

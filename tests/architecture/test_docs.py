@@ -67,32 +67,36 @@ def test_every_setting_is_described_with_its_default() -> None:
 def test_every_metric_of_the_service_is_in_the_runbook() -> None:
     from zaslon.entrypoints.api.service_metrics import Metrics
 
-    told = set(re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/runbook-service.md"), re.MULTILINE))
+    documented = set(
+        re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/runbook-service.md"), re.MULTILINE)
+    )
     counted = {
         family.name + ("_total" if family.type == "counter" else "")
         for family in Metrics().registry.collect()
         if family.name.startswith("zaslon_")
     }
-    assert told == counted
+    assert documented == counted
 
 
 def test_every_metric_of_the_stream_is_in_its_guide() -> None:
     from zaslon.entrypoints.stream_metrics import StreamMetrics
 
-    told = set(re.findall(r"^\| `(zaslon_stream_\w+)` \|", _read("docs/guides/stream.md"), re.MULTILINE))
+    documented = set(
+        re.findall(r"^\| `(zaslon_stream_\w+)` \|", _read("docs/guides/stream.md"), re.MULTILINE)
+    )
     counted = {
         family.name + ("_total" if family.type == "counter" else "")
         for family in StreamMetrics().registry.collect()
         if family.name.startswith("zaslon_")
     }
-    assert told == counted
+    assert documented == counted
 
 
 def test_every_make_target_is_explained_to_people() -> None:
     targets = re.findall(r"^([a-z]+):.*## ", _read("Makefile"), re.MULTILINE)
     assert "demo" in targets
-    told = _read("README.md") + _read("CONTRIBUTING.md")
-    assert [target for target in targets if f"make {target}" not in told] == []
+    documented = _read("README.md") + _read("CONTRIBUTING.md")
+    assert [target for target in targets if f"make {target}" not in documented] == []
 
 
 def test_every_package_is_in_the_architecture() -> None:
@@ -115,7 +119,7 @@ def test_the_two_readmes_have_the_same_headings_and_the_same_blocks() -> None:
     english, russian = _read("README.md"), _read("README.ru.md")
     assert _headings(english) == _headings(russian)
     assert _blocks(english) == _blocks(russian)
-    assert _blocks(english), "the reader is shown no command"
+    assert _blocks(english), "the README has no command"
 
 
 def test_the_two_readmes_have_the_same_tables_and_links() -> None:
@@ -171,19 +175,19 @@ def test_every_command_is_in_both_readmes(readme: str) -> None:
 
 
 def test_every_command_that_a_document_shows_exists() -> None:
-    shown = {
+    mentioned = {
         word
         for document in DOCUMENTS
         for word in re.findall(r"(?:bin/|^|`)zaslon ([a-z]+)\b", document.read_text("utf-8"), re.MULTILINE)
     }
-    assert shown - set(_commands()) == set()
+    assert mentioned - set(_commands()) == set()
 
 
 def test_every_command_and_every_option_of_it_is_described() -> None:
     page = _read("docs/reference/commands.md")
     common, *sections = re.split(r"^## ", page, flags=re.MULTILINE)
-    told = {s.split()[1].rstrip("`"): common + s for s in sections if s.startswith("`zaslon ")}
-    assert list(told) == _commands()
+    documented = {s.split()[1].rstrip("`"): common + s for s in sections if s.startswith("`zaslon ")}
+    assert list(documented) == _commands()
     commands = cast(Any, typer.main.get_command(app)).commands
     missing = [
         (name, option)
@@ -192,7 +196,7 @@ def test_every_command_and_every_option_of_it_is_described() -> None:
         for parameter in part.params
         if parameter.param_type_name == "option"
         for option in (*parameter.opts, *parameter.secondary_opts)
-        if f"`{option}`" not in told[name]
+        if f"`{option}`" not in documented[name]
     ]
     assert missing == []
 

@@ -1,6 +1,6 @@
 """What we use of libraries beyond their public interface: where, up to which version, and whether it works.
 
-A failure here after an upgrade names the part that broke; docs/decisions/0022 says what it is for.
+A failure here after an upgrade names the part that broke; docs/decisions/0022 explains its purpose.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _owner(imported: str) -> str | None:
 
 
 def _is_private(imported: str) -> bool:
-    """Whether a name says by its form that it is not for others."""
+    """Whether a name looks private."""
     first, *rest = imported.split(".")
     is_foreign = first not in sys.stdlib_module_names and first != "zaslon"
     return is_foreign and any(
@@ -99,7 +99,7 @@ def test_the_next_minor_version_is_not_taken_unseen(library: str) -> None:
 
 @pytest.fixture(scope="module")
 def code(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What LLVM is given for small functions, compiled anew; each has given what it should."""
+    """The LLVM code of small functions, freshly compiled; each has the right result."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numba.config, "CACHE_DIR", str(tmp_path_factory.mktemp("machine-code")))
         half, sum_of_halves, zeros_behind = _functions()

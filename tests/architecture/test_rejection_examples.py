@@ -1,4 +1,4 @@
-"""Every example on the page about rejections is rejected, for the reason that it stands under."""
+"""Every example on the page about rejections is rejected, for the reason of its section."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from zaslon.settings import load_settings
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 LINES_MAX = 500
-# Texts that nobody edits: lock files are written by `make lock`, the licence by its authors.
+# Texts that are not edited by hand: lock files are written by `make lock`, the licence by its authors.
 UNLIMITED = {"LICENSE", "uv.lock"}
 
 # Written in pieces, so that this file does not contain what it looks for.
@@ -84,7 +84,7 @@ def test_every_text_ends_with_one_line_break() -> None:
 def test_a_lock_pins_every_package_with_hashes_and_names_no_host(lock: Path) -> None:
     text = lock.read_text("utf-8")
     assert "://" not in text
-    assert not re.search(r"^(--|-[a-z])", text, re.MULTILINE), "an option stands in the lock"
+    assert not re.search(r"^(--|-[a-z])", text, re.MULTILINE), "an option is in the lock"
     requirements = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
     assert requirements
     for requirement in requirements:
@@ -99,7 +99,7 @@ def test_the_locks_agree_with_each_other() -> None:
         for name, version, marker in re.findall(
             r"^([A-Za-z0-9._-]+)==([^\s;]+)(?: *;([^\\\n]*))?", lock.read_text("utf-8"), re.MULTILINE
         ):
-            # A package may have one version for each kind of machine; its marker tells them apart.
+            # A package may have one version for each kind of machine; its marker distinguishes them.
             known = versions.setdefault((name, marker.strip()), version)
             assert known == version, f"{name}: {known} and {version}"
 

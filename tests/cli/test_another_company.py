@@ -133,7 +133,7 @@ def as_jsonl(rows: list[dict[str, Any]]) -> str:
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Other order of columns, another name for one of them, quotes where a comma stands inside."""
+    """Other order of columns, another name for one of them, quotes around commas."""
     names = ["sum", "card", "device", "payment_no", "paid_at", "items", "chargeback", "ship_to"]
     lines = [",".join(names)]
     for row in rows:

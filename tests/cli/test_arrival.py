@@ -117,7 +117,7 @@ def test_nothing_arrives_in_the_future(
 
 @dataclass(frozen=True)
 class FixedClock:
-    """A clock that stands still."""
+    """A stopped clock."""
 
     seconds: int
 

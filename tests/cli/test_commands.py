@@ -207,7 +207,7 @@ def test_demo_prints_the_names_that_are_promised(zaslon: Zaslon, tmp_path: Path)
     assert zaslon("demo", "--home", tmp_path, "--customers", 10**9, "--json").code == 2
     assert left.exists(), "nothing is removed for a demo that cannot be"
     _empty(left.parent)
-    assert not left.exists(), "the next demo starts afresh"
+    assert not left.exists(), "the next demo starts over"
 
 
 def test_doctor_finds_everything_in_order(zaslon: Zaslon, home: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which commands make a home, and which say that there is none."""
+"""Which commands create a home, and which report a missing one."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def assert_helps(answer: Answer, code: int, *messages: str) -> None:
     whole = f"{error['message']} {error['hint']}"
     for part in messages:
         assert part in whole, whole
-    assert error["message"][:40] in answer.err.replace("\n", " "), "people are told on standard error"
+    assert error["message"][:40] in answer.err.replace("\n", " "), "the error is on standard error too"
 
 
 USAGE = [
@@ -74,7 +74,7 @@ def test_without_a_command_the_help_is_shown(zaslon: Zaslon) -> None:
         answer = zaslon(*arguments)
         assert answer.code == 2
         assert "Commands" in answer.out
-        assert not answer.err, "the help says it all"
+        assert not answer.err, "the help is enough"
 
 
 def test_a_search_without_its_library_is_refused_before_the_work(
@@ -159,7 +159,7 @@ def test_score_and_label_without_a_model_give_a_hint(
     for command in (["score", small_run.tomorrow], ["label", labels]):
         assert_helps(zaslon(*command, "--home", tmp_path / "new", "--json"), 7, "zaslon run")
         assert_helps(zaslon(*command, "--home", empty, "--json"), 6, "zaslon train")
-    assert not (empty / "scored").exists()  # nobody waits for the cleaning of a file first
+    assert not (empty / "scored").exists()  # before any file is cleaned
 
 
 LABELS = [

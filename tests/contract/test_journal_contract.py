@@ -24,7 +24,7 @@ VERSIONS = Versions("model-1", "policy-1", "catalogue-1", 1)
 
 
 def batch(first: int, records: list[bytes]) -> LogBatch:
-    """Records whose typed form says which they are; what they hold is theirs alone."""
+    """Records whose content is unique, so that it identifies them."""
     kinds = np.array([_kind(record) for record in records], np.uint8)
     arrivals = np.arange(len(records), dtype=np.int64) + 1_000 + first
     ends = np.cumsum([len(record) for record in records], dtype=np.int64)

@@ -54,7 +54,7 @@ def burn(
 ) -> Fire:  # fmt: skip
     """Feed the world's records, kill the active scorer `kills` times, and compare the outcomes.
 
-    Two scorers run. Whoever decides is killed at a random moment; the other takes over, and a new
+    Two scorers run. The active scorer is killed at a random moment; the other takes over, and a new
     one starts. Once the broker is killed and started again, and once a standby joins and leaves.
     """
     chance = random.Random(seed)

@@ -1,4 +1,4 @@
-"""A record that breaks our own code gets an outcome; the scorer, its standby and all other records go on."""
+"""A record that breaks our own code gets an outcome; the scorer, its standby and all other records continue."""
 
 from __future__ import annotations
 

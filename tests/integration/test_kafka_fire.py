@@ -1,4 +1,4 @@
-"""Exactly once under fire, and a takeover; `benchmarks/fire.py` says how long one takes."""
+"""Exactly once under fire, and a takeover; `benchmarks/fire.py` measures how long one takes."""
 
 from __future__ import annotations
 

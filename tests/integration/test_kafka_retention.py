@@ -1,4 +1,4 @@
-"""Records that are no longer kept: those that nobody needs are not missed, others are one clear error."""
+"""Records that are no longer kept: those that are not needed are not missed, others are one clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each user does only its part, and what cannot work says so within seconds."""
+"""Each user can do only its part, and what cannot work fails within seconds."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def assert_same(plan: FeaturePlan, found: Sequence[Answer], expected: Sequence[A
 def fold_in_parts(
     plan: FeaturePlan, log: Sequence[Event], cuts: Sequence[tuple[int, bool]], waiting_labels_max: int
 ) -> list[Answer]:
-    """Fold in batches that end at `cuts`; where a cut says so, through a snapshot."""
+    """Apply in batches that end at `cuts`; where a cut asks for it, through a snapshot."""
     history = History(plan, secret=SECRET, waiting_labels_max=waiting_labels_max, pool_entries_min=2)
     answers: list[Answer] = []
     begin = 0

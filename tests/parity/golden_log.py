@@ -135,7 +135,7 @@ def is_released(what: str) -> bool:
 
 
 def instructions() -> dict[str, int]:
-    """How often each instruction on floats stands in the functions of ours that this process compiled."""
+    """How often each instruction on floats occurs in our functions that this process compiled."""
     counted: Counter[str] = Counter()
     for function in gc.get_objects():
         if isinstance(function, _COMPILED) and function.py_func.__module__.startswith("zaslon"):

@@ -105,7 +105,7 @@ ODD_IDS = (
     "5", "05", "5.0", "+5", "-5", "1e5", "a", "A", "a b", "a  b", "a,b", 'say "hi"', "it's", "a;b", "a/../b", "{}",
     "[1]", "key:1", "true", "платёж №7", "caf\u00e9", "cafe\u0301", "\u0430", "x" * 64,
 )  # fmt: skip
-# None of these is an id: too long, with a character that nobody sees, empty.
+# None of these is an id: too long, with an invisible character, empty.
 NO_IDS = ("x" * 65, "\u00e9" * 33, "a\u200bb", "a\u00adb", "\ufeffa", "a\u0007b", "", "NULL")
 
 

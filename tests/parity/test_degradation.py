@@ -1,4 +1,4 @@
-"""What the time budget left out stands in the log, so that every path leaves out the same."""
+"""What the time budget left out is in the log, so that every path leaves out the same."""
 
 from __future__ import annotations
 

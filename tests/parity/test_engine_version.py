@@ -1,4 +1,4 @@
-"""Who decides by other rules says so: in decisions, in the log, in snapshots, at a replay."""
+"""The engine version is recorded: in decisions, in the log, in snapshots, at a replay."""
 
 from __future__ import annotations
 

@@ -75,6 +75,8 @@ def test_another_processor_gives_the_same_bytes(machine: str) -> None:
 
 @pytest.mark.slow
 def test_compiled_code_fuses_no_multiplication_with_an_addition(tmp_path: Path) -> None:
-    found = in_another_process({"NUMBA_CACHE_DIR": str(tmp_path)}, "--code")  # compiled anew: it is read
+    found = in_another_process(
+        {"NUMBA_CACHE_DIR": str(tmp_path)}, "--code"
+    )  # recompiled: its machine code is read
     assert sum(int(count) for count in found.values()) > 200
     assert [name for name in found if FUSED.match(name)] == []

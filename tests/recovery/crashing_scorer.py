@@ -1,7 +1,7 @@
 """A nursery of scorers for the recovery test: each is forked warm, decides, and may be killed.
 
-Reads lines `HOME BATCH_SIZE` on standard input. A child tells its process id, then `deciding` when
-its state is recovered; the nursery says `ended` when the child is gone. The child leaves a file
+Reads lines `HOME BATCH_SIZE` on standard input. A child reports its process id, then `deciding` when
+its state is recovered; the nursery prints `ended` when the child is gone. The child leaves a file
 HOME/done when everything is decided, or HOME/failed with what it raised. Nothing that uses threads
 runs before a fork.
 """

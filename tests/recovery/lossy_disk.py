@@ -83,7 +83,7 @@ class Moment:
 
 
 def make_tree(tree: Tree, place: Path) -> None:
-    """Make a directory that holds what a tree says."""
+    """Make a directory with the content of a tree."""
     for path, content in tree.items():
         if content is None:
             (place / path).mkdir(parents=True)

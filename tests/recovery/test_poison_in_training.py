@@ -1,4 +1,4 @@
-"""A record that breaks our own code while features are computed is left out; training goes on."""
+"""A record that breaks our own code while features are computed is left out; training continues."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Warnings:
 
 
 def expected(world: SmallWorld, index: int) -> list[bytes]:
-    """The outcomes of a log in which the record stands as rejected."""
+    """The outcomes of a log in which the record is rejected."""
     batch = world.batch(0, ROWS).rejecting([index], PROBLEM)
     return [outcome.to_json() for outcome in world.engine().process(batch).outcomes]
 
@@ -232,7 +232,7 @@ class GivenCalls:
 
     groups: deque[list[Call]]
     answers: dict[int, list[Answer] | ZaslonError] = field(default_factory=dict)
-    told: list[tuple[str, Any]] = field(default_factory=list)
+    notices: list[tuple[str, Any]] = field(default_factory=list)
 
     def take(self, records_max: int, wait_seconds: float) -> Sequence[Call] | None:
         del records_max, wait_seconds
@@ -242,10 +242,10 @@ class GivenCalls:
         self.answers |= dict(answers)
 
     def ready(self, is_ready: bool) -> None:
-        assert is_ready, "the worker goes on"
+        assert is_ready, "the worker continues"
 
     def notify(self, topic: str, content: object) -> None:
-        self.told.append((topic, content))
+        self.notices.append((topic, content))
 
 
 def call(number: int, records: Sequence[bytes]) -> Call:
@@ -279,7 +279,7 @@ def test_a_poison_record_does_not_end_the_service(
     assert [o["reason"] for o in found[1]] == ["engine_error"]
     assert found[4] == found[0][:1], "a repeat is still known"
     metrics = Metrics()
-    for topic, content in calls.told:
+    for topic, content in calls.notices:
         if topic == GROUP:
             assert isinstance(content, GroupDone)
             metrics.group(content)

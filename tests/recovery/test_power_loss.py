@@ -45,7 +45,7 @@ class Change:
     Attributes:
         prepare: what was there before, on disk.
         make: the change; to be made again after a loss of power.
-        look: opens the home and says what is there; raises where it cannot be used.
+        look: opens the home and returns what is there; raises if it cannot be used.
     """
 
     prepare: Callable[[Path], object]
@@ -274,7 +274,7 @@ def test_a_small_file_has_the_old_or_the_new_content(tmp_path: Path, name: str) 
     assert_survives(change, tmp_path)
 
 
-# --- what is derived, or says nothing
+# --- what is derived, or has no content
 
 
 def test_copied_decisions_can_be_copied_again(tmp_path: Path) -> None:

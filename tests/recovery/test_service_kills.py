@@ -100,7 +100,7 @@ class Bank:
             await self.answered.wait_for(lambda: len(self.answers) >= wanted)
 
     def gone(self, address: str | None) -> None:
-        """Nobody listens at an address any more."""
+        """No process listens at an address any more."""
         if self.address == address:
             self.address = None
             self.ready.clear()
@@ -133,7 +133,7 @@ class Service:
         """Kill `service`, `worker` or `both`; returns when both have ended."""
         pid = self.process.pid
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)  # it starts no worker now that nobody would wait for
+            os.kill(pid, signal.SIGSTOP)  # it starts no worker now that no process would wait for
         worker = _child_of(pid)
         for victim in {"service": (pid,), "worker": (worker or pid,), "both": (worker or pid, pid)}[whom]:
             with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What stands in the files: literal header, rows, order, determinism, every format."""
+"""The content of the files: literal header, rows, order, determinism, every format."""
 
 from __future__ import annotations
 
@@ -158,17 +158,17 @@ def test_parquet_of_the_same_seed_has_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_world_without_payments_is_an_empty_file_with_its_header(tmp_path: Path) -> None:
-    nobody = simulation_profile("handbook", customers=1, terminals=1)
-    report = write_simulation(nobody, 1, 1, tmp_path / "a.parquet", format="parquet")
+    almost_empty = simulation_profile("handbook", customers=1, terminals=1)
+    report = write_simulation(almost_empty, 1, 1, tmp_path / "a.parquet", format="parquet")
     assert report.rows == 0
     assert pl.read_parquet(tmp_path / "a.parquet").columns == list(COLUMNS)
 
 
 def test_progress_tells_every_row_once(tmp_path: Path) -> None:
-    told: list[int] = []
+    steps: list[int] = []
     profile = simulation_profile("mission", customers=2_000)
-    report = write_simulation(profile, 3, 1, tmp_path / "a.txt", progress=told.append)
-    assert sum(told) == report.rows
+    report = write_simulation(profile, 3, 1, tmp_path / "a.txt", progress=steps.append)
+    assert sum(steps) == report.rows
 
 
 def test_a_file_that_is_not_finished_never_has_its_name(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_an_empty_batch_is_written_and_read() -> None:
 
 
 def test_decoded_columns_can_be_written_and_are_aligned() -> None:
-    """Compiled code is compiled anew, or refuses, for others."""
+    """Compiled code is recompiled, or refuses, for others."""
     batch = decode(encode(admitted(), MISSION), MISSION)
     for column in (batch.transactions.transaction_id, batch.transactions.flags, batch.arrival_time_seconds):
         assert column.flags.writeable

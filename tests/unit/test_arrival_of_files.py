@@ -174,7 +174,7 @@ def test_a_file_wholly_behind_a_gap_is_taken() -> None:
 
 
 def naive(days: list[int]) -> set[int]:
-    """The rule, day by day: take stretches away from the end while they are few."""
+    """The rule, day by day: remove stretches from the end while they are few."""
     stretches: list[list[int]] = []
     for day in sorted(days):
         if stretches and day - stretches[-1][-1] <= GAP_DAYS:

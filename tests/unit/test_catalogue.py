@@ -1,4 +1,4 @@
-"""A catalogue that says nonsense is answered with a sentence that helps."""
+"""Nonsense in a catalogue gets a helpful error."""
 
 from __future__ import annotations
 
@@ -142,9 +142,9 @@ def test_nonsense_in_a_catalogue_gets_a_helpful_error(case: str) -> None:
     assert good in GOOD
     with pytest.raises(CatalogueError) as raised:
         plan_of(GOOD.replace(good, bad, 1) if case != "too many conditions" else GOOD.replace(good, bad))
-    told = str(raised.value)
-    assert [part for part in expected if part not in told] == [], told
-    assert "Value error" not in told and "Traceback" not in told
+    message = str(raised.value)
+    assert [part for part in expected if part not in message] == [], message
+    assert "Value error" not in message and "Traceback" not in message
 
 
 def test_a_catalogue_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The reference pages say all that the code accepts, and their examples work."""
+"""The reference pages describe all that the code accepts, and their examples work."""
 
 from __future__ import annotations
 

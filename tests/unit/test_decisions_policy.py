@@ -1,4 +1,4 @@
-"""The policy file: what it says, what it answers to nonsense, and that it survives writing."""
+"""The policy file: its meaning, errors for nonsense, and that it survives writing."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def _days(data: dict[str, Any]) -> int:
 
 
 def _measured(data: dict[str, Any], review: float, block: float, costs: Costs) -> dict[str, float]:
-    """What a pair of thresholds does, told as simply as possible."""
+    """What a pair of thresholds does, computed as simply as possible."""
     stopped, blocked = data["score"] >= review, data["score"] >= block
     fraud, weight = data["is_fraud"], data["weight"]
     days = _days(data)

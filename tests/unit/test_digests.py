@@ -1,4 +1,4 @@
-"""What a repeat is recognised by: nobody without the key can make two transactions look equal."""
+"""What a repeat is recognised by: without the key two transactions cannot be made to look equal."""
 
 from __future__ import annotations
 

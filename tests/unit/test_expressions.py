@@ -174,7 +174,7 @@ def test_the_greatest_allowed_nesting_is_parsed() -> None:
     assert parse_expression(text, KNOWN, "number").names == ("amount",)
 
 
-# text, what the message must say, the word that the carets must stand under
+# text, part of the message, the word above the carets
 NONSENSE = [
     ("", "is empty", ""),
     ("   ", "is empty", ""),
@@ -251,19 +251,19 @@ def test_errors_point_at_the_wrong_word(text: str, message: str, word: str | Non
     assert message in str(error)
     if word is not None:
         assert text[error.start : error.end] == word
-        shown, carets = error.message.rstrip("\n").split("\n")[1:]
+        line, carets = error.message.rstrip("\n").split("\n")[1:]
         at = carets.index("^")
         assert carets.count("^") == max(1, len(word))
-        assert word == "" or shown[at : at + len(word)] == word
+        assert word == "" or line[at : at + len(word)] == word
 
 
 def test_carets_mark_a_word_far_inside_a_long_text() -> None:
     text = "hour > 1 AND " * 40 + "amuont > 1" + " AND hour > 1" * 40
     with pytest.raises(ExpressionError) as raised:
         parse_expression(text, KNOWN, "condition")
-    _, shown, carets = raised.value.message.rstrip("\n").split("\n")
-    assert len(shown) < 100
-    assert shown[carets.index("^") : carets.rindex("^") + 1] == "amuont"
+    _, line, carets = raised.value.message.rstrip("\n").split("\n")
+    assert len(line) < 100
+    assert line[carets.index("^") : carets.rindex("^") + 1] == "amuont"
 
 
 def test_a_typical_rule_costs_a_few_calls_for_one_transaction() -> None:

@@ -143,10 +143,10 @@ DAMAGES: dict[str, tuple[Callable[[Saved], None], str]] = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_snapshot_is_refused_by_name_and_never_folded(name: str) -> None:
-    damage, told = DAMAGES[name]
+    damage, message = DAMAGES[name]
     saved = saved_state()
     damage(saved)
-    with pytest.raises(ArtefactError, match=told) as raised:
+    with pytest.raises(ArtefactError, match=message) as raised:
         History.restore(PLAN, saved, secret=SECRET)
     assert "Restore it with" in str(raised.value)
 

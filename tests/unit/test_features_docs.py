@@ -65,9 +65,9 @@ def test_the_documented_number_of_conditions_is_right() -> None:
 
 
 def test_the_durations_that_the_page_shows_are_durations() -> None:
-    shown = re.findall(r"`(\d+\w)`", _section("catalogue.md", "Durations"))
-    assert len(shown) == 5
-    assert all(parse_duration_seconds(text) > 0 for text in shown)
+    examples = re.findall(r"`(\d+\w)`", _section("catalogue.md", "Durations"))
+    assert len(examples) == 5
+    assert all(parse_duration_seconds(text) > 0 for text in examples)
 
 
 def test_the_documented_catalogue_computes_features() -> None:
@@ -78,13 +78,13 @@ def test_the_documented_catalogue_computes_features() -> None:
 
 
 def test_every_aggregate_is_explained_in_the_order_of_the_plan() -> None:
-    told = _rows(_section("features.md", "Aggregates"))
+    documented = _rows(_section("features.md", "Aggregates"))
     pattern = {"qNN", "distinct_ENTITY", "same_ENTITY"}
     over_events, over_labels = list(plan._OVER_EVENTS), list(plan._OVER_LABELS)
-    assert sorted(set(told) - pattern) == sorted([*over_events, *over_labels])
-    assert pattern < set(told)
+    assert sorted(set(documented) - pattern) == sorted([*over_events, *over_labels])
+    assert pattern < set(documented)
     for word in over_labels:
-        assert told.index(word) > told.index("since_last")
+        assert documented.index(word) > documented.index("since_last")
 
 
 def test_the_page_names_the_aggregates_that_take_a_condition() -> None:

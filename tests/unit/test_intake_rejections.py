@@ -1,4 +1,4 @@
-"""Every reason rejects what it names, and leaves alone what stands just beside it."""
+"""Every reason rejects what it names, and accepts the nearest valid case."""
 
 from __future__ import annotations
 

@@ -278,17 +278,17 @@ RANDOM = np.random.default_rng(1).bytes(5000)
 PARQUET_FRAME = pl.DataFrame({n: [v] for n, v in zip(NAMES, GOOD.split(","), strict=True)})
 
 
-@pytest.mark.parametrize(("separator", "shown"), [(";", "';'"), ("\t", "'\\t'")])
+@pytest.mark.parametrize(("separator", "quoted"), [(";", "';'"), ("\t", "'\\t'")])
 def test_a_miscounted_line_is_compared_with_its_own_header(
-    tmp_path: Path, separator: str, shown: str
+    tmp_path: Path, separator: str, quoted: str
 ) -> None:
     (tmp_path / "a.csv").write_bytes(_csv(ALL[:5], separator) + separator.join("12").encode())
     run([tmp_path / "a.csv"], tmp_path / "out")
     detail = quarantine_of(tmp_path / "out")["detail"].to_list()[-1]
-    assert detail == f"The record has 2 fields separated by {shown}; expected 5."
+    assert detail == f"The record has 2 fields separated by {quoted}; expected 5."
 
 
-# name → (content, what the sentence says)
+# name → (content, part of the error)
 WRONG: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
     "empty after unpacking": (gzip.compress(b""), "is empty"),

@@ -25,7 +25,7 @@ _MEMBERS = st.lists(st.tuples(st.sampled_from("ab") | _WORDS, _VALUES, st.boolea
 
 
 def _written(members: list[tuple[str, object, bool]]) -> bytes:
-    """An object with these members, each name escaped or not, with blanks wherever they may stand."""
+    """An object with these members, each name escaped or not, with blanks wherever they are allowed."""
     pairs = (
         json.dumps(name, ensure_ascii=escaped) + " \n:\t" + json.dumps(value)
         for name, value, escaped in members

@@ -1,4 +1,4 @@
-"""A scorer continues the log of its own engine version only, unless it is told to take over."""
+"""A scorer continues the log of its own engine version only, unless a setting allows it to take over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytest.importorskip("confluent_kafka", reason="the extra kafka is not installed")
 
 OTHER = ENGINE_VERSION + 1
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 class _End:
@@ -38,10 +38,10 @@ class _End:
         """There is no further message."""
 
 
-def stream_at_end(home: Path, engine: int | None, say: Say, **settings: int) -> KafkaStream:
+def stream_at_end(home: Path, engine: int | None, notify: Notify, **settings: int) -> KafkaStream:
     """A stream behind the last batch of a log, which this engine version decided; None: there is no batch."""
     given = {"kafka_servers": "localhost:1", "kafka_security": "plaintext", "home": home, **settings}
-    stream = cast("KafkaStream", build_context(load_settings(**given)).adapters.open_stream(say))
+    stream = cast("KafkaStream", build_context(load_settings(**given)).adapters.open_stream(notify))
     decided = {} if engine is None else {"engine": engine, "position": 7}
     stream._begin_at(orjson.dumps({"history": "h", **decided}))
     stream._clients = _End()  # type: ignore[assignment]

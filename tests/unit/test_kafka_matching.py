@@ -114,7 +114,7 @@ def test_outcomes_match_positions_in_any_arrival_order(data: st.DataObject) -> N
             world.matching.acknowledged(number, name, topic, 0, offset)
     assert world.found == expected
     assert world.lost == []
-    assert not world.matching._outcomes, "something is remembered for nobody"
+    assert not world.matching._outcomes, "something is remembered without a caller"
 
 
 @pytest.mark.parametrize("end", ["refused", "withdraw"])

@@ -1,4 +1,4 @@
-"""Keys that nothing can ask for any more give up their slots; nobody can tell from the answers."""
+"""Keys that nothing can ask for any more give up their slots; no answer changes."""
 
 from __future__ import annotations
 

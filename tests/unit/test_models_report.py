@@ -111,14 +111,14 @@ def test_text_from_outside_is_escaped(content: ReportContent) -> None:
 def test_the_report_tells_goals_money_and_numbers_with_intervals(content: ReportContent) -> None:
     text = re.sub(r"<[^>]+>", " ", render_report(content))
     result = content.evaluation
-    for told in (
+    for fact in (
         "✗ not met", "✓ met", "– no target", "labels after", "0.760", "RUB of fraud",
         f"stops {100 * result['recall_at_review']:.0f},", f"{result['pr_auc']:.4f}",
         f"{result.headline['pr_auc'].low:.4f} … {result.headline['pr_auc'].high:.4f}",
         "Saved in 30 days", "Lost in 30 days", f"{result.money.lost.low / 100:,.0f} … ",
         content.model.artefact_id, "small@1 (abc)", "2018-07-25 … 2018-07-31", "setting leaves",
     ):  # fmt: skip
-        assert told in text
+        assert fact in text
     assert "nan" not in text.lower().replace("finance", "")
 
 

@@ -207,10 +207,10 @@ def test_settings_out_of_range_are_named(values: dict[str, object], sentence: st
 
 
 def test_an_artefact_is_read_back_as_the_same_model(model: Model, later: Sample, tmp_path: Path) -> None:
-    told = model.with_facts(metrics={"pr_auc": 0.7}, thresholds={"review": 0.1, "block": math.inf})
-    saved = save_model(told, tmp_path / "m")
+    with_facts = model.with_facts(metrics={"pr_auc": 0.7}, thresholds={"review": 0.1, "block": math.inf})
+    saved = save_model(with_facts, tmp_path / "m")
     again = load_model(tmp_path / "m", "abc123abc123")
-    assert saved == told.artefact_id == again.artefact_id
+    assert saved == with_facts.artefact_id == again.artefact_id
     assert saved != model.artefact_id
     assert again.facts.metrics == {"pr_auc": 0.7}
     assert again.facts.thresholds == {"review": 0.1, "block": math.inf}

@@ -1,4 +1,4 @@
-"""The scorecard says what was reached, and why not more, and nothing that nobody measured."""
+"""The scorecard: what was reached, the cause of a miss, and nothing that was not measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that name customers: a keyed hash of their plain digits stands for them, whichever way they come."""
+"""Numbers that name customers: a keyed hash of their plain digits replaces them, through every ingress."""
 
 from __future__ import annotations
 

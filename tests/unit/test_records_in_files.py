@@ -193,7 +193,7 @@ def test_a_first_record_with_an_open_quote_is_no_header(tmp_path: Path) -> None:
     assert _cleaned(FIRST.replace("ok", '5" of') + LAST, tmp_path) == {"A1": 600, "A3": 700}
 
 
-# Files joined by `cat`: (what stands in the second header, its row)
+# Files joined by `cat`: (the second header, its row)
 SECOND = [
     ("ref,at,card,shop,sum,memo", "A2,2019-03-04 10:01:00,K1,S1,9.00,x"),
     ("ref,at,shop,card,sum,memo", "A2,2019-03-04 10:01:00,S1,K1,9.00,x"),

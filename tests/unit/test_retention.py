@@ -27,7 +27,7 @@ SECRET = "Ivanova, card 4000"
 
 @dataclass
 class SetClock:
-    """A clock that stands still until it is set."""
+    """A clock that stops until it is set."""
 
     seconds: float = NOW
 
@@ -77,7 +77,7 @@ class Calls:
         assert is_ready
 
     def notify(self, topic: str, content: object) -> None:
-        """Nobody listens."""
+        """Ignored."""
 
 
 def bytes_of(log: Path) -> bytes:

@@ -47,7 +47,7 @@ def test_a_state_is_never_restored_from_damaged_bytes(store: FileSnapshots, tmp_
         if position == 10:
             noticed += 1
             assert str(path) in complaints[0]
-        else:  # a byte that says nothing, such as a file's date
+        else:  # a byte without meaning, such as a file's date
             assert content.keys() == STATE.keys()
             for name, array in STATE.items():
                 np.testing.assert_array_equal(content[name], array, strict=True)

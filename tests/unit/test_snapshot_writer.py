@@ -1,4 +1,4 @@
-"""The saver: snapshots of a state that goes on changing, and what becomes of those that fail."""
+"""Snapshots of a state that keeps changing, and what becomes of those that fail."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_clean_days_show_the_text_and_repeats_are_found_by_it(tmp_path: Path) ->
     ((_, day),) = clean_days(tmp_path / "out", TEXT_MISSION)
     frame = pl.read_parquet(day)
     assert frame.columns[:2] == ["transaction_id", "transaction_key"]
-    assert frame["transaction_id"].to_list() == sorted(names), "equal times stand in the order of their texts"
+    assert frame["transaction_id"].to_list() == sorted(names), "equal times are in the order of their texts"
     again = read_clean_day(day, TEXT_MISSION)
     assert public_ids(again) == sorted(names)
     assert again.transaction_id.tolist() == [numbers_of(n.encode(), KEY)[0] for n in sorted(names)]
