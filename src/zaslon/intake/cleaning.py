@@ -51,6 +51,7 @@ INT64_MAX = 2**63 - 1
 _NOT_GIVEN = -(2**63)  # no text reads as this
 # As plain integers: NumPy takes microseconds to compare with a member of an enumeration.
 _LABEL_JSON, _TRANSACTION_JSON = int(Kind.LABEL_JSON), int(Kind.TRANSACTION_JSON)
+_NOT_AN_INTEGER = int(Reason.NOT_AN_INTEGER)
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ class _FieldPlan:
         number: of the field in the catalogue.
         least, most: the integers that it may hold: of the smallest unit for an amount.
         unknown, null: words that mean that it is not known, and that it is absent.
+        has_one_form: whether an integer must be written as Python writes it.
         unusual_bit: its flag's value where it is above `usual_maximum`.
         missing_bit: of an optional entity, its flag's value where the record has none.
     """
@@ -180,6 +182,7 @@ class _FieldPlan:
     most: int
     unknown: Words
     null: Words
+    has_one_form: bool
     unusual_bit: int
     missing_bit: int
 
@@ -194,12 +197,17 @@ def _plans_of(catalogue: Catalogue) -> tuple[_FieldPlan, ...]:
     )
 
 
+@lru_cache(maxsize=64)
+def _null_words(catalogue: Catalogue) -> Words:
+    return Words(catalogue.record.null_words)
+
+
 def _plan_of(number: int, field: SourceField, catalogue: Catalogue) -> _FieldPlan:
     names = catalogue.flag_names
     unusual, missing = f"{field.name}_unusual", missing_flag(field.entity or "")
     return _FieldPlan(
         number, field, *_bounds(field, catalogue.minor_digits),
-        Words(field.unknown), Words(catalogue.record.null_words),
+        Words(field.unknown), _null_words(catalogue), field.is_integer_id and not field.zero_padded,
         1 << names.index(unusual) if unusual in names else 0,
         1 << names.index(missing) if missing in names else 0,
     )  # fmt: skip
@@ -210,6 +218,8 @@ class _Reading:
 
     def __init__(self, fields: Fields, catalogue: Catalogue, key: bytes) -> None:
         self.fields, self.catalogue, self.key = fields, catalogue, key
+        is_null = _null_words(catalogue).find(fields.buffer, fields.start, fields.length)
+        self.length = fields.length if is_null is None else np.where(is_null, -1, fields.length)
         self.n = len(fields.reason)
         # By field why records are rejected, 0 where they are not; the last row is for the time of arrival.
         self.reasons = np.zeros((len(catalogue.fields) + 1, self.n), np.uint8)
@@ -224,18 +234,15 @@ class _Reading:
 
     def read(self, plan: _FieldPlan) -> None:
         """Read one field into `values` by its role."""
-        start, length = self.fields.start[plan.number], self.fields.length[plan.number]
+        start, length = self.fields.start[plan.number], self.length[plan.number]
         reason = self.reasons[plan.number]
         if not self.all_have_fields:
             reason[self.without_fields] = 1  # no second look at what has none
-        if not plan.field.is_text_key:  # what that says shows only without what nobody sees
-            is_unknown = plan.unknown.find(self.fields.buffer, start, length)
-            is_absent = plan.null.find(self.fields.buffer, start, length)
-            if plan.field.required:
-                reason[is_unknown] = Reason.UNKNOWN_ENTITY
-            else:
-                is_absent |= is_unknown
-            length = np.where(is_absent, -1, length) if np.count_nonzero(is_absent) else length
+        is_unknown = plan.unknown.find(self.fields.buffer, start, self.fields.length[plan.number])
+        if is_unknown is not None and plan.field.required:
+            reason[is_unknown] = Reason.UNKNOWN_ENTITY
+        elif is_unknown is not None:
+            length = np.where(is_unknown, -1, length)
         self._read_by_role(plan, start, length, reason)
         if plan.missing_bit:
             self._flag(plan.missing_bit, self.values[plan.field.name] == NO_KEY)
@@ -275,10 +282,10 @@ class _Reading:
         elif not field.required:
             value[length <= 0] = NO_KEY
         text.read_integers(
-            self.fields.buffer, start, length, field.required, field.is_integer_id and not field.zero_padded,
+            self.fields.buffer, start, length, field.required, plan.has_one_form,
             plan.least, plan.most, value, reason,
         )  # fmt: skip
-        if field.role == "is_fraud" and np.count_nonzero(reason == Reason.NOT_AN_INTEGER):
+        if field.role == "is_fraud" and np.count_nonzero(reason == _NOT_AN_INTEGER):
             self._read_answers_in_words(start, length, value, reason)
         self._flag_unusual(plan, value, 1)
         if field.is_pseudonymised:
@@ -286,8 +293,10 @@ class _Reading:
 
     def _read_answers_in_words(self, start: Int64, length: Int64, value: Int64, reason: text.UInt8) -> None:
         for answer, words in ANSWERS.items():
-            where = words.find(self.fields.buffer, start, length) & (reason == Reason.NOT_AN_INTEGER)
-            value[where], reason[where] = answer, 0
+            where = words.find(self.fields.buffer, start, length)
+            if where is not None:
+                where &= reason == _NOT_AN_INTEGER
+                value[where], reason[where] = answer, 0
 
     def _hash_numbers(self, given: Int64, value: Int64) -> None:
         """Put in place of the given numbers the pseudonyms of their plain digits, as a text of them has."""
@@ -330,18 +339,25 @@ class _Reading:
         self, plan: _FieldPlan, start: Int64, length: Int64, value: Int64, reason: text.UInt8
     ) -> None:
         """Keys that are texts become keyed hashes."""
-        absent = self._without_text(plan)
-        value[length <= 0] = absent[0]
-        reason[(length <= 0) & (reason == 0)] = absent[1]
-        unseen = np.zeros(self.n, np.bool_)
-        known: dict[bytes, tuple[int, int, bool]] = {}
-        for i in np.flatnonzero((reason == 0) & (length > 0)).tolist():
-            begin = int(start[i])
-            word = self.fields.buffer[begin : begin + int(length[i])].tobytes()
-            if word not in known:
-                known[word] = self._key_of(word, plan)
-            value[i], reason[i], unseen[i] = known[word]
-        self._flag(1 << self.catalogue.flag_names.index(INVISIBLE_CHARACTERS), unseen)
+        is_absent = length <= 0
+        if np.count_nonzero(is_absent):
+            value[is_absent], refused = self._without_text(plan)
+            reason[is_absent & (reason == 0)] = refused
+        given = ((reason == 0) & ~is_absent).nonzero()[0]
+        words = self._words(start[given], length[given])
+        known = {word: self._key_of(word, plan) for word in set(words)}
+        value[given] = [known[word][0] for word in words]
+        if any(refused for _, refused, _ in known.values()):
+            reason[given] = [known[word][1] for word in words]
+        if any(has_unseen for _, _, has_unseen in known.values()):
+            unseen = given[[known[word][2] for word in words]]
+            self.flags[unseen] |= np.uint32(1 << self.catalogue.flag_names.index(INVISIBLE_CHARACTERS))
+
+    def _words(self, start: Int64, length: Int64) -> list[bytes]:
+        """The texts that begin at `start`."""
+        content = self.fields.buffer.data
+        ends = (start + length).tolist()
+        return [bytes(content[begin:end]) for begin, end in zip(start.tolist(), ends, strict=True)]
 
     def _key_of(self, word: bytes, plan: _FieldPlan) -> tuple[int, int, bool]:
         """The keyed hash of a text, why it is refused (0 if it is not), whether it has unseen characters."""
@@ -363,9 +379,8 @@ class _Reading:
         """A transaction's id that is a text: kept as it is, and known inside by a keyed hash."""
         reason[(length <= 0) & (reason == 0)] = Reason.MISSING_FIELD
         self.id_text, self.id_beside = np.zeros(self.n, ID_TEXT), np.zeros(self.n, np.int64)
-        for i in np.flatnonzero(reason == 0).tolist():
-            begin = int(start[i])
-            word = self.fields.buffer[begin : begin + int(length[i])].tobytes()
+        given = (reason == 0).nonzero()[0]
+        for i, word in zip(given.tolist(), self._words(start[given], length[given]), strict=True):
             if is_identifier(word):
                 self.id_text[i] = word
                 value[i], self.id_beside[i] = numbers_of(word, self.key)

@@ -59,23 +59,21 @@ def _is_listed(buffer: UInt8, start: Integer, length: Integer, words: UInt8, end
 
 @compiled
 def find_listed(
-    buffer: UInt8,
-    start: Int64,
-    length: Int64,
-    words: UInt8,
-    ends: Int64,
-    begins: UInt8,
+    buffer: UInt8, start: Int64, length: Int64, words: UInt8, ends: Int64, begins: UInt8,
     found: NDArray[np.bool_],
-) -> None:
-    """True where the field is one of `words`, in any case.
+) -> bool:  # fmt: skip
+    """True where the field is one of `words`, in any case; returns whether any is.
 
     Args:
         words, ends: in lower case, one after the other; word w is words[ends[w]:ends[w + 1]].
         begins: uint8[256], whether a word begins with the byte, in lower or upper case.
     """
+    is_any = False
     for i in range(start.size):
         if length[i] > 0 and begins[buffer[start[i]]]:
             found[i] = _is_listed(buffer, start[i], length[i], words, ends)
+            is_any = is_any or found[i]
+    return is_any
 
 
 @compiled

@@ -26,12 +26,15 @@ class Words:
         """Whether a word is in the list."""
         return word.lower() in self._all
 
-    def find(self, buffer: UInt8, start: Int64, length: Int64) -> NDArray[np.bool_]:
-        """bool[n]: which fields, as views into the buffer, are words of the list."""
-        found = np.zeros(len(start), np.bool_)
-        if self._all:
-            find_listed(buffer, start, length, self._joined, self._ends, self._begins, found)
-        return found
+    def find(self, buffer: UInt8, start: Int64, length: Int64) -> NDArray[np.bool_] | None:
+        """bool, as `start`: which fields, as views into the buffer, are words of the list; None: not one."""
+        if not self._all:
+            return None
+        found = np.zeros(start.size, np.bool_)
+        is_any = find_listed(
+            buffer, start.ravel(), length.ravel(), self._joined, self._ends, self._begins, found
+        )
+        return found.reshape(start.shape) if is_any else None
 
 
 # How verdicts are written besides 1 and 0.
