@@ -85,8 +85,8 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_run_tracker=_run_tracker,
             exclusive_in=lambda home: exclusive_in(home / LOCK),
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
-            open_stream=lambda say: _stream(settings, catalogue, say),
-            open_sender=lambda topic, say: _sender(settings, topic, say),
+            open_stream=lambda notify: _stream(settings, catalogue, notify),
+            open_sender=lambda topic, notify: _sender(settings, topic, notify),
             clock=SystemClock(),
         ),
     )
@@ -95,7 +95,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
 def build_decider(
     settings: Settings, context: Context, *, begun: Callable[[int], None],
     grouped: Callable[[GroupDone], None], saved: OnSnapshot,
-    passed: Callable[[Sequence[DeliveryTiming], int], None], say: Callable[[str], None],
+    passed: Callable[[Sequence[DeliveryTiming], int], None], notify: Callable[[str], None],
 ) -> Decider:  # fmt: skip
     """Who decides for the service: a decision worker in a separate process, or the stream.
 
@@ -104,10 +104,10 @@ def build_decider(
         grouped: called for every group that the decision worker decided.
         saved: called for every snapshot that the decision worker wrote.
         passed: called with records that passed through the stream, and its next log position.
-        say: called with sentences for people about the stream.
+        notify: called with sentences for people about the stream.
     """
     if settings.api_decider == "kafka":
-        return _gateway(settings, context, passed, say)
+        return _gateway(settings, context, passed, notify)
     handlers: dict[str, Callable[[dict[str, Any]], None]] = {
         GROUP: lambda content: grouped(GroupDone(**content)),
         SNAPSHOT: lambda content: saved(SnapshotResult(**content)),
@@ -156,7 +156,7 @@ def settings_from(text: str) -> Settings:
 
 def _gateway(
     settings: Settings, context: Context, passed: Callable[[Sequence[DeliveryTiming], int], None],
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Decider:  # fmt: skip
     connection = kafka_connection(settings)
     from zaslon.adapters.cluster.kafka.gateway import GatewayLimits, KafkaGateway  # noqa: PLC0415  an extra
@@ -173,7 +173,7 @@ def _gateway(
         open_store=lambda: SqliteDecisions(path, kept),
         open_outcomes=lambda: SqliteDecisions(path, kept, read_only=True),
         event_seconds_of=event_seconds_of, has_text_ids=context.catalogue.has_text_ids,
-        watch=passed, say=say,
+        watch=passed, notify=notify,
     )  # fmt: skip
 
 
@@ -301,7 +301,7 @@ def open_topics(settings: Settings) -> Topics:
     )  # fmt: skip
 
 
-def _stream(settings: Settings, catalogue: Catalogue, say: Callable[[str], None]) -> Stream:
+def _stream(settings: Settings, catalogue: Catalogue, notify: Callable[[str], None]) -> Stream:
     connection = kafka_connection(settings)
     from zaslon.adapters.cluster.kafka.live_log import KafkaStream, Limits  # noqa: PLC0415  an extra
 
@@ -309,12 +309,12 @@ def _stream(settings: Settings, catalogue: Catalogue, say: Callable[[str], None]
         connection, _topic_names(settings), settings.kafka_group, catalogue,
         Limits(settings.stream_batch_bytes, settings.stream_batch_ms),
         session_timeout_seconds=settings.kafka_session_timeout_seconds,
-        takeover_from_engine=settings.stream_takeover_from_engine, say=say,
+        takeover_from_engine=settings.stream_takeover_from_engine, notify=notify,
     )  # fmt: skip
 
 
-def _sender(settings: Settings, topic: str, say: Callable[[str], None]) -> Sender:
+def _sender(settings: Settings, topic: str, notify: Callable[[str], None]) -> Sender:
     connection = kafka_connection(settings)
     from zaslon.adapters.cluster.kafka.sender import KafkaSender  # noqa: PLC0415  an extra
 
-    return KafkaSender(connection, topic, say)
+    return KafkaSender(connection, topic, notify)

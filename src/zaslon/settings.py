@@ -224,5 +224,5 @@ def _refuse_misspelt(names: Iterable[str]) -> None:
             continue
         if near := get_close_matches(setting, known, n=1, cutoff=_ALMOST):
             raise ZaslonError(
-                f"The variable {name} is no setting.", hint=f"Did you mean {(prefix + near[0]).upper()}?"
+                f"The variable {name} is not a setting.", hint=f"Did you mean {(prefix + near[0]).upper()}?"
             )

@@ -85,7 +85,7 @@ def begun(world: SmallWorld, grouped: Callable[[GroupDone], None] | None = None,
     pids: list[int] = []
     worker = build_decider(
         load_settings(home=world.context.home, **{**LIMITS, **settings}), world.context, begun=pids.append,
-        grouped=grouped or groups.append, saved=saves.put, passed=lambda deliveries, position: None, say=print,
+        grouped=grouped or groups.append, saved=saves.put, passed=lambda deliveries, position: None, notify=print,
     )  # fmt: skip
     return Opened(worker, pids[0], groups, saves)
 
@@ -270,7 +270,7 @@ def test_a_worker_that_cannot_start_reports_cause_and_hint(small_world: SmallWor
     journal.parent.mkdir()
     journal.write_bytes(b"no journal" * 1_000)
     found = begun(world)
-    with pytest.raises(ArtefactError, match="is damaged or no journal") as raised:
+    with pytest.raises(ArtefactError, match="is damaged or not a journal") as raised:
         found.worker.start()
     assert raised.value.hint == "Restore it from a backup, or name another home."
     found.worker.close()

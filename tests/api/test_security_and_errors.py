@@ -44,11 +44,11 @@ def test_every_route_asks_for_a_key_and_for_its_role(callers: Callers, method: s
 
 
 def test_other_than_local_addresses_need_tls() -> None:
-    with pytest.raises(ZaslonError, match="no local address"):
+    with pytest.raises(ZaslonError, match="not a local address"):
         _check_address(load_settings(api_host="0.0.0.0"))
     with pytest.raises(ZaslonError, match="needs both"):
         _check_address(load_settings(api_tls_key="key.pem"))
-    with pytest.raises(ZaslonError, match="is no file"):
+    with pytest.raises(ZaslonError, match="is not a file"):
         _check_address(load_settings(api_tls_key="no.pem", api_tls_certificate="no.pem"))
     _check_address(load_settings(api_host="0.0.0.0", api_plain_http=True))
     _check_address(load_settings(api_host="::1"))
@@ -126,12 +126,12 @@ NONSENSE: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/v1/decisions/1.0", None, 422, "written in digits only"),
     ("GET", "/v1/decisions/%201", None, 422, "written in digits only"),
     ("GET", "/v1/decisions/%D9%A1", None, 422, "written in digits only"),
-    ("GET", "/v1/decisions/1%2F1", None, 404, "no resource of this service"),
+    ("GET", "/v1/decisions/1%2F1", None, 404, "not a resource of this service"),
     ("GET", "/v1/decisions/%2E%2E", None, 422, "written in digits only"),
     ("GET", "/v1/decisions/99999999999999999999", None, 404, "Nothing was decided"),
     ("GET", "/v1/decisions?limit=0", None, 422, "Field 'limit'"),
     ("GET", "/v1/decisions?colour=red", None, 422, "Field 'colour'"),
-    ("GET", "/nothing", None, 404, "'/nothing' is no resource"),
+    ("GET", "/nothing", None, 404, "'/nothing' is not a resource"),
     ("PUT", "/v1/transactions", None, 405, "PUT is not known"),
 ]
 

@@ -55,7 +55,7 @@ def test_only_the_hash_of_a_key_is_kept_for_its_owner_only(tmp_path: Path) -> No
 
 def test_a_key_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     keys = open_api_keys(tmp_path)
-    with pytest.raises(ZaslonError, match="'root' is no role"):
+    with pytest.raises(ZaslonError, match="'root' is not a role"):
         create_key(keys, "root", "", None, 0)
     with pytest.raises(ZaslonError, match="printable"):
         create_key(keys, "admin", "\n", None, 0)

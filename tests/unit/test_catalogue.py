@@ -80,7 +80,7 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "no amount": ('role = "amount"', 'role = "number"', ("exactly one field", "'amount'")),
     "two times": ('name = "paid"\nrole = "amount"', 'name = "paid"\nrole = "event_time"', ("exactly one",)),
     "entity without a name": ('entity = "shop"\n[[fields]]', "[[fields]]", ("'shop'", "entity is named")),
-    "one entity twice": ('entity = "shop"\n[[fields]]', 'entity = "card"\n[[fields]]', ("'card'", "apart")),
+    "one entity twice": ('entity = "shop"\n[[fields]]', 'entity = "card"\n[[fields]]', ("'card'", "different names")),
     "one field twice": ('name = "shop"', 'name = "card"', ("two fields are called 'card'",)),
     "alias of another": ('aliases = ["moment"]', 'aliases = ["PAID"]', ("two fields are called 'paid'",)),
     "column twice": ('"shop", "paid"]', '"shop", "shop"]', ("names 'shop' twice",)),
@@ -90,8 +90,8 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "quantile of nothing": ('"mean"]', '"q0"]', ("'q0' is not an aggregate",)),
     "distinct of itself": ('"mean"]', '"distinct_card"]', ("'distinct_card'", "'distinct_shop'")),
     "window without a unit": ('["1d"]', '["30"]', ("'30' is not a duration", "30s, 15m, 6h")),
-    "window of no time": ('["1d"]', '["0h"]', ("'0h' is no time",)),
-    "nothing late": ('late_within = "1d"', 'late_within = "0s"', ("late_within", "no time")),
+    "window of no time": ('["1d"]', '["0h"]', ("'0h' must be at least 1s",)),
+    "nothing late": ('late_within = "1d"', 'late_within = "0s"', ("late_within", "must be at least 1s")),
     "late for longer than known": ('"40d"', '"1h"', ("late_within = '1d'", "remember = '1h'")),
     "rate of a hundred": ("rate = 0.01", "rate = 100", ("prior.rate", "less than 1")),
     "strength without end": ("rate = 0.01", "strength = inf", ("prior.strength", "less than")),
@@ -100,7 +100,7 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         '["count", "mean"]', '["mean"]\nwhere = "small"', ("'mean' cannot have a condition", "frauds")
     ),
     "condition that is a number": ('"amount < 10 AND card_count_1d > 0"', '"amount"', ("'small'", "amount")),
-    "condition on what comes later": ("card_count_1d", "shop_frauds_small_1d", ("'small'", "stand")),
+    "condition on what comes later": ("card_count_1d", "shop_frauds_small_1d", ("'small'", "come")),
     "too many conditions": (
         "[conditions]", "[conditions]\n" + "\n".join(f'c{i} = "amount > {i}"' for i in range(6)),
         ("7 conditions", "6 are the most"),
@@ -130,8 +130,8 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "derived as a field": ("double = ", 'hour = "amount"\ndouble = ', ("'hour' is defined twice",)),
     "derived of nothing": ("amount * 2", "amont * 2", ("'double'", "'amont'", "Did you mean 'amount'?")),
     "derived with a bad end": ("amount * 2", "amount * ", ("'double'", "missing after '*'")),
-    "derived before its part": ("amount * 2", "ratio * 2", ("'double'", "'ratio' does not stand before")),
-    "derived of itself": ("amount * 2", "double * 2", ("'double' does not stand before it",)),
+    "derived before its part": ("amount * 2", "ratio * 2", ("'double'", "'ratio' does not come before")),
+    "derived of itself": ("amount * 2", "double * 2", ("'double' does not come before it",)),
     "left out of nothing": ('["hour"]', '["our"]', ("not_for_model", "'our'", "Did you mean 'hour'?")),
 }  # fmt: skip
 

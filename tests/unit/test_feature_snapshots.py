@@ -124,7 +124,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], None], str]] = {
     "waiting labels": (_changed("remembered/counters", _with(2, 99)), "counters"),
     "an unknown slot": (_changed("remembered/slots", _with((5, 0), 1_000)), "unknown card"),
     "a missing entity": (_changed("remembered/slots", lambda a: a[:, :1]), "other entities"),
-    "a key twice": (_changed("entity/card/key", _with(1, 0)), "stands twice"),
+    "a key twice": (_changed("entity/card/key", _with(1, 0)), "occurs twice"),
     "a key too many": (_changed("entity/shop/key", lambda a: np.append(a, 9)), "disagree"),
     "a list too many": (_changed("entity/shop/1/directory", lambda a: np.append(a, a[:1], 0)), "incomplete"),
     "narrow moments": (_changed("entity/shop/touched", lambda a: a.astype(np.int64)), "disagree"),

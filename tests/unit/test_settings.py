@@ -17,7 +17,7 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(
     name: str, meant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "1")
-    with pytest.raises(ZaslonError, match=f"The variable {name} is no setting") as caught:
+    with pytest.raises(ZaslonError, match=f"The variable {name} is not a setting") as caught:
         load_settings()
     assert caught.value.hint == f"Did you mean {meant}?"
 

@@ -47,7 +47,7 @@ def _checked_name(name: str) -> str:
 
 def _checked_horizon(text: str) -> str:
     if parse_duration_seconds(checked_duration(text)) == 0:
-        raise ValueError(f"'{text}' is no time at all: 1s is the shortest")
+        raise ValueError(f"'{text}' must be at least 1s")
     return text
 
 
@@ -68,7 +68,7 @@ def _checked_null_word(word: str) -> str:
     if not word.strip():
         raise ValueError("a null word cannot be empty: an empty value is absent anyway")
     if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)", word):
-        raise ValueError(f"'{word}' is a number: list it under `unknown` of the field that it stands in")
+        raise ValueError(f"'{word}' is a number: list it under `unknown` of its field")
     return word.strip().lower()
 
 
@@ -287,7 +287,7 @@ class Catalogue(_Strict):
         if twice := _first_twice(n.lower() for f in self.fields for n in (f.name, *f.aliases)):
             raise ValueError(f"two fields are called '{twice}'. Rename one of them, or its alias")
         if twice := _first_twice(self.entities):
-            raise ValueError(f"two fields are the key of entity '{twice}'. Name the entities apart")
+            raise ValueError(f"two fields are the key of entity '{twice}'. Give the entities different names")
         if not self.entities:
             raise ValueError("at least one field must have the role 'entity'")
 
@@ -297,7 +297,7 @@ class Catalogue(_Strict):
         for column in self.record.columns:
             if self.find_field(column) is None:
                 raise ValueError(
-                    f"record.columns names '{column}', which is no field. "
+                    f"record.columns names '{column}', which is not a field. "
                     + did_you_mean(column, [f.name for f in self.fields])
                 )
 

@@ -1,4 +1,4 @@
-"""The decision worker's process: `zaslon serve` starts it, at the other end of a line; nobody else does.
+"""The decision worker's process: only `zaslon serve` starts it, at the other end of a channel.
 
 python -m zaslon.entrypoints.decision_worker FILE_DESCRIPTOR
 """
@@ -17,7 +17,7 @@ from zaslon.flows.serve import DecisionWorker
 
 
 def main(end: socket.socket) -> None:
-    """Decide the calls that come over the line, until the service says that there will be no more."""
+    """Decide the calls that come over the channel, until the service closes it."""
     calls = open_calls(end)
     try:
         settings = settings_from(calls.settings)
@@ -32,4 +32,4 @@ if __name__ == "__main__":
     try:
         main(socket.socket(fileno=int(sys.argv[1])))
     except (EOFError, ConnectionError):
-        os._exit(1)  # the service was killed, and so is its worker: what is recorded stands
+        os._exit(1)  # the service was killed, and so is its worker: what is recorded is safe

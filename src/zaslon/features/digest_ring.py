@@ -39,7 +39,7 @@ def digest_ring(capacity: int, digests: Digests = NO_DIGEST[:0], first: int = 0)
 
 
 def ring_content(ring: Digests, first: int, end: int) -> Digests:
-    """The digests of rows `first` to before `end`: a view where they stand together, else a copy."""
+    """The digests of rows `first` to before `end`: a view if they are contiguous, else a copy."""
     begin = first % len(ring)
     beyond = begin + end - first - len(ring)
     return ring[begin : begin + end - first] if beyond <= 0 else np.concatenate([ring[begin:], ring[:beyond]])

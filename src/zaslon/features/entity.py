@@ -97,7 +97,7 @@ class EntityHistory:
         return sum(a.nbytes for a in arrays)
 
     def save(self) -> dict[str, NDArray[Any]]:
-        """Keys and lists as flat arrays by name. They are views: copy or write them before the next fold."""
+        """Keys and lists as flat arrays by name. They are views: copy or write them before the next batch."""
         saved: dict[str, NDArray[Any]] = dict(self.keys.save())
         for pool, lists in enumerate(self.pools):
             used = int(lists.used[USED])

@@ -25,7 +25,7 @@ _LOOKS = 8  # slots that a new key looks at before it takes one more
 _AHEAD = 12  # steps between asking memory for a place and looking there
 _LOAD_MAX = 0.7
 _KEYS_MIN = 512  # what they grow by at least
-_KEYS_SHIFT = 5  # keys grow by a 32nd, their index, which is then made anew, by an eighth
+_KEYS_SHIFT = 5  # keys grow by a 32nd, their index, which is then rebuilt, by an eighth
 _INDEX_SHIFT = 3
 
 
@@ -37,7 +37,7 @@ class KeyArrays(NamedTuple):
         touched: uint32[capacity], the latest of the key's event times and of its labels' arrivals.
         places: uint32[size].
         counters: int64[2], COUNT of slots in use, HAND: the slot that a new key looks at first.
-        secret: uint64[2], what the hash is keyed with: whoever chooses keys must not choose places.
+        secret: uint64[2], what the hash is keyed with: a client that chooses keys must not choose places.
     """
 
     key: NDArray[np.int64]
@@ -144,7 +144,7 @@ def _find_or_add(
 
 @compiled
 def _fill_index(keys: KeyArrays) -> bool:
-    """Name every slot in the empty index. False: a key stands twice."""
+    """Name every slot in the empty index. False: a key occurs twice."""
     for slot in range(keys.counters[COUNT]):
         place = _find_place(keys, keys.key[slot], hash_of(keys.key[slot], keys.secret))
         if keys.places[place] != EMPTY:
@@ -221,7 +221,7 @@ class Keys:
         """Take over what `save` gave.
 
         Raises:
-            KeyError, ValueError: an array is missing, a key stands twice, or the arrays contradict each other.
+            KeyError, ValueError: an array is missing, a key occurs twice, or the arrays contradict each other.
         """
         key, touched, hand = saved["key"], saved["touched"], saved["hand"]
         counters = np.array([len(key), *hand.tolist()], np.int64)
@@ -233,7 +233,7 @@ class Keys:
             key=with_room(key), touched=with_room(touched), counters=counters, places=_empty_index(len(key))
         )
         if not _fill_index(self.arrays):
-            raise ValueError("a key stands twice")
+            raise ValueError("a key occurs twice")
 
 
 def _empty_index(capacity: int) -> NDArray[np.uint32]:

@@ -29,7 +29,7 @@ def empty_index(entries: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
 
 
 def row_bits(rows: int) -> int:
-    """Bits of an index place that number the rows. One bit is left to tell apart from EMPTY.
+    """Bits of an index place that number the rows. One bit is left to distinguish EMPTY.
 
     Raises:
         DataError: the rows are too many to be numbered.

@@ -1,4 +1,4 @@
-"""The exact-window kernel: one entity's lists, folded over a batch in log order.
+"""The exact-window kernel: one entity's lists, applied to a batch in log order.
 
 For every transaction the windows are read first and the transaction is inserted after, so it
 never sees itself. Nothing here knows a feature's name: `plan` turns the catalogue into the flat
@@ -66,7 +66,7 @@ _FAR, _NEAR = 12, 6  # steps ahead for which memory is asked
 _HINT_MAX = 0xFFFF
 
 # uint16[slots, ranges]: about how far from its list's start a window's begin was last found. What was
-# found does not depend on them; they are no part of a snapshot.
+# found does not depend on them; they are not part of a snapshot.
 Hints = NDArray[np.uint16]
 
 # Columns of PlanArrays.ranges and PlanArrays.columns.
@@ -78,7 +78,7 @@ class PlanArrays(NamedTuple):
     """What to compute for one entity.
 
     Attributes:
-        range_begin: int64[4], where each pool's ranges begin; they stand in order of pools.
+        range_begin: int64[4], where each pool's ranges begin, in order of pools.
         ranges: int64[ranges, 3], POOL and LIST of the key that a range is over, WINDOW in seconds.
         columns: int64[columns, 6], COMPUTE; RANGE and SECOND range (known labels of a rate);
             NEWEST entries at most (quantile, recent risk); OTHER: which counterparty; TARGET
@@ -110,7 +110,7 @@ class PlanArrays(NamedTuple):
 
 
 class RowArrays(NamedTuple):
-    """What the table of remembered transactions tells of those that steps concern, by row.
+    """Columns of the table of remembered transactions that steps need, by row.
 
     Attributes:
         time: uint32[rows], event time.
@@ -309,7 +309,7 @@ def apply(
     scratch: Scratch,
     matrix: NDArray[np.float32],
 ) -> Integer:
-    """Fold the steps from `first_step` on; returns the first step not done.
+    """Apply the steps from `first_step` on; returns the first step not done.
 
     That is the number of steps, or an earlier one if a pool is full (`scratch.full[0]`): nothing
     of that step is remembered then, and the caller makes room and calls again.
@@ -389,7 +389,7 @@ def apply(
                 return number
 
         if is_transaction:
-            # 4. Read every window as it stands before this transaction.
+            # 4. Read every window as it is before this transaction.
             _find_windows(
                 range_begin, ranges, lists, EVENTS, e_directory, e_time, slot, moment, hints, low, high
             )

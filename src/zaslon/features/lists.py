@@ -116,7 +116,7 @@ def _move(
 ) -> None:  # fmt: skip
     """Copy `count` pool entries towards the front or to a place that does not overlap.
 
-    Their running totals become less by `forgotten`, what stood before them in their list.
+    Their running totals are reduced by `forgotten`, the part before them in their list.
     """
     for i in range(count):
         time[target + i] = time[source + i]
@@ -271,7 +271,7 @@ def remove(
 
 @inlined
 def _mark_segments(directory: Directory, time: Times, free: Free) -> None:
-    """Let every segment's first time say what it is; the directory keeps what stood there."""
+    """Encode what every segment is in its first time; the directory keeps the original value."""
     for step in range(free.size):
         start = np.int64(free[step])
         while start >= 0:
@@ -306,7 +306,7 @@ def compact(
     directory: Directory, time: Times, total: Totals, other: Others, blocks: Blocks,
     free: Free, used: NDArray[np.int64], horizon: Integer,
 ) -> None:  # fmt: skip
-    """Forget up to `horizon`, then slide the segments, as they stand, to the pool's front."""
+    """Forget up to `horizon`, then slide the segments, unchanged, to the pool's front."""
     _mark_segments(directory, time, free)
     start, end = np.int64(0), np.int64(0)
     while start < used[USED]:

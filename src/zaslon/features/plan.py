@@ -53,7 +53,7 @@ class Column:
 
 @dataclass(frozen=True)
 class EntityPlan:
-    """Everything the kernel needs for one entity; `arrays` is indexed as `PlanArrays` says."""
+    """Everything the kernel needs for one entity; `arrays` is indexed as described in `PlanArrays`."""
 
     entity: str
     columns: tuple[Column, ...]
@@ -299,7 +299,7 @@ def _conditions(
             raise CatalogueError(
                 f"Condition '{name}': {error.message}",
                 hint=(error.hint or "")
-                + " A condition sees the transaction and the aggregates of entities that stand"
+                + " A condition sees the transaction and the aggregates of entities that come"
                 " before the entity that uses it.",
             ) from error
         before[name] = first_user
@@ -314,7 +314,7 @@ def _derived(catalogue: Catalogue, known: list[str]) -> tuple[tuple[str, Express
         except ZaslonError as error:
             later = [n for n in list(catalogue.derived)[len(derived) :] if n in _WORD.findall(text)]
             hint = (
-                f"'{later[0]}' does not stand before it, and a derived feature may use only what does:"
+                f"'{later[0]}' does not come before it, and a derived feature may only use what does:"
                 " change their order, and let none lead back to itself."
                 if later
                 else error.hint
@@ -333,5 +333,5 @@ def _check_unique(names: list[str], catalogue: Catalogue) -> None:
     for name in catalogue.not_for_model:
         if name not in names:
             raise CatalogueError(
-                f"not_for_model names '{name}', which is no feature.", hint=did_you_mean(name, names)
+                f"not_for_model names '{name}', which is not a feature.", hint=did_you_mean(name, names)
             )

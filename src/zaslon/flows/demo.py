@@ -35,7 +35,7 @@ class DemoReport:
 
 
 def demo(context: Context, customers: int, days: int) -> DemoReport:
-    """Simulate, then run. Starts afresh: what an earlier demo left in this home is removed.
+    """Simulate, then run. Starts over: the output of an earlier demo in this home is removed.
 
     Raises:
         InputError: the home holds something, and no demo made it.

@@ -44,7 +44,7 @@ class FeaturesReport:
 
 
 def write_features(context: Context, out: Path) -> FeaturesReport:
-    """Fold the home's clean days and write `out/day=YYYY-MM-DD/part-NNNNN.parquet`.
+    """Apply the home's clean days and write `out/day=YYYY-MM-DD/part-NNNNN.parquet`.
 
     `out` appears or is replaced as a whole.
 

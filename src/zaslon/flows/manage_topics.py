@@ -11,7 +11,7 @@ _ACTIONS = ("create", "check")
 
 
 def make_or_check(open_topics: Callable[[], Topics], action: str) -> list[TopicState]:
-    """`create` what is missing, or only `check`; either way tell how every topic is.
+    """`create` what is missing, or only `check`; either way return the state of every topic.
 
     Raises:
         ZaslonError: another action.

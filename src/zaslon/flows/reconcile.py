@@ -19,7 +19,7 @@ from zaslon.ports import LogReader
 from zaslon.services.context import Context
 from zaslon.services.logs import existing_log
 
-_SHOWN_MAX = 100
+_LISTED_MAX = 100
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Reconciled:
             "is_whole": self.is_whole, "records": self.records, "decisions": self.decisions,
             "labels": self.labels, "rejections": self.rejections, "degraded": self.degraded,
             "sent": self.sent, "counts": {name: len(found) for name, found in wrong.items()},
-            **{name: found[:_SHOWN_MAX] for name, found in wrong.items()},
+            **{name: found[:_LISTED_MAX] for name, found in wrong.items()},
         }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def _is_id(word: str, catalogue: Catalogue) -> bool:
 
 
 def _words_of_id(raw: str, catalogue: Catalogue) -> list[str]:
-    """What stands where a record has its transaction's id: a JSON object or a line without header."""
+    """The value of a record's transaction id: of a JSON object or a line without header."""
     field_of_id = catalogue.field_of("transaction_id")
     try:
         content = orjson.loads(raw)

@@ -103,7 +103,7 @@ def find_position(context: Context, decision: str) -> int:
     transaction_id = None if named is None else named_by(named, context.catalogue)
     if found is None or (named is not None and transaction_id is None):
         raise DataError(
-            f"'{decision}' is no decision id.",
+            f"'{decision}' is not a decision id.",
             hint="Give a log position such as 1234, or tx:TRANSACTION_ID.",
         )
     if transaction_id is None:

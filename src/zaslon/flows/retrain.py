@@ -65,7 +65,7 @@ def evaluate_champion(context: Context) -> TrainReport:
     """Evaluate the serving model and policy on the test period of the clean days.
 
     Where these are other days than the model was trained on, it may have learned from some of them:
-    then a warning says so, and `test_days_seen` how many.
+    then there is a warning, and `test_days_seen` has the number.
     """
     options, watch = context.options, Stopwatch()
     model, policy = load_champion(context, plan_features(context.catalogue))

@@ -117,7 +117,7 @@ def _notes(context: Context, trained: Trained, cleaned: CleanReport, decided: De
 def log_to_tracker(
     context: Context, trained: Trained, settings: TrainSettings, paths: Mapping[str, str]
 ) -> dict[str, str]:
-    """Log the run where a tracker is installed; returns where it stands.
+    """Log the run if a tracker is installed; returns its place.
 
     All results are in the home by now, so a tracker that fails is a warning and loses none of them.
     """

@@ -63,13 +63,13 @@ class StreamReport:
 
 
 def stream(
-    context: Context, is_over: Callable[[], bool], say: Callable[[str], None],
+    context: Context, is_over: Callable[[], bool], notify: Callable[[str], None],
     observe: Observe | None = None, on_snapshot: OnSnapshot = ignore_snapshot,
 ) -> StreamReport:  # fmt: skip
     """Score the stream until `is_over`.
 
     Args:
-        say: called with sentences that people should know.
+        notify: called with sentences that people should know.
         observe: called with every micro-batch, on the deciding thread.
         on_snapshot: called with every snapshot, on the thread that writes it.
     """
@@ -85,7 +85,7 @@ def stream(
             observe(metrics)
 
     with context.adapters.exclusive_in(directory), reported(context, "stream", params, totals.take):
-        scorer = _Scorer(context, is_over, say, both, on_snapshot)
+        scorer = _Scorer(context, is_over, notify, both, on_snapshot)
         try:
             while not is_over():
                 scorer.live()
@@ -100,15 +100,15 @@ class _Scorer:
     """One process's part in the stream."""
 
     def __init__(
-        self, context: Context, is_over: Callable[[], bool], say: Callable[[str], None], observe: Observe,
+        self, context: Context, is_over: Callable[[], bool], notify: Callable[[str], None], observe: Observe,
         on_snapshot: OnSnapshot,
     ) -> None:  # fmt: skip
-        self.context, self.is_over, self.say, self.observe = context, is_over, say, observe
+        self.context, self.is_over, self.notify, self.observe = context, is_over, notify, observe
         self.on_snapshot = on_snapshot
         self.report = StreamReport()
         self.snapshot_writer: SnapshotWriter | None = None
         self.snapshots = stream_snapshots(context)
-        self.stream: Stream = context.adapters.open_stream(say)
+        self.stream: Stream = context.adapters.open_stream(notify)
 
     def live(self) -> None:
         """One life, from a snapshot to a stop or to a takeover by another process."""
@@ -117,16 +117,16 @@ class _Scorer:
         freeze_garbage_collector()
         every = self.context.options.snapshot_every_records
         self.snapshot_writer = snapshot_writer = SnapshotWriter(
-            self.snapshots, every, guard.engine.position, self.say, self.on_snapshot
+            self.snapshots, every, guard.engine.position, self.notify, self.on_snapshot
         )
         try:
             self.stream.open(checkpoint)
-            self.say(f"Replaying the log from position {guard.engine.position}.")
+            self.notify(f"Replaying the log from position {guard.engine.position}.")
             self._replay(guard.engine, snapshot_writer)
             if not self.is_over():
                 self._decide(guard, snapshot_writer)
         except SupersededError as reason:
-            self.say(f"Standing by: {reason}.")
+            self.notify(f"Standing by: {reason}.")
 
     def close(self) -> None:
         """Wait for the snapshot in progress."""
@@ -134,15 +134,15 @@ class _Scorer:
             self.snapshot_writer.close()
 
     def _restored(self) -> tuple[PoisonGuard, bytes]:
-        engine, checkpoint = newest_state(self.context, self.snapshots, self.say)
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.notify)
         run_once(engine)
-        return PoisonGuard(engine, self._recover, self.say), checkpoint
+        return PoisonGuard(engine, self._recover, self.notify), checkpoint
 
     def _recover(self) -> Engine:
         """The engine as it was after the last recorded micro-batch, for the scorer that decides."""
         assert self.snapshot_writer is not None
         self.snapshot_writer.wait()
-        engine, checkpoint = newest_state(self.context, self.snapshots, self.say)
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.notify)
         begin = engine.position
         for batch in self.stream.recorded_since(checkpoint, self.is_over):
             engine.replay(batch)
@@ -163,7 +163,7 @@ class _Scorer:
 
     def _decide(self, guard: PoisonGuard, snapshot_writer: SnapshotWriter) -> None:
         self.report.takeovers += 1
-        self.say(f"Deciding from position {guard.engine.position}.")
+        self.notify(f"Deciding from position {guard.engine.position}.")
         begin = time.perf_counter()
         decider = _Decider(self.stream, guard, self.observe)
 
@@ -227,7 +227,7 @@ def stream_snapshots(context: Context) -> SnapshotStore:
 
 
 def newest_state(
-    context: Context, snapshots: SnapshotStore, say: Callable[[str], None]
+    context: Context, snapshots: SnapshotStore, notify: Callable[[str], None]
 ) -> tuple[Engine, bytes]:
     """The engine of the newest good snapshot and its checkpoint; a new log begins from the home's history."""
     plan = plan_features(context.catalogue)
@@ -240,7 +240,7 @@ def newest_state(
         assert found is not None
     position, content, complaints = found
     for complaint in complaints:
-        say(complaint)
+        notify(complaint)
     checkpoint = content.pop(CHECKPOINT).tobytes()
     engine = restore_engine(context.catalogue, position, content, key=context.key, model=model, policy=policy)
     return engine, checkpoint

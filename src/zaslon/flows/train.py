@@ -1,4 +1,4 @@
-"""Train: history folded once, a sample of every period, a model, thresholds, what it is worth.
+"""Train: history applied once, a sample of every period, a model, thresholds, an evaluation.
 
 days ──► train ── delay ── validation ── delay ── test
           │                   │                    │
@@ -62,7 +62,7 @@ class Samples:
 class Trained:
     """A model with its policy, and how both did on the test period.
 
-    `test` is kept without its features: they are hundreds of megabytes that nobody asks for again.
+    `test` is kept without its features: they are hundreds of megabytes that are not needed again.
     """
 
     model: Model
@@ -99,10 +99,10 @@ def collect_samples(
     before_day: Callable[[int, Engine], None] | None = None,
     in_home: bool = True,
 ) -> Samples:
-    """Fold all days once and keep a sample of each period.
+    """Apply all days once and keep a sample of each period.
 
     `split` takes other periods than those that the delay asks for, to compare delays on the same
-    days. `before_day(day, engine)` is called before a day is folded: the place for a snapshot.
+    days. `before_day(day, engine)` is called before a day is applied: the moment for a snapshot.
     Parts of the samples lie in files meanwhile: in the home, or else where the system has its own.
     """
     split = split or time_split(context, days, label_delay_seconds)
@@ -160,7 +160,7 @@ class Shares:
         return kept
 
     def weight(self, is_fraud: NDArray[np.int8]) -> NDArray[np.float32]:
-        """float32[n]: how many transactions each one in the sample stands for."""
+        """float32[n]: how many transactions each one in the sample represents."""
         return np.where(is_fraud == 1, 1.0 / self.fraud, 1.0 / self.good).astype(np.float32)
 
 
@@ -224,7 +224,7 @@ def _joined(
             f"The {period} period, {getattr(split, period)}, has no transactions with a known answer.",
             hint=f"The source must carry fraud answers ({answers}), and rows on these days: it has "
             f"{len(days)} days from {day_text(days[0][0])} to {day_text(days[-1][0])}. One row with a wrong "
-            "year is enough to pull the periods apart.",
+            "year is enough to separate the periods.",
         )
     return sample
 
@@ -304,12 +304,12 @@ def evaluate_sample(
 
 
 def _unseeable(context: Context, samples: Samples) -> float | None:
-    """Share of the test frauds that had no evidence when they happened; None if nobody can tell.
+    """Share of the test frauds that had no evidence when they happened; None if unknown.
 
     Evidence is a known fraud of one of the entities, or an amount that is large: larger than all but
     one in a thousand good ones of the training period, or `_LARGE_RATIO` times a mean that the
     catalogue keeps. Of an entity with a condition on frauds only those under it count. A catalogue
-    that counts no frauds gives no way to tell.
+    that counts no frauds cannot answer this.
     """
     plan = plan_features(context.catalogue)
     frauds = samples.test.take(samples.test.is_fraud == 1)
@@ -347,13 +347,13 @@ _METRIC_NAMES = {
 
 def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation by the names that every command uses."""
-    told = {_METRIC_NAMES.get(n, n): e for n, e in evaluation.headline.items()}
-    told |= {
+    estimates = {_METRIC_NAMES.get(n, n): e for n, e in evaluation.headline.items()}
+    estimates |= {
         "loss_minor_per_month": evaluation.money.lost, "saved_minor_per_month": evaluation.money.saved,
     }  # fmt: skip
     return {
-        **{name: estimate.value for name, estimate in told.items()},
-        "intervals": {name: [e.low, e.high] for name, e in told.items()},
+        **{name: estimate.value for name, estimate in estimates.items()},
+        "intervals": {name: [e.low, e.high] for name, e in estimates.items()},
         "calibration_error": evaluation.calibration_error,
         "by_scenario": {
             str(r.scenario): {"frauds": r.frauds, "recall": r.recall} for r in evaluation.by_scenario

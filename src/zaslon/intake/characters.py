@@ -1,4 +1,4 @@
-"""Characters that nobody sees: where they make no difference, and where they are refused.
+"""Invisible characters: where they are ignored, and where they are refused.
 
 The list is ours, not Python's, whose list of printable characters changes with its version. It holds the
 default ignorable code points of Unicode, the separators of lines and paragraphs, interlinear annotations
@@ -16,7 +16,7 @@ INVISIBLE = (
     "\U000e0000-\U000e0fff"
 )
 BLANKS = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"  # besides space and tab
-# From here on a float stands for several integers.
+# From here on a float represents several integers.
 EXACT_INTEGER_LIMIT = 2**53
 _EXACT_DIGITS = len(str(-EXACT_INTEGER_LIMIT))
 _WHOLE_FLOAT = re.compile(rb"(-?(?:0|[1-9][0-9]*))\.0+")
@@ -26,7 +26,7 @@ _BLANKS = re.compile(f"[ \t{BLANKS}]+")
 
 
 def plain_text(word: bytes) -> tuple[bytes, bool]:
-    """What a text says to whoever reads it, and whether characters stood in it that cannot be seen.
+    """The visible content of a text, and whether it had invisible characters.
 
     Without invisible characters, in Unicode's form NFKC (ｋ is k, and é is é however it is composed),
     with one space for any run of blanks and none at the ends. Upper and lower case stay. May be empty.
@@ -42,10 +42,10 @@ def plain_text(word: bytes) -> tuple[bytes, bool]:
 
 
 def key_text(word: bytes) -> tuple[bytes | None, bool]:
-    """The text by which an entity is known, and whether characters stood in it that cannot be seen.
+    """The text by which an entity is known, and whether it had invisible characters.
 
     An integer that went through a float, as in a column with gaps, is that integer: 41.0 is 41. None for one
-    that has lost digits there, 2**53 or more, or that a spreadsheet has rounded: 1.23E+15 stands for many.
+    that has lost digits there, 2**53 or more, or that a spreadsheet has rounded: 1.23E+15 represents many.
     """
     text, has_unseen = plain_text(word)
     if _ROUNDED.fullmatch(text):

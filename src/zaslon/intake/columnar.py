@@ -24,7 +24,7 @@ from zaslon.system.opening import local_path
 _ROWS = 250_000
 _NOT_TEXT = "\0"  # a control byte: a value with it is rejected as not_text
 _TEXTS = (pl.String, pl.Binary, pl.Categorical, pl.Enum)
-_LINE_BREAK = "\v"  # stands for a line break inside a value; it is a control byte as well
+_LINE_BREAK = "\v"  # in place of a line break inside a value; it is a control byte as well
 
 Lines = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
@@ -86,7 +86,7 @@ def _as_plain(address: str, name: str, kind: Any, field: SourceField, catalogue:
     if field.is_text_id and not (kind.is_integer() or kind in _TEXTS):
         raise InputError(
             f"Column '{name}' of '{address}' holds {kind}, and ids are texts.",
-            hint="Store it as text; of other types nobody knows how it was written.",
+            hint="Store it as text; other types lose how it was written.",
         )
     if kind.is_float():
         return _float(column, kind, field, catalogue.minor_digits).alias(name)
@@ -102,7 +102,7 @@ def _as_plain(address: str, name: str, kind: Any, field: SourceField, catalogue:
 
 
 def _decoded(column: pl.Series) -> pl.Series:
-    """Bytes as text; what is no UTF-8 is shown in hex behind a control byte."""
+    """Bytes as text; what is not UTF-8 becomes hex after a control byte."""
 
     def text(value: bytes) -> str:
         try:
@@ -127,7 +127,7 @@ def _float(column: pl.Expr, kind: Any, field: SourceField, minor_digits: int) ->
         return pl.when((column - exact).abs() <= noise).then(exact).otherwise(column)
     if field.role == "number":
         return column
-    # A column of integers with gaps is often stored as floats. Beyond 2**53 a float stands for several.
+    # A column of integers with gaps is often stored as floats. Beyond 2**53 a float represents several.
     whole = column.cast(pl.Int64, strict=False)
     is_whole = (whole == column) & (column.abs() < EXACT_INTEGER_LIMIT)
     return pl.when(is_whole).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
@@ -135,7 +135,7 @@ def _float(column: pl.Expr, kind: Any, field: SourceField, minor_digits: int) ->
 
 def _time(column: pl.Expr, kind: Any, field: SourceField) -> pl.Expr:
     """Moments in UTC, as the field's format writes them."""
-    if kind != pl.Datetime:  # a day is no time: midnight would be invented
+    if kind != pl.Datetime:  # a day is not a time: midnight would be invented
         return column.cast(pl.String)
     moment = column
     if getattr(kind, "time_zone", None) is not None:

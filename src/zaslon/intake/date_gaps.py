@@ -88,8 +88,8 @@ class DayCounts:
     def wrong_dates(self, newest_seconds: int | None) -> WrongDates | None:
         """The input's last days, if they are there only by a wrong date. Call it when all is counted.
 
-        Stretches are taken away from the end while each has fewer than ROWS_MAX rows and one in ROWS_MAX,
-        and at least as many rows stay as go. Days before others are no harm, however few their rows are.
+        Stretches are removed from the end while each has fewer than ROWS_MAX rows and one in ROWS_MAX,
+        and at least as many rows stay as go. Days before others do no harm, however few their rows are.
 
         Args:
             newest_seconds: newest event time of the log that the input continues; None where it begins one.

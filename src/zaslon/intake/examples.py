@@ -27,7 +27,7 @@ def example_record(catalogue: Catalogue, number: int = 0) -> bytes:
 
 
 def read_examples() -> None:
-    """Take a body apart as the service does, so that no first request waits for compiled code."""
+    """Parse a body as the service does, so that no first request waits for compiled code."""
     elements = array_elements(b'[{"a": [1]}]')
     assert elements is not None
     assert nesting(elements[0]) == 2

@@ -1,4 +1,4 @@
-"""Where each field of each record stands: views into bytes, whatever the record's form."""
+"""The place of each field of each record: views into bytes, whatever the record's form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UInt8 = NDArray[np.uint8]
 BINARY_NOISE = 1e-13
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # JSON may break lines
-# Stands behind a JSON value that is no string and should be one. No text ends with it, and no id has it.
+# Follows a JSON value that should be a string and is not. No text ends with it, and no id has it.
 NO_STRING = "\t"
 _WHOLE_ROLES = ("transaction_id", "entity", "elapsed_seconds", "is_fraud", "scenario")
 
@@ -64,7 +64,7 @@ class Fields:
         )  # fmt: skip
 
     def reject(self, record: int, reason: Reason, problem: str, expected: str | None = None) -> None:
-        """Note that the fields of a record cannot be told apart."""
+        """Note that the fields of a record cannot be separated."""
         self.reason[record] = reason
         self.problems[record] = RecordProblem(reason, None, problem, expected)
 
@@ -110,7 +110,7 @@ def fields_of_lines(
 
 
 def _undouble(fields: Fields, doubled: UInt8) -> None:
-    """Give fields in which quotes stand doubled a text of their own, behind the buffer's end."""
+    """Give fields with doubled quotes their own text, after the buffer's end."""
     pieces, at = [], len(fields.buffer)
     for number, i in np.argwhere(doubled).tolist():
         piece = fields.text(number, i).replace(b'""', b'"')
@@ -123,7 +123,7 @@ def _undouble(fields: Fields, doubled: UInt8) -> None:
 def _line_problem(
     reason: Reason, found: int, columns: int, separator: str, bytes_max: int
 ) -> tuple[str, str | None]:
-    """What is wrong with a record whose fields cannot be told apart, and what was expected."""
+    """What is wrong with a record whose fields cannot be separated, and what was expected."""
     if reason != Reason.WRONG_FIELD_COUNT:
         return problem_of_reason(reason, bytes_max)
     if found == UNCLOSED_QUOTE:

@@ -106,7 +106,7 @@ def clean_files(
         chunk_bytes: about how much is read at once.
         repeat_filter_bytes: memory of the filter that finds suspects of being repeats.
         newest_seconds: newest event time of the log that the sources continue, None for none.
-        progress: told the number of rows of every chunk.
+        progress: called with the number of rows of every chunk.
 
     Raises:
         InputError: a source is not what it should be, `out` holds something else or cannot be
@@ -176,7 +176,7 @@ class _Cleaning:
         self._staging.add_suspects(rows.hstack(_originals(chunk, found.index[suspect])))
 
     def _cleaned(self, chunk: Chunk) -> CleanFields:
-        """What its records came to; one that breaks our own code is rejected as `engine_error`."""
+        """The result for its records; one that breaks our own code is rejected as `engine_error`."""
 
         def work(begin: int, end: int) -> CleanFields:
             arrival = np.full(end - begin, self._arrival)
@@ -289,7 +289,7 @@ class _Cleaning:
 
 
 def _originals(chunk: Chunk, rows: Int64) -> pl.DataFrame:
-    """Where rows of a chunk stand in their source, and their bytes."""
+    """The places of rows of a chunk in their source, and their bytes."""
     return pl.DataFrame(
         {
             "source": pl.Series([chunk.source] * len(rows), dtype=pl.String),
@@ -311,7 +311,7 @@ def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:
     """(day number, Parquet file) of a clean output, oldest first.
 
     Raises:
-        InputError: the directory is no clean output, or was made with another mapping.
+        InputError: the directory is not a clean output, or was made with another mapping.
     """
     try:
         report = orjson.loads((out / REPORT).read_bytes())
@@ -320,7 +320,9 @@ def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:
             f"'{out}' holds no clean data: {error}.", hint="Make them with `zaslon clean`."
         ) from error
     if not isinstance(report, dict) or "days" not in report:
-        raise InputError(f"'{out / REPORT}' is no report of `zaslon clean`.", hint="Clean the files again.")
+        raise InputError(
+            f"'{out / REPORT}' is not a report of `zaslon clean`.", hint="Clean the files again."
+        )
     if report.get("mapping") != catalogue.mapping_hash:
         raise InputError(
             f"'{out}' was cleaned with catalogue {report.get('catalogue')}, whose fields differ "

@@ -1,4 +1,4 @@
-"""Transaction ids that are texts: what such a text may be, and the numbers that stand for it inside.
+"""Transaction ids that are texts: what such a text may be, and the internal numbers for them.
 
 See docs/decisions/0014. Which characters are refused is a list of its own, because what Python calls
 printable changes with its version, and a log must read the same permanently.
@@ -19,7 +19,7 @@ EXPECTED = f"text of 1 to {ID_BYTES_MAX} bytes in visible characters"
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _PLAIN = re.compile(rb"[ -~]+")
 _UNSEEN = re.compile(f"[\x00-\x1f\x7f-\x9f{INVISIBLE}{BLANKS}]")
-# Sets these numbers apart from pseudonyms, which are made with the same key.
+# Separates these numbers from pseudonyms, which use the same key.
 _OF_IDS = b"zaslon id"
 _TWO_NUMBERS = struct.Struct(">qq")
 

@@ -1,6 +1,6 @@
-"""Members of JSON objects: which one is named twice. No parser of JSON tells, they keep the last one.
+"""Members of JSON objects: which one is named twice. JSON parsers do not report it: they keep the last one.
 
-RFC 8259 leaves open what a name that stands twice means: whoever reads the first value and whoever
+RFC 8259 leaves open what a name that occurs twice means: whoever reads the first value and whoever
 reads the last one would decide about different transactions.
 """
 
@@ -34,7 +34,7 @@ def member_counts(records: Sequence[bytes]) -> list[int]:
 
 
 def names_twice(record: bytes) -> list[str]:
-    """The names that stand twice or more in a JSON object itself, not in what it holds.
+    """The names that occur twice or more in a JSON object itself, not in nested ones.
 
     A name is what its escapes stand for.
     """

@@ -123,9 +123,9 @@ class _Header:
     def _column_of(self, role: Role, names: list[str]) -> int:
         found = self._places(role, names)
         if not found:
-            shown = ", ".join(name[:_NAME_CHARACTERS_MAX] for name in names[:_NAMES_MAX])
+            listed = ", ".join(name[:_NAME_CHARACTERS_MAX] for name in names[:_NAMES_MAX])
             raise InputError(
-                f"Labels '{self._source}' has no column '{role}'; found {shown}.",
+                f"Labels '{self._source}' has no column '{role}'; found {listed}.",
                 hint="The first line must name transaction_id and is_fraud.",
             )
         if len(found) > 1:

@@ -1,4 +1,4 @@
-"""What a first line tells: JSON, a header of any separator and order, or data without a header."""
+"""What a first line is: JSON, a header of any separator and order, or data without a header."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zaslon.domain.errors import InputError, did_you_mean
 from zaslon.intake.splitting import split_line
 
 SEPARATORS = (",", ";", "\t", "|")
-_NAME_CHARACTERS_MAX, _SHOWN_CHARACTERS_MAX = 80, 200
+_NAME_CHARACTERS_MAX, _LISTED_CHARACTERS_MAX = 80, 200
 UTF8_MARK = b"\xef\xbb\xbf"
 # A number or a time, which no header has and every transaction.
 _VALUE = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)|[0-9]{4}-[0-9]{2}-[0-9]{2}.*", re.DOTALL)
@@ -30,10 +30,10 @@ class Layout:
 
 
 def find_layout(address: str, line: bytes, catalogue: Catalogue) -> tuple[Layout, bool]:
-    """The layout that a first record tells, and whether that record is a header.
+    """The layout given by a first record, and whether that record is a header.
 
     Raises:
-        InputError: the record tells none, or names other columns than the catalogue needs.
+        InputError: the record gives none, or names other columns than the catalogue needs.
     """
     separator = catalogue.record.separator
     start = line.lstrip()[:1]
@@ -48,7 +48,7 @@ def find_layout(address: str, line: bytes, catalogue: Catalogue) -> tuple[Layout
 
 
 def likely_header(line: bytes, catalogue: Catalogue) -> Layout | None:
-    """How a record would be read as a header, with names as they stand; None where it has none of ours."""
+    """How a record would be read as a header, with names as written; None if it has none of ours."""
     header = _header(line, catalogue)
     return header if line.startswith(b"#") or _known(header.columns, catalogue) else None
 
@@ -81,7 +81,7 @@ def find_header_inside(place: str, line: bytes, layout: Layout, catalogue: Catal
 
 @lru_cache(maxsize=16)
 def line_names(catalogue: Catalogue) -> re.Pattern[bytes]:
-    """Finds lines in which any name of the catalogue stands: a quick look before a closer one."""
+    """Finds lines that contain any name of the catalogue: a quick check before a closer one."""
     names = (re.escape(name.encode()) for field in catalogue.fields for name in (field.name, *field.aliases))
     return re.compile(b"|".join(names), re.IGNORECASE)
 
@@ -120,13 +120,13 @@ def _columns_of_data(address: str, values: tuple[str, ...], catalogue: Catalogue
     raise InputError(
         f"'{address}' is not what the catalogue describes: its first line is neither a header with "
         f"known columns nor a record of {len(columns)} fields separated by "
-        f"'{catalogue.record.separator}', but '{_shown(values[: len(columns) + 1])}'.",
+        f"'{catalogue.record.separator}', but '{_listed(values[: len(columns) + 1])}'.",
         hint=_expected(columns, catalogue),
     )
 
 
-def _shown(names: Iterable[str]) -> str:
-    return ", ".join(name[:_NAME_CHARACTERS_MAX] for name in names)[:_SHOWN_CHARACTERS_MAX]
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(name[:_NAME_CHARACTERS_MAX] for name in names)[:_LISTED_CHARACTERS_MAX]
 
 
 def _expected(columns: tuple[str, ...], catalogue: Catalogue) -> str:
@@ -134,7 +134,7 @@ def _expected(columns: tuple[str, ...], catalogue: Catalogue) -> str:
 
 
 def names_of(record: bytes) -> Iterable[str]:
-    """The names in a JSON object; none where the record is no object."""
+    """The names in a JSON object; none if the record is not an object."""
     try:
         content = orjson.loads(record)
     except orjson.JSONDecodeError:
@@ -152,16 +152,16 @@ def other_objects(address: str, names: Iterable[str], catalogue: Catalogue) -> I
     """The error about JSON objects with these names, of which none is needed."""
     return InputError(
         f"'{address}' is not what the catalogue describes: its first JSON objects have none of the "
-        f"fields that a record needs, but '{_shown(names)}'.",
+        f"fields that a record needs, but '{_listed(names)}'.",
         hint=_expected((), catalogue),
     )
 
 
 def checked_columns(place: str, names: tuple[str, ...], catalogue: Catalogue) -> tuple[str, ...]:
-    """The column names, if every required field is among them and none stands twice.
+    """The column names, if every required field is among them and none occurs twice.
 
     Raises:
-        InputError: says that `place` lacks a column or has one twice.
+        InputError: `place` lacks a column or has one twice.
     """
     found: dict[str, str] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Whether ordinary records can be cleaned: tells a record that breaks our code from code that is broken."""
+"""Whether ordinary records can be cleaned: distinguishes a record that breaks our code from code that is broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zaslon.system.isolation import fault_text
 
 
 def problem_of_fault(error: Exception) -> RecordProblem:
-    """What is said of a record that breaks our code; nothing of what it holds."""
+    """The sentence about a record that breaks our code; without its content."""
     problem = f"Zaslon's own code failed on this record: {fault_text(error)}"
     return RecordProblem(Reason.ENGINE_ERROR, None, problem)
 
@@ -26,5 +26,5 @@ def check_cleaning(catalogue: Catalogue, key: bytes, error: Exception) -> None:
     kinds, arrivals = [Kind.TRANSACTION_JSON, Kind.LABEL_JSON], [EXAMPLE_SECONDS] * 2
     try:
         clean_batch(RecordBatch.of(records, kinds, arrivals), catalogue, key)
-    except Exception:  # noqa: BLE001  the first error says more
+    except Exception:  # noqa: BLE001  the first error is more useful
         raise error from None

@@ -18,7 +18,7 @@ from zaslon.intake.splitting import byte_classes, find_record_ends
 # So far the end of a record is looked for: as far as the longest record that a catalogue may allow.
 # What is open until then was never closed, and the record ends at the last line end within the
 # catalogue's max_record_bytes: text that a record can hold is never read as records, and of those that
-# stand behind a stray quote no more are lost.
+# follow a stray quote no more are lost.
 SEARCH_BYTES = RECORD_BYTES_MAX
 _QUOTE = b'"'
 
@@ -53,8 +53,8 @@ class RecordReader:
     allowed.
 
     Args:
-        file: read from where it stands, `chunk_bytes` at a time.
-        first: what was read of it before and stands at `offset`.
+        file: read from its current position, `chunk_bytes` at a time.
+        first: what was already read of it, from `offset` on.
     """
 
     def __init__(self, file: IO[bytes], first: bytes, offset: int, chunk_bytes: int, form: TextForm) -> None:
@@ -73,11 +73,11 @@ class RecordReader:
                 yield block
 
     def read_again(self, block: Block, record: int, separator: str) -> None:
-        """Go on at a record of the block that was given last, with another separator."""
+        """Continue at a record of the last block, with another separator."""
         self._form = self._form._replace(separator=separator)
         if record < len(block.starts):
             begin = int(block.starts[record])
-            self._rest = block.buffer[begin:].tobytes()  # with what stood behind its last record
+            self._rest = block.buffer[begin:].tobytes()  # with what followed its last record
             self._offset, self._is_over = block.offset + begin, False
 
     def _records(self, content: bytes) -> Block:

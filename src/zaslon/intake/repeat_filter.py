@@ -3,7 +3,7 @@
 A blocked Bloom filter (Putze, Sanders and Singler, "Cache-, hash- and space-efficient Bloom
 filters", 2007) over transaction ids never forgets an id, so what it has not seen is new. What it
 may have seen is a suspect: few rows, kept aside with their bytes, and looked up exactly at the
-end. Its size only decides how many suspects there are, never what comes out. Its hash is keyed: nobody
+end. Its size only decides how many suspects there are, never the result. Its hash is keyed: nobody
 can choose ids that make suspects of others.
 """
 
@@ -49,7 +49,7 @@ def _mark(words: NDArray[np.uint64], hashes: NDArray[np.uint64], suspect: NDArra
 
 
 class RepeatFilter:
-    """Says of each id whether it may have been seen before. Memory: `filter_bytes`, as it is used.
+    """Finds ids that may have been seen before. Memory: `filter_bytes`, as it is used.
 
     `secret` has 16 bytes.
     """

@@ -43,7 +43,7 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _FIRST_LINE_BYTES_MAX = 64 * 1024
 # Headers inside one file after which it is read otherwise: each costs another look at what follows.
 _LAYOUTS_MAX = 1_000
-# JSON has no header: so many records tell whether a file is ours.
+# JSON has no header: so many records decide whether a file is ours.
 _FIRST_RECORDS = 100
 
 
@@ -54,11 +54,11 @@ class Chunk:
     Attributes:
         source: its address.
         first_record: number of record 0 within the source, from 1; headers do not count.
-        offset: byte offset of the chunk in the (unpacked) source, -1 where there are no lines.
+        offset: byte offset of the chunk in the (unpacked) source, -1 without lines.
         buffer, starts, lengths: record i is buffer[starts[i] : starts[i] + lengths[i]].
         layout: how to read them.
         split: their fields, where that is known already.
-        headers: how many headers stood among them, which are no records.
+        headers: how many headers were among them, which are not records.
     """
 
     source: str
@@ -90,7 +90,7 @@ class Chunk:
         return self.buffer[start : start + int(self.lengths[index])].tobytes()
 
     def fields(self, catalogue: Catalogue) -> Fields:
-        """Where the fields of the records stand."""
+        """Where the fields of the records are."""
         if self.split is not None:
             return self.split
         if self.layout.is_json:
@@ -153,7 +153,7 @@ class _TextSource:
         self._headers = 0  # that changed how the file is read
 
     def chunks(self, block: Block) -> Iterator[Chunk]:
-        """The block's records up to a header that changes how they are read; the reader goes on behind it."""
+        """The block's records up to a header that changes how they are read; the reader continues after it."""
         chunk = Chunk(
             self._address, self.records + 1, block.offset, block.buffer, block.starts,
             block.ends - block.starts, self._layout,
@@ -201,7 +201,7 @@ class _TextSource:
 
 
 def _no_transactions(chunk: Chunk, catalogue: Catalogue) -> NDArray[np.int64]:
-    """Which records have no time or no amount where the layout says; a header has neither anywhere."""
+    """Which records have no time or no amount in their columns; a header has neither anywhere."""
     if chunk.split is None:
         return np.zeros(0, np.int64)
     fields, digits = chunk.split, (ord("0"), ord("9"))
@@ -236,7 +236,7 @@ def _of_this_kind(address: str, chunks: Iterator[Chunk], catalogue: Catalogue) -
 
 @dataclass(frozen=True)
 class _First:
-    """What the beginning of a file tells: how it is to be read, and what is left to be read of it."""
+    """The beginning of a file: how to read the file, and what is left to read of it."""
 
     layout: Layout
     form: TextForm
@@ -246,7 +246,7 @@ class _First:
 
 def _first_record(address: str, file: IO[bytes], catalogue: Catalogue) -> _First:
     line = _first_line(address, file)
-    # A file has one kind of line end: CR alone only where there is no LF at all.
+    # A file has one kind of line end: CR alone only without any LF.
     line_end = b"\r" if b"\n" not in line and b"\r" in line else b"\n"
     if line_end == b"\n" and len(line) == _FIRST_LINE_BYTES_MAX:
         raise InputError(

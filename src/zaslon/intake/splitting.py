@@ -1,4 +1,4 @@
-"""Compiled: where records end in separated text and where their fields stand (RFC 4180).
+"""Compiled: where records end in separated text and where their fields are (RFC 4180).
 
 A field that begins with a double quote ends with the next one that is not doubled; in between stand
 separators and line breaks that belong to it. Blanks around the quotes do not count. A quote anywhere
@@ -26,7 +26,7 @@ _TAB, _NEWLINE, _RETURN, _SPACE, _QUOTE = 9, 10, 13, 32, 34
 # Classes of bytes; class 0 is text without a meaning.
 _SEPARATOR, _IN_QUOTES, _BLANK, _BREAK, _CONTROL, _NOT_ASCII = 1, 2, 3, 4, 5, 6
 
-# The grammar: where in a record a byte stands, and where the next one does, by the byte's class. Columns:
+# The grammar: the state at a byte, and at the next one, by the byte's class. Columns:
 # text, separator, quote, blank, line break, control byte, not ASCII. A line break here ends no record.
 _AT_FIELD, _PLAIN, _QUOTED, _AFTER_QUOTE, _CLOSED, _TOO_FAR = 0, 1, 2, 3, 4, 5
 _NEXT = np.array([
@@ -38,7 +38,7 @@ _NEXT = np.array([
     [_TOO_FAR] * 7,
 ])  # fmt: skip
 
-# What `found` of `split_records` says of a record instead of its number of fields.
+# Values of `found` of `split_records` instead of the number of fields.
 UNCLOSED_QUOTE, TEXT_BEHIND_QUOTE = -1, -2
 
 
@@ -100,10 +100,10 @@ def split_records(
 ) -> Integer:  # fmt: skip
     """Find the fields of each record: int64[fields, n] starts and lengths, without blanks and quotes.
 
-    Column c is field `field_of_column[c]`, or nobody's for -1. `doubled` marks fields in which a quote
+    Column c is field `field_of_column[c]`, or unused for -1. `doubled` marks fields in which a quote
     stands doubled; returns how many there are. Sets TOO_LONG, EMPTY, NOT_TEXT and WRONG_FIELD_COUNT,
     of which `found` says more: how many fields there are, or what is wrong with a quote.
-    Text is UTF-8 without control bytes; line breaks may stand in quotes in a column that is nobody's.
+    Text is UTF-8 without control bytes; line breaks are allowed in quotes in an unused column.
     """
     columns, doubled_fields = field_of_column.size, 0
     for i in range(starts.size):
@@ -208,7 +208,7 @@ def split_line(line: bytes, separator: str) -> list[bytes]:
 
 
 def has_wrong_quotes(line: bytes, separator: str) -> bool:
-    """Whether a quote in a record is not closed, or text stands behind a closing one."""
+    """Whether a quote in a record is not closed, or is followed by text."""
     return int(_values(line, separator).found[0]) < 0
 
 
@@ -218,7 +218,7 @@ def _values(line: bytes, separator: str) -> Values:
 
 
 def is_open(line: bytes, separator: str) -> bool:
-    """Whether a line ends inside quotes, so that its record goes on behind it."""
+    """Whether a line ends inside quotes, so that its record continues on the next line."""
     buffer, ends = np.frombuffer(line + b"\n", np.uint8), np.zeros(line.count(b"\n") + 1, np.int64)
     count = find_record_ends(buffer, byte_classes(separator), _NEWLINE, len(line), len(line) + 1, False, ends)
     return int(count) == 0

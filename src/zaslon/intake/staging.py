@@ -18,7 +18,7 @@ from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
 # Rows held in memory before they go to disk, and suspects looked up in one pass.
 _ROWS_HELD_MAX = 2_000_000
 _SUSPECTS_PER_PASS = 2_000_000
-# Ids that are texts stand beside their hashes, by which all else is done until the days are written.
+# Ids that are texts are kept with their hashes, which everything else uses until the days are written.
 _TEXT = "transaction_text"
 _DIGEST = ("digest_0", "digest_1")  # the two words of a transaction's digest
 
@@ -156,7 +156,7 @@ class Staging:
     def settle_repeats(self) -> Iterator[pl.DataFrame]:
         """Look every suspect up exactly; yields those that are repeats, with their `reason`.
 
-        The first of an id in the order of input stays. Suspects that are no repeats join the rest.
+        The first record of an id in the order of input is kept. Suspects that are not repeats join the rest.
         """
         self._flush(is_input_over=True)
         count = sum(len(_read(path, ["transaction_id"])) for path in self._suspects)

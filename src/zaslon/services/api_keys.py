@@ -1,4 +1,4 @@
-"""Making, revoking and checking keys of the service. Only hashes are kept; a secret is shown once.
+"""Making, revoking and checking keys of the service. Only hashes are kept; a secret is printed once.
 
 A key is `zaslon_<id>_<secret>`. The secret has 256 random bits, so a plain SHA-256 protects it as
 well as a slow hash would protect a password, and costs nothing per request.
@@ -27,7 +27,7 @@ _LOOK_SECONDS = 1.0  # between two looks whether the keys have changed
 
 @dataclass(frozen=True)
 class CreatedKey:
-    """A new key with its secret, which nobody can see again."""
+    """A new key with its secret, which cannot be seen again."""
 
     key: ApiKey
     secret: str
@@ -41,10 +41,10 @@ def create_key(keys: ApiKeys, role: str, name: str, lasts: str | None, now_secon
     """Make a key and keep its hash.
 
     Raises:
-        ZaslonError: there is no such role, or the duration or name cannot be used.
+        ZaslonError: the role is unknown, or the duration or name cannot be used.
     """
     if role not in list(Role):
-        raise ZaslonError(f"'{role}' is no role.", hint=f"Use {', '.join(Role)}.")
+        raise ZaslonError(f"'{role}' is not a role.", hint=f"Use {', '.join(Role)}.")
     if len(name) > _NAME_CHARACTERS_MAX or not name.isprintable():
         raise ZaslonError(f"A key's name has at most {_NAME_CHARACTERS_MAX} printable characters.")
     identifier, secret = secrets.token_hex(6), secrets.token_urlsafe(32)

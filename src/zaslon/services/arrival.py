@@ -1,4 +1,4 @@
-"""When files arrived: declared by whoever gives them, or now."""
+"""When files arrived: declared by the user, or now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of micro-batches, written now and then to a run of the tracker, on a thread of their own."""
+"""Metrics of micro-batches, written regularly to a run of the tracker, on a separate thread."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ GATEWAY = "gateway"
 
 
 class Progress(Protocol):
-    """Told about long work; the command line draws a bar, tests and machines stay silent."""
+    """Observes long work; the command line draws a bar, tests and machines stay silent."""
 
     def start(self, stage: str, total: int | None) -> None:
-        """A stage begins; `total` steps are expected, None if nobody knows."""
+        """A stage begins; `total` steps are expected, None if unknown."""
 
     def advance(self, steps: int) -> None:
         """Steps of the current stage are done."""
@@ -35,7 +35,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """A progress that tells nobody."""
+    """A progress that shows nothing."""
 
     def start(self, stage: str, total: int | None) -> None:
         """Nothing."""

@@ -1,7 +1,7 @@
 """Decide: records through the engine into log and store, batch by batch, exactly once.
 
 One batch, in this order:
-    1. take the next records of the source, from where its cursor stands
+    1. take the next records of the source, from its cursor on
     2. engine: one outcome per record
     3. one transaction: records, outcomes, cursor
     4. now and then a snapshot of the state
@@ -38,7 +38,7 @@ class DecideReport:
         rejected: records by reason.
         first_rejected: the first of them, for people.
         already_done: records of the source that had their outcomes before; nothing was done again.
-        answers_not_taken: transactions whose record says whether they are fraud, where that changes nothing.
+        answers_not_taken: transactions whose record has an answer that changes nothing.
         takes_answers: whether these answers come back as labels.
     """
 
@@ -164,7 +164,7 @@ def decide_records(
         done += len(batch)
 
     def keep_state() -> None:
-        # Nobody waits for one record here, so the work stops rather than hold a second state in memory.
+        # No caller waits for one record here, so the work pauses rather than hold a second state in memory.
         nonlocal saved_position
         if guard.engine.position - saved_position >= snapshot_every_records:
             guard.engine.save(snapshots)
@@ -200,6 +200,6 @@ def records_of_days(
         yield from in_log_order(transactions, labels, position, context.options.batch_records)
         position += len(transactions) + len(labels)
     if days and feedback is not None and newest_seconds is not None:
-        # They stand in order of arrival, so the same files given later have these in front and new ones behind.
+        # They are in order of arrival, so the same files given later have these first and new ones after them.
         late = feedback.due(newest_seconds() + 1)
         yield from in_log_order(transactions.take(slice(0)), late, position, context.options.batch_records)

@@ -1,7 +1,7 @@
 """Clean days → features: applied in log order, labels arriving when they would in life.
 
 No log holds what was applied here, so when a record breaks our own code, the state before the batch is
-built anew from the days. That costs as much again as all days before it, and happens once for a batch.
+rebuilt from the days. That costs as much again as all days before it, and happens once for a batch.
 """
 
 from __future__ import annotations

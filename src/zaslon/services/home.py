@@ -1,4 +1,4 @@
-"""What stands where in a home: models, the champion, its policy."""
+"""The layout of a home: models, the champion, its policy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from zaslon.models.model import Model
 from zaslon.ports import Journal, LogReader, SnapshotStore
 from zaslon.services.context import Context
 from zaslon.system.durable import write_file
-
-REPLAY_RECORDS = 100_000
 
 
 def existing_home(home: Path) -> Path:
@@ -42,7 +40,7 @@ def written_policy(context: Context, plan: FeaturePlan) -> Policy:
     """The policy that people wrote into the home, or the default one without rules.
 
     Raises:
-        PolicyError: it says something inconsistent; points at the word.
+        PolicyError: it is inconsistent; points at the word.
     """
     path = context.home / "policy.toml"
     return load_policy(path if path.exists() else None, policy_names(plan))
@@ -70,7 +68,7 @@ def load_champion(context: Context, plan: FeaturePlan) -> tuple[Model, Policy]:
     Raises:
         DataError: there is no home.
         ArtefactError: there is no model, or it is damaged or of another catalogue.
-        PolicyError: `policy.toml` says something inconsistent.
+        PolicyError: `policy.toml` is inconsistent.
     """
     path = existing_home(context.home) / "champion.json"
     if not path.exists():

@@ -1,8 +1,8 @@
-"""The logs of a home: `log` is in use; `log-1`, `log-2`, … were put aside by later runs.
+"""The logs of a home: `log` is in use; `log-1`, `log-2`, … were archived by later runs.
 
 A run makes its log beside the one in use, so that nothing is lost where it does not come to its end:
 
-    .log-building   the state that the new log begins from; thrown away by the next run
+    .log-building   the state that the new log begins from; discarded by the next run
     .log-ready      complete: it takes the place of `log`, now or when the next process starts
 """
 
@@ -30,7 +30,9 @@ def with_named_log(context: Context, name: str) -> Context:
         ZaslonError: no log is ever called so, as with another directory of the home or beside it.
     """
     if _NAME.fullmatch(name) is None:
-        raise ZaslonError(f"'{name}' is no name of a log.", hint=f"Use log, log-1, log-2, … or {STREAM}.")
+        raise ZaslonError(
+            f"'{name}' is not the name of a log.", hint=f"Use log, log-1, log-2, … or {STREAM}."
+        )
     return context.with_log(name)
 
 
@@ -41,7 +43,7 @@ def new_log(context: Context) -> Context:
 
 
 def put_in_use(context: Context) -> None:
-    """Let the log made by `new_log` take the place of the one in use, which is put aside."""
+    """Let the log made by `new_log` replace the one in use, which is archived."""
     rename(context.home / _BUILDING, context.home / _READY)
     _settle(context.home, context.log)
 
@@ -85,7 +87,7 @@ def existing_log(context: Context) -> Context:
     """The context, if its log exists.
 
     Raises:
-        DataError: there is no home, or no such log in it; names those that are there.
+        DataError: the home or the log is missing; names the existing ones.
     """
     if context.log == STREAM:
         return context  # what the broker keeps needs nothing in the home

@@ -1,4 +1,4 @@
-"""Poison records: one that breaks our own code gets the outcome `engine_error`, and the others go on.
+"""Poison records: one that breaks our own code gets the outcome `engine_error`, and the others are decided.
 
 An engine that failed in the middle of a batch is of no use: part of the batch may be applied. So it is
 discarded, and a new one is recovered from snapshot and log. It decides the batch in halves, each recorded
@@ -60,7 +60,7 @@ class PoisonGuard:
             record: makes a batch and its outcomes durable; when it fails it has recorded nothing.
 
         Raises:
-            Exception: what is no fault of ours, or one that ordinary transactions meet too.
+            Exception: one that is not our fault, or that ordinary transactions raise too.
         """
         self.attempt(batch, lambda engine, part: record(part, engine.process(part).outcomes))
 
@@ -110,7 +110,7 @@ class PoisonGuard:
         """
         try:
             self._check(self.engine)
-        except Exception:  # noqa: BLE001  the first error says more
+        except Exception:  # noqa: BLE001  the first error is more useful
             raise error from None
         kept = batch if batch.originals is not None else replace(batch, originals=_as_original(batch))
         return kept.rejecting([0], problem_of_fault(error))

@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 0.2  # between two parts of what is due, so that no decision wa
 
 
 def forget_old_originals(context: Context, journal: Journal) -> None:
-    """Remove what is due from a log, and from the logs that were put aside."""
+    """Remove what is due from a log, and from the archived logs."""
     days = context.options.original_retention_days
     if not days:
         return
@@ -51,7 +51,7 @@ class OriginalRetention:
             before = _cutoff_seconds(self._clock, self._days)
             if self._journal.forget_originals(before, _BATCHES_AT_ONCE) == _BATCHES_AT_ONCE:
                 pause = _PAUSE_SECONDS
-        except ZaslonError as error:  # decisions go on; the next look tries again
+        except ZaslonError as error:  # deciding continues; the next check tries again
             self._warn(f"Original bytes were not removed from the log: {error}")
         self._next_seconds = self._clock.monotonic_seconds() + pause
 

@@ -1,11 +1,11 @@
-"""SnapshotWriter: snapshots of a state that goes on changing, written beside the decisions.
+"""SnapshotWriter: snapshots of a state that keeps changing, written in the background.
 
 For one snapshot:
-    1. the deciding thread sees that it is due and that none is under way
+    1. the deciding thread sees that it is due and that none is being written
     2. the deciding thread makes sure that the log holds every record that the state has applied
     3. the deciding thread copies the state: the only pause
     4. another thread writes the copy
-When 4 fails, that is said and decisions go on: the log is the truth, and the next start replays more.
+When 4 fails, that is reported and deciding continues: the log is the truth, and the next start replays more.
 """
 
 from __future__ import annotations
@@ -43,22 +43,27 @@ def ignore_snapshot(saved: SnapshotResult) -> None:
 class SnapshotWriter:
     """Saves the state of one engine whenever it has applied `every_records` more. Used by one thread.
 
-    At most one snapshot is under way; what falls due meanwhile is saved as soon as that one is done.
+    At most one snapshot is written at a time; one that falls due meanwhile is saved as soon as it is done.
 
     Args:
         position: of the state to begin with; it needs no snapshot.
-        say: called with a sentence that says why a snapshot could not be kept, on the writing thread.
+        notify: called with the reason why a snapshot could not be kept, on the writing thread.
         watch: called with every snapshot, on the writing thread.
     """
 
     def __init__(
-        self, snapshots: SnapshotStore, every_records: int, position: int, say: Callable[[str], None],
+        self, snapshots: SnapshotStore, every_records: int, position: int, notify: Callable[[str], None],
         watch: OnSnapshot,
     ) -> None:  # fmt: skip
-        self._snapshots, self._every_records, self._say, self._watch = snapshots, every_records, say, watch
+        self._snapshots, self._every_records, self._notify, self._watch = (
+            snapshots,
+            every_records,
+            notify,
+            watch,
+        )
         self._copied_position = self._kept_position = position
         self._thread = ThreadPoolExecutor(1, "snapshot")
-        self._under_way: Future[None] | None = None
+        self._pending: Future[None] | None = None
         self._is_writing = False
 
     def is_due(self, position: int) -> bool:
@@ -68,7 +73,7 @@ class SnapshotWriter:
         return not self._is_writing
 
     def save(self, engine: Engine, **beside: bytes) -> None:
-        """Copy the state, with what must be kept `beside` it, and write it while the engine goes on.
+        """Copy the state, with what must be kept `beside` it, and write it while the engine continues.
 
         The log must hold every record that the engine has applied.
         """
@@ -83,13 +88,13 @@ class SnapshotWriter:
             self._start(engine.position, engine.state(**beside), 0.0)
 
     def wait(self) -> None:
-        """Wait for the snapshot that is under way."""
-        if self._under_way is not None:
-            self._under_way.result()  # raises what is a mistake of ours
-            self._under_way = None
+        """Wait for the snapshot that is being written."""
+        if self._pending is not None:
+            self._pending.result()  # raises what is a bug
+            self._pending = None
 
     def close(self) -> None:
-        """Wait for the snapshot that is under way, and end the thread."""
+        """Wait for the snapshot that is being written, and end the thread."""
         self.wait()
         self._thread.shutdown()
 
@@ -97,19 +102,19 @@ class SnapshotWriter:
         self.wait()
         self._copied_position = position
         self._is_writing = True
-        self._under_way = self._thread.submit(self._write, position, state, copy_seconds)
+        self._pending = self._thread.submit(self._write, position, state, copy_seconds)
 
     def _write(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
         begin = time.perf_counter()
         failure = self._save(position, state)
         if failure is not None:
-            self._say(f"The snapshot at position {position} could not be kept: {failure}")
+            self._notify(f"The snapshot at position {position} could not be kept: {failure}")
         self._watch(SnapshotResult(position, failure is None, copy_seconds, time.perf_counter() - begin))
 
     def _save(self, position: int, state: dict[str, NDArray[Any]]) -> ZaslonError | None:
         """Save a state; why it could not be kept.
 
-        The next snapshot may fall due as soon as this returns: who hears of this one may rely on that.
+        The next snapshot may fall due as soon as this returns; observers may rely on that.
         """
         try:
             self._snapshots.save(position, state)

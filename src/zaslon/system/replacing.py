@@ -58,7 +58,7 @@ def replacing(out: Path, mark: str, command: str) -> Iterator[Path]:
 def _refuse_foreign(out: Path, mark: str, command: str) -> None:
     if out.exists() and not (out.is_dir() and ((out / mark).exists() or not any(out.iterdir()))):
         raise InputError(
-            f"'{out}' exists and is no output of `{command}`; it is not overwritten.",
+            f"'{out}' exists and is not an output of `{command}`; it is not overwritten.",
             hint="Name another directory with --out.",
         )
     if out.resolve() == Path.cwd():

@@ -1,9 +1,9 @@
-"""Snapshots in an S3 bucket: of Amazon, Yandex Object Storage, MinIO or whoever speaks the same.
+"""Snapshots in an S3 bucket: of Amazon, Yandex Object Storage, MinIO or a compatible server.
 
 Endpoint, region, keys and authority are looked up by the client where every S3 client looks: in the
 environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_CA_BUNDLE`)
 and in the files that `AWS_SHARED_CREDENTIALS_FILE` and `AWS_CONFIG_FILE` name. No secret passes through
-Zaslon. Objects get no access rights of their own: who may read them is the bucket's business.
+Zaslon. Objects get no access rights of their own: the bucket's apply.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _CONNECT_SECONDS, _ANSWER_SECONDS, _ATTEMPTS = 10, 30, 3
 class S3Snapshots(ArchiveSnapshots):
     """Archives as objects below `s3://bucket/prefix`.
 
-    An object appears when its upload is complete. What a killed process has uploaded of one is no object;
-    a lifecycle rule of the bucket (`AbortIncompleteMultipartUpload`) clears it away.
+    An object appears when its upload is complete. Parts that a killed process uploaded are not an object;
+    a lifecycle rule of the bucket (`AbortIncompleteMultipartUpload`) removes them.
     """
 
     def __init__(self, address: str, *, keep: int = 3) -> None:
@@ -90,7 +90,7 @@ class S3Snapshots(ArchiveSnapshots):
 
 
 class _Upload(io.RawIOBase):
-    """An object that is written. After a failure nothing more is sent, whatever an archive's end still says."""
+    """An object that is written. After a failure nothing more is sent, whatever the archive's end still writes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

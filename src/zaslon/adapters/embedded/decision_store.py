@@ -25,7 +25,7 @@ CREATE TABLE place (one INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 
 
 class SqliteDecisions:
-    """`zaslon.ports.DecisionStore`: a copy, so a file that cannot be used is begun anew.
+    """`zaslon.ports.DecisionStore`: a copy, so an unusable file is replaced by a new one.
 
     Args:
         path: the file.
@@ -49,7 +49,7 @@ class SqliteDecisions:
 
     def _set_up(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
-        # What a loss of power takes away is copied again: no need to wait for the disk.
+        # What a loss of power destroys is copied again: no need to wait for the disk.
         self._connection.execute("PRAGMA synchronous = NORMAL")
         if self._connection.execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
             self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_FORMAT}; COMMIT;")
@@ -127,10 +127,10 @@ class SqliteDecisions:
 
 
 def _make_room(path: Path) -> None:
-    """The directory, without a file that cannot be gone on with."""
+    """The directory, without a file that cannot be continued."""
     make_directory(path.parent)
     if not _is_ours(path):
-        for part in ("-wal", "-shm", ""):  # the file itself last: its log never stands alone
+        for part in ("-wal", "-shm", ""):  # the file itself last: its log is never alone
             path.with_name(path.name + part).unlink(missing_ok=True)
 
 

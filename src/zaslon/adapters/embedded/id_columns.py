@@ -1,6 +1,6 @@
-"""Transaction ids in a column of integers: a number stands for itself, a text by its digest.
+"""Transaction ids in a column of integers: a number is stored as itself, a text as its digest.
 
-The column only finds candidates; two texts with one digest are told apart by what their outcomes say.
+The column only finds candidates; two texts with one digest are distinguished by their outcomes.
 """
 
 from __future__ import annotations

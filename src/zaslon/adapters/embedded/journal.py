@@ -84,7 +84,7 @@ class SqliteJournal:
     """`zaslon.ports.Journal` in a file; WAL, every commit on disk before it returns.
 
     Every batch carries a checksum, so that a damaged file is not taken for another history. Original
-    bytes stand in a table of their own; SQLite overwrites with zeros what is removed there.
+    bytes are in a separate table; SQLite overwrites with zeros what is removed there.
     """
 
     def __init__(self, path: Path, catalogue: Catalogue, *, read_only: bool = False) -> None:
@@ -96,7 +96,7 @@ class SqliteJournal:
             read_only: for those who only look.
 
         Raises:
-            ArtefactError: the file is no journal, is damaged, or is of another format.
+            ArtefactError: the file is not a journal, is damaged, or is of another format.
             SystemRefusedError: the machine will not let it be opened or written.
         """
         self._path, self._catalogue = path, catalogue
@@ -153,7 +153,7 @@ class SqliteJournal:
             ) from error
         except sqlite3.DatabaseError as error:
             raise ArtefactError(
-                f"Journal '{self._path}' is damaged or no journal: {error}.",
+                f"Journal '{self._path}' is damaged or not a journal: {error}.",
                 hint="Restore it from a backup, or name another home.",
             ) from error
 

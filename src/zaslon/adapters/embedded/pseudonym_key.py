@@ -20,7 +20,7 @@ def find_or_make_key(path: Path) -> bytes:
     with one_at_a_time_in(path.parent):
         if not path.exists():
             write_file(path, secrets.token_hex(32).encode(), 0o600)
-        settle(path.parent)  # whoever made it may have been killed before its name was on disk
+        settle(path.parent)  # its creator may have been killed before its name was on disk
     return find_key(path)
 
 

@@ -1,1 +1,1 @@
-"""Adapters to a process of our own on the same machine."""
+"""Adapters to a child process on the same machine."""

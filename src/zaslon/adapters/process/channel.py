@@ -114,10 +114,10 @@ class Channel:
         return found
 
     def shut_down(self) -> None:
-        """End the channel for both sides: whoever waits at it wakes up."""
+        """End the channel for both sides: waiting threads wake up."""
         with suppress(OSError):  # the other end has hung up already
             self._end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close this end, when nobody here uses it any more."""
+        """Close this end, when it is no longer used here."""
         self._end.close()

@@ -44,7 +44,7 @@ Start = Callable[[socket.socket], Process]
 
 
 class WorkerProcess:
-    """`zaslon.ports.Decider` whose engine and journal are in a process of their own.
+    """`zaslon.ports.Decider` whose engine and journal are in a separate process.
 
     Args:
         start: starts the decision worker's process at the other end of a channel.
@@ -187,7 +187,7 @@ class WorkerProcess:
                 while True:
                     for message in self._channel.receive():
                         self._take(message)
-        finally:  # also after a fault of ours: nobody may wait for answers that nobody receives
+        finally:  # also after a bug: no caller may wait for answers that are not received
             self._end()
 
     def _take(self, message: Message) -> None:
@@ -207,7 +207,7 @@ class WorkerProcess:
             self._notify(message.topic, message.content)
 
     def _end(self) -> None:
-        """The decision worker has ended, or will, because nobody receives: nobody waits for it any more."""
+        """The decision worker has ended, or will, because its channel is closed: no caller waits for it any more."""
         self._channel.shut_down()
         with self._lock:
             self._is_alive = False
@@ -259,7 +259,7 @@ class WorkerCalls:
         self._send(_packed_answers(answers))
 
     def ready(self, is_ready: bool) -> None:
-        """Say whether calls are decided from now on."""
+        """Report whether calls are decided from now on."""
         self._send(Message(_READY, is_ready))
 
     def notify(self, topic: str, content: object) -> None:

@@ -77,7 +77,7 @@ async def readyz(request: Request) -> Response:
 @probes_router.get("/metrics", summary="Metrics for Prometheus", response_class=Response,
                    responses={200: {"content": {"text/plain": {}}}, 401: schemas.problem_responses()[401]})  # fmt: skip
 async def metrics(request: Request) -> Response:
-    """With any key, unless the setting `api_open_metrics` says that none is needed."""
+    """With any key, or without one if `api_open_metrics` is set."""
     service = service_of(request)
     if not service.settings.api_open_metrics:
         authorised(request, Role.SCORER)

@@ -1,4 +1,4 @@
-"""The fast path to the routes that decide: FastAPI describes them, but does not stand in between.
+"""The fast path to the routes that decide: FastAPI describes them, but does not run in between.
 
 Routing, dependencies and exit stacks take three times as long as all the rest that is done for a
 transaction outside the engine (benchmarks/serve.py).
@@ -16,7 +16,7 @@ from zaslon.entrypoints.api.problems import Problem, our_mistake, request_id
 
 
 class FastPath:
-    """ASGI middleware; what has no fast path goes on to the application.
+    """ASGI middleware; what has no fast path is passed to the application.
 
     Args:
         app: the application.

@@ -16,7 +16,7 @@ from zaslon.intake.examples import read_examples
 from zaslon.services.warm_up import freeze_garbage_collector
 
 _LOOK_SECONDS = 1.0  # between two looks whether the decider lives
-_LAST_ANSWERS_SECONDS = 10  # for those that are under way when the service is stopped
+_LAST_ANSWERS_SECONDS = 10  # for those in progress when the service is stopped
 
 
 class HttpServer(uvicorn.Server):
@@ -53,7 +53,7 @@ class HttpServer(uvicorn.Server):
         await self._watch()
 
     async def _watch(self) -> None:
-        """End when nothing is decided any more: whoever started this process starts a new one."""
+        """End when nothing is decided any more: the supervisor of this process starts a new one."""
         while self._service.decider.is_alive:
             await asyncio.sleep(_LOOK_SECONDS)
         if not self.should_exit:
@@ -107,7 +107,7 @@ class Gathered:
 
 
 class SingleWrite(HttpToolsProtocol):
-    """uvicorn's HTTP over a gathered transport: it writes head and body apart, each with a system call."""
+    """uvicorn's HTTP over a gathered transport: it writes head and body separately, each with a system call."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Serve a new connection."""

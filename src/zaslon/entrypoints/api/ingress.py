@@ -12,12 +12,12 @@ from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.service import Service
 from zaslon.intake.json_array import array_elements, nesting
 
-# Only says in the OpenAPI what `authorised` reads.
+# Only describes in the OpenAPI what `authorised` reads.
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key made by `zaslon keys create`.")
 
 
 def service_of(request: Request) -> Service:
-    """The service that this request came to."""
+    """The service that received this request."""
     service: Service = request.scope["zaslon.service"]
     return service
 
@@ -35,10 +35,10 @@ def authorised(request: Request, role: Role) -> ApiKey:
     """The caller's key, which must include a role.
 
     Raises:
-        Problem: there is no valid key, or it may not do this.
+        Problem: the key is missing or invalid, or it may not do this.
     """
-    scheme, _, shown = _header(request, b"authorization").partition(" ")
-    key = service_of(request).keys.find(shown.strip()) if scheme.lower() == "bearer" else None
+    scheme, _, secret = _header(request, b"authorization").partition(" ")
+    key = service_of(request).keys.find(secret.strip()) if scheme.lower() == "bearer" else None
     if key is None:
         raise Problem(
             "key_missing", "Send a valid key: 'Authorization: Bearer zaslon_…'.",
@@ -108,7 +108,7 @@ def split_array(body: bytes, most: int) -> list[bytes]:
     """The elements of a JSON array, each with its own original bytes.
 
     Raises:
-        Problem: it is no array, is empty or has too many elements.
+        Problem: it is not an array, is empty or has too many elements.
     """
     records = array_elements(body)
     if records is None:

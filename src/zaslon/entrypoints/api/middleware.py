@@ -77,7 +77,7 @@ class RequestMiddleware:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Count the request and write its line."""
         route = getattr(scope.get("route"), "path", "none")
-        method = scope["method"] if route != "none" else "none"  # a stranger's word is no label
+        method = scope["method"] if route != "none" else "none"  # never a client's text as a label
         self._service.metrics.request(method, route, status, seconds)
         if not self._service.settings.api_log_requests or route in _PROBES:
             return
@@ -102,7 +102,7 @@ def _given_id(scope: Scope) -> str | None:
 
 
 def pseudonym(identifier: object, key: bytes) -> str:
-    """Sixteen hex digits that stand for an identifier in the log: keyed BLAKE2b."""
+    """Sixteen hex digits in place of an identifier in the log: keyed BLAKE2b."""
     return hashlib.blake2b(str(identifier).encode(), digest_size=8, key=key[:64]).hexdigest()
 
 

@@ -59,10 +59,10 @@ class ProblemDetails(BaseModel):
         default=None, description="of a rejection, as recorded in the log: the primary one of several"
     )
     position: int | None = Field(default=None, description="of the rejection in the log")
-    fallback_action: str | None = Field(default=None, description="what the policy says without a decision")
+    fallback_action: str | None = Field(default=None, description="the policy's action without a decision")
     in_log: bool | None = Field(
         default=None,
-        description="of what was not decided in time: true where it stands in the log and will be decided all "
+        description="of what was not decided in time: true if it is in the log and will be decided all "
         "the same, null where that is not known",
     )
 
@@ -88,7 +88,7 @@ class Problem(Exception):  # noqa: N818  the name in RFC 9457
 
 
 def rejected(rejection: Rejection) -> Problem:
-    """The refusal that says what a recorded rejection says."""
+    """The problem for a recorded rejection."""
     code = "conflict" if rejection.reason in _CONFLICTS else "rejected"
     whole = (None, rejection.detail.removesuffix("."), None)
     errors = [
@@ -131,7 +131,7 @@ def answer_with_problems(app: FastAPI) -> None:
         return _of_status(error, request).response(request_id(request))
 
     async def of_mistake(request: Request, error: Exception) -> Response:
-        del error  # it goes to the log, where it is told by the request's id
+        del error  # it goes to the log, with the request's id
         return our_mistake(request)
 
     app.add_exception_handler(Problem, of_problem)
@@ -141,7 +141,7 @@ def answer_with_problems(app: FastAPI) -> None:
 
 
 def our_mistake(request: Request) -> Response:
-    """The answer when something was raised that nobody expects."""
+    """The answer to an unexpected exception."""
     problem = Problem("internal", "The mistake is ours. The log has it under this request's id.")
     return problem.response(request_id(request))
 
@@ -149,7 +149,7 @@ def our_mistake(request: Request) -> Response:
 def _of_status(error: HTTPException, request: Request) -> Problem:
     path = request.url.path[:100]
     if error.status_code == 404:
-        return Problem("not_found", f"'{path}' is no resource of this service.")
+        return Problem("not_found", f"'{path}' is not a resource of this service.")
     if error.status_code == 405:
         detail = f"{request.method} is not known for '{path}'."
         return Problem("method_not_allowed", detail, headers=error.headers)

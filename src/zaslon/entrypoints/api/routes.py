@@ -86,7 +86,7 @@ def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
         ),
     )  # fmt: skip
     async def decide_batch(request: Request, key: Scorer) -> Response:
-        """One outcome each, in order, all durable; what is rejected says why."""
+        """One outcome each, in order, all durable; rejections with their reasons."""
         service = service_of(request)
         body = await read_json(request)
         records = split_array(body, service.settings.api_batch_records_max)
@@ -115,7 +115,7 @@ def labels_router(catalogue: Catalogue, records_max: int) -> APIRouter:
     router = APIRouter(tags=["labels"])
     schema = schemas.label_model(catalogue).model_json_schema()
     router.add_api_route(
-        "/v1/labels", label, methods=["POST"], summary="Tell what transactions turned out to be",
+        "/v1/labels", label, methods=["POST"], summary="Send verdicts on transactions",
         operation_id="label", response_model=schemas.LabelsAnswer,
         responses=schemas.problem_responses(400, 413, 415),
         openapi_extra=_body(
@@ -190,7 +190,7 @@ def decisions_router(catalogue: Catalogue) -> APIRouter:
 
 
 def _only_digits(text: str) -> str:
-    """What int() reads as a number but nobody writes as one, such as `1_0` for 10, names no transaction."""
+    """What int() reads as a number but is not a usual one, such as `1_0` for 10, names no transaction."""
     if re.fullmatch("-?[0-9]+", text) is None:
         raise ValueError("a number is written in digits only")
     return text
@@ -200,14 +200,14 @@ Number = Annotated[int, Path(), BeforeValidator(_only_digits)]
 
 
 async def decision(request: Request, key: Scorer, transaction_id: Number) -> Response:
-    """The bytes that stand in the log."""
+    """The bytes in the log."""
     return await _recorded(request, key, transaction_id)
 
 
 async def decision_by_text(
     request: Request, key: Scorer, transaction_id: Annotated[str, Path(min_length=1)]
 ) -> Response:
-    """The bytes that stand in the log; in the path, the id is percent-encoded."""
+    """The bytes in the log; in the path, the id is percent-encoded."""
     return await _recorded(request, key, transaction_id)
 
 
@@ -223,12 +223,12 @@ async def _recorded(request: Request, key: ApiKey, transaction_id: TransactionId
 def _no_decision(transaction_id: TransactionId, service: Service) -> Problem:
     kept = service.settings.api_kept_records
     where = f" in the newest {kept} records" if service.settings.api_decider == "kafka" else ""
-    shown = str(transaction_id)[: 30 if isinstance(transaction_id, int) else ID_BYTES_MAX]
-    return Problem("not_found", f"Nothing was decided about transaction {shown}{where}.")
+    named = str(transaction_id)[: 30 if isinstance(transaction_id, int) else ID_BYTES_MAX]
+    return Problem("not_found", f"Nothing was decided about transaction {named}{where}.")
 
 
 async def decisions(request: Request, key: Analyst, wanted: Annotated[DecisionFilter, Query()]) -> Response:
-    """Pages by log position. A page may hold fewer than `limit`; go on while `next` is given."""
+    """Pages by log position. A page may hold fewer than `limit`; continue while `next` is given."""
     service = service_of(request)
     check_rate(service, key, 1)
     settings = service.settings

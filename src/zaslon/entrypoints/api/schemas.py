@@ -32,7 +32,7 @@ class GivenReason(BaseModel):
 
 
 class Decision(BaseModel):
-    """A decision as it stands in the log."""
+    """A decision as it is in the log."""
 
     outcome: Literal["decision"]
     position: int = _Position
@@ -53,7 +53,7 @@ class Decision(BaseModel):
     catalogue: str = _Version
     engine: int = Field(description="version of the engine that decided", examples=[1])
     degraded: Literal["explanation", "model", "rules"] | None = Field(
-        description="what was left out for want of time: " + ", ".join(x.code for x in Degradation if x),
+        description="what was left out for lack of time: " + ", ".join(x.code for x in Degradation if x),
         examples=[None],
     )
 
@@ -68,7 +68,7 @@ class RecordProblem(BaseModel):
 
 
 class Rejection(BaseModel):
-    """A rejection as it stands in the log."""
+    """A rejection as it is in the log."""
 
     outcome: Literal["rejection"]
     position: int = _Position
@@ -83,7 +83,7 @@ class Rejection(BaseModel):
 
 
 class LabelAccepted(BaseModel):
-    """A label as it stands in the log."""
+    """A label as it is in the log."""
 
     outcome: Literal["label"]
     position: int = _Position
@@ -168,7 +168,7 @@ class PolicyShown(BaseModel):
 
     policy: str = _Version
     content: dict[str, Any] = Field(
-        description="thresholds, limits, costs, rules; null stands for never",
+        description="thresholds, limits, costs, rules; null means never",
         examples=[{"thresholds": {"review": 0.31, "block": 0.87}}],
     )
 

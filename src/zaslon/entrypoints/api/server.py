@@ -28,7 +28,7 @@ def build_service(settings: Settings, context: Context) -> Service:
     model, policy = load_champion(context, plan_features(context.catalogue))
     decider = build_decider(
         settings, context, begun=metrics.watch_worker, grouped=metrics.group, saved=metrics.snapshot,
-        passed=metrics.passed, say=context.progress.warn,
+        passed=metrics.passed, notify=context.progress.warn,
     )  # fmt: skip
     keys = KeyRing(open_api_keys(context.home), clock.now_seconds)
     return Service(settings, context, decider, keys, clock, metrics, model, policy)
@@ -67,10 +67,10 @@ def _check_address(settings: Settings) -> None:
         raise ZaslonError("TLS needs both `api_tls_certificate` and `api_tls_key`.")
     for path in (settings.api_tls_certificate, settings.api_tls_key):
         if path is not None and not path.is_file():
-            raise ZaslonError(f"'{path}' is no file.", hint="Name the certificate and its key, PEM.")
+            raise ZaslonError(f"'{path}' is not a file.", hint="Name the certificate and its key, PEM.")
     if not has_tls and not settings.api_plain_http and not _is_local(settings.api_host):
         raise ZaslonError(
-            f"'{settings.api_host}' is no local address, and there is no TLS.",
+            f"'{settings.api_host}' is not a local address, and TLS is not configured.",
             hint="Give a certificate, or set `api_plain_http` if a proxy in front has one.",
         )
 

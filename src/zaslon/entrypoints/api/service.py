@@ -51,7 +51,7 @@ class EventLoopBridge:
         self._is_called = False  # before the last look: what comes later calls again
         while self._arrived:
             future, answers = self._arrived.popleft()
-            if future.done():  # nobody waits any more
+            if future.done():  # no caller waits any more
                 continue
             if isinstance(answers, ZaslonError):
                 future.set_exception(answers)
@@ -90,7 +90,7 @@ class Reading:
 
 
 async def _within(future: asyncio.Future[T], seconds: float, loop: asyncio.AbstractEventLoop) -> T:
-    """The future's result, or TimeoutError after so long: `wait_for` for what is no task, at a fifth."""
+    """The future's result, or TimeoutError after so long: `wait_for` for what is not a task, at a fifth of the cost."""
 
     def expire() -> None:
         if not future.done():
@@ -147,7 +147,7 @@ class Service:
             raise Problem("busy", str(error), headers={"Retry-After": "1"}) from error
         except TooLargeError as error:
             raise Problem("too_large", str(error)) from error
-        except ZaslonError as error:  # says where the log is, which is nobody's business outside
+        except ZaslonError as error:  # names the log's path, which clients must not see
             raise Problem("busy", "The log cannot be written.", headers={"Retry-After": "1"}) from error
 
     async def serving(self) -> tuple[Model, Policy]:
@@ -173,10 +173,10 @@ class Service:
 
     def _not_in_time(self, *, in_log: bool) -> Problem:
         detail = (
-            "It stands in the log, but its decision was not seen in time. Act on the fallback; it will be decided "
+            "It is in the log, but its decision did not arrive in time. Act on the fallback; it will be decided "
             "once, and GET /v1/decisions/{transaction_id} or the same request again gives the decision."
             if in_log
-            else "It is not known to stand in the log. Act on the fallback; it may be decided all the same, and "
+            else "It is not known to be in the log. Act on the fallback; it may still be decided, and "
             "the same request again gives the decision that is recorded."
         )
         return Problem(

@@ -17,7 +17,7 @@ _RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 
 
 class Metrics:
-    """All metrics of one service; `docs/operating/runbook-service.md` says what each means."""
+    """All metrics of one service; `docs/operating/runbook-service.md` describes each."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -93,7 +93,7 @@ class Metrics:
         counted[1].observe(seconds)
 
     def group(self, done: GroupDone) -> None:
-        """Count a group; called from the thread that hears of it."""
+        """Count a group; called from the receiving thread."""
         records = 0
         for kind, by_detail in done.outcomes.items():
             for detail, count in by_detail.items():
@@ -111,7 +111,7 @@ class Metrics:
         self.log_position.set(done.next_position)
 
     def snapshot(self, saved: SnapshotResult) -> None:
-        """Count a snapshot; called from the thread that hears of it."""
+        """Count a snapshot; called from the receiving thread."""
         self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
         if saved.is_kept:
             self.snapshot_position.set(saved.position)

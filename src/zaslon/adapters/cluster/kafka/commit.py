@@ -10,10 +10,10 @@ For each micro-batch, in this order:
     6. offsets   where the inputs continue, as a member of our group
     7. commit    the transaction
     8. state     now and then a snapshot with its checkpoint                         (the flow)
-Steps 3 to 7 run on a thread of their own while 1 and 2 of the next micro-batch go on; 8 waits for
+Steps 3 to 7 run on a separate thread while 1 and 2 of the next micro-batch continue; 8 waits for
 both. A crash before 7 leaves nothing that a `read_committed` reader sees: the next process to open the
 ids aborts the transaction, which also fences this one, should it still be alive. A crash after 7 loses
-nothing: whoever continues applies what topic `order` holds.
+nothing: the process that continues applies what topic `order` holds.
 
 Why two ids: after a commit is durable the broker still writes a commit marker to every partition, and
 refuses the same id a new transaction until that is done; the client then asks again only after 20 ms. The
@@ -78,7 +78,7 @@ class Work:
 
 
 def transactional_ids(group: str) -> tuple[str, str]:
-    """The two ids that write a log. Opening both fences whoever had them before."""
+    """The two ids that write a log. Opening both fences their previous owner."""
     return f"{group}-1", f"{group}-2"
 
 
@@ -224,7 +224,7 @@ class Committer:
             raise refused(error, f"'{self._names.predictions}', '{self._names.rejections}' or the order")
 
     def _with_retries(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Repeat a call for as long as the client says that it may succeed."""
+        """Repeat a call for as long as the client reports that it may succeed."""
         while True:
             try:
                 call(*arguments)

@@ -45,12 +45,12 @@ _ATTEMPT_SECONDS = 1.0
 
 
 def ignore_notice(_: str) -> None:
-    """Notify nobody."""
+    """Ignore the notice."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the brokers are and who we are. The password is given to them and to nobody else.
+    """Where the brokers are and who we are. The password is given to them only.
 
     Attributes:
         servers: `host:port`, several separated by commas.
@@ -132,8 +132,8 @@ class UnreachableError(ServerError):
 class Watch:
     """Collects what a client reports only to its callback: refusals, unreachable brokers."""
 
-    def __init__(self, servers: str, say: Notify = ignore_notice) -> None:
-        self._servers, self._say = servers, say
+    def __init__(self, servers: str, notify: Notify = ignore_notice) -> None:
+        self._servers, self._notify = servers, notify
         self._hopeless: KafkaError | None = None
         self._notified_at = float("-inf")
 
@@ -148,7 +148,7 @@ class Watch:
         """Notify that no broker answers, at most once in ten seconds."""
         if time.monotonic() - self._notified_at > 10:
             self._notified_at = time.monotonic()
-            self._say(f"The broker at {self._servers} is unreachable; retrying. Nothing is lost.")
+            self._notify(f"The broker at {self._servers} is unreachable; retrying. Nothing is lost.")
 
     def raise_if_fatal(self) -> None:
         """Raise one clear error for what no retry can fix.

@@ -114,20 +114,20 @@ class KafkaGateway:
         event_seconds_of: the event time of a record that can be decided, else None.
         has_text_ids: whether transactions are named by texts.
         watch: called with the records that passed and the next log position, on the gateway's thread.
-        say: called with a sentence that people should know.
+        notify: called with sentences for people.
     """
 
     def __init__(
         self, connection: Connection, names: TopicNames, limits: GatewayLimits, *,
         open_store: Callable[[], DecisionStore], open_outcomes: Callable[[], Outcomes],
         event_seconds_of: Callable[[bytes], int | None], has_text_ids: bool,
-        watch: Callable[[Sequence[DeliveryTiming], int], None], say: Notify,
+        watch: Callable[[Sequence[DeliveryTiming], int], None], notify: Notify,
     ) -> None:  # fmt: skip
         self._connection, self._names, self._limits = connection, names, limits
         self._open_store, self._open_outcomes = open_store, open_outcomes
         self._event_seconds_of, self._has_text_ids = event_seconds_of, has_text_ids
-        self._watch, self._say = watch, say
-        self._broker = _GatewayWatch(connection.servers, say)
+        self._watch, self._notify = watch, notify
+        self._broker = _GatewayWatch(connection.servers, notify)
         self._matching: Matching[_Sent] = Matching(self._found, self._lost)
         self._lock = threading.Lock()
         self._waiting_records = 0
@@ -233,7 +233,7 @@ class KafkaGateway:
             except ZaslonError as error:
                 self._failure = error
                 if self._started.is_set():
-                    self._say(str(error))
+                    self._notify(str(error))
             finally:
                 self._is_open = False
                 self._started.set()

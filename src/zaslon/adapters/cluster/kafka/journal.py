@@ -172,7 +172,7 @@ class KafkaJournal:
         return sorted(found.partitions)
 
     def _messages(self, topic: str, partition: int, offset: int) -> Iterator[Message]:
-        """The committed messages of a partition from an offset on, by a consumer of its own."""
+        """The committed messages of a partition from an offset on, by a separate consumer."""
         consumer = self._consumer()
         try:
             yield from self._to_the_end(consumer, TopicPartition(topic, partition, offset))

@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.02
 class Leadership:
     """Membership in the group of scorers. Its methods may be called from any thread.
 
-    The group assigns one partition, so one member decides and the others stand by. When the member sends
+    The group assigns one partition, so one member decides and the others are standbys. When the member sends
     no heartbeat for `session_timeout_seconds`, the broker gives the partition to another.
     """
 

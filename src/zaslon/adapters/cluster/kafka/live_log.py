@@ -55,17 +55,17 @@ class KafkaStream:
         group: of the scorers; their transactional ids begin with it.
         catalogue: whose fields the typed records have.
         takeover_from_engine: which other engine version's log this scorer may take over.
-        say: called with a sentence that people should know, for example that the broker is unreachable.
+        notify: called with sentences for people, for example that the broker is unreachable.
     """
 
     def __init__(
         self, connection: Connection, names: TopicNames, group: str, catalogue: Catalogue, limits: Limits, *,
         session_timeout_seconds: float, takeover_from_engine: int | None = None,
-        say: Notify = ignore_notice,
+        notify: Notify = ignore_notice,
     ) -> None:  # fmt: skip
         self._connection, self._names, self._group, self._limits = connection, names, group, limits
         self._takeover_from_engine = takeover_from_engine
-        self._catalogue, self._say = catalogue, say
+        self._catalogue, self._notify = catalogue, notify
         self._session_timeout_seconds = session_timeout_seconds
         self._committer: Committer | None = None
         self._clients: _Clients | None = None
@@ -83,7 +83,7 @@ class KafkaStream:
         except UnreachableError as error:
             if not self._was_open:
                 raise
-            # A scorer that was connected before stands by until a broker is back.
+            # A scorer that was connected before is a standby until a broker is back.
             raise SupersededError("no broker answers") from error
         self._was_open = True
 
@@ -113,7 +113,7 @@ class KafkaStream:
 
     def _connect(self) -> None:
         connection, names, group = self._connection, self._names, self._group
-        watch, admin = Watch(connection.servers, self._say), connection.admin()
+        watch, admin = Watch(connection.servers, self._notify), connection.admin()
         require(admin, names.all(), connection.timeout_seconds)
         self._clients = _Clients(
             watch,
@@ -220,7 +220,7 @@ class KafkaStream:
 
     def _say_if_another_engine_decided(self) -> None:
         if self._engine_before != ENGINE_VERSION:
-            self._say(
+            self._notify(
                 f"Engine version {ENGINE_VERSION} decides from position {self._position} on; before it was "
                 f"engine version {self._engine_before}."
             )
@@ -242,7 +242,7 @@ class KafkaStream:
                 yield self._taken_of(clients, chosen, admit)
 
     def _arrived(self, partitions: Partitions, records_max: int) -> NDArray[np.int64] | None:
-        """Which records come next, as `Partitions.by_arrival` says it."""
+        """Which records come next, by `Partitions.by_arrival`."""
         partitions.look_for_more()
         partitions.fetch(0.0 if partitions.pending_records else _IDLE_SECONDS, records_max)
         end = time.monotonic() + self._limits.wait_ms / 1000
@@ -344,7 +344,7 @@ class KafkaStream:
 
 @contextmanager
 def _standing_by_without_broker() -> Iterator[None]:
-    """A scorer that loses its broker stands by until it is back."""
+    """A scorer that loses its broker is a standby until it is back."""
     try:
         yield
     except KafkaException as error:

@@ -1,7 +1,7 @@
 """Which outcome belongs to which record that was sent: exactly, by offset and log position.
 
 The broker's acknowledgement gives the offset of a record. Topic `order` gives the log position of that
-offset. The outcome carries the position. So nothing has to be guessed from contents, whoever else sends
+offset. The outcome carries the position. So nothing has to be guessed from contents, even if others send
 to the same topics. The three may arrive in any order.
 """
 

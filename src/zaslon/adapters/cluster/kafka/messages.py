@@ -32,7 +32,7 @@ class Recorded:
     Attributes:
         position: log position of its record.
         json: the outcome's canonical JSON.
-        decided: the id of the transaction that it decides, as text; None where it is no decision.
+        decided: the id of the transaction that it decides, as text; None if it is not a decision.
         rejection: the outcome itself, where it is a rejection.
     """
 

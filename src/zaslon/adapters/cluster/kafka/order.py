@@ -250,7 +250,7 @@ def _interleaved(source: Int64, records: Sequence[Sequence[bytes]]) -> Sequence[
 
 
 def _is_json(buffer: NDArray[np.uint8], starts: Int64, lengths: Int64) -> NDArray[np.bool_]:
-    """Whether the first byte that is no blank opens a JSON object."""
+    """Whether the first byte that is not a blank opens a JSON object."""
     first = np.zeros(len(starts), np.uint8)
     filled = lengths > 0
     first[filled] = buffer[starts[filled]]

@@ -152,7 +152,7 @@ class OutcomeReader:
             if message.topic() == self._names.predictions and partition is not None:
                 self._catching_up.pop(partition, None)
         elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return  # it is no member of the group
+            return  # it is not a member of the group
         elif not error.retriable() and error.code() not in _PASSING:
             raise refused(error, f"'{message.topic()}'")
 

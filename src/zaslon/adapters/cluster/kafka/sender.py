@@ -21,10 +21,10 @@ class KafkaSender:
         ServerError: the broker cannot be reached or refuses us, or the topic does not exist.
     """
 
-    def __init__(self, connection: Connection, topic: str, say: Notify = ignore_notice) -> None:
+    def __init__(self, connection: Connection, topic: str, notify: Notify = ignore_notice) -> None:
         admin = connection.admin()
         require(admin, (topic,), connection.timeout_seconds)
-        self._topic, self._watch = topic, Watch(connection.servers, say)
+        self._topic, self._watch = topic, Watch(connection.servers, notify)
         self._failure: KafkaError | None = None
         self._handed_over = 0
         self._producer = connection.producer(

@@ -67,7 +67,7 @@ class Pending:
 
     def add(self, messages: Sequence[Message], now_ms: int) -> None:
         """More messages, in the order of their offsets."""
-        # The broker's clock says when a message arrived; a sender's is a claim, and never of the future.
+        # The broker's clock records when a message arrived; a sender's is a claim, and never of the future.
         stamps = [
             stamp if kind == TIMESTAMP_LOG_APPEND_TIME else min(stamp, now_ms) if kind else now_ms
             for kind, stamp in map(Message.timestamp, messages)
@@ -157,7 +157,7 @@ class Partitions:
     def open(self, next_offsets: dict[str, int]) -> None:
         """Begin at these offsets by `topic:partition`; other partitions at the first record that is kept.
 
-        Called again, it begins anew.
+        Called again, it starts over.
 
         Raises:
             ServerError: a topic does not exist or may not be read.
@@ -282,7 +282,7 @@ class Partitions:
                 pending.is_complete = True
 
     def _bound(self, records_max: int) -> None:
-        """Stop fetching partitions that run ahead of the others; go on where there is room again."""
+        """Stop fetching partitions that run ahead of the others; resume when there is room again."""
         for pending in self.pending:
             fetched = len(pending.messages)
             if fetched >= records_max and not pending.is_paused:

@@ -99,7 +99,7 @@ class KafkaTopics:
     def _config(self, name: str) -> dict[str, str]:
         config = {"cleanup.policy": "delete", "retention.ms": str(self._retention_ms)}
         if name in (self._names.input, self._names.labels):
-            # The broker's clock says when a record arrived; a sender's clock is a claim.
+            # The broker's clock records when a record arrived; a sender's clock is a claim.
             config |= {
                 "message.timestamp.type": "LogAppendTime",
                 "max.message.bytes": str(INPUT_BYTES_MAX),
