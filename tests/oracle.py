@@ -78,8 +78,6 @@ class Oracle:
     def _forget(self) -> None:
         while self.rows and self.rows[0].time + self.remember <= self.watermark:
             self.rows.pop(0)
-        if self.rows and self.rows[0].waits and self.rows[0].time > self.watermark:
-            self.rows.append(self.rows.pop(0))
 
     def _find(self, identifier: int, watermark: int) -> Row | None:
         """The newest row of an id, unless its time is over."""
@@ -87,7 +85,7 @@ class Oracle:
         if found and found[-1].time + self.remember > watermark:
             return found[-1]
         if found and found[-1].waits:
-            found[-1].is_fraud, found[-1].time = None, 0
+            found[-1].is_fraud = None
         return None
 
     def pay(self, payment: Payment) -> tuple[Reason, FeatureValues]:
@@ -106,7 +104,7 @@ class Oracle:
         taken = Row(payment.id, payment.time, payment, met=self._conditions_met(payment, values))
         if row is not None and row.waits:
             taken.is_fraud, taken.known_since, taken.known_order = row.is_fraud, row.time, self.order
-            row.is_fraud, row.time = None, 0
+            row.is_fraud = None
         self.events.append(taken)
         self.rows.append(taken)
         return Reason.ACCEPTED, values

@@ -1,9 +1,9 @@
 """The table of remembered transactions: which ids are known, and what a label needs of them.
 
-Rows are in log order, and row numbers only grow. A row is known while its time is within `remember_seconds`
-of the newest event time seen so far (the watermark). That is judged at each event, and rows are given up at
-each event, oldest in the log first, so that nothing depends on batches. A label that comes before its
-transaction waits in a row of its own, which moves to the end where older rows would otherwise wait for it.
+Rows stand in log order; row numbers only grow. A row is known while its time is within
+`remember_seconds` of the newest event time seen so far (the watermark). That is judged at each
+event, and rows are given up at each event, oldest in the log first, so that nothing depends on
+batches. A label that comes before its transaction waits in a row of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from zaslon.features.deduplication_table import (
     WATERMARK,
     DeduplicationArrays,
     append,
-    append_waiting,
     close,
     drop_digests,
     expect,
@@ -40,9 +39,9 @@ from zaslon.features.deduplication_table import (
     find_place,
     forget,
     offset_of,
-    postpone,
 )
 from zaslon.features.digest_ring import (
+    NO_DIGEST,
     Digests,
     digest_ring,
     has_digest,
@@ -53,7 +52,6 @@ from zaslon.features.index_layout import empty_index, row_bits, rows_of
 from zaslon.system.compiled import Integer, compiled, inlined
 
 ACCEPTED_COUNT, STEP_COUNT = 2, 3  # positions in the progress of `identify`
-_ROWS_AN_EVENT = 2  # rows that an event may add: its own, and a label that moves to the tail
 _ROWS_SHIFT = 5  # rows that are given up are at most a 32nd of all, and a part's; they grow by a 32nd
 _INDEX_SHIFT = 2  # the index grows by a quarter,
 _INDEX_ROWS_MIN = 4  # and at least by four times as many as rows do: it is made anew
@@ -149,7 +147,12 @@ def _identify_label(
         if offset < 0:
             if table.counters[WAITING] >= limits.waiting_labels_max:
                 return _UNKNOWN
-            offset = append_waiting(table, place, key, bits, arrival, 0)
+            offset = append(table, place, key, bits, arrival, 0)
+            # Nothing may stand here from a row that was given up: equal logs have equal snapshots.
+            put_digest(table.digest, table.counters[BASE] + offset, NO_DIGEST, 0)
+            table.label_time[offset] = 0
+            for entity in range(table.slots.shape[1]):
+                table.slots[offset, entity] = 0
             table.counters[WAITING] += 1
         verdict_note = WAITING_FRAUD if is_fraud else WAITING_GOOD
         if table.note[offset] != verdict_note:
@@ -198,15 +201,14 @@ def identify(
     for number in range(i + j, is_label.size):
         forget(table, limits.remember_seconds)
         tail = table.counters[TAIL]
-        if tail - table.counters[DIGESTS_FROM] > table.digest.shape[0] - _ROWS_AN_EVENT:
+        if tail - table.counters[DIGESTS_FROM] == table.digest.shape[0]:
             drop_digests(table, limits.late_within_seconds)
         if (
-            tail - table.counters[BASE] > table.id.size - _ROWS_AN_EVENT
+            tail - table.counters[BASE] == table.id.size
             or tail - table.counters[HEAD] >= index_rows
-            or tail - table.counters[DIGESTS_FROM] > table.digest.shape[0] - _ROWS_AN_EVENT
+            or tail - table.counters[DIGESTS_FROM] == table.digest.shape[0]
         ):
-            break  # before anything is moved: room must not decide what is
-        postpone(table)
+            break
         step = steps[done]
         if is_label[number]:
             if j + AHEAD < label_id.size:
@@ -286,12 +288,12 @@ class DeduplicationIndex:
         arrays.counters[BASE] = arrays.counters[HEAD]
 
     def make_room(self) -> None:
-        """Room for what an event may add, in the columns, among the digests and in the index."""
+        """Room for one more row at least, in the columns, among the digests and in the index."""
         counters, rows = self.arrays.counters, len(self.arrays.id)
-        if int(counters[TAIL] - counters[BASE]) > rows - _ROWS_AN_EVENT:
+        if int(counters[TAIL] - counters[BASE]) == rows:
             self._resize_rows(rows + max(rows >> _ROWS_SHIFT, self.rows_min))
         digests = len(self.arrays.digest)
-        if int(counters[TAIL] - counters[DIGESTS_FROM]) > digests - _ROWS_AN_EVENT:
+        if int(counters[TAIL] - counters[DIGESTS_FROM]) == digests:
             more = max(digests >> _ROWS_SHIFT, self.rows_min)
             ring = digest_ring(digests + more, self._digests(), int(counters[DIGESTS_FROM]))
             self.arrays = self.arrays._replace(digest=ring)

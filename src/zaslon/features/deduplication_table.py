@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.features.digest_ring import NO_DIGEST, Digests, put_digest
+from zaslon.features.digest_ring import Digests
 from zaslon.features.entity_keys import EMPTY, place_of
 from zaslon.features.index_layout import BUCKET, BUCKET_SHIFT
 from zaslon.system.compiled import Integer, compiled, inlined
@@ -150,19 +150,6 @@ def append(
 
 
 @inlined
-def append_waiting(
-    table: DeduplicationArrays, place: Integer, key: Integer, bits: np.uint64, arrival: Integer, note: Integer
-) -> Integer:
-    """A new row for a label that waits, as `append`; nothing may remain in it of a row that was given up."""
-    offset = append(table, place, key, bits, arrival, note)
-    put_digest(table.digest, table.counters[BASE] + offset, NO_DIGEST, 0)
-    table.label_time[offset] = 0
-    for entity in range(table.slots.shape[1]):
-        table.slots[offset, entity] = 0
-    return offset
-
-
-@inlined
 def close(table: DeduplicationArrays, offset: Integer) -> None:
     """Empty the row of a label that waits no longer, so that older rows are not kept because of its time."""
     table.time[offset], table.note[offset] = 0, 0
@@ -191,22 +178,6 @@ def forget(table: DeduplicationArrays, remember_seconds: Integer) -> None:
         _give_up_row(table, head)
         head += 1
     table.counters[HEAD] = head
-
-
-@inlined
-def postpone(table: DeduplicationArrays) -> None:
-    """Move a label at the head that arrived later than any event to the tail: older rows must not stay for it.
-
-    Where transactions are played back, labels that arrive today would otherwise keep every row behind them.
-    """
-    head, offset = table.counters[HEAD], table.counters[HEAD] - table.counters[BASE]
-    if head == table.counters[TAIL] or table.note[offset] & STATE_MASK != WAITING_GOOD:
-        return
-    arrival = np.int64(table.time[offset])
-    if arrival > table.counters[WATERMARK]:
-        key, bits = table.id[offset], hash_of(table.id[offset], table.secret)
-        append_waiting(table, find_place(table, key, bits), key, bits, arrival, table.note[offset])
-        table.counters[HEAD] = head + 1
 
 
 @compiled
