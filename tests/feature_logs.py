@@ -223,7 +223,7 @@ def steps_of(name: str) -> tuple[int, ...]:
 @st.composite
 def logs(draw: st.DrawFn, name: str, events_max: int = 24) -> list[Event]:
     """A log: bursts and gaps, ties, late and too late payments, repeats, verdicts in any order."""
-    plan = PLANS[name]
+    plan, labels_are_live = PLANS[name], draw(st.booleans())
     small, step = st.integers(0, 3), st.sampled_from(steps_of(name))
     kind = st.integers(0, 9)
     drawn = draw(
@@ -251,7 +251,7 @@ def logs(draw: st.DrawFn, name: str, events_max: int = 24) -> list[Event]:
             again = payments[any_id % len(payments)]
             log.append(again if first < 3 else replace(again, amount_minor=again.amount_minor + 1))
         else:  # verdicts on what is known, on what comes later and on what never comes
-            log.append(Verdict(any_id % (len(payments) + 4), first >= 2, moment))
+            log.append(Verdict(any_id % (len(payments) + 4), first >= 2, moment, labels_are_live))
     return log
 
 
@@ -336,6 +336,7 @@ def as_labels(verdicts: Sequence[Verdict]) -> Labels:
         _integers([v.id for v in verdicts]),
         np.array([v.is_fraud for v in verdicts], np.bool_),
         _integers([v.arrival for v in verdicts]),
+        are_live=any(v.is_live for v in verdicts),
     )
 
 

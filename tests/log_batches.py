@@ -75,7 +75,8 @@ def _transactions(draw: st.DrawFn, catalogue: Catalogue, count: int) -> Transact
 def _labels(draw: st.DrawFn, catalogue: Catalogue, arrival: NDArray[np.int64]) -> Labels:
     count = len(arrival)
     verdicts = _drawn(draw, st.booleans(), count, np.bool_)
-    return Labels(_drawn(draw, _INT64, count, np.int64), verdicts, arrival, _id_text(draw, catalogue, count))
+    ids, texts = _drawn(draw, _INT64, count, np.int64), _id_text(draw, catalogue, count)
+    return Labels(ids, verdicts, arrival, texts, draw(st.booleans()))
 
 
 def _id_text(draw: st.DrawFn, catalogue: Catalogue, count: int) -> IdText | None:
@@ -103,7 +104,7 @@ def content_of(batch: LogBatch) -> dict[str, object]:
     originals = [batch.original(i) for i in range(len(batch))]
     return {
         "first_position": batch.first_position, "originals": originals,
-        "problems": batch.rejected.problems,
+        "problems": batch.rejected.problems, "labels_are_live": batch.labels.are_live,
         **{name: _plain(array) for name, array in _arrays(batch).items()},
     }  # fmt: skip
 
@@ -116,7 +117,7 @@ def _arrays(batch: LogBatch) -> dict[str, NDArray[Any] | None]:
            if not isinstance(value, dict)},
         **{f"entity.{name}": keys for name, keys in transactions.entity_keys.items()},
         **{f"number.{name}": values for name, values in transactions.numbers.items()},
-        **{f"labels.{name}": value for name, value in vars(labels).items()},
+        **{f"labels.{name}": value for name, value in vars(labels).items() if name != "are_live"},
         "rejected.index": batch.rejected.index,
     }  # fmt: skip
 

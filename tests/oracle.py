@@ -40,6 +40,7 @@ class Verdict:
     id: int
     is_fraud: bool
     arrival: int
+    is_live: bool = False
 
 
 @dataclass(eq=False)
@@ -85,7 +86,7 @@ class Oracle:
         if found and found[-1].time + self.remember > watermark:
             return found[-1]
         if found and found[-1].waits:
-            found[-1].is_fraud = None
+            found[-1].is_fraud, found[-1].time = None, 0
         return None
 
     def pay(self, payment: Payment) -> tuple[Reason, FeatureValues]:
@@ -103,8 +104,12 @@ class Oracle:
         values = self._features(payment)
         taken = Row(payment.id, payment.time, payment, met=self._conditions_met(payment, values))
         if row is not None and row.waits:
-            taken.is_fraud, taken.known_since, taken.known_order = row.is_fraud, row.time, self.order
-            row.is_fraud = None
+            since = min(row.known_since, watermark)
+            taken.is_fraud, taken.known_since, taken.known_order = row.is_fraud, since, self.order
+            row.is_fraud, row.time = None, 0
+        for other in self.rows:
+            if other.waits:
+                other.time = min(other.time, watermark)
         self.events.append(taken)
         self.rows.append(taken)
         return Reason.ACCEPTED, values
@@ -117,14 +122,16 @@ class Oracle:
         if row is not None and row.payment is not None:
             if row.is_fraud == verdict.is_fraud:
                 return "repeated"
-            row.is_fraud, row.known_since, row.known_order = verdict.is_fraud, verdict.arrival, self.order
+            since = min(verdict.arrival, self.watermark) if verdict.is_live else verdict.arrival
+            row.is_fraud, row.known_since, row.known_order = verdict.is_fraud, since, self.order
             return "applied"
         if row is None or not row.waits:
             if sum(other.waits for other in self.rows) >= self.waiting_labels_max:
                 return "unknown"
-            self.rows.append(Row(verdict.id, verdict.arrival, is_fraud=verdict.is_fraud))
+            came = max(verdict.arrival, self.watermark)
+            self.rows.append(Row(verdict.id, came, is_fraud=verdict.is_fraud, known_since=verdict.arrival))
         elif row.is_fraud != verdict.is_fraud:
-            row.is_fraud, row.time = verdict.is_fraud, verdict.arrival
+            row.is_fraud, row.known_since = verdict.is_fraud, verdict.arrival
         return "waits"
 
     # What they are worth

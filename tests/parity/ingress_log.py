@@ -163,7 +163,7 @@ def by_engine(world: SmallWorld, groups: Sequence[Group], arrival: int) -> list[
             kind = Kind.LABEL_JSON if group.is_labels else Kind.TRANSACTION_JSON
             raws = [as_json(row) for row in group.rows]
             raw = RecordBatch.of(raws, [kind] * len(raws), [arrival] * len(raws), position)
-            yield world.admit(raw.with_labels_by(guard.newest_seconds()))
+            yield world.admit(raw)
             position += len(raws)
 
     decide_records(

@@ -97,10 +97,10 @@ def test_decoded_columns_can_be_written_and_are_aligned() -> None:
 
 
 def test_another_format_is_refused_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_format, "FORMAT", 2)
+    monkeypatch.setattr(log_format, "FORMAT", 3)
     content = encode(admitted(), MISSION)
     monkeypatch.undo()
-    with pytest.raises(ArtefactError, match="has format 2 at position 100; this version reads format 1"):
+    with pytest.raises(ArtefactError, match="has format 3 at position 100; this version reads format 2"):
         decode(content, MISSION)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -209,3 +209,51 @@ def test_a_label_from_the_future_does_not_make_digests_stay() -> None:
         waits, waits_in_vain = (Verdict(i, True, START + 10_000) for i in (second, 1_000 + second))
         by_kernel(history, [waits, waits_in_vain, payment])
     assert digests_kept(history) <= 3 * 20
+
+
+def frauds_seen(history: History, log: Sequence[Event], batch_events: int) -> list[float]:
+    """`card_frauds_90s` of every accepted payment, in batches of so many events."""
+    column = history.plan.names.index("card_frauds_90s")
+    answers = [
+        answer
+        for begin in range(0, len(log), batch_events)
+        for answer in by_kernel(history, log[begin : begin + batch_events])
+    ]
+    return [answer.features[column] for answer in answers if answer.features]
+
+
+@pytest.mark.parametrize("batch_events", [1, 2, 3])
+@pytest.mark.parametrize("order", ["LAB", "ALB"])
+def test_a_live_label_counts_for_the_next_payment(order: str, batch_events: int) -> None:
+    """Its arrival is years after the payments: an old file is played back, or clocks differ."""
+    events: dict[str, Event] = {
+        "L": Verdict(1, True, START + 10**8, is_live=True),
+        "A": Payment(1, START, 5, {"card": 1, "shop": 1}),
+        "B": Payment(2, START + 9, 5, {"card": 1, "shop": 1}),
+    }
+    history = History(PLANS["short"], secret=SECRET, pool_entries_min=2)
+    assert frauds_seen(history, [events[name] for name in order], batch_events) == [0, 1]
+
+
+def test_a_live_label_waits_over_a_gap_in_the_log() -> None:
+    later = START + 10**6
+    log: list[Event] = [
+        Payment(1, START, 5, {"card": 1, "shop": 1}),
+        Verdict(2, True, later, is_live=True),
+        Payment(2, later, 5, {"card": 1, "shop": 1}),
+        Payment(3, later + 1, 5, {"card": 1, "shop": 1}),
+    ]
+    assert frauds_seen(History(PLANS["short"], secret=SECRET), log, 2) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("arrival", [0, 10**8])
+def test_no_label_keeps_rows_behind_it(arrival: int) -> None:
+    """One that never finds its payment is changed now and then, or arrived years ahead of the log."""
+    history = History(PLANS["short"], secret=SECRET, pool_entries_min=2)
+    for second in range(1_000):
+        now = START + second
+        log: list[Event] = [Payment(second, now, 5, {"card": 1, "shop": 1})]
+        if second % 30 == 0:
+            log.append(Verdict(10**6, second % 60 == 0, now + arrival, is_live=True))
+        by_kernel(history, log)
+    assert len(history) <= 103

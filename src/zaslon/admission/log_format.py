@@ -34,7 +34,7 @@ from zaslon.domain.events import (
 )
 from zaslon.domain.rejections import Reason, RecordProblem
 
-FORMAT = 1  # raise it with any change of what is written
+FORMAT = 2  # raise it with any change of what is written
 _MAGIC = b"ZLOG"
 _PRELUDE = struct.Struct("<4sI")  # magic and checksum of everything behind it
 _LABEL, _REJECTED = int(EntryKind.LABEL), int(EntryKind.REJECTED)
@@ -56,9 +56,10 @@ class _Header(NamedTuple):
     transactions: int
     labels: int
     rejections: int
+    labels_are_live: bool
 
 
-_HEADER = struct.Struct("<4sIHBBIq8sIII4x")
+_HEADER = struct.Struct("<4sIHBBIq8sIII?3x")
 
 
 def encode(batch: LogBatch, catalogue: Catalogue) -> bytes:
@@ -68,7 +69,7 @@ def encode(batch: LogBatch, catalogue: Catalogue) -> bytes:
     widths = _width(transactions.id_text), _width(labels.id_text)
     header = _Header(
         _MAGIC, 0, FORMAT, *widths, len(batch), batch.first_position, _mapping(catalogue),
-        len(transactions), len(labels), len(rejections),
+        len(transactions), len(labels), len(rejections), labels.are_live,
     )  # fmt: skip
     parts = [column.astype(dtype, copy=False).tobytes() for dtype, column in _columns(batch, catalogue)]
     texts = (transactions.id_text, labels.id_text)
@@ -154,7 +155,7 @@ def _batch(columns: _Columns, header: _Header, catalogue: Catalogue) -> LogBatch
     return LogBatch(
         header.first_position, kind, degradation, arrival,
         Transactions(identifier, moment, amount, keys, numbers, flags, digest, is_fraud, scenario, texts),
-        Labels(label_id, verdict, arrival[kind == _LABEL], label_texts),
+        Labels(label_id, verdict, arrival[kind == _LABEL], label_texts, header.labels_are_live),
         _rejected(columns.rest(), np.flatnonzero(kind == _REJECTED)),
     )  # fmt: skip
 

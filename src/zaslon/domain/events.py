@@ -107,20 +107,6 @@ class RecordBatch:
             self.starts[rows], self.lengths[rows],
         )  # fmt: skip
 
-    def with_labels_by(self, newest_seconds: int) -> RecordBatch:
-        """The same with labels that count from `newest_seconds` on at the latest.
-
-        Given the newest event time that the log has, a label counts for whatever is decided after it,
-        also where payments' clocks are behind ours, or what happened long ago is played back.
-        """
-        at_labels = self.kind == _LABEL_JSON
-        if not np.count_nonzero(at_labels):
-            return self
-        arrival = np.where(
-            at_labels, np.minimum(self.arrival_time_seconds, newest_seconds), self.arrival_time_seconds
-        )
-        return replace(self, arrival_time_seconds=arrival)
-
     @staticmethod
     def of(
         records: Sequence[bytes],
@@ -212,13 +198,16 @@ class Transactions:
 class Labels:
     """Verdicts on transactions, n of them: int64[n], bool[n], and when they became known.
 
-    `id_text` as in `Transactions`.
+    `id_text` as in `Transactions`. `are_live`: they arrived by our clock and not by that of the transactions,
+    so each counts from the newest event time of the log on at the latest: for whatever is decided after it,
+    also where payments' clocks are behind ours, or what happened long ago is played back.
     """
 
     transaction_id: Int64
     is_fraud: NDArray[np.bool_]
     arrival_time_seconds: Int64
     id_text: IdText | None = None
+    are_live: bool = False
 
     def __len__(self) -> int:
         return len(self.transaction_id)
@@ -230,16 +219,18 @@ class Labels:
             self.is_fraud[chosen],
             self.arrival_time_seconds[chosen],
             None if self.id_text is None else self.id_text[chosen],
+            self.are_live,
         )
 
     @staticmethod
     def concatenate(parts: Sequence[Labels]) -> Labels:
-        """All labels of `parts` (at least one), in order."""
+        """All labels of `parts` (at least one, all live or none), in order."""
         return Labels(
             np.concatenate([p.transaction_id for p in parts]),
             np.concatenate([p.is_fraud for p in parts]),
             np.concatenate([p.arrival_time_seconds for p in parts]),
             joined_id_text(parts),
+            any(p.are_live for p in parts),
         )
 
 

@@ -23,6 +23,7 @@ from zaslon.features.deduplication_table import (
     FRAUD,
     GOOD,
     HEAD,
+    NEWEST,
     ROW_BITS,
     STATE_MASK,
     TAIL,
@@ -33,6 +34,7 @@ from zaslon.features.deduplication_table import (
     DeduplicationArrays,
     append,
     close,
+    date_newest_labels,
     drop_digests,
     expect,
     fill_index,
@@ -116,10 +118,12 @@ def _identify_transaction(
             table.counters[WAITING] -= 1
             if known:
                 waiting = FRAUD if table.note[offset] == WAITING_FRAUD else GOOD
-                waiting_time = np.int64(table.time[offset])
+                waiting_time = min(np.int64(table.label_time[offset]), watermark)
             close(table, offset)
     table.counters[WATERMARK] = watermark  # only what is accepted moves the clock
+    date_newest_labels(table)
     offset = append(table, place, key, bits, moment, waiting)
+    table.counters[NEWEST] = table.counters[TAIL]
     put_digest(table.digest, table.counters[BASE] + offset, digests, number)
     table.label_time[offset] = waiting_time
     step["row"], step["watermark"] = offset, watermark
@@ -130,7 +134,7 @@ def _identify_transaction(
 @inlined
 def _identify_label(
     table: DeduplicationArrays, limits: Limits, key: Integer, bits: np.uint64, arrival: Integer,
-    is_fraud: bool, step: Any,
+    is_fraud: bool, are_live: bool, step: Any,
 ) -> Integer:  # fmt: skip
     """Status of a label; fills `step` if it is applied."""
     watermark = table.counters[WATERMARK]
@@ -147,22 +151,23 @@ def _identify_label(
         if offset < 0:
             if table.counters[WAITING] >= limits.waiting_labels_max:
                 return _UNKNOWN
-            offset = append(table, place, key, bits, arrival, 0)
+            offset = append(table, place, key, bits, max(arrival, watermark), 0)
             # Nothing may stand here from a row that was given up: equal logs have equal snapshots.
             put_digest(table.digest, table.counters[BASE] + offset, NO_DIGEST, 0)
-            table.label_time[offset] = 0
             for entity in range(table.slots.shape[1]):
                 table.slots[offset, entity] = 0
             table.counters[WAITING] += 1
         verdict_note = WAITING_FRAUD if is_fraud else WAITING_GOOD
         if table.note[offset] != verdict_note:
-            table.time[offset] = arrival
+            table.label_time[offset] = arrival
             table.note[offset] = verdict_note
         return LABEL_WAITS
     state = table.note[offset] & STATE_MASK
     verdict = FRAUD if is_fraud else GOOD
     if state == verdict:
         return LABEL_REPEATED
+    if are_live:
+        arrival = min(arrival, watermark)
     step["transaction"], step["row"], step["watermark"] = -1, offset, watermark
     step["verdict"], step["verdict_time"] = verdict, arrival
     step["previous"], step["previous_time"] = state, table.label_time[offset]
@@ -185,6 +190,7 @@ def identify(
     label_hash: NDArray[np.uint64],
     label_time: NDArray[np.int64],
     label_is_fraud: NDArray[np.bool_],
+    labels_are_live: bool,
     status: NDArray[np.uint8],
     label_status: NDArray[np.uint8],
     steps: Steps,
@@ -214,7 +220,14 @@ def identify(
             if j + AHEAD < label_id.size:
                 expect(table, label_hash[j + AHEAD])
             label_status[j] = _identify_label(
-                table, limits, label_id[j], label_hash[j], label_time[j], label_is_fraud[j], step
+                table,
+                limits,
+                label_id[j],
+                label_hash[j],
+                label_time[j],
+                label_is_fraud[j],
+                labels_are_live,
+                step,
             )
             done += label_status[j] == LABEL_APPLIED
             j += 1
@@ -255,7 +268,7 @@ class DeduplicationIndex:
             places=np.empty(0, np.uint32),
             passed=np.empty(0, np.uint8),
             digest=digest_ring(rows_min),
-            counters=np.zeros(7, np.int64),
+            counters=np.zeros(8, np.int64),
             secret=secret,
         )
         self.rebuild_index()
@@ -349,7 +362,11 @@ class DeduplicationIndex:
         rows, entities = saved["slots"].shape
         counters = saved["counters"]
         waiting = np.count_nonzero(saved["note"] & STATE_MASK == WAITING_GOOD)  # type: ignore[operator]
-        if counters.shape != (4,) or counters[TAIL] - counters[HEAD] != rows or counters[WAITING] != waiting:
+        if (
+            counters.shape != (BASE,)
+            or counters[TAIL] - counters[HEAD] != rows
+            or counters[WAITING] != waiting
+        ):
             raise ValueError("rows and counters of the remembered transactions disagree")
         table = DeduplicationIndex(entities, limits, rows_min, secret)
         columns = {}

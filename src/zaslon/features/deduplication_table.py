@@ -20,7 +20,8 @@ WAITING_FRAUD = 7  # WAITING_GOOD with the first condition bit: a waiting row ha
 STATE_MASK = 3
 CONDITION_SHIFT = 2
 
-HEAD, TAIL, WAITING, WATERMARK, BASE, ROW_BITS, DIGESTS_FROM = 0, 1, 2, 3, 4, 5, 6  # positions in counters
+# Positions in counters; those before BASE are part of the state.
+HEAD, TAIL, WAITING, WATERMARK, NEWEST, BASE, ROW_BITS, DIGESTS_FROM = 0, 1, 2, 3, 4, 5, 6, 7
 AHEAD = 12  # events between asking memory for a bucket and looking into it
 _EMPTY = int(EMPTY)
 _PASSED_MAX = 255
@@ -31,7 +32,7 @@ class DeduplicationArrays(NamedTuple):
 
     Attributes:
         id: int64[rows], transaction ids.
-        time: uint32[rows], event time (of a waiting label: its arrival).
+        time: uint32[rows], event time (of a waiting label: the log's time when it came).
         label_time: uint32[rows], arrival of the newest label.
         note: uint8[rows], label state and conditions.
         slots: uint32[rows, entities].
@@ -44,8 +45,8 @@ class DeduplicationArrays(NamedTuple):
         digest: uint64[capacity, 2], a ring: row r has its digest at r % capacity, from row DIGESTS_FROM
             on. An older repeat is too late before it is a duplicate, and one with another time is a
             conflict, so only rows within `late_within` need theirs.
-        counters: int64[7], HEAD and TAIL row, WAITING labels, WATERMARK, BASE row, ROW_BITS, DIGESTS_FROM
-            row.
+        counters: int64[8], HEAD and TAIL row, WAITING labels, WATERMARK, the row after the NEWEST transaction's,
+            BASE row, ROW_BITS, DIGESTS_FROM row.
         secret: uint64[2], what the hash is keyed with: whoever chooses ids must not choose buckets.
     """
 
@@ -153,6 +154,19 @@ def append(
 def close(table: DeduplicationArrays, offset: Integer) -> None:
     """Empty the row of a label that waits no longer, so that older rows are not kept because of its time."""
     table.time[offset], table.note[offset] = 0, 0
+
+
+@inlined
+def date_newest_labels(table: DeduplicationArrays) -> None:
+    """Give labels that came since the newest transaction the time of the next one, which has come.
+
+    They arrived by another clock, which may be years ahead of the log's: no row may outlive the log's own
+    time, nor the rows behind it.
+    """
+    watermark, base = table.counters[WATERMARK], table.counters[BASE]
+    for row in range(max(table.counters[NEWEST], table.counters[HEAD]), table.counters[TAIL]):
+        if table.note[row - base] & STATE_MASK == WAITING_GOOD:
+            table.time[row - base] = min(np.int64(table.time[row - base]), watermark)
 
 
 @inlined

@@ -34,7 +34,7 @@ from zaslon.system.siphash import hashes_of, secret_words
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
 # Raise it with any change after which the same log could leave another byte in what `save` gives.
-STATE_VERSION = 7
+STATE_VERSION = 8
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class History:
         while not identify(
             self.remembered.arrays, self._limits, is_label, transactions.transaction_id, hashes,
             transactions.event_time_seconds, transactions.amount_minor, transactions.digest,
-            labels.transaction_id, label_hashes, labels.arrival_time_seconds, labels.is_fraud,
+            labels.transaction_id, label_hashes, labels.arrival_time_seconds, labels.is_fraud, labels.are_live,
             status, label_status, steps, progress,
         ):  # fmt: skip
             self.remembered.make_room()

@@ -145,22 +145,19 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
     """Put the labels of a file into the log; each is effective for the next transaction.
 
     CSV with the columns transaction_id and is_fraud, under these names or the catalogue's, or JSON
-    lines with these keys. Labels arrive at `arrival_time_seconds`, or for None at the newest event time
-    that the engine knows. A label given again changes nothing, and the last one counts: so a file is
+    lines with these keys. Labels arrive at `arrival_time_seconds`, or for None now; where the newest
+    transaction of the log is older, they count from its time on. A label given again changes nothing, and the last one counts: so a file is
     always taken as a whole.
 
     Raises:
         InputError: the file cannot be read or lacks a column.
         ZaslonError: the arrival lies in the future: until then the labels would count for nothing.
     """
-    if arrival_time_seconds is not None:
-        arrival_time_seconds = arrival_of_files(context, arrival_time_seconds)
+    arrival = arrival_of_files(context, arrival_time_seconds)
     rows = list(label_records(source, context.catalogue))
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)
         guard = guarded_engine(context, journal, snapshots)
-        newest = guard.newest_seconds()
-        arrival = newest if arrival_time_seconds is None else arrival_time_seconds
         context.progress.start("labels", len(rows))
         decided = decide_records(
             guard, journal, snapshots, _label_batches(context, rows, arrival), None,

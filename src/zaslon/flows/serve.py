@@ -181,7 +181,6 @@ class _Work:
         arrivals = [int(self._clock.now_seconds())] * len(raws)
         engine = self._guard.engine
         raw = RecordBatch.of(raws, kinds, arrivals, engine.position)
-        raw = raw.with_labels_by(engine.history.watermark_seconds)
         return admit(raw, engine.catalogue, engine.key), degradation
 
     def close(self) -> None:

@@ -200,7 +200,7 @@ class _Decider:
     def _admit(self, raw: RecordBatch) -> LogBatch:
         self._taken_at = time.perf_counter()
         engine = self._guard.engine
-        return admit(raw.with_labels_by(engine.history.watermark_seconds), engine.catalogue, engine.key)
+        return admit(raw, engine.catalogue, engine.key)
 
     def record(self, batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
         """Hand over a batch with its outcomes."""

@@ -50,10 +50,12 @@ def read_labels(
     index = np.array(good, np.int64)
     arrivals = batch.arrival_time_seconds[index]
     if not are_texts:
-        return Labels(np.array(ids, np.int64), np.array(verdicts, np.bool_), arrivals), index, bad
+        found = Labels(np.array(ids, np.int64), np.array(verdicts, np.bool_), arrivals, are_live=True)
+        return found, index, bad
     words = [_word(text) for text in ids]
     numbers = np.array([numbers_of(word, key)[0] for word in words], np.int64)
-    return Labels(numbers, np.array(verdicts, np.bool_), arrivals, np.array(words, ID_TEXT)), index, bad
+    found = Labels(numbers, np.array(verdicts, np.bool_), arrivals, np.array(words, ID_TEXT), are_live=True)
+    return found, index, bad
 
 
 def _word(text: str) -> bytes:
