@@ -69,12 +69,11 @@ def test_a_slot_is_kept_to_the_second_that_its_key_is_needed() -> None:
         assert slots_of(history) == [slots, slots]
 
 
-@pytest.mark.parametrize("is_first", [False, True])
-def test_a_label_keeps_its_shop_from_its_arrival_on(is_first: bool) -> None:
+def test_a_label_keeps_its_shop_from_its_arrival_on() -> None:
     """The card has no features of labels, so its slot is free; the shop's label is still in a window."""
     history = History(PLAN, secret=SECRET)
     events: list[Event] = [Payment(1, START, 5, {"card": 1, "shop": 1}), Verdict(1, True, START + 9)]
-    by_kernel(history, events[::-1] if is_first else events)
+    by_kernel(history, events)
     by_kernel(history, [Payment(2, START + HORIZON, 5, {"card": 2, "shop": 2})])
     assert slots_of(history) == [1, 2]
     (answer,) = by_kernel(history, [Payment(3, START + HORIZON, 5, {"card": 3, "shop": 1})])
