@@ -18,8 +18,10 @@ from zaslon.system.compiled import compiled
 UInt8 = NDArray[np.uint8]
 Int64 = NDArray[np.int64]
 
-_QUOTE, _BACKSLASH, _COLON = ord('"'), ord("\\"), ord(":")
-_OPEN_LIST, _OPEN_OBJECT, _CLOSE_LIST, _CLOSE_OBJECT = map(ord, "[{]}")
+# Classes of bytes; most are of class 0, text without a meaning here.
+_QUOTE, _BACKSLASH, _COLON, _OPEN, _CLOSE = 1, 2, 3, 4, 5
+_CLASSES = np.zeros(256, np.uint8)
+_CLASSES[list(b'"\\:{[}]')] = [_QUOTE, _BACKSLASH, _COLON, _OPEN, _OPEN, _CLOSE, _CLOSE]
 # Strings, each with whether a colon follows; brackets.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"(?:[ \t\r\n]*(:))?|[{}\[\]]', re.DOTALL)
 
@@ -29,7 +31,7 @@ def member_counts(records: Sequence[bytes]) -> list[int]:
     buffer = np.frombuffer(b"".join(records), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
     counts = np.zeros(len(records), np.int64)
-    count_members(buffer, ends, counts)
+    count_members(buffer, ends, _CLASSES, counts)
     return list(counts.tolist())
 
 
@@ -53,23 +55,26 @@ def names_twice(record: bytes) -> list[str]:
 
 
 @compiled
-def count_members(buffer: UInt8, ends: Int64, counts: Int64) -> None:
+def count_members(buffer: UInt8, ends: Int64, classes: UInt8, counts: Int64) -> None:
     """How many members the outermost object of each record has: its colons outside of strings."""
-    at = 0
+    at = np.uint64(0)  # without a sign nothing asks whether it is negative
     for i in range(ends.size):
-        depth, found, end = 0, 0, ends[i]
+        end, depth, found, is_in_string = np.uint64(ends[i]), 0, 0, False
         while at < end:
-            byte = buffer[at]
-            if byte == _QUOTE:
-                at += 1
-                while at < end and buffer[at] != _QUOTE:
-                    at += 2 if buffer[at] == _BACKSLASH else 1
-            elif byte in (_OPEN_OBJECT, _OPEN_LIST):
+            kind = classes[buffer[at]]
+            at += np.uint64(1)
+            if kind == 0:
+                continue
+            if is_in_string:
+                is_in_string = kind != _QUOTE
+                at += np.uint64(kind == _BACKSLASH)  # what is behind it has no meaning
+            elif kind == _QUOTE:
+                is_in_string = True
+            elif kind == _COLON:
+                found += depth == 1
+            elif kind == _OPEN:
                 depth += 1
-            elif byte in (_CLOSE_OBJECT, _CLOSE_LIST):
+            elif kind == _CLOSE:
                 depth -= 1
-            elif byte == _COLON and depth == 1:
-                found += 1
-            at += 1
         counts[i] = found
         at = end
