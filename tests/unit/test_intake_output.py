@@ -18,6 +18,7 @@ from tests.unit.intake_cases import (
     MISSION,
     NAMES,
     SHOP,
+    clean,
     content_of,
     line,
     quarantine_of,
@@ -334,6 +335,23 @@ def test_the_last_answer_that_comes_with_a_repeat_counts(
     kept = rows_of(tmp_path / "out").sort("transaction_id")
     assert kept["is_fraud"].to_list() == [1, 0, 0, 1, 0, 0]
     assert kept["scenario"].to_list() == [3, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.usefixtures("many_passes")
+def test_no_choice_of_ids_puts_all_suspects_into_one_pass(tmp_path: Path) -> None:
+    ids = [64 * i for i in range(1_400)]
+    transactions = clean(*(line(transaction_id=i) for i in ids)).transactions
+    originals = pl.DataFrame({"source": "in", "record": ids, "offset": ids, "raw": [b""] * len(ids)})
+    kept = staging.Staging(tmp_path / "staging", 0, bytes(range(16)))
+    for order in (0, len(ids)):
+        rows = staging.frame_of(transactions).with_columns(
+            pl.Series("order", np.arange(order, order + len(ids)))
+        )
+        kept.add_suspects(rows.hstack(originals))
+    settled = [len(repeats) for repeats in kept.settle_repeats()]
+    assert len(settled) == 4
+    assert sum(settled) == len(ids)
+    assert max(settled) < 450, "memory is bounded by what one pass takes"
 
 
 @pytest.mark.usefixtures("many_passes")

@@ -152,7 +152,7 @@ class _Cleaning:
         self._building, self._catalogue, self._key, self._arrival = building, catalogue, key, arrival
         self._days = DayCounts(parse_duration_seconds(catalogue.record.gap_max))
         self._filter = RepeatFilter(repeat_filter_bytes, table_secret(key))
-        self._staging = Staging(building / STAGING, len(catalogue.flag_names))
+        self._staging = Staging(building / STAGING, len(catalogue.flag_names), table_secret(key))
         self._quarantine: list[pl.DataFrame] = []
         self._quarantine_parts: list[Path] = []
         self._reasons: dict[str, int] = {}

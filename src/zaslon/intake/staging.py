@@ -14,6 +14,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_TEXT, NO_KEY, Transactions, public_ids
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
+from zaslon.system.siphash import hashes_of, secret_words
 
 # Rows held in memory before they go to disk, and suspects looked up in one pass.
 _ROWS_HELD_MAX = 2_000_000
@@ -74,10 +75,12 @@ class Staging:
     Args:
         directory: for rows that are not held; made here.
         flags: how many flags a row may have; `flags` counts the rows of the days that have each.
+        secret: 16 bytes that key the hash of ids.
     """
 
-    def __init__(self, directory: Path, flags: int) -> None:
+    def __init__(self, directory: Path, flags: int, secret: bytes) -> None:
         directory.mkdir(parents=True)
+        self._secret = secret_words(secret)
         self._directory, self.flags = directory, np.zeros(flags, np.int64)
         self._held: list[pl.DataFrame] = []
         self._held_rows = 0
@@ -162,11 +165,16 @@ class Staging:
         count = sum(len(_read(path, ["transaction_id"])) for path in self._suspects)
         passes = -(-count // _SUSPECTS_PER_PASS)
         for number in range(passes):
-            mine = (pl.col("transaction_id") % passes == number) & (self._first_dropped_day > _DAY)
-            suspects = pl.concat([_read(path).filter(mine) for path in self._suspects])
+            suspects = pl.concat([self._of_pass(number, passes, _read(path)) for path in self._suspects])
             if len(suspects):
                 yield self._settle(suspects.sort("order"))
         self._flush(is_input_over=True)
+
+    def _of_pass(self, number: int, passes: int, rows: pl.DataFrame) -> pl.DataFrame:
+        """The suspects that one pass settles. The hash is keyed: no choice of ids puts all into one pass."""
+        hashes = hashes_of(rows["transaction_id"].to_numpy(), self._secret)
+        mine = pl.Series(hashes % np.uint64(passes) == number)
+        return rows.filter(mine).filter(self._first_dropped_day > _DAY)
 
     def _settle(self, suspects: pl.DataFrame) -> pl.DataFrame:
         wanted = np.sort(suspects["transaction_id"].to_numpy())
