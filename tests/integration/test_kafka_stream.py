@@ -17,6 +17,7 @@ from zaslon.adapters.cluster.kafka.messages import as_rejection
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Kind
 from zaslon.engine import ENGINE_VERSION, engine
+from zaslon.flows.stream import stream
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
@@ -69,6 +70,12 @@ def test_a_restart_continues_from_snapshot_and_order(
     report = cluster.stream_until(home, 1_500)
     assert report.replayed > 0, "nothing was replayed"
     assert report.decided.decisions + sum(report.decided.rejected.values()) == 500
+    assert report.next_position == 1_500
+    messages: list[str] = []
+    idle = stream(
+        cluster.context("scorer", home), lambda: any("Deciding" in m for m in messages), messages.append
+    )
+    assert (idle.replayed, idle.next_position) == (0, 1_500)
     assert cluster.published() == cluster.embedded(small_world.engine())
 
 

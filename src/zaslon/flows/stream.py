@@ -114,6 +114,7 @@ class _Scorer:
         """One life, from a snapshot to a stop or to a takeover by another process."""
         self.close()
         guard, checkpoint = self._restored()
+        self.report.next_position = guard.engine.position
         freeze_garbage_collector()
         every = self.context.options.snapshot_every_records
         self.snapshot_writer = snapshot_writer = SnapshotWriter(
