@@ -18,7 +18,7 @@ from zaslon.engine import ENGINE_VERSION, Engine, restore_engine
 from zaslon.features.history import STATE_VERSION
 from zaslon.flows.replay import replay
 from zaslon.services.context import Silent
-from zaslon.services.home import recover_engine
+from zaslon.services.home import champion_of_home, recover_engine
 from zaslon.testing import SmallWorld
 
 ROWS = 20
@@ -68,7 +68,9 @@ def test_a_home_continues_under_a_new_engine_version(small_world: SmallWorld, tm
         world = decided_by(small_world, tmp_path / str(version), version)
         context = replace(world.context, progress=Hearing())
         with closing(context.open_journal()) as journal:
-            engine = recover_engine(context, journal, context.open_snapshots(journal))
+            engine = recover_engine(
+                context, journal, context.open_snapshots(journal), champion_of_home(context)
+            )
         assert engine.position == ROWS
         assert len(warnings) == expected
     assert f"from position {ROWS} on" in warnings[0]

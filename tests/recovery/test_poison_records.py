@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,20 @@ import orjson
 import polars as pl
 import pytest
 from tests.recovery.faults import STAGES, InjectedError, Poison, inject, stopped_poison
+from tests.recovery.given_calls import GivenCalls, call, transaction
 
 from zaslon.bootstrap import build_clock
-from zaslon.domain.errors import InputError, ZaslonError
-from zaslon.domain.events import Kind, LogBatch, RecordBatch, Transactions
+from zaslon.domain.errors import InputError
+from zaslon.domain.events import RecordBatch, Transactions
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.engine import Engine
 from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.features.history import Applied, History
-from zaslon.features.plan import plan_features
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
 from zaslon.flows.score import score
 from zaslon.flows.serve import GROUP, DecisionWorker, GroupDone
-from zaslon.ports import Answer, Call
 from zaslon.services.decision_loop import decide_records
-from zaslon.services.home import keep_champion, load_champion
 from zaslon.services.poison import PoisonGuard, guarded_engine
 from zaslon.system.isolation import by_halves
 from zaslon.testing import SmallWorld
@@ -143,30 +140,6 @@ def test_code_that_breaks_ordinary_records_stops_the_run(
         assert not any(b"engine_error" in outcome for _, outcome in journal.outcomes())
 
 
-def test_a_recovery_notes_the_champion_that_decides_then(
-    small_world: SmallWorld, poison: tuple[Poison, int], tmp_path: Path
-) -> None:
-    context, (record, index) = small_world.in_home(tmp_path).context, poison
-    model, policy = load_champion(context, plan_features(context.catalogue))
-    other = policy.with_thresholds(policy.thresholds.review / 2, policy.thresholds.block)
-
-    def batches() -> Iterator[LogBatch]:
-        yield small_world.batch(0, index - 5)
-        keep_champion(context, model, other)
-        yield small_world.batch(index - 5, ROWS)
-
-    with pytest.MonkeyPatch.context() as faulty, closing(context.open_journal()) as journal:
-        inject(faulty, "score", record)
-        snapshots = context.open_snapshots(journal)
-        guard = guarded_engine(context, journal, snapshots)
-        decide_records(
-            guard, journal, snapshots, batches(), None, snapshot_every_records=70, progress=context.progress
-        )
-        noted = [journal.serving(position) for position in (index - 6, ROWS - 1)]
-    assert [versions.policy for versions in noted if versions is not None] == [policy.hash, other.hash]
-    assert all(replay(context, position).identical for position in (0, index - 6, index - 5, ROWS - 1))
-
-
 @pytest.mark.parametrize("stage", ["apply", "score", "explain"])
 def test_a_failed_engine_is_let_go_before_the_next_is_recovered(
     small_world: SmallWorld, poison: tuple[Poison, int], monkeypatch: pytest.MonkeyPatch, stage: str
@@ -226,40 +199,6 @@ def rows(directory: Path) -> Path:
     return path
 
 
-@dataclass
-class GivenCalls:
-    """Calls that are given to a decision worker in its own process, and what it answers."""
-
-    groups: deque[list[Call]]
-    answers: dict[int, list[Answer] | ZaslonError] = field(default_factory=dict)
-    notices: list[tuple[str, Any]] = field(default_factory=list)
-
-    def take(self, records_max: int, wait_seconds: float) -> Sequence[Call] | None:
-        del records_max, wait_seconds
-        return self.groups.popleft() if self.groups else None
-
-    def answer(self, answers: Sequence[tuple[int, list[Answer] | ZaslonError]]) -> None:
-        self.answers |= dict(answers)
-
-    def ready(self, is_ready: bool) -> None:
-        assert is_ready, "the worker continues"
-
-    def notify(self, topic: str, content: object) -> None:
-        self.notices.append((topic, content))
-
-
-def call(number: int, records: Sequence[bytes]) -> Call:
-    now = build_clock().monotonic_seconds()
-    return Call(number, records, Kind.TRANSACTION_JSON, now + 60, now)
-
-
-def transaction(number: int, amount: float) -> bytes:
-    return orjson.dumps(
-        {"transaction_id": number, "tx_datetime": "2019-10-01 10:00:00", "customer_id": number % 7,
-         "terminal_id": 5, "tx_amount": amount}
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("stage", ["clean", "apply", "score"])
 def test_a_poison_record_does_not_end_the_service(
     small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -270,11 +209,8 @@ def test_a_poison_record_does_not_end_the_service(
     first = [call(0, others[:3]), call(1, [transaction(13, 77.77)]), call(2, others[3:6])]
     calls = GivenCalls(deque([first, [call(3, others[6:])], [call(4, [others[0]])]]))
     DecisionWorker(world.context, 100, build_clock(), calls).run()
-    found = {
-        number: [orjson.loads(answer.outcome) for answer in answers]
-        for number, answers in calls.answers.items()
-        if not isinstance(answers, ZaslonError)
-    }
+    found = {number: calls.outcomes(number) for number in range(5)}
+    assert calls.readiness == [True], "the worker goes on"
     assert [o["outcome"] for n in (0, 2, 3) for o in found[n]] == ["decision"] * 10
     assert [o["reason"] for o in found[1]] == ["engine_error"]
     assert found[4] == found[0][:1], "a repeat is still known"

@@ -39,9 +39,9 @@ from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecar
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
 from zaslon.services.featurising import Day
-from zaslon.services.home import engine_at, keep_champion, recover_engine
+from zaslon.services.home import engine_at, keep_champion
 from zaslon.services.logs import new_log, put_in_use
-from zaslon.services.poison import PoisonGuard
+from zaslon.services.poison import guarded
 from zaslon.services.retention import forget_old_originals
 
 DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
@@ -178,9 +178,7 @@ def decide_days(
             context.catalogue, key=context.key, model=trained.model, policy=trained.policy,
             history=past.history,
         )  # fmt: skip
-        guard = PoisonGuard(
-            engine, lambda: recover_engine(context, journal, snapshots), context.progress.warn
-        )  # fmt: skip
+        guard = guarded(engine, context, journal, snapshots, (trained.model, trained.policy))
         context.progress.start("decide", None)
         decided = decide_records(
             guard, journal, snapshots, records_of_days(context, last, feedback),

@@ -11,7 +11,8 @@ gathers, so the cost of a durable commit is shared by all who wait. For every gr
     5. one transaction of the journal: records and outcomes
     6. answer; a repeat with the decision that it repeats
 A crash before 5 leaves no trace, and nothing was answered; after 5 the same call again is
-answered from the log, as a repeat. When the journal fails, the engine is discarded and recovered from it.
+answered from the log, as a repeat. When the journal fails, the engine is discarded and recovered from it;
+model and policy are those that the process began with.
 A record that breaks our own code is found and recorded as `engine_error`; the others of its group are decided.
 Between two groups, original bytes that have had their time leave the log, a few at once.
 """
@@ -23,14 +24,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zaslon.admission import admit
-from zaslon.domain.errors import BusyError, ZaslonError
+from zaslon.domain.errors import BusyError, UncertainError, ZaslonError
 from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
 from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Rejection
+from zaslon.engine import Engine
 from zaslon.ports import Answer, Call, Calls, Clock, Journal, repeated_answer
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import answers_in
+from zaslon.services.home import Champion, champion_of_home, recover_engine
 from zaslon.services.latency_budget import LatencyBudget
-from zaslon.services.poison import guarded_engine
+from zaslon.services.poison import PoisonGuard
 from zaslon.services.retention import OriginalRetention
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter
 from zaslon.services.warm_up import freeze_garbage_collector, warm_up
@@ -79,10 +82,11 @@ class DecisionWorker:
         Raises:
             ZaslonError: why it cannot begin.
         """
-        work: _Work | None = self._begin()
+        champion = champion_of_home(self._context)
+        work: _Work | None = self._begin(champion)
         while (group := self._calls.take(self._group_records_max, _LOOK_SECONDS)) is not None:
             if work is None:
-                work = self._begin_again()
+                work = self._begin_again(champion)
             if group:
                 work = self._serve(work, group)
             if work is not None:
@@ -90,15 +94,17 @@ class DecisionWorker:
         if work is not None:
             work.close()
 
-    def _begin(self) -> _Work:
-        work = _Work(self._context, self._clock, lambda saved: self._calls.notify(SNAPSHOT, saved))
+    def _begin(self, champion: Champion) -> _Work:
+        work = _Work(
+            self._context, champion, self._clock, lambda saved: self._calls.notify(SNAPSHOT, saved)
+        )  # fmt: skip
         freeze_garbage_collector()
         self._calls.ready(True)
         return work
 
-    def _begin_again(self) -> _Work | None:
+    def _begin_again(self, champion: Champion) -> _Work | None:
         try:
-            return self._begin()
+            return self._begin(champion)
         except ZaslonError:  # the medium still fails; calls are answered with an error meanwhile
             return None
 
@@ -110,7 +116,8 @@ class DecisionWorker:
             answers, done = work.decide(group)
         except ZaslonError as error:
             self._calls.ready(False)
-            self._calls.answer([(call.number, error) for call in group])
+            recorded = 0 if work is None else work.recorded_records
+            self._calls.answer(_errors(group, recorded, error))
             if work is not None:
                 work.abandon()
             return None
@@ -120,17 +127,32 @@ class DecisionWorker:
         return work
 
 
+def _errors(group: Sequence[Call], recorded: int, error: ZaslonError) -> list[tuple[int, ZaslonError]]:
+    """Why each call of a group has no answer, when only its first `recorded` records are in the log."""
+    errors: list[tuple[int, ZaslonError]] = []
+    begin = 0
+    for call in group:
+        is_begun = begin < recorded
+        errors.append((call.number, UncertainError(str(error)) if is_begun else error))
+        begin += len(call.records)
+    return errors
+
+
 class _Work:
     """Engine and journal of one life of the decision worker."""
 
-    def __init__(self, context: Context, clock: Clock, on_snapshot: OnSnapshot) -> None:
-        self._clock = clock
+    def __init__(
+        self, context: Context, champion: Champion, clock: Clock, on_snapshot: OnSnapshot
+    ) -> None:  # fmt: skip
+        self._context, self._champion, self._clock = context, champion, clock
         self._journal: Journal = context.open_journal()
-        snapshots = context.open_snapshots(self._journal)
-        self._guard = guarded_engine(context, self._journal, snapshots)
+        self._snapshots = context.open_snapshots(self._journal)
+        engine = recover_engine(context, self._journal, self._snapshots, champion)
+        self._guard = PoisonGuard(engine, self._recover, context.progress.warn)
+        self._recorded = _Recorded(self._journal, clock)
         self._snapshot_writer = SnapshotWriter(
-            snapshots, context.options.snapshot_every_records, self._guard.engine.position,
-            context.progress.warn, on_snapshot,
+            self._snapshots, context.options.snapshot_every_records, engine.position, context.progress.warn,
+            on_snapshot,
         )  # fmt: skip
         self.retention = OriginalRetention(context, self._journal)
         self._budget: LatencyBudget = warm_up(self._guard.engine, clock)
@@ -141,8 +163,9 @@ class _Work:
     def decide(self, group: Sequence[Call]) -> tuple[list[Answer], GroupDone]:
         """Steps 2 to 5 for a group; one answer per record, in order."""
         begin = self._clock.monotonic_seconds()
+        recorded = self._recorded = _Recorded(self._journal, self._clock)
         batch, degradation = self._batch(group, begin)
-        recorded, recoveries = _Recorded(self._journal, self._clock), self._guard.recoveries
+        recoveries = self._guard.recoveries
         self._guard.decide(batch, recorded.add)
         engine_seconds = self._clock.monotonic_seconds() - begin - recorded.seconds
         if self._guard.recoveries == recoveries:  # else it took as long as no group takes
@@ -157,6 +180,18 @@ class _Work:
             begin - min(c.asked_seconds for c in group), engine_seconds, recorded.seconds, engine.position,
         )  # fmt: skip
         return answers, done
+
+    @property
+    def recorded_records(self) -> int:
+        """How many records of the newest group are in the log, always its first ones."""
+        return len(self._recorded.outcomes)
+
+    def _recover(self) -> Engine:
+        """The engine as the journal has it, after one that a record broke."""
+        self._snapshot_writer.wait()  # it may be saved again from here
+        return recover_engine(
+            self._context, self._journal, self._snapshots, self._champion, self._snapshot_writer.save
+        )
 
     def _answer(self, outcome: Outcome, recorded: bytes) -> Answer:
         repeated = repeated_answer(outcome, self._journal) if isinstance(outcome, Rejection) else None

@@ -18,7 +18,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,12 +27,11 @@ from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.domain.outcomes import Decision, Outcome, Rejection
 from zaslon.domain.rejections import Reason
 from zaslon.engine import Engine, restore_engine
-from zaslon.features.plan import plan_features
 from zaslon.ports import SnapshotStore, Stream, SupersededError
 from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
 from zaslon.services.context import STREAM, Context
 from zaslon.services.decision_loop import DecideReport, answers_in, decide_batches
-from zaslon.services.home import engine_at, keep_policy, load_champion
+from zaslon.services.home import Champion, champion_of_home, engine_at
 from zaslon.services.poison import PoisonGuard
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
 from zaslon.services.warm_up import freeze_garbage_collector, run_once
@@ -108,6 +107,7 @@ class _Scorer:
         self.report = StreamReport()
         self.snapshot_writer: SnapshotWriter | None = None
         self.snapshots = stream_snapshots(context)
+        self.champion = champion_of_home(context)  # of all its lives
         self.stream: Stream = context.adapters.open_stream(notify)
 
     def live(self) -> None:
@@ -135,7 +135,7 @@ class _Scorer:
             self.snapshot_writer.close()
 
     def _restored(self) -> tuple[PoisonGuard, bytes]:
-        engine, checkpoint = newest_state(self.context, self.snapshots, self.notify)
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.champion, self.notify)
         run_once(engine)
         return PoisonGuard(engine, self._recover, self.notify), checkpoint
 
@@ -143,7 +143,7 @@ class _Scorer:
         """The engine as it was after the last recorded micro-batch, for the scorer that decides."""
         assert self.snapshot_writer is not None
         self.snapshot_writer.wait()
-        engine, checkpoint = newest_state(self.context, self.snapshots, self.notify)
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.champion, self.notify)
         begin = engine.position
         for batch in self.stream.recorded_since(checkpoint, self.is_over):
             engine.replay(batch)
@@ -185,17 +185,30 @@ class _Scorer:
             self.report.decided.seconds += time.perf_counter() - begin
 
 
+class _Recorded(NamedTuple):
+    """A batch, or a part of one, that was handed over; the moments are of `time.perf_counter`."""
+
+    batch: LogBatch
+    outcomes: Sequence[Outcome]
+    decided_at: float
+    recorded_at: float
+
+
 class _Decider:
     """What the loop calls: admission and the stream, with the time that each takes."""
 
     def __init__(self, stream: Stream, guard: PoisonGuard, observe: Observe) -> None:
         self._stream, self._guard, self._observe = stream, guard, observe
+        self._recorded: list[_Recorded] = []  # of the batch in work
         self._asked_at = self._taken_at = time.perf_counter()
 
     def batches(self, records_max: int, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
         """New records, with the moments when they were asked for and taken."""
         for batch in self._stream.take(self._admit, records_max, is_over):
             yield batch
+            for part in self._recorded:
+                self._observe(self._metrics(part))
+            self._recorded.clear()
             self._asked_at = time.perf_counter()
 
     def _admit(self, raw: RecordBatch) -> LogBatch:
@@ -205,20 +218,21 @@ class _Decider:
 
     def record(self, batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
         """Hand over a batch with its outcomes."""
-        engine = self._guard.engine
         content = [outcome.to_json() for outcome in outcomes]
         decided_at = time.perf_counter()
-        self._stream.record(batch, outcomes, content, engine.versions)
-        rejections = [outcome.reason for outcome in outcomes if isinstance(outcome, Rejection)]
-        decisions = sum(type(outcome) is Decision for outcome in outcomes)
-        self._observe(
-            BatchMetrics(
-                len(batch), decisions, len(rejections), len(batch) - decisions - len(rejections),
-                answers_in(batch), rejections.count(Reason.ENGINE_ERROR.code),
-                self._taken_at - self._asked_at, decided_at - self._taken_at,
-                time.perf_counter() - decided_at, self._stream.commit_seconds,
-                self._stream.lag_records, engine.position,
-            )
+        self._stream.record(batch, outcomes, content, self._guard.engine.versions)
+        self._recorded.append(_Recorded(batch, outcomes, decided_at, time.perf_counter()))
+
+    def _metrics(self, part: _Recorded) -> BatchMetrics:
+        records = len(part.batch)
+        rejections = [outcome.reason for outcome in part.outcomes if isinstance(outcome, Rejection)]
+        decisions = sum(type(outcome) is Decision for outcome in part.outcomes)
+        return BatchMetrics(
+            records, decisions, len(rejections), records - decisions - len(rejections),
+            answers_in(part.batch), rejections.count(Reason.ENGINE_ERROR.code),
+            self._taken_at - self._asked_at, part.decided_at - self._taken_at,
+            part.recorded_at - part.decided_at, self._stream.commit_seconds,
+            self._stream.lag_records, part.batch.end_position,
         )  # fmt: skip
 
 
@@ -228,12 +242,10 @@ def stream_snapshots(context: Context) -> SnapshotStore:
 
 
 def newest_state(
-    context: Context, snapshots: SnapshotStore, notify: Callable[[str], None]
+    context: Context, snapshots: SnapshotStore, champion: Champion, notify: Callable[[str], None]
 ) -> tuple[Engine, bytes]:
     """The engine of the newest good snapshot and its checkpoint; a new log begins from the home's history."""
-    plan = plan_features(context.catalogue)
-    model, policy = load_champion(context, plan)
-    keep_policy(context, policy)
+    model, policy = champion
     found = snapshots.newest()
     if found is None:
         _begin(context, snapshots)

@@ -118,13 +118,17 @@ def decide_batches(
         keep_state: called after every batch; saves a snapshot where one is due.
         report: counts along.
     """
+    recorded: list[tuple[LogBatch, Sequence[Outcome]]] = []
 
-    def record_and_count(batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
+    def record_and_keep(batch: LogBatch, outcomes: Sequence[Outcome]) -> None:
         record(batch, outcomes)
-        report.count(batch, outcomes)
+        recorded.append((batch, outcomes))
 
     for batch in batches:
-        decide(batch, record_and_count)
+        decide(batch, record_and_keep)
+        for part, outcomes in recorded:
+            report.count(part, outcomes)
+        recorded.clear()
         keep_state()
 
 

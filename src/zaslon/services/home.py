@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -15,6 +16,10 @@ from zaslon.models.model import Model
 from zaslon.ports import Journal, LogReader, SnapshotStore
 from zaslon.services.context import Context
 from zaslon.system.durable import write_file
+
+Champion = tuple[Model, Policy]  # what scores and decides
+
+_REPLAY_AGAIN_RECORDS_MAX = 1_000  # a longer replay is not done twice
 
 
 def existing_home(home: Path) -> Path:
@@ -62,7 +67,7 @@ def keep_champion(context: Context, model: Model, policy: Policy) -> None:
     )
 
 
-def load_champion(context: Context, plan: FeaturePlan) -> tuple[Model, Policy]:
+def load_champion(context: Context, plan: FeaturePlan) -> Champion:
     """The serving model and policy: the written one, with the champion's thresholds if it has none.
 
     Raises:
@@ -94,9 +99,7 @@ def with_chosen_thresholds(written: Policy, review: float, block: float) -> Poli
     return written if written.states_thresholds else written.with_thresholds(review, block)
 
 
-def load_versions(
-    context: Context, plan: FeaturePlan, model_id: str, policy_hash: str
-) -> tuple[Model, Policy]:
+def load_versions(context: Context, plan: FeaturePlan, model_id: str, policy_hash: str) -> Champion:
     """A model and a policy by their ids, for serving or for the replay of an old decision."""
     directory = context.home / "models" / model_id
     if not directory.is_dir():
@@ -119,14 +122,30 @@ def load_versions(
     return model, policy
 
 
-def recover_engine(context: Context, journal: Journal, snapshots: SnapshotStore) -> Engine:
+def champion_of_home(context: Context) -> Champion:
+    """The champion for a process that begins; it decides with this one until it ends.
+
+    Raises:
+        ZaslonError: as `load_champion`.
+    """
+    model, policy = load_champion(context, plan_features(context.catalogue))
+    keep_policy(context, policy)
+    return model, policy
+
+
+def recover_engine(
+    context: Context, journal: Journal, snapshots: SnapshotStore, champion: Champion,
+    keep: Callable[[Engine], None] | None = None,
+) -> Engine:  # fmt: skip
     """The engine as it was after the journal's last record: newest snapshot, then replay.
 
     Nothing is emitted again: records of the journal already have their outcomes.
+
+    Args:
+        champion: decides from now on.
+        keep: saves a snapshot; called when so much was replayed that the next recovery should not repeat it.
     """
-    plan = plan_features(context.catalogue)
-    model, policy = load_champion(context, plan)
-    keep_policy(context, policy)
+    model, policy = champion
     beyond = snapshots.forget_after(journal.next_position)
     if beyond:
         context.progress.warn(
@@ -136,13 +155,15 @@ def recover_engine(context: Context, journal: Journal, snapshots: SnapshotStore)
     past = engine_at(context, journal, snapshots, journal.next_position)
     engine = Engine(
         context.catalogue, key=context.key, model=model, policy=policy,
-        history=past.history, position=past.position, plan=plan,
+        history=past.history, position=past.position, plan=past.plan,
     )  # fmt: skip
     _warn_of_another_engine(context, journal)
     if journal.next_position == 0:
         engine.save(snapshots)  # what the log begins from
     for batch in journal.read(engine.position, originals=False):
         engine.replay(batch)
+    if keep is not None and engine.position - past.position > _REPLAY_AGAIN_RECORDS_MAX:
+        keep(engine)
     return engine
 
 

@@ -23,7 +23,7 @@ from zaslon.engine import Engine
 from zaslon.intake.ordinary import problem_of_fault
 from zaslon.ports import Journal, SnapshotStore, SupersededError
 from zaslon.services.context import Context
-from zaslon.services.home import recover_engine
+from zaslon.services.home import Champion, champion_of_home, recover_engine
 from zaslon.services.warm_up import run_once
 from zaslon.system.isolation import is_fault_of_ours
 
@@ -57,10 +57,11 @@ class PoisonGuard:
 
         Args:
             batch: what admission made of the next records.
-            record: makes a batch and its outcomes durable; when it fails it has recorded nothing.
+            record: makes a batch and its outcomes durable.
 
         Raises:
-            Exception: one that is not our fault, or that ordinary transactions raise too.
+            Exception: one that is not our fault, that ordinary transactions raise too, or that
+                `record` raises after the batch was recorded.
         """
         self.attempt(batch, lambda engine, part: record(part, engine.process(part).outcomes))
 
@@ -69,7 +70,7 @@ class PoisonGuard:
 
         Args:
             batch: the next records.
-            work: applies a part and records it; when it fails it has recorded nothing.
+            work: applies a part and records it.
 
         Raises:
             Exception: as `decide`.
@@ -81,6 +82,8 @@ class PoisonGuard:
         del self.engine  # its state may be gigabytes
         self.engine = self._recover()
         self.recoveries += 1
+        if self.engine.position > batch.first_position:  # it is in the log: no record is to blame
+            raise error
         if len(batch) > 1:
             for begin, end in ((0, len(batch) // 2), (len(batch) // 2, len(batch))):
                 self.attempt(batch.part(begin, end), work)
@@ -124,14 +127,25 @@ class PoisonGuard:
 
 
 def guarded_engine(context: Context, journal: Journal, snapshots: SnapshotStore) -> PoisonGuard:
-    """The engine as it was after the journal's last record, and recovered so whenever it fails."""
+    """The engine as it was after the journal's last record, and recovered so whenever it fails.
+
+    Whatever is written into the home meanwhile, it goes on with the champion that it began with.
+    """
+    champion = champion_of_home(context)
+    engine = recover_engine(context, journal, snapshots, champion)
+    journal.serve(engine.versions)
+    return guarded(engine, context, journal, snapshots, champion)
+
+
+def guarded(
+    engine: Engine, context: Context, journal: Journal, snapshots: SnapshotStore, champion: Champion
+) -> PoisonGuard:
+    """The same for an engine that is in this state already."""
 
     def recover() -> Engine:
-        engine = recover_engine(context, journal, snapshots)
-        journal.serve(engine.versions)  # the home may have another champion by now
-        return engine
+        return recover_engine(context, journal, snapshots, champion, lambda engine: engine.save(snapshots))
 
-    return PoisonGuard(recover(), recover, context.progress.warn)
+    return PoisonGuard(engine, recover, context.progress.warn)
 
 
 def _as_original(batch: LogBatch) -> Originals:
