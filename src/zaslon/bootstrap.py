@@ -113,8 +113,8 @@ def build_decider(
         SNAPSHOT: lambda content: saved(SnapshotResult(**content)),
     }
     worker = WorkerProcess(
-        _start_worker, _as_json(settings), settings.api_queue_records_max, SystemClock(),
-        context.open_journal_for_reading, lambda topic, content: handlers[topic](content),
+        _start_worker, _as_json(settings), settings.api_queue_records_max, settings.api_queue_bytes_max,
+        SystemClock(), context.open_journal_for_reading, lambda topic, content: handlers[topic](content),
     )  # fmt: skip
     begun(worker.pid)
     return worker

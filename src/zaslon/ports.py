@@ -100,14 +100,19 @@ class Journal(LogReader, Protocol):
     def serve(self, versions: Versions) -> None:
         """Note that from `next_position` on these versions decide. Repeats are not noted twice."""
 
-    def forget_originals(self, before_seconds: int, batches_max: int) -> int:
+    def forget_originals(self, before_seconds: int, records_max: int) -> bool:
         """Remove the original bytes of the oldest batches that arrived before a moment.
 
         Their typed records and decisions stay as they are; rejections lose the original bytes and the
-        sentence that quotes them. After the call that returns less than `batches_max`, nothing of what
-        was removed is left on the medium. What a crash interrupts is done by the next call.
+        sentence that quotes them. After the call that returns False, nothing of what was removed is left on
+        the medium. What a crash interrupts is done by the next call.
 
-        Returns how many batches lost their bytes; not more than `batches_max`.
+        Args:
+            records_max: no more records than that lose their bytes, fewer where they are large or their
+                batches small; but at least one batch does.
+
+        Returns:
+            Whether there are more.
         """
 
 

@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     api_rate_per_second: int = Field(1_000, ge=1, description="records a second for one key")
     api_rate_burst: int = Field(2_000, ge=1, description="records at once for one key")
     api_queue_records_max: int = Field(10_000, ge=1, description="records without outcome")
+    api_queue_bytes_max: int = Field(
+        64 * MEBIBYTE, ge=1024, description="bytes of records without outcome, with the embedded engine"
+    )
     api_group_records_max: int = Field(
         256, ge=1, le=10_000, description="records that make a full group, decided in one transaction"
     )

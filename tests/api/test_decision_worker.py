@@ -159,6 +159,22 @@ def test_a_full_queue_and_a_closed_worker_are_reported(small_world: SmallWorld, 
     assert not worker.is_ready
 
 
+def test_a_queue_is_full_of_bytes_too(small_world: SmallWorld, tmp_path: Path) -> None:
+    found = opened(small_world.in_home(tmp_path / "home"), api_queue_bytes_max=5_000)
+    asker = Asker(found.worker)
+    with stopped(found.pid):
+        waits = [asker.submit([b"x" * 9_000])]  # the only one may be larger
+        with pytest.raises(BusyError, match="queue is full"):
+            asker.submit([b"{}"])
+    assert waits.pop()()[0].rejection is not None
+    with stopped(found.pid):
+        waits = [asker.submit([b"x" * 2_500]), asker.submit([b"y" * 2_500])]
+        with pytest.raises(BusyError, match="queue is full"):
+            asker.submit([b"z"])
+    assert len([wait() for wait in waits]) == 2
+    found.worker.close()
+
+
 def test_what_is_taken_before_the_end_is_answered(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     worker = opened(world).worker

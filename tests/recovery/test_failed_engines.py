@@ -141,15 +141,15 @@ def test_the_tail_of_the_log_is_replayed_once(
     with closing(context.open_journal()) as journal:
         guard = guarded_engine(context, journal, context.open_snapshots(journal))
 
-        def decide(begin: int, end: int) -> None:
-            guard.decide(world.batch(begin, end), lambda part, outcomes: journal.record(part, outcomes, None))
+        def record(part: LogBatch, outcomes: Sequence[Outcome]) -> None:
+            journal.record(part, outcomes, None)
 
-        decide(0, tail)
+        guard.decide(world.batch(0, tail), record)
         last = world.batch(tail, tail + group)
         chosen = [int(last.transaction_index[i]) for i in (20, 70, 130, 190)[:many]]
         breaking(monkeypatch, {tail + index for index in chosen})
         replayed = count_replayed(monkeypatch)
-        decide(tail, tail + group)
+        guard.decide(world.batch(tail, tail + group), record)
         assert journal.next_position == tail + group
     recoveries = guard.recoveries
     assert recoveries >= 9

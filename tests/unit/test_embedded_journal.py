@@ -95,8 +95,7 @@ def test_after_their_time_original_bytes_are_nowhere_in_the_file(tmp_path: Path)
     decisions = [o for _, o in journal.outcomes() if orjson.loads(o)["outcome"] == "decision"]
     whole = (tmp_path / "journal.db").read_bytes() + (tmp_path / "journal.db-wal").read_bytes()
     assert all(secret in whole for secret in [*SECRETS, b"is 'secret'"])
-    assert journal.forget_originals(1_003, 10) == 1
-    assert journal.forget_originals(1_003, 10) == 0
+    assert not journal.forget_originals(1_003, 10)
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert not any(secret in files for secret in [*SECRETS, b"is 'secret'"])
     assert b"1,2,3,4" in files, "what arrived later stays"
@@ -123,9 +122,39 @@ def test_a_rejection_keeps_its_reason_when_its_bytes_are_removed(tmp_path: Path)
     assert read.rejected.detail == [content["detail"]]
 
 
-def test_as_many_batches_as_wanted_lose_their_bytes_at_once(tmp_path: Path) -> None:
-    with closing(recorded(tmp_path, *([b"12345"] for _ in range(7)))) as journal:
-        assert [journal.forget_originals(2_000, 3) for _ in range(4)] == [3, 3, 1, 0]
+def kept(journal: SqliteJournal) -> list[int]:
+    """How many original bytes each batch has."""
+    batches = [batch.originals for batch in journal.read(0)]
+    return [0 if originals is None else int(originals.lengths.sum()) for originals in batches]
+
+
+def test_only_so_many_records_lose_their_bytes_at_once(tmp_path: Path) -> None:
+    sizes = [1, 2, 3, 7, 1]
+    with closing(recorded(tmp_path, *([b"12345"] * size for size in sizes))) as journal:
+        found = []
+        for _ in range(4):
+            is_more = journal.forget_originals(2_000, 83)
+            found.append((kept(journal), is_more))
+    assert found == [
+        ([0, 0, 15, 35, 5], True), ([0, 0, 0, 35, 5], True), ([0, 0, 0, 0, 5], True), ([0] * 5, False)
+    ]  # fmt: skip
+
+
+def test_large_records_lose_their_bytes_in_smaller_steps(tmp_path: Path) -> None:
+    record = b"1," + b"2" * 3_998
+    with closing(recorded(tmp_path, [record] * 2, [record] * 2, [record] * 2)) as journal:
+        assert journal.forget_originals(2_000, 130)
+        assert kept(journal) == [0, 0, 8_000]
+        assert not journal.forget_originals(2_000, 130)
+
+
+def test_a_too_long_record_is_cut_in_the_journal(tmp_path: Path) -> None:
+    most = load_catalogue().record.max_record_bytes
+    records = [b"1,2,3", b"x" * 2_000_000, b"y" * most, b"z" * (most + 1), b"4,5"]
+    with closing(recorded(tmp_path, records)) as journal:
+        (batch,) = journal.read(0)
+    assert [batch.original(i) for i in range(5)] == [record[:most] for record in records]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 200_000
 
 
 def test_a_reader_does_not_keep_bytes_from_being_removed_later(tmp_path: Path) -> None:

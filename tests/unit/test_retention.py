@@ -110,6 +110,24 @@ def test_a_service_forgets_original_bytes_between_two_groups(small_world: SmallW
     assert reconcile(context).is_whole
 
 
+def test_ids_of_rejections_without_bytes_are_not_checkable(small_world: SmallWorld, tmp_path: Path) -> None:
+    world, clock = small_world.in_home(tmp_path / "home"), SetClock()
+    context, sent = with_retention(world, 2, clock), tmp_path / "ids.txt"
+    bad = b'{"transaction_id":3,"tx_amount":"%s"}' % SECRET.encode()
+    DecisionWorker(context, 10, clock, Calls(clock, [[record(1), bad]], lambda: None)).run()
+    sent.write_text("1\n3\n")
+    before = reconcile(context, sent)
+    assert (before.is_whole, before.not_checkable) == (True, [])
+    clock.seconds += 3 * SECONDS_PER_DAY
+    with closing(context.open_journal()) as journal:
+        forget_old_originals(context, journal)
+    after = reconcile(context, sent)
+    assert (after.is_whole, after.unanswered, after.not_checkable) == (True, [], [3])
+    sent.write_text("1\n3\n4\n")
+    more = reconcile(context, sent)
+    assert (more.is_whole, more.unanswered, more.not_checkable) == (False, [3, 4], [])
+
+
 def test_without_a_setting_nothing_is_removed(small_world: SmallWorld, tmp_path: Path) -> None:
     world, clock = small_world.in_home(tmp_path), SetClock()
     calls = Calls(clock, [[record(1)], []], lambda: setattr(clock, "seconds", 2 * NOW))

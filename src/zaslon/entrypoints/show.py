@@ -213,6 +213,10 @@ def reconciled(found: Reconciled) -> None:
     _named("Records without an outcome, by position", found.without_outcome)
     _named("Transactions decided more than once", found.decided_twice)
     _named("Transactions sent, and neither decided nor rejected", found.unanswered)
+    _named(
+        "Transactions sent, and not checkable: not decided, and the bytes of that many rejected records have left"
+        " the log", found.not_checkable,
+    )  # fmt: skip
     out.print(
         "[green]Complete: nothing is missing or double.[/]" if found.is_whole else "[red]Not complete.[/]"
     )

@@ -30,6 +30,7 @@ class Reconciled:
         without_outcome: positions of records that have none.
         decided_twice: ids of transactions with a second decision while the first must have been known.
         unanswered: of the ids that were sent, those with neither a decision nor a rejection.
+        not_checkable: those of them that may have been in a rejected record whose bytes have left the log.
     """
 
     records: int = 0
@@ -41,6 +42,7 @@ class Reconciled:
     decided_twice: list[TransactionId] = field(default_factory=list)
     sent: int = 0
     unanswered: list[TransactionId] = field(default_factory=list)
+    not_checkable: list[TransactionId] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -51,7 +53,7 @@ class Reconciled:
         """Plain values; of what is wrong the first hundred, and in `counts` how many there are."""
         wrong: dict[str, Sequence[TransactionId]] = {
             "without_outcome": self.without_outcome, "decided_twice": self.decided_twice,
-            "unanswered": self.unanswered,
+            "unanswered": self.unanswered, "not_checkable": self.not_checkable,
         }  # fmt: skip
         return {
             "is_whole": self.is_whole, "records": self.records, "decisions": self.decisions,
@@ -64,7 +66,9 @@ class Reconciled:
 def reconcile(context: Context, sent: Path | None = None) -> Reconciled:
     """Go through the log; `sent` names a file with one transaction id a line that must be known.
 
-    An id counts as answered where the log has a decision about it or a rejection that names it.
+    An id counts as answered where the log has a decision about it or a rejection that names it. After
+    `original_retention_days` a rejection may no longer do so. Ids that have no other outcome are then not
+    checkable, unless they are more than such rejections.
 
     Raises:
         InputError: the file cannot be read.
@@ -79,8 +83,10 @@ def reconcile(context: Context, sent: Path | None = None) -> Reconciled:
             found.sent = len(ids)
             found.unanswered = [i for i in ids if str(i) not in decided]
             if found.unanswered:
-                rejected = _rejected_ids(journal, context.catalogue)
+                rejected, nameless = _rejected_ids(journal, context.catalogue)
                 found.unanswered = [i for i in found.unanswered if str(i) not in rejected]
+                if len(found.unanswered) <= nameless:
+                    found.unanswered, found.not_checkable = [], found.unanswered
     finally:
         journal.close()
     return found
@@ -134,23 +140,26 @@ def _certainly_known_seconds(catalogue: Catalogue) -> int:
     return parse_duration_seconds(retention.remember) - parse_duration_seconds(retention.late_within)
 
 
-def _rejected_ids(journal: LogReader, catalogue: Catalogue) -> set[str]:
-    """Ids of rejected records, as far as they can be read, as texts."""
+def _rejected_ids(journal: LogReader, catalogue: Catalogue) -> tuple[set[str], int]:
+    """Ids of rejected records as texts, and of how many records nothing is kept that could have one."""
     named: set[str] = set()
+    nameless = 0
     for _, outcome in journal.outcomes():
         content = orjson.loads(outcome)
         if content["outcome"] != "rejection":
             continue
         if content["transaction_id"] is not None:
             named.add(str(content["transaction_id"]))
-        elif content.get("raw") is not None:
+        elif content.get("raw") is None:
+            nameless += 1
+        else:
             words = [word.strip(" \t") for word in _words_of_id(content["raw"], catalogue)]
             named.update(
                 word if catalogue.has_text_ids else str(int(word))
                 for word in words
                 if _is_id(word, catalogue)
             )
-    return named
+    return named, nameless
 
 
 def _is_id(word: str, catalogue: Catalogue) -> bool:

@@ -30,7 +30,6 @@ _LETTER_T, _LETTER_Z, _ZERO, _NINE = 84, 90, 48, 57
 # Every integer up to here, and every power of ten up to 10**22, is exact as a float64.
 _EXACT_MANTISSA_MAX = np.uint64(2**53)
 _EXACT_POWERS = np.array([float(10**e) for e in range(23)])
-_HALF_MAX = np.uint64(9223372036854775807)
 
 
 @inlined

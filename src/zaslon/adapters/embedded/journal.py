@@ -73,6 +73,11 @@ WHERE transaction_id = ? AND kind = 0 AND position < ? ORDER BY position DESC
 _REJECTIONS = """
 SELECT position, outcome FROM outcomes WHERE position >= ? AND position < ? AND kind = ?
 """
+_DUE_ORIGINALS = """
+SELECT first_position, length(lengths) / 8, length(content) FROM originals WHERE arrival < ? ORDER BY arrival
+"""
+# What takes as long to remove as a record, and how many of them a batch takes by itself.
+_BYTES_AS_RECORD, _BATCH_AS_RECORDS = 1_000, 40
 _FORMAT = 4
 _DECISION, _LABEL, _REJECTION = 0, 1, 2  # in column `kind`
 _BUSY_MS = 5_000
@@ -191,7 +196,7 @@ class SqliteJournal:
         row = (batch.first_position, encode(batch, self._catalogue))
         self._connection.execute("INSERT INTO batches VALUES (?, ?)", row)
         if batch.originals is not None:
-            blobs = _lengths_and_content(batch.originals)
+            blobs = _lengths_and_content(batch.originals, self._catalogue.record.max_record_bytes)
             arrival = int(batch.arrival_time_seconds.max())
             row_of_originals = (batch.first_position, arrival, *blobs, _checksum(blobs))
             self._connection.execute("INSERT INTO originals VALUES (?, ?, ?, ?, ?)", row_of_originals)
@@ -296,10 +301,9 @@ class SqliteJournal:
         )
         return Versions(*row) if row else None
 
-    def forget_originals(self, before_seconds: int, batches_max: int) -> int:
+    def forget_originals(self, before_seconds: int, records_max: int) -> bool:
         """Remove the original bytes of the oldest batches (see the port)."""
-        query = "SELECT first_position FROM originals WHERE arrival < ? ORDER BY arrival LIMIT ?"
-        found = [row[0] for row in self._rows(query, (before_seconds, batches_max))]
+        found, is_more = self._oldest_originals(before_seconds, records_max)
         with self._explained():
             if found:
                 self._is_removing = True
@@ -307,9 +311,20 @@ class SqliteJournal:
                     self._connection.execute("BEGIN IMMEDIATE")
                     for first_position in found:
                         self._forget_batch(first_position)
-            if self._is_removing and len(found) < batches_max:
+            if self._is_removing and not is_more:
                 self._is_removing = not self._cut_write_ahead_log()
-        return len(found)
+        return is_more
+
+    def _oldest_originals(self, before_seconds: int, records_max: int) -> tuple[list[int], bool]:
+        """The first positions of some batches whose original bytes are due; whether there are more."""
+        found: list[int] = []
+        cost = 0
+        for first_position, records, size in self._rows(_DUE_ORIGINALS, (before_seconds,)):
+            cost += _BATCH_AS_RECORDS + records + size // _BYTES_AS_RECORD
+            if found and cost > records_max:
+                return found, True
+            found.append(first_position)
+        return found, False
 
     def _cut_write_ahead_log(self) -> bool:
         """Write it back and cut it off: it holds pages as they were. False where a reader needs it."""
@@ -367,12 +382,16 @@ def _checksum(blobs: Sequence[bytes]) -> int:
     return found
 
 
-def _lengths_and_content(originals: Originals) -> tuple[bytes, bytes]:
-    """The records' lengths, and their bytes one after the other without what may lie between them."""
-    starts, lengths = originals.starts, originals.lengths
+def _lengths_and_content(originals: Originals, bytes_max: int) -> tuple[bytes, bytes]:
+    """The lengths of records, and their bytes one after the other without what may lie between them.
+
+    A longer record was rejected as `too_long`, and is cut: a call may have megabytes.
+    """
+    starts, lengths = originals.starts, np.minimum(originals.lengths, bytes_max)
+    cut = Originals(originals.buffer, starts, lengths)
     ends = starts + lengths
     if len(starts) == 1 or np.array_equal(ends[:-1], starts[1:]):
-        content = originals.buffer[int(starts[0]) : int(ends[-1])].tobytes()
+        content = cut.buffer[int(starts[0]) : int(ends[-1])].tobytes()
     else:
-        content = b"".join(originals.of(i) for i in range(len(starts)))
+        content = b"".join(cut.of(i) for i in range(len(starts)))
     return lengths.astype("<i8").tobytes(), content

@@ -50,20 +50,22 @@ class WorkerProcess:
         start: starts the decision worker's process at the other end of a channel.
         settings: as text; the first thing that the decision worker is sent.
         records_max: records without outcome.
+        bytes_max: their bytes; a call that waits alone may have more.
         clock: the monotonic one counts for both processes.
         open_outcomes: opens the journal for a thread that only looks.
         notify: called with every other message's topic and content, on the receiving thread.
     """
 
     def __init__(
-        self, start: Start, settings: str, records_max: int, clock: Clock,
+        self, start: Start, settings: str, records_max: int, bytes_max: int, clock: Clock,
         open_outcomes: Callable[[], Outcomes], notify: Callable[[str, Any], None],
     ) -> None:  # fmt: skip
-        self._records_max, self._clock, self._open_outcomes = records_max, clock, open_outcomes
+        self._records_max, self._bytes_max = records_max, bytes_max
+        self._clock, self._open_outcomes = clock, open_outcomes
         self._notify = notify
         self._numbers = itertools.count()
-        self._waiting: dict[int, tuple[Answered, int]] = {}
-        self._waiting_records = 0
+        self._waiting: dict[int, tuple[Answered, int, int]] = {}  # with the call's records and bytes
+        self._waiting_records = self._waiting_bytes = 0
         self._lock = threading.Lock()
         self._is_open = True
         self._is_ready, self._is_alive = False, True
@@ -138,11 +140,15 @@ class WorkerProcess:
         with self._lock:
             if not self.is_ready:
                 raise BusyError("The service is not ready.", hint="Try again in a moment.")
-            if self._waiting_records + len(records) > self._records_max:
+            size = sum(map(len, records))
+            if self._waiting_records + len(records) > self._records_max or (
+                self._waiting and self._waiting_bytes + size > self._bytes_max
+            ):
                 raise BusyError("The service's queue is full.", hint="Try again in a moment.")
             self._waiting_records += len(records)
+            self._waiting_bytes += size
             number = next(self._numbers)
-            self._waiting[number] = answered, len(records)
+            self._waiting[number] = answered, len(records), size
             terms = [number, kind, deadline_seconds, self._clock.monotonic_seconds()]
             self._send(Message(_CALL, terms, records))
         return _never
@@ -195,8 +201,9 @@ class WorkerProcess:
             given = _unpacked_answers(message)
             with self._lock:
                 found = [(*self._waiting.pop(number), answers) for number, answers in given]
-                self._waiting_records -= sum(records for _, records, _ in found)
-            for answered, _, answers in found:
+                self._waiting_records -= sum(records for _, records, _, _ in found)
+                self._waiting_bytes -= sum(size for _, _, size, _ in found)
+            for answered, _, _, answers in found:
                 answered(answers)
         elif message.topic == _READY:
             self._is_ready = message.content
@@ -211,13 +218,14 @@ class WorkerProcess:
         self._channel.shut_down()
         with self._lock:
             self._is_alive = False
-            waiting, self._waiting, self._waiting_records = self._waiting, {}, 0
+            waiting, self._waiting = self._waiting, {}
+            self._waiting_records = self._waiting_bytes = 0
         if not self._begun.is_set() and self._failure is None:
             self._failure = ServerError(
                 "The process that decides ended before it had begun.", hint="Its messages above say why."
             )
         self._begun.set()
-        for answered, _ in waiting.values():
+        for answered, *_ in waiting.values():
             answered(UncertainError("The process that decides has ended."))
 
 
