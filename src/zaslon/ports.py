@@ -288,8 +288,8 @@ class Decider(Protocol):
             answered: called with the outcomes.
 
         Returns:
-            says, whenever it is called, whether all of them are known to stand in the log: then they
-            will be decided even if nobody waits any more.
+            tells, whenever it is called, whether all of them are known to be in the log: then they
+            will be decided even if no caller waits any more.
 
         Raises:
             BusyError: the queue is full, or nothing is decided yet; nothing was taken.
@@ -416,17 +416,17 @@ class Stream(Protocol):
     def recorded_since(self, checkpoint: bytes, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
         """Everything recorded after a saved state, for the process that decides, when its engine has failed.
 
-        It goes on to decide. What it took and has not recorded is not among this, and can still be recorded.
+        It starts to decide. What it took and has not recorded is not among this, and can still be recorded.
 
         Raises:
-            SupersededError: another process decides now, or `is_over` says that this one stops.
+            SupersededError: another process decides now, or `is_over` is true and this one stops.
         """
 
     def replay(self, is_over: Callable[[], bool]) -> Iterator[LogBatch | None]:
         """What was recorded after the saved state, in order; None when nothing new has come for a while.
 
         Ends when this process has become the one that decides and nothing recorded is left, or
-        when `is_over` says so. From the first on no other process can record any more.
+        when `is_over` is true. From the first on no other process can record any more.
 
         Raises:
             ArtefactError: another engine version decides, and no setting allows to take over from it.

@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         "zaslon-scorer", min_length=1, description="group and transactional id of the scorers"
     )
     kafka_session_timeout_seconds: float = Field(
-        6.0, ge=3, le=300, description="a scorer not heard of for so long has died; a standby takes over"
+        6.0, ge=3, le=300, description="a scorer silent for so long is considered dead; a standby takes over"
     )
     kafka_topic_input: str = Field("input", min_length=1, description="raw transactions")
     kafka_topic_labels: str = Field("labels", min_length=1, description="verdicts")

@@ -53,12 +53,12 @@ def test_a_goal_is_met_where_the_whole_interval_meets_it(low: float, high: float
 def test_a_goal_not_shown_says_how_many_days_would_show_it() -> None:
     few = replace(MET, frauds=50, recall=Estimate(0.99, 0.96, 0.999))
     assert row(card(few), "Frauds missed") == (
-        "not_shown", "1.0% (0.1% to 4.0%)", "50 frauds in 10 days are too few to tell: about 90 days would.",
+        "not_shown", "1.0% (0.1% to 4.0%)", "50 frauds in 10 days are too few to decide: about 90 days would.",
     )  # fmt: skip
     at_limit = replace(few, recall=Estimate(0.98, 0.95, 0.995))
     assert (
         row(card(at_limit), "Frauds missed")[2]
-        == "50 frauds in 10 days are too few to tell: it is at the limit."
+        == "50 frauds in 10 days are too few to decide: it is at the limit."
     )
 
 

@@ -95,10 +95,10 @@ def test_in_json_an_id_that_should_be_a_text_is_a_string(value: Any) -> None:
     record = as_json(transaction_id=value)
     rejected = clean(record, kind=Kind.TRANSACTION_JSON, catalogue=TEXT_MISSION).rejected
     assert rejected.field == ["transaction_id"]
-    assert "and no JSON string; expected text of 1 to 64 bytes" in rejected.detail[0]
+    assert "and not a JSON string; expected text of 1 to 64 bytes" in rejected.detail[0]
     label = json.dumps({"transaction_id": value, "is_fraud": True})
     (detail,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
-    assert "and no JSON string; expected text of 1 to 64 bytes" in detail
+    assert "and not a JSON string; expected text of 1 to 64 bytes" in detail
 
 
 @pytest.mark.parametrize(

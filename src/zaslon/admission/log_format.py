@@ -5,7 +5,7 @@
     ids        where they are texts: as many bytes for each as the longest of the batch has
     rejections JSON, where there are any: for each its problems [[reason, field, problem, expected], …]
 
-The original bytes are no part of it: they are kept beside it, and not for as long. Why this format:
+The original bytes are not part of it: they are kept separately, and not for as long. Why this format:
 docs/decisions/0016.
 """
 
@@ -43,7 +43,7 @@ _UINT64, _UINT32, _INT8, _UINT8 = np.dtype("<u8"), np.dtype("<u4"), np.dtype("i1
 
 
 class _Header(NamedTuple):
-    """What stands before the columns. Widths are bytes of each id; rejections are bytes in all."""
+    """The header before the columns. Widths are bytes of each id; rejections are bytes in all."""
 
     magic: bytes
     checksum: int

@@ -90,7 +90,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, changed as `update` says; what was worked out of the original's fields is not copied."""
+        """A copy with the changes in `update`; what was derived from the original's fields is not copied."""
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(self).model_fields:
             del copied.__dict__[name]

@@ -136,7 +136,7 @@ class Transactions:
         event_time_seconds: int64[n], seconds since 1970, 0 … 2**32-2.
         amount_minor: int64[n].
         entity_keys: by entity name of the catalogue, int64[n]; text keys are keyed hashes, and NO_KEY
-            stands where the record has none, which the catalogue allows with `required = false`.
+            if the record has none, which the catalogue allows with `required = false`.
         numbers: by field name, float64[n]: further numeric fields that the catalogue maps.
         flags: uint32[n], bit b is the catalogue's flag b (see `Catalogue.flag_names`).
         digest: uint64[n, 2], keyed digest of the content (id, time, amount, keys, numbers): a repeat of

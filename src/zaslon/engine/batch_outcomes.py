@@ -75,10 +75,10 @@ class BatchOutcomes:
         rejected = self.batch.rejected
         for index, problems in zip(rejected.index.tolist(), rejected.problems, strict=True):
             self._reject(index, problems[0].code, problems[0].detail, problems)
-        shown = public_ids(self.batch.transactions) if len(self.refused) else []
+        ids = public_ids(self.batch.transactions) if len(self.refused) else []
         for row in self.refused.tolist():
             reason = Reason(int(self.applied.status[row]))
-            self._refuse(int(self.batch.transaction_index[row]), reason, shown[row])
+            self._refuse(int(self.batch.transaction_index[row]), reason, ids[row])
 
     def _refuse(self, index: int, reason: Reason, transaction_id: TransactionId) -> None:
         """Reject what could be read and cannot be applied."""
@@ -93,9 +93,9 @@ class BatchOutcomes:
         labels = self.batch.labels
         if not len(labels):
             return
-        shown = public_ids(labels)
+        ids = public_ids(labels)
         for i, index in enumerate(self.batch.label_index.tolist()):
-            status, transaction_id = int(self.applied.label_status[i]), shown[i]
+            status, transaction_id = int(self.applied.label_status[i]), ids[i]
             if status == Reason.UNKNOWN_TRANSACTION:
                 self._refuse(index, Reason.UNKNOWN_TRANSACTION, transaction_id)
             else:

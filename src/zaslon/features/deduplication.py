@@ -1,9 +1,9 @@
 """The table of remembered transactions: which ids are known, and what a label needs of them.
 
-Rows stand in log order; row numbers only grow. A row is known while its time is within
+Rows are in log order; row numbers only grow. A row is known while its time is within
 `remember_seconds` of the newest event time seen so far (the watermark). That is judged at each
 event, and rows are given up at each event, oldest in the log first, so that nothing depends on
-batches. A label that comes before its transaction waits in a row of its own.
+batches. A label that comes before its transaction waits in its own row.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from zaslon.system.compiled import Integer, compiled, inlined
 ACCEPTED_COUNT, STEP_COUNT = 2, 3  # positions in the progress of `identify`
 _ROWS_SHIFT = 5  # rows that are given up are at most a 32nd of all, and a part's; they grow by a 32nd
 _INDEX_SHIFT = 2  # the index grows by a quarter,
-_INDEX_ROWS_MIN = 4  # and at least by four times as many as rows do: it is made anew
+_INDEX_ROWS_MIN = 4  # and at least by four times as many as rows do: it is rebuilt
 
 _SAVED_COLUMNS = ("id", "time", "label_time", "note", "slots")
 
@@ -82,7 +82,7 @@ STEP = np.dtype(
     [
         ("amount_minor", np.int64),  # of a transaction
         ("transaction", np.int32),  # number among the accepted ones of the batch; -1: a label
-        ("row", np.uint32),  # where the transaction, or the label's, stands in the table's columns
+        ("row", np.uint32),  # place of the transaction, or the label's, in the table's columns
         ("watermark", np.uint32),  # as this event saw it
         ("verdict_time", np.uint32),  # arrival of the label
         ("previous_time", np.uint32),  # arrival of the label that it replaces
@@ -152,7 +152,7 @@ def _identify_label(
             if table.counters[WAITING] >= limits.waiting_labels_max:
                 return _UNKNOWN
             offset = append(table, place, key, bits, max(arrival, watermark), 0)
-            # Nothing may stand here from a row that was given up: equal logs have equal snapshots.
+            # Nothing may remain here from a row that was given up: equal logs have equal snapshots.
             put_digest(table.digest, table.counters[BASE] + offset, NO_DIGEST, 0)
             for entity in range(table.slots.shape[1]):
                 table.slots[offset, entity] = 0
@@ -196,7 +196,7 @@ def identify(
     steps: Steps,
     progress: NDArray[np.int64],
 ) -> bool:
-    """Run through one batch in log order (`is_label` tells which comes next), while there is room.
+    """Run through one batch in log order (`is_label` gives the kind of the next event), while there is room.
 
     Fills the status of each transaction and label, and `steps` from its front with what they do to
     the history. `progress` is int64[4]: transactions and labels that are done, ACCEPTED_COUNT and
@@ -284,7 +284,7 @@ class DeduplicationIndex:
     def move_up(self, more: int) -> None:
         """Where `more` rows might not fit: overwrite those that were given up, if they are not too few.
 
-        Steps name rows by where they stand, so this is for between batches.
+        Steps name rows by their place, so this is for between batches.
         """
         counters, rows = self.arrays.counters, len(self.arrays.id)
         given_up = int(counters[HEAD] - counters[BASE])
@@ -321,7 +321,7 @@ class DeduplicationIndex:
         columns.slots.resize((rows, columns.slots.shape[1]), refcheck=False)
 
     def rebuild_index(self) -> None:
-        """The index made anew, for more than are known; to number as many rows as there are."""
+        """The index rebuilt, for more than are known; to number as many rows as there are."""
         more = max(len(self) >> _INDEX_SHIFT, _INDEX_ROWS_MIN * self.rows_min)
         self.arrays.counters[ROW_BITS] = row_bits(len(self.arrays.id))
         self.arrays = self.arrays._replace(places=np.empty(0, np.uint32))  # the old one first goes
@@ -345,7 +345,7 @@ class DeduplicationIndex:
         saved: dict[str, NDArray[np.generic]] = {name: getattr(arrays, name)[rows] for name in _SAVED_COLUMNS}
         drop_digests(arrays, self.limits.late_within_seconds)
         saved["digest"] = self._digests()
-        saved["counters"] = arrays.counters[:BASE]  # where rows stand in memory is no part of the state
+        saved["counters"] = arrays.counters[:BASE]  # the place of rows in memory is not part of the state
         return saved
 
     @staticmethod

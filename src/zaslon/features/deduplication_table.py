@@ -28,7 +28,7 @@ _PASSED_MAX = 255
 
 
 class DeduplicationArrays(NamedTuple):
-    """Columns of the table; row r stands at place r - counters[BASE].
+    """Columns of the table; row r is at place r - counters[BASE].
 
     Attributes:
         id: int64[rows], transaction ids.
@@ -39,15 +39,15 @@ class DeduplicationArrays(NamedTuple):
         places: uint32[BUCKET * buckets], EMPTY where free: in the ROW_BITS low bits a row number
             modulo their power of two, above them bits of the id's hash, so that a search seldom looks
             at the ids of others. An id's place is in the bucket that its hash names, one line of the
-            cache, or where that is full in one of the next; free places stand last.
-        passed: uint8[buckets], how many ids stand beyond this bucket because it was full when they
+            cache, or where that is full in one of the next; free places are last.
+        passed: uint8[buckets], how many ids are beyond this bucket because it was full when they
             came: where none does, a search ends. It stays at _PASSED_MAX once it is there.
         digest: uint64[capacity, 2], a ring: row r has its digest at r % capacity, from row DIGESTS_FROM
             on. An older repeat is too late before it is a duplicate, and one with another time is a
             conflict, so only rows within `late_within` need theirs.
         counters: int64[8], HEAD and TAIL row, WAITING labels, WATERMARK, the row after the NEWEST transaction's,
             BASE row, ROW_BITS, DIGESTS_FROM row.
-        secret: uint64[2], what the hash is keyed with: whoever chooses ids must not choose buckets.
+        secret: uint64[2], what the hash is keyed with: a client that chooses ids must not choose buckets.
     """
 
     id: NDArray[np.int64]
@@ -64,21 +64,21 @@ class DeduplicationArrays(NamedTuple):
 
 @inlined
 def _tag_of(bits: np.uint64, row_bits: Integer) -> Integer:
-    """What an index place tells of the key besides its row; never all ones, which EMPTY has."""
+    """What an index place stores of the key besides its row; never all ones, which EMPTY has."""
     most = (1 << (32 - row_bits)) - 2
     return min(np.int64(bits & np.uint64(0xFFFFFFFF)) >> row_bits, most)
 
 
 @inlined
 def offset_of(table: DeduplicationArrays, place: Integer) -> Integer:
-    """Where the row that an index place names stands in the columns."""
+    """The place in the columns of the row that an index place names."""
     mask = (1 << table.counters[ROW_BITS]) - 1
     return (np.int64(table.places[place]) - table.counters[BASE]) & mask
 
 
 @inlined
 def find_place(table: DeduplicationArrays, key: Integer, bits: np.uint64) -> Integer:
-    """Index place where `key` stands; else -1 - p, p the free place where it may."""
+    """Index place of `key`; else -1 - p, p the free place where it may."""
     row_bits, buckets = table.counters[ROW_BITS], table.passed.size
     tag = _tag_of(bits, row_bits)
     bucket = home = place_of(bits, buckets)
@@ -110,7 +110,7 @@ def _pass(table: DeduplicationArrays, bits: np.uint64, place: Integer, more: Int
 
 @inlined
 def _name_row(table: DeduplicationArrays, place: Integer, bits: np.uint64, row: Integer) -> None:
-    """Let the index place that `find_place` gave name a row and tell of its key."""
+    """Let the index place that `find_place` gave name a row and store its tag."""
     row_bits = table.counters[ROW_BITS]
     if place < 0:
         place = -1 - place
@@ -171,7 +171,7 @@ def date_newest_labels(table: DeduplicationArrays) -> None:
 
 @inlined
 def _give_up_row(table: DeduplicationArrays, head: Integer) -> None:
-    """Take the row at the head out of the index, if no newer row of its id stands there."""
+    """Take the row at the head out of the index, if no newer row of its id is there."""
     offset = head - table.counters[BASE]
     bits = hash_of(table.id[offset], table.secret)
     place = find_place(table, table.id[offset], bits)

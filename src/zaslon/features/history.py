@@ -1,4 +1,4 @@
-"""History: everything that is remembered of the past, folded event by event, read as features."""
+"""History: everything that is remembered of the past, applied event by event, read as features."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zaslon.features.plan import TRANSACTION_FEATURES, EntityPlan, FeaturePlan
 from zaslon.system.compiled import Integer, Number, compiled
 from zaslon.system.siphash import hashes_of, secret_words
 
-# Bigger batches are folded in parts of this many events: the working set stays in cache.
+# Bigger batches are applied in parts of this many events: the working set stays in cache.
 _PART_EVENTS = 1 << 16
 _ROWS_MIN = 1 << 12
 # Raise it with any change after which the same log could leave another byte in what `save` gives.
@@ -39,7 +39,7 @@ STATE_VERSION = 8
 
 @dataclass(frozen=True)
 class Applied:
-    """What a batch's events came to.
+    """The results of a batch's events.
 
     Attributes:
         status: uint8[transactions], 0 accepted, else a `Reason`.
@@ -108,7 +108,7 @@ class History:
         return self.remembered.bytes_used() + sum(e.bytes_used() for e in self.entities)
 
     def apply(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
-        """Fold one batch in log order and return what each event came to.
+        """Apply one batch in log order and return the result of each event.
 
         Args:
             transactions: clean transactions, in log order.
@@ -160,7 +160,7 @@ class History:
     def save(self) -> dict[str, NDArray[Any]]:
         """The whole state as flat arrays by name, for a snapshot.
 
-        They are views of what the next fold changes: write or copy them before.
+        They are views of arrays that the next call changes: write or copy them first.
         """
         saved = {f"remembered/{k}": v for k, v in self.remembered.save().items()}
         saved["layout"] = np.array([STATE_VERSION], np.int64)
@@ -191,7 +191,7 @@ class History:
             history._take_over(saved)
         except (KeyError, ValueError, IndexError) as error:
             raise ArtefactError(
-                f"The snapshot does not fit the catalogue {plan.catalogue.label}: {_told(error)}.",
+                f"The snapshot does not fit the catalogue {plan.catalogue.label}: {_message(error)}.",
                 hint="Restore it with the catalogue and the version it was made with, or an older one.",
             ) from error
         return history
@@ -211,7 +211,7 @@ class History:
             )
             if named.max(initial=0) >= max(len(entity.keys), 1):
                 raise ValueError(f"a transaction has an unknown {entity.plan.entity}")
-        self.remembered.rebuild_index()  # last: until then two copies of the largest array stand there
+        self.remembered.rebuild_index()  # last: until then there are two copies of the largest array
 
 
 def _below(prefix: str, saved: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -219,12 +219,12 @@ def _below(prefix: str, saved: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any
     return {name.removeprefix(prefix): saved.pop(name) for name in [*saved] if name.startswith(prefix)}
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 class _Batch:
-    """The accepted transactions of one batch while they and its labels are folded through the entities."""
+    """The accepted transactions of one batch while they and its labels are applied to the entities."""
 
     def __init__(self, history: History, transactions: Transactions, steps: Steps) -> None:
         self.history, self.plan = history, history.plan
@@ -239,7 +239,7 @@ class _Batch:
             self._apply_entities(lambda number: None)
             return self.matrix
         values = _Values(self.plan, self.transactions, self.matrix)
-        with np.errstate(all="ignore"):  # beyond float32 is infinite, and that is no accident
+        with np.errstate(all="ignore"):  # values beyond float32 become infinite on purpose
             self._apply_entities(lambda number: self._meet_conditions(number, values))
             for name, expression in self.plan.derived:
                 self.matrix[:, self.plan.column_of[name]] = values.of(expression)

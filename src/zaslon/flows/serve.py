@@ -46,10 +46,10 @@ GROUP, SNAPSHOT = "group", "saved"
 
 @dataclass(frozen=True)
 class GroupDone:
-    """What a group came to, for metrics. Times are in seconds; `waited` is its oldest call's.
+    """The result of a group, for metrics. Times are in seconds; `waited` is its oldest call's.
 
     `outcomes` counts by kind, then by action, verdict or reason; `degraded` decisions by what was left out.
-    `answers_not_taken` counts transactions that came with an answer, which is no label.
+    `answers_not_taken` counts transactions that came with an answer, which is not a label.
     """
 
     outcomes: dict[str, dict[str, int]]

@@ -56,7 +56,7 @@ _NOT_AN_INTEGER = int(Reason.NOT_AN_INTEGER)
 
 @dataclass(frozen=True)
 class CleanFields:
-    """What n records of fields came to.
+    """The result for n records of fields.
 
     Attributes:
         transactions: the accepted ones, in order.
@@ -70,7 +70,7 @@ class CleanFields:
 
     @staticmethod
     def concatenate(parts: Sequence[CleanFields]) -> CleanFields:
-        """What the records of all parts (at least one), in order, came to."""
+        """The result for the records of all parts (at least one), in order."""
         if len(parts) == 1:
             return parts[0]
         begins = np.cumsum([0, *(len(p.index) + len(p.rejected) for p in parts)]).tolist()
@@ -86,7 +86,7 @@ class CleanFields:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What a batch of records came to.
+    """The result for a batch of records.
 
     Attributes:
         transactions, transaction_index: accepted transactions and their records in the batch.
@@ -165,7 +165,7 @@ def clean_fields(
 
 @dataclass(frozen=True)
 class _FieldPlan:
-    """How a field is read, as far as the catalogue says it once for all batches.
+    """How a field is read, as far as the catalogue fixes it for all batches.
 
     Attributes:
         number: of the field in the catalogue.
@@ -403,7 +403,7 @@ class _Reading:
             self.flags[where] |= np.uint32(bit)
 
     def check_arrival(self, arrival_time_seconds: Int64) -> None:
-        """Reject what says to have happened well after it arrived."""
+        """Reject what claims to have happened well after it arrived."""
         skew = self.catalogue.record.clock_skew_seconds
         late = self.values[self._field("event_time").name] > arrival_time_seconds + skew
         self.reasons[-1, late & ~self.without_fields] = Reason.AFTER_ARRIVAL

@@ -31,7 +31,7 @@ def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue
         stands_for = f"is {shown(value)}, which stands for no value" if value else "is missing"
         return RecordProblem(reason, field.name, stands_for, "a value")
     if field.is_text_id and value.endswith(NO_STRING.encode()):
-        return RecordProblem(reason, field.name, f"is {shown(value[:-1])} and no JSON string", EXPECTED)
+        return RecordProblem(reason, field.name, f"is {shown(value[:-1])} and not a JSON string", EXPECTED)
     if field.is_pseudonymised and reason != Reason.UNKNOWN_ENTITY:  # what stands for "unknown" names nobody
         return RecordProblem(reason, field.name, _HIDDEN, _problem(reason, field, value, catalogue)[1])
     more, expected = _problem(reason, field, value, catalogue)

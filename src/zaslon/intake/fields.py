@@ -129,7 +129,7 @@ def _line_problem(
     if found == UNCLOSED_QUOTE:
         return "A quote is opened and not closed", "a field that begins with a quote to end with one"
     if found == TEXT_BEHIND_QUOTE:
-        return "Text stands behind a closing quote", "quotes inside a quoted field to be doubled"
+        return "Text follows a closing quote", "quotes inside a quoted field to be doubled"
     count = "1 field" if found == 1 else f"{found} fields"
     return f"The record has {count} separated by {separator!r}", str(columns)
 

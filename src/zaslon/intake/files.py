@@ -50,8 +50,8 @@ _QUARANTINE_BYTES_HELD = 64 << 20
 _ORIGINAL = ("source", "record", "offset", "raw")
 _CODES = {int(reason): reason.code for reason in Reason}
 _REPEAT_DETAIL = {
-    Reason.DUPLICATE: "The transaction stands earlier in the input with the same content.",
-    Reason.CONFLICTING_DUPLICATE: "The id stands earlier in the input with other content.",
+    Reason.DUPLICATE: "The transaction occurs earlier in the input with the same content.",
+    Reason.CONFLICTING_DUPLICATE: "The id occurs earlier in the input with other content.",
 }
 
 

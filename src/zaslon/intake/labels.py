@@ -20,7 +20,7 @@ _READ = ("transaction_id", "is_fraud")
 def read_labels(
     batch: RecordBatch, chosen: Int64, key: bytes, *, are_texts: bool
 ) -> tuple[Labels, Int64, list[tuple[int, tuple[RecordProblem, ...]]]]:
-    """Labels, their records, and the problems of each record that is no label.
+    """Labels, their records, and the problems of each record that is not a label.
 
     Args:
         batch, chosen: which of the batch's records are read.
@@ -69,7 +69,7 @@ def _problem(field: str | None, problem: str, expected: str | None = None) -> Re
 
 def _label_problems(content: object, *, are_texts: bool) -> tuple[RecordProblem, ...]:
     if not isinstance(content, dict):
-        return (_problem(None, "The label is no JSON object"),)
+        return (_problem(None, "The label is not a JSON object"),)
     identifier, verdict = content.get("transaction_id"), content.get("is_fraud")
     problem = _text_id_problem(identifier) if are_texts else _number_problem(identifier)
     found = [] if problem is None else [problem]
@@ -80,7 +80,7 @@ def _label_problems(content: object, *, are_texts: bool) -> tuple[RecordProblem,
 
 def _text_id_problem(identifier: object) -> RecordProblem | None:
     if not isinstance(identifier, str):
-        is_not = "" if identifier is None else " and no JSON string"
+        is_not = "" if identifier is None else " and not a JSON string"
         return _problem("transaction_id", f"is {_shown(identifier)}{is_not}", EXPECTED)
     if not is_identifier(_word(identifier)):
         return _problem("transaction_id", f"is {_shown(identifier)}", EXPECTED)

@@ -1,6 +1,6 @@
 """Compiled: where records end in separated text and where their fields are (RFC 4180).
 
-A field that begins with a double quote ends with the next one that is not doubled; in between stand
+A field that begins with a double quote ends with the next one that is not doubled; in between are
 separators and line breaks that belong to it. Blanks around the quotes do not count. A quote anywhere
 else is a character like any other, and a backslash means nothing. Both functions here follow the same
 grammar, so what ends a record and what ends a field can never disagree.
@@ -101,8 +101,8 @@ def split_records(
     """Find the fields of each record: int64[fields, n] starts and lengths, without blanks and quotes.
 
     Column c is field `field_of_column[c]`, or unused for -1. `doubled` marks fields in which a quote
-    stands doubled; returns how many there are. Sets TOO_LONG, EMPTY, NOT_TEXT and WRONG_FIELD_COUNT,
-    of which `found` says more: how many fields there are, or what is wrong with a quote.
+    is doubled; returns how many there are. Sets TOO_LONG, EMPTY, NOT_TEXT and WRONG_FIELD_COUNT,
+    for which `found` has more: how many fields there are, or what is wrong with a quote.
     Text is UTF-8 without control bytes; line breaks are allowed in quotes in an unused column.
     """
     columns, doubled_fields = field_of_column.size, 0

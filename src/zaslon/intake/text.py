@@ -82,7 +82,7 @@ def read_integers(
 ) -> None:  # fmt: skip
     """int64 values within [least, most]; fields that already have a reason are left alone.
 
-    A fraction of zeros makes no difference, as of a float below 2**53; from there on it stands for several.
+    A fraction of zeros makes no difference, as of a float below 2**53; from there on it represents several.
 
     Args:
         has_one_form: whether 7 is the only way to write 7, and neither 07 nor +7 is read.

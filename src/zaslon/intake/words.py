@@ -1,4 +1,4 @@
-"""Words with a meaning of their own: a value that is absent or not known, a yes or a no."""
+"""Words with a special meaning: a value that is absent or not known, a yes or a no."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _NORMAL = NormalDist()
 
 
 def effective_count(weight: Float64) -> float:
-    """How many equal weights tell as much as these (Kish, "Survey Sampling", 1965); 0 for none.
+    """How many equal weights carry as much information as these (Kish, "Survey Sampling", 1965); 0 for none.
 
     Args:
         weight: float64[n], 0 or more.
@@ -37,7 +37,7 @@ def exact_interval(rate: float, count: float) -> tuple[float, float]:
 
     Args:
         rate: share of successes, 0 … 1.
-        count: of trials; a fraction where they are weighted, see `effective_count`. None tell nothing.
+        count: of trials; a fraction where they are weighted, see `effective_count`. Zero carry no information.
     """
     from scipy.special import betaincinv  # noqa: PLC0415  only evaluation needs it
 
@@ -81,9 +81,9 @@ def _acceleration(left_out: Float64) -> float:
     known = left_out[np.isfinite(left_out)]
     if not len(known):
         return 0.0
-    away = known.mean() - known
-    spread = float(np.sum(away**2)) ** 1.5
-    return float(np.sum(away**3)) / (6 * spread) if spread > 0 else 0.0
+    deviation = known.mean() - known
+    spread = float(np.sum(deviation**2)) ** 1.5
+    return float(np.sum(deviation**3)) / (6 * spread) if spread > 0 else 0.0
 
 
 def _corrected(share: float, bias: float, skewness: float) -> float:

@@ -67,7 +67,7 @@ class Ranking:
 
     @property
     def good_count(self) -> float:
-        """How many equally weighted good transactions tell as much."""
+        """How many equally weighted good transactions carry as much information."""
         sums = np.concatenate([getattr(self.counts, name) for name in self.scales])
         scales = np.concatenate(list(self.scales.values()))
         return float(sums.sum() ** 2 / (scales @ sums))

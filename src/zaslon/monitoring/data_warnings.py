@@ -140,7 +140,7 @@ def _leaks(names: tuple[str, ...], x: NDArray[np.float32], is_fraud: Int8) -> li
         if separation == 1.0:
             found.append(
                 DataWarning(
-                    "label_in_features", f"Feature '{name}' alone tells every fraud from every good transaction.",
+                    "label_in_features", f"Feature '{name}' alone separates every fraud from every good transaction.",
                     "It is the answer itself, or comes from it: take it out of the catalogue.",
                 )
             )  # fmt: skip
@@ -179,8 +179,8 @@ def _separation(values: NDArray[np.floating], is_fraud: Int8) -> float:
 
 def _listed(names: list[str]) -> str:
     """`Feature 'a' has`, or `Features 'a', 'b' and 7 others have`."""
-    shown = ", ".join(f"'{name}'" for name in names[:_NAMED_MAX])
+    named = ", ".join(f"'{name}'" for name in names[:_NAMED_MAX])
     if len(names) == 1:
-        return f"Feature {shown} has"
+        return f"Feature {named} has"
     others = f" and {len(names) - _NAMED_MAX} others" if len(names) > _NAMED_MAX else ""
-    return f"Features {shown}{others} have"
+    return f"Features {named}{others} have"

@@ -1,7 +1,7 @@
 """The scorecard: each business goal, its target, what was reached, and why where it was not.
 
 A goal is met or not met where the whole 95 % interval lies on one side of the target; else it is not
-shown: the frauds were too few to tell.
+shown: the frauds were too few to decide.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Reached:
     """What the test period showed.
 
     Attributes:
-        frauds, transactions: how many of each all figures stand on, not weighted; `days` in how many days.
+        frauds, transactions: how many of each all figures are based on, not weighted; `days` in how many days.
         recall, precision, false_positive_rate, roc_auc: shares; precision NaN if nothing stopped.
         loss_minor_per_month: money of missed frauds, 30 days.
         unseeable_share: share of the frauds that had no evidence when they happened (an ordinary
@@ -86,7 +86,7 @@ class ScorecardRow:
     """One goal as it is printed.
 
     `status` is None without a target or a measurement. `frauds` and `transactions` are how many the
-    figure stands on.
+    figure is based on.
     """
 
     goal: str
@@ -186,7 +186,7 @@ def _comment(status: Status, why: str, measured: Estimate, most: float, reached:
         return ""
     if status == Status.NOT_MET:
         return why
-    count = f"{reached.frauds:,} frauds in {reached.days} days are too few to tell"
+    count = f"{reached.frauds:,} frauds in {reached.days} days are too few to decide"
     days = _days_to_tell(measured, most, reached.days)
     return f"{count}: about {days:,} days would." if days else f"{count}: it is at the limit."
 

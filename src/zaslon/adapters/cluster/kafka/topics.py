@@ -168,5 +168,5 @@ def _bytes_max(admin: AdminClient, topic: str, timeout_seconds: float) -> int:
         raise refused(error.args[0], topic) from error
     value = entries["max.message.bytes"].value
     if value is None:
-        raise ServerError(f"The broker does not say how large a message of '{topic}' may be.")
+        raise ServerError(f"The broker does not report how large a message of '{topic}' may be.")
     return int(value)
