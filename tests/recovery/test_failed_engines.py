@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.recovery.faults import InjectedError, Poison, inject
@@ -21,9 +21,12 @@ from zaslon.features.plan import plan_features
 from zaslon.flows import serve
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.serve import DecisionWorker
-from zaslon.services.decision_loop import DecideReport, decide_records
+from zaslon.flows.stream import _Decider
+from zaslon.ports import Stream
+from zaslon.services.batch_metrics import BatchMetrics
+from zaslon.services.decision_loop import DecideReport, decide_batches, decide_records
 from zaslon.services.home import keep_champion, load_champion
-from zaslon.services.poison import guarded_engine
+from zaslon.services.poison import PoisonGuard, guarded_engine
 from zaslon.testing import SmallWorld
 
 POISON = Poison(13, 77.77)
@@ -237,3 +240,33 @@ def test_counting_that_fails_decides_nothing_again(
                 progress=context.progress,
             )  # fmt: skip
         assert (journal.next_position, guard.recoveries) == (40, 0)
+
+
+class OneBatch:
+    """The part of a stream that is taken from and recorded into: one batch, once."""
+
+    commit_seconds, lag_records = 0.0, 0
+
+    def __init__(self, batch: LogBatch) -> None:
+        self._batch = batch
+        self.recorded: list[LogBatch] = []
+
+    def take(self, *_: Any) -> Iterator[LogBatch]:
+        yield self._batch
+
+    def record(self, batch: LogBatch, *_: Any) -> None:
+        self.recorded.append(batch)
+
+
+def test_metrics_that_fail_decide_no_micro_batch_again(world: SmallWorld) -> None:
+    def fail(_: BatchMetrics) -> None:
+        raise InjectedError("metrics")
+
+    stream = OneBatch(world.batch(0, 40))
+    guard = PoisonGuard(world.engine(), world.engine, lambda _: None)
+    decider = _Decider(cast("Stream", stream), guard, fail)
+    with pytest.raises(InjectedError, match="metrics"):
+        decide_batches(
+            guard.decide, decider.batches(100, lambda: False), decider.record, lambda: None, DecideReport()
+        )
+    assert (len(stream.recorded), guard.recoveries) == (1, 0)

@@ -166,6 +166,31 @@ def test_a_small_file_is_judged_by_the_log_that_it_continues() -> None:
     assert wrong_dates({day: few, day + 365: few + 1}, day) is None
 
 
+@given(
+    st.dictionaries(st.integers(0, 300), st.integers(1, 1_500), min_size=1, max_size=6), st.integers(0, 5),
+    st.integers(0, 5),
+)  # fmt: skip
+def test_how_much_the_log_has_of_a_file_changes_nothing(
+    rows: dict[int, int], first: int, second: int
+) -> None:
+    """After a crash the log ends at a day that the first cleaning kept."""
+    days = sorted(rows)
+    before = wrong_dates(rows, days[0])
+    kept = days if before is None else [day for day in days if day < before.first_day]
+    for reached in (first, second):
+        assert wrong_dates(rows, kept[min(reached, len(kept) - 1)]) == before
+
+
+@given(st.integers(1, 3_000), st.integers(1, 3_000))
+def test_only_a_files_first_rows_in_a_log_may_be_judged_otherwise(before: int, behind: int) -> None:
+    rows = {100: before, 200: behind}
+    first, again = wrong_dates(rows), wrong_dates(rows, 100)
+    if first != again:
+        assert first is None
+        assert again == WrongDates(200, 100, behind, before)
+        assert behind - (before + behind) / ROWS_MAX <= ROWS_OF_LOG / ROWS_MAX
+
+
 def test_a_file_wholly_behind_a_gap_is_taken() -> None:
     day = 17_000
     assert wrong_dates({day: 5}, day - 100) is None

@@ -15,6 +15,7 @@ from zaslon.domain.events import Kind
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
+from zaslon.flows.score import label
 from zaslon.flows.serve import DecisionWorker
 from zaslon.ports import Answer, Call
 from zaslon.services.context import Context
@@ -108,6 +109,20 @@ def test_a_service_forgets_original_bytes_between_two_groups(small_world: SmallW
     assert typed.originals is None
     assert all(replay(context, position).identical for position in range(3))
     assert reconcile(context).is_whole
+
+
+def test_a_label_keeps_its_bytes_as_long_as_a_transaction(small_world: SmallWorld, tmp_path: Path) -> None:
+    world, clock = small_world.in_home(tmp_path), SetClock()
+    context = with_retention(world, 2, clock)
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"transaction_id":1,"is_fraud":true}')
+    DecisionWorker(context, 10, clock, Calls(clock, [[record(1)]], lambda: None)).run()
+    label(context, labels, None)
+    with closing(context.open_journal()) as journal:
+        assert [batch.originals is None for batch in journal.read(0)] == [False, False]
+        clock.seconds += 3 * SECONDS_PER_DAY
+        forget_old_originals(context, journal)
+        assert [batch.originals is None for batch in journal.read(0)] == [True, True]
 
 
 def test_ids_of_rejections_without_bytes_are_not_checkable(small_world: SmallWorld, tmp_path: Path) -> None:
