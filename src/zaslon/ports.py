@@ -108,8 +108,8 @@ class Journal(LogReader, Protocol):
         the medium. What a crash interrupts is done by the next call.
 
         Args:
-            records_max: no more records than that lose their bytes, fewer where they are large or their
-                batches small; but at least one batch does.
+            records_max: no more records than that lose their bytes, fewer where they are large, rejected or
+                in small batches; but at least one batch does.
 
         Returns:
             Whether there are more.

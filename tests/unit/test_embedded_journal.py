@@ -148,6 +148,13 @@ def test_large_records_lose_their_bytes_in_smaller_steps(tmp_path: Path) -> None
         assert not journal.forget_originals(2_000, 130)
 
 
+def test_rejections_lose_their_bytes_in_smaller_steps(tmp_path: Path) -> None:
+    with closing(recorded(tmp_path, [b"123"] * 4, [b"123"] * 4)) as journal:
+        assert {orjson.loads(outcome)["outcome"] for _, outcome in journal.outcomes()} == {"rejection"}
+        assert journal.forget_originals(2_000, 200)
+        assert kept(journal) == [0, 12]
+
+
 def test_a_too_long_record_is_cut_in_the_journal(tmp_path: Path) -> None:
     most = load_catalogue().record.max_record_bytes
     records = [b"1,2,3", b"x" * 2_000_000, b"y" * most, b"z" * (most + 1), b"4,5"]

@@ -74,10 +74,12 @@ _REJECTIONS = """
 SELECT position, outcome FROM outcomes WHERE position >= ? AND position < ? AND kind = ?
 """
 _DUE_ORIGINALS = """
-SELECT first_position, length(lengths) / 8, length(content) FROM originals WHERE arrival < ? ORDER BY arrival
+SELECT first_position, length(lengths) / 8, length(content) FROM originals
+WHERE arrival < ? ORDER BY arrival LIMIT ?
 """
-# What takes as long to remove as a record, and how many of them a batch takes by itself.
-_BYTES_AS_RECORD, _BATCH_AS_RECORDS = 1_000, 40
+# How many bytes take as long to remove as a record does; how many records a batch by itself and a rejection,
+# whose outcome is written again, take as long as.
+_BYTES_AS_RECORD, _BATCH_AS_RECORDS, _REJECTION_AS_RECORDS = 1_000, 40, 40
 _FORMAT = 4
 _DECISION, _LABEL, _REJECTION = 0, 1, 2  # in column `kind`
 _BUSY_MS = 5_000
@@ -303,28 +305,29 @@ class SqliteJournal:
 
     def forget_originals(self, before_seconds: int, records_max: int) -> bool:
         """Remove the original bytes of the oldest batches (see the port)."""
-        found, is_more = self._oldest_originals(before_seconds, records_max)
+        most = records_max // _BATCH_AS_RECORDS + 2
+        due = list(self._rows(_DUE_ORIGINALS, (before_seconds, most)))
         with self._explained():
-            if found:
+            if due:
                 self._is_removing = True
                 with self._connection:
                     self._connection.execute("BEGIN IMMEDIATE")
-                    for first_position in found:
-                        self._forget_batch(first_position)
-            if self._is_removing and not is_more:
+                    due = self._forget_batches(due, records_max)
+            if self._is_removing and not due:
                 self._is_removing = not self._cut_write_ahead_log()
-        return is_more
+        return bool(due)
 
-    def _oldest_originals(self, before_seconds: int, records_max: int) -> tuple[list[int], bool]:
-        """The first positions of some batches whose original bytes are due; whether there are more."""
-        found: list[int] = []
+    def _forget_batches(
+        self, due: Sequence[tuple[int, int, int]], records_max: int
+    ) -> list[tuple[int, int, int]]:
+        """Remove the original bytes of the first of some batches; returns the others."""
         cost = 0
-        for first_position, records, size in self._rows(_DUE_ORIGINALS, (before_seconds,)):
+        for done, (first_position, records, size) in enumerate(due):
             cost += _BATCH_AS_RECORDS + records + size // _BYTES_AS_RECORD
-            if found and cost > records_max:
-                return found, True
-            found.append(first_position)
-        return found, False
+            if done and cost > records_max:
+                return list(due[done:])
+            cost += _REJECTION_AS_RECORDS * self._forget_batch(first_position)
+        return []
 
     def _cut_write_ahead_log(self) -> bool:
         """Write it back and cut it off: it holds pages as they were. False where a reader needs it."""
@@ -333,7 +336,8 @@ class SqliteJournal:
         self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return not is_busy
 
-    def _forget_batch(self, first_position: int) -> None:
+    def _forget_batch(self, first_position: int) -> int:
+        """Remove the original bytes of a batch; returns how many of its records are rejections."""
         (content,) = self._one("SELECT content FROM batches WHERE first_position = ?", (first_position,))
         batch = self._decoded(content)
         self._connection.execute("DELETE FROM originals WHERE first_position = ?", (first_position,))
@@ -346,6 +350,7 @@ class SqliteJournal:
         for position, outcome in rows:
             row = (Rejection.from_json(outcome).forgotten().to_json(), position)
             self._connection.execute("UPDATE outcomes SET outcome = ? WHERE position = ?", row)
+        return len(rows)
 
     def close(self) -> None:
         """Close the file; the journal cannot be used afterwards, and who still reads in it is at its end."""
