@@ -1,4 +1,4 @@
-"""Stream: decide what arrives in the live log, or stand by for the process that does.
+"""Stream: decide what arrives in the live log, or be the standby of the process that does.
 
 One life of a scorer:
     1. restore the newest good snapshot, with its checkpoint, and warm up
@@ -68,7 +68,7 @@ def stream(
     """Score the stream until `is_over`.
 
     Args:
-        notify: called with sentences that people should know.
+        notify: called with sentences for people.
         observe: called with every micro-batch, on the deciding thread.
         on_snapshot: called with every snapshot, on the thread that writes it.
     """
@@ -260,7 +260,7 @@ def newest_state(
 
 
 def _remembered(context: Context) -> Engine:
-    """The state after the last record of the home's own log; an empty one where there is no log."""
+    """The state after the last record of the home's own log; an empty one without a log."""
     if not (context.home / context.log).is_dir():
         return Engine(context.catalogue, key=context.key)
     journal = context.open_journal()
