@@ -126,6 +126,18 @@ class Settings(BaseSettings):
         10_000, ge=1, description="outcomes looked through for one page of filtered decisions"
     )
     api_connections_max: int = Field(1_000, ge=1, description="connections and calls at once")
+    api_head_bytes_max: int = Field(
+        16_384, ge=1024, le=MEBIBYTE, description="bytes of a request's line and headers"
+    )
+    api_head_seconds: int = Field(
+        5, ge=1, le=600, description="for a request's head to come, from the connection or its first byte on"
+    )
+    api_body_seconds: int = Field(
+        10, ge=1, le=600, description="for a request's body to come, and for a caller to read its answer"
+    )
+    api_idle_seconds: int = Field(
+        5, ge=1, le=600, description="how long a connection is kept without a request after an answer"
+    )
     api_open_metrics: bool = Field(False, description="whether `/metrics` needs no key")
     api_log_requests: bool = Field(True, description="whether every request is a line in the log")
     kafka_servers: str | None = Field(None, description="brokers of the stream, `host:port,host:port`")

@@ -87,14 +87,21 @@ def test_tls_is_verified_and_plain_http_is_refused(world: SmallWorld, tmp_path: 
 
 @pytest.fixture
 def crowded(world: SmallWorld) -> Iterator[Server]:
-    """A server that takes two connections, and both are there."""
-    key_of(world)  # without one it does not start
-    with running(world.context.home, ZASLON_API_CONNECTIONS_MAX="2") as server, ExitStack() as open_ones:
+    """A server that takes two connections, and both have sent half a body."""
+    key = key_of(world)
+    head = (
+        "POST /v1/transactions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    )
+    with (
+        running(world.context.home, ZASLON_API_CONNECTIONS_MAX="2", ZASLON_API_BODY_SECONDS="600") as server,
+        ExitStack() as open_ones,
+    ):
         host, port = server.place.split(":")
         for _ in range(2):
             kept = open_ones.enter_context(socket.create_connection((host, int(port))))
-            kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert kept.recv(12) == b"HTTP/1.1 200"  # the server has taken it
+            kept.sendall(head.encode())
+            assert kept.recv(12) == b"HTTP/1.1 100"  # the server waits for the body
         yield server
 
 

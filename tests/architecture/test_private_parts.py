@@ -161,12 +161,26 @@ def test_trailing_zeros_are_one_instruction(code: dict[str, str]) -> None:
 def test_uvicorn_makes_connections_as_we_override_them() -> None:
     parameters = list(inspect.signature(HttpToolsProtocol.connection_made).parameters)
     assert parameters == ["self", "transport"]
-    assert "self.loop" in inspect.getsource(HttpToolsProtocol), "the protocol has no `loop` any more"
+    source = inspect.getsource(HttpToolsProtocol)
+    for used in ("self.loop", "self.flow", "self.pipeline", "self.url", "self.headers"):
+        assert used in source, f"the protocol has no `{used}` any more"
+
+
+def test_uvicorn_parses_requests_as_we_limit_them() -> None:
+    for step in (
+        "on_message_begin", "on_headers_complete", "on_message_complete", "on_response_complete",
+        "pause_writing",
+    ):  # fmt: skip
+        assert list(inspect.signature(getattr(HttpToolsProtocol, step)).parameters) == ["self"], step
+    for step in ("data_received", "on_body", "send_400_response", "connection_lost"):
+        assert len(inspect.signature(getattr(HttpToolsProtocol, step)).parameters) == 2, step
+    assert "self.send_400_response(" in inspect.getsource(HttpToolsProtocol.data_received)
+    assert list(inspect.signature(uvicorn.Server.on_tick).parameters) == ["self", "counter"]
 
 
 def test_uvicorn_starts_servers_as_we_override_it() -> None:
     assert list(inspect.signature(uvicorn.Server.startup).parameters) == ["self", "sockets"]
     assert inspect.iscoroutinefunction(uvicorn.Server.startup)
     source = inspect.getsource(uvicorn.Server)
-    for used in ("self.servers", "self.should_exit", "self.server_state"):
+    for used in ("self.servers", "self.should_exit"):
         assert used in source, f"a server has no `{used}` any more"
