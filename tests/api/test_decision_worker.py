@@ -295,7 +295,7 @@ def test_a_worker_that_cannot_start_reports_cause_and_hint(small_world: SmallWor
 def test_a_worker_killed_at_its_start_is_not_waited_for(small_world: SmallWorld, tmp_path: Path) -> None:
     found = begun(small_world.in_home(tmp_path / "home"))
     os.kill(found.pid, signal.SIGKILL)
-    with pytest.raises(ServerError, match="ended before it had begun"):
+    with pytest.raises(ServerError, match="ended before it was ready"):
         found.worker.start()
     with pytest.raises(BusyError, match="not ready"):
         Asker(found.worker).submit([b"{}"])
