@@ -47,7 +47,7 @@ class Check:
 def examine(
     home: Path, catalogue: Path | None, *, warm: bool, topics: Callable[[], Topics] | None = None
 ) -> list[Check]:
-    """Look at the installation, the catalogue and the home; `warm` compiles all kernels.
+    """Look at the installation, the catalogue and the home; `warm` compiles what one transaction needs.
 
     Args:
         topics: opens those of the stream, where one is set up.
@@ -126,7 +126,7 @@ def _warm() -> str:
     with TemporaryDirectory(prefix="zaslon-doctor-") as scratch:
         profile = simulation_profile("mission", customers=200, terminals=20)
         write_simulation(profile, 1, 1, Path(scratch) / "warm.txt")
-    return "every kernel is compiled and on disk"
+    return "what one transaction needs is compiled and on disk"
 
 
 def _home(home: Path) -> Check:
