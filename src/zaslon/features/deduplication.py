@@ -37,9 +37,9 @@ from zaslon.features.deduplication_table import (
     date_newest_labels,
     drop_digests,
     expect,
-    fill_index,
     find_place,
     forget,
+    name_rows,
     offset_of,
 )
 from zaslon.features.digest_ring import (
@@ -52,11 +52,13 @@ from zaslon.features.digest_ring import (
 )
 from zaslon.features.index_layout import empty_index, row_bits, rows_of
 from zaslon.system.compiled import Integer, compiled, inlined
+from zaslon.system.siphash import hashes_of
 
 ACCEPTED_COUNT, STEP_COUNT = 2, 3  # positions in the progress of `identify`
 _ROWS_SHIFT = 5  # rows that are given up are at most a 32nd of all, and a part's; they grow by a 32nd
 _INDEX_SHIFT = 2  # the index grows by a quarter,
 _INDEX_ROWS_MIN = 4  # and at least by four times as many as rows do: it is rebuilt
+_NAMED_AT_ONCE = 1 << 14  # rows whose hashes are in memory while the index is rebuilt
 
 _SAVED_COLUMNS = ("id", "time", "label_time", "note", "slots")
 
@@ -327,7 +329,11 @@ class DeduplicationIndex:
         self.arrays = self.arrays._replace(places=np.empty(0, np.uint32))  # the old one first goes
         places, passed = empty_index(len(self) + more)
         self.arrays = self.arrays._replace(places=places, passed=passed)
-        fill_index(self.arrays)
+        counters = self.arrays.counters
+        for first in range(int(counters[HEAD]), int(counters[TAIL]), _NAMED_AT_ONCE):
+            base = int(counters[BASE])
+            ids = self.arrays.id[first - base : min(first + _NAMED_AT_ONCE, int(counters[TAIL])) - base]
+            name_rows(self.arrays, hashes_of(ids, self.arrays.secret), first)
 
     def bytes_used(self) -> int:
         """Bytes that the table's arrays occupy."""

@@ -208,12 +208,10 @@ def drop_digests(table: DeduplicationArrays, late_within_seconds: Integer) -> No
 
 
 @compiled
-def fill_index(table: DeduplicationArrays) -> None:
-    """Name every row in the empty index."""
-    for row in range(table.counters[HEAD], table.counters[TAIL]):
-        offset = row - table.counters[BASE]
-        expect(table, hash_of(table.id[min(offset + AHEAD, table.id.size - 1)], table.secret))
-        key = table.id[offset]
-        bits = hash_of(key, table.secret)
+def name_rows(table: DeduplicationArrays, hashes: NDArray[np.uint64], first: Integer) -> None:
+    """Name the rows from `first` on, one for each hash of their ids, in the index."""
+    for i in range(hashes.size):
+        expect(table, hashes[min(i + AHEAD, hashes.size - 1)])
         # A later row of the same id replaces an earlier, expired one.
-        _name_row(table, find_place(table, key, bits), bits, row)
+        key = table.id[first + i - table.counters[BASE]]
+        _name_row(table, find_place(table, key, hashes[i]), hashes[i], first + i)
