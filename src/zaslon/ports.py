@@ -175,7 +175,8 @@ class Answer:
         outcome: its outcome as recorded.
         transaction_id: of the transaction that it is about; None where that could not be read.
         rejection: the outcome itself, where it is one.
-        repeated: it is the outcome of the same content sent before; now nothing changed.
+        repeated: it is the decision on the same content sent before; now nothing changed. A rejection
+            is never repeated: an invalid record sent again is rejected again.
     """
 
     outcome: bytes

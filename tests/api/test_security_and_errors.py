@@ -111,15 +111,11 @@ NONSENSE: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/v1/transactions/batch", [{}] * 1001, 422, "1001 elements"),
     ("POST", "/v1/labels", [], 422, "0 elements"),
     ("POST", "/v1/labels", {"transaction_id": "x", "verdict": "chargeback"}, 422, "transaction_id"),
-    ("POST", "/v1/labels", {"transaction_id": 1, "verdict": "bad"}, 422, "'confirmed_fraud'"),
-    ("POST", "/v1/labels", LABEL_TWICE, 422, "'0.transaction_id' is named twice"),
-    (
-        "POST",
-        "/v1/labels",
-        b"[" + LABEL + b"," + LABEL_TWICE + b"]",
-        422,
-        "'1.transaction_id' is named twice",
-    ),
+    ("POST", "/v1/labels", {"transaction_id": -1, "verdict": "chargeback"}, 422, "0 or more"),
+    ("POST", "/v1/labels", {"transaction_id": 1, "verdict": "bad"}, 422, "confirmed_fraud or confirmed_good"),
+    ("POST", "/v1/labels", {"transaction_id": 1}, 422, "'is_fraud' is missing"),
+    ("POST", "/v1/labels", LABEL_TWICE, 422, "The record names 'transaction_id' twice."),
+    ("POST", "/v1/labels", b"nonsense", 422, "not a JSON object"),
     ("POST", "/v1/transactions", AMOUNT_TWICE, 422, "The record names 'tx_amount' twice."),
     ("GET", "/v1/decisions/x", None, 422, "Field 'transaction_id'"),
     ("GET", "/v1/decisions/1_0", None, 422, "written in digits only"),
@@ -147,6 +143,16 @@ def test_nonsense_gets_a_clear_error(
     )
     assert answer.status_code == status
     assert words in answer.json()["detail"]
+
+
+def test_a_wrong_label_does_not_stop_the_others(admin: Caller) -> None:
+    answer = admin.post("/v1/labels", b"[" + LABEL_TWICE + b"," + LABEL + b",17]")
+    assert answer.status_code == 200
+    outcomes = answer.json()["outcomes"]
+    assert [outcome["outcome"] for outcome in outcomes] == ["rejection", "label", "rejection"]
+    assert [outcome["position"] for outcome in outcomes] == list(
+        range(outcomes[0]["position"], outcomes[0]["position"] + 3)
+    )
 
 
 def test_a_mistake_of_ours_tells_nothing_of_the_inside(small_world: SmallWorld, tmp_path: Path) -> None:

@@ -87,4 +87,4 @@ def test_it_is_refused_in_a_label(name: str) -> None:
     cleaned = clean(good, twice, kind=Kind.LABEL_JSON)
     assert cleaned.label_index.tolist() == [0]
     assert cleaned.rejected.reason.tolist() == [Reason.UNREADABLE_LABEL]
-    assert cleaned.rejected.detail[0].endswith(" is named twice; expected it once.")
+    assert cleaned.rejected.detail[0].endswith("' twice.")

@@ -129,7 +129,7 @@ def test_control_characters_and_what_is_no_utf8_are_no_text_at_all(record: str |
 
 
 @pytest.mark.parametrize("label", ["{}", '{"transaction_id":null}', '{"transaction_id":""}',
-                                   '{"transaction_id":"\\u0000"}', '{"transaction_id":"a","is_fraud":7}'])  # fmt: skip
+                                   '{"transaction_id":"\\u200b"}', '{"transaction_id":"a","is_fraud":7}'])  # fmt: skip
 def test_a_label_without_id_or_verdict_names_what_is_expected(label: str) -> None:
     (detail,) = clean(label, kind=Kind.LABEL_JSON, catalogue=TEXT_MISSION).rejected.detail
     assert "; expected " in detail

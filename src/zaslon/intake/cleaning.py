@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import lru_cache
-from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -24,16 +21,15 @@ from zaslon.domain.catalogue import (
     Catalogue,
     Role,
     SourceField,
-    missing_flag,
 )
 from zaslon.domain.events import ID_TEXT, NO_KEY, IdText, Kind, Labels, RecordBatch, Rejected, Transactions
-from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, SECONDS_PER_DAY, parse_day
 from zaslon.intake import text
 from zaslon.intake.characters import key_text
 from zaslon.intake.detail import problem_of_field
 from zaslon.intake.digests import digests_of
+from zaslon.intake.field_plans import INT64_MAX, FieldPlan, field_plans, null_words
 from zaslon.intake.fields import (
     Fields,
     concatenated,
@@ -42,12 +38,11 @@ from zaslon.intake.fields import (
     in_order,
 )
 from zaslon.intake.identifiers import is_identifier, numbers_of
-from zaslon.intake.labels import read_labels
+from zaslon.intake.labels import label_layout, label_problems
 from zaslon.intake.pseudonyms import pseudonym
-from zaslon.intake.words import ANSWERS, Words
+from zaslon.intake.words import ANSWERS
 
 Int64 = NDArray[np.int64]
-INT64_MAX = 2**63 - 1
 _NOT_GIVEN = -(2**63)  # no text reads as this
 # As plain integers: NumPy takes microseconds to compare with a member of an enumeration.
 _LABEL_JSON, _TRANSACTION_JSON = int(Kind.LABEL_JSON), int(Kind.TRANSACTION_JSON)
@@ -116,13 +111,30 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
     at_labels, at_transactions = is_label.nonzero()[0], (~is_label).nonzero()[0]
     fields = _fields(batch, kind, at_transactions, catalogue)
     found = clean_fields(fields, catalogue, key, batch.arrival_time_seconds[at_transactions])
-    labels, good, bad = read_labels(batch, at_labels, key, are_texts=catalogue.has_text_ids)
+    labels, good, bad = _clean_labels(batch, at_labels, catalogue, key)
     index = at_transactions[found.index]
     order = np.argsort(np.concatenate([index, good]), kind="stable")
     return Cleaned(
         found.transactions, index, labels, good, order >= len(index),
         _all_rejected(found.rejected, at_transactions, bad),
     )  # fmt: skip
+
+
+def _clean_labels(
+    batch: RecordBatch, chosen: Int64, catalogue: Catalogue, key: bytes
+) -> tuple[Labels, Int64, list[tuple[int, tuple[RecordProblem, ...]]]]:
+    """The labels among the chosen records, their places in the batch, and what is wrong with the others."""
+    layout = label_layout(catalogue)
+    reading = _Reading(fields_of_json([batch.raw(i) for i in chosen.tolist()], layout), layout, key)
+    for plan in field_plans(layout):
+        reading.read(plan)
+    good, rejected = reading.split()
+    identifier, verdict = (reading.values[f.name][good] for f in layout.fields)
+    index = chosen[good]
+    text = None if reading.id_text is None else reading.id_text[good]
+    labels = Labels(identifier, verdict == 1, batch.arrival_time_seconds[index], text, are_live=True)
+    bad = zip(chosen[rejected.index].tolist(), map(label_problems, rejected.problems), strict=True)
+    return labels, index, list(bad)
 
 
 def _fields(batch: RecordBatch, kind: text.UInt8, chosen: Int64, catalogue: Catalogue) -> Fields:
@@ -156,61 +168,11 @@ def clean_fields(
     An arrival of None is for those who only look at records and decide nothing.
     """
     reading = _Reading(fields, catalogue, key)
-    for plan in _plans_of(catalogue):
+    for plan in field_plans(catalogue):
         reading.read(plan)
     if arrival_time_seconds is not None:
         reading.check_arrival(arrival_time_seconds)
     return reading.result()
-
-
-@dataclass(frozen=True)
-class _FieldPlan:
-    """How a field is read, as far as the catalogue fixes it for all batches.
-
-    Attributes:
-        number: of the field in the catalogue.
-        least, most: the integers that it may hold: of the smallest unit for an amount.
-        unknown, null: words that mean that it is not known, and that it is absent.
-        has_one_form: whether an integer must be written as Python writes it.
-        unusual_bit: its flag's value where it is above `usual_maximum`.
-        missing_bit: of an optional entity, its flag's value where the record has none.
-    """
-
-    number: int
-    field: SourceField
-    least: int
-    most: int
-    unknown: Words
-    null: Words
-    has_one_form: bool
-    unusual_bit: int
-    missing_bit: int
-
-
-@lru_cache(maxsize=64)
-def _plans_of(catalogue: Catalogue) -> tuple[_FieldPlan, ...]:
-    """The plans of the fields that are read, in the catalogue's order."""
-    return tuple(
-        _plan_of(number, field, catalogue)
-        for number, field in enumerate(catalogue.fields)
-        if field.role != "ignored"
-    )
-
-
-@lru_cache(maxsize=64)
-def _null_words(catalogue: Catalogue) -> Words:
-    return Words(catalogue.record.null_words)
-
-
-def _plan_of(number: int, field: SourceField, catalogue: Catalogue) -> _FieldPlan:
-    names = catalogue.flag_names
-    unusual, missing = f"{field.name}_unusual", missing_flag(field.entity or "")
-    return _FieldPlan(
-        number, field, *_bounds(field, catalogue.minor_digits),
-        Words(field.unknown), _null_words(catalogue), field.is_integer_id and not field.zero_padded,
-        1 << names.index(unusual) if unusual in names else 0,
-        1 << names.index(missing) if missing in names else 0,
-    )  # fmt: skip
 
 
 class _Reading:
@@ -218,7 +180,7 @@ class _Reading:
 
     def __init__(self, fields: Fields, catalogue: Catalogue, key: bytes) -> None:
         self.fields, self.catalogue, self.key = fields, catalogue, key
-        is_null = _null_words(catalogue).find(fields.buffer, fields.start, fields.length)
+        is_null = null_words(catalogue).find(fields.buffer, fields.start, fields.length)
         self.length = fields.length if is_null is None else np.where(is_null, -1, fields.length)
         self.n = len(fields.reason)
         # By field why records are rejected, 0 where they are not; the last row is for the time of arrival.
@@ -232,7 +194,7 @@ class _Reading:
         self.flags = np.zeros(self.n, np.uint32)
         self.elapsed_is_odd = np.zeros(self.n, np.bool_)
 
-    def read(self, plan: _FieldPlan) -> None:
+    def read(self, plan: FieldPlan) -> None:
         """Read one field into `values` by its role."""
         start, length = self.fields.start[plan.number], self.length[plan.number]
         reason = self.reasons[plan.number]
@@ -249,7 +211,7 @@ class _Reading:
         if not self.all_have_fields:
             reason[self.without_fields] = 0
 
-    def _read_by_role(self, plan: _FieldPlan, start: Int64, length: Int64, reason: text.UInt8) -> None:
+    def _read_by_role(self, plan: FieldPlan, start: Int64, length: Int64, reason: text.UInt8) -> None:
         field = plan.field
         value = np.zeros(self.n, np.int64)
         self.values[field.name] = value
@@ -274,7 +236,7 @@ class _Reading:
             self._read_integer(plan, start, length, value, reason)
 
     def _read_integer(
-        self, plan: _FieldPlan, start: Int64, length: Int64, value: Int64, reason: text.UInt8
+        self, plan: FieldPlan, start: Int64, length: Int64, value: Int64, reason: text.UInt8
     ) -> None:
         field = plan.field
         if field.role in ("is_fraud", "scenario"):
@@ -304,11 +266,11 @@ class _Reading:
         hashes = [pseudonym(b"%d" % number, self.key) for number in numbers.tolist()]
         value[given] = np.array(hashes, np.int64)[places]
 
-    def _flag_unusual(self, plan: _FieldPlan, value: NDArray[Any], scale: int) -> None:
+    def _flag_unusual(self, plan: FieldPlan, value: NDArray[Any], scale: int) -> None:
         if plan.field.usual_maximum is not None:
             self._flag(plan.unusual_bit, value > plan.field.usual_maximum * scale)
 
-    def _read_number(self, plan: _FieldPlan, start: Int64, length: Int64, reason: text.UInt8) -> None:
+    def _read_number(self, plan: FieldPlan, start: Int64, length: Int64, reason: text.UInt8) -> None:
         """The nearest float64; NaN where the field is absent."""
         field = plan.field
         value, is_long = np.full(self.n, np.nan), np.zeros(self.n, np.uint8)
@@ -336,7 +298,7 @@ class _Reading:
         self._flag(FRACTION_DROPPED, dropped == 1)
 
     def _read_text(
-        self, plan: _FieldPlan, start: Int64, length: Int64, value: Int64, reason: text.UInt8
+        self, plan: FieldPlan, start: Int64, length: Int64, value: Int64, reason: text.UInt8
     ) -> None:
         """Keys that are texts become keyed hashes."""
         is_absent = length <= 0
@@ -359,7 +321,7 @@ class _Reading:
         ends = (start + length).tolist()
         return [bytes(content[begin:end]) for begin, end in zip(start.tolist(), ends, strict=True)]
 
-    def _key_of(self, word: bytes, plan: _FieldPlan) -> tuple[int, int, bool]:
+    def _key_of(self, word: bytes, plan: FieldPlan) -> tuple[int, int, bool]:
         """The keyed hash of a text, why it is refused (0 if it is not), whether it has unseen characters."""
         key, has_unseen = key_text(word)
         if key is None:
@@ -371,7 +333,7 @@ class _Reading:
         return pseudonym(key, self.key), 0, has_unseen
 
     @staticmethod
-    def _without_text(plan: _FieldPlan) -> tuple[int, int]:
+    def _without_text(plan: FieldPlan) -> tuple[int, int]:
         """The key of a record without one, and why it is refused, if it is."""
         return (0, int(Reason.MISSING_FIELD)) if plan.field.required else (NO_KEY, 0)
 
@@ -414,17 +376,21 @@ class _Reading:
         return field
 
     def result(self) -> CleanFields:
-        """Split into clean and rejected."""
+        """The transactions, clean and rejected."""
         amount, time = self._field("amount"), self._field("event_time")
         self._flag(AMOUNT_ZERO, self.values[amount.name] == 0)
         elapsed = self.catalogue.field_of("elapsed_seconds")
         if elapsed is not None:
             self._flag(ELAPSED_DISAGREES, self._elapsed_disagrees(elapsed, self.values[time.name]))
-        is_bad = self.without_fields | self.reasons.any(axis=0)
-        index, bad = (~is_bad).nonzero()[0], is_bad.nonzero()[0]
+        index, rejected = self.split()
         transactions = self._transactions()
-        kept = transactions if not len(bad) else transactions.take(index)
-        return CleanFields(kept, index, self._rejected(bad))
+        kept = transactions if len(index) == self.n else transactions.take(index)
+        return CleanFields(kept, index, rejected)
+
+    def split(self) -> tuple[Int64, Rejected]:
+        """The records of which every field could be read, and the others."""
+        is_bad = self.without_fields | self.reasons.any(axis=0)
+        return (~is_bad).nonzero()[0], self._rejected(is_bad.nonzero()[0])
 
     def _elapsed_disagrees(self, field: SourceField, event_time: Int64) -> NDArray[np.bool_]:
         elapsed = self.values[field.name]
@@ -466,25 +432,13 @@ class _Reading:
         return Rejected(bad, found)
 
     def _problems(self, record: int, reasons: list[int]) -> tuple[RecordProblem, ...]:
-        numbers = [*range(len(self.catalogue.fields)), self.catalogue.fields.index(self._field("event_time"))]
-        found = sorted((reason, number) for reason, number in zip(reasons, numbers, strict=True) if reason)
+        fields = self.catalogue.fields
+        found = [(reason, number) for number, reason in enumerate(reasons[:-1]) if reason]
+        if reasons[-1]:
+            found.append((reasons[-1], fields.index(self._field("event_time"))))
         return tuple(
             problem_of_field(
-                Reason(reason),
-                self.catalogue.fields[number],
-                self.fields.text(number, record),
-                self.catalogue,
+                Reason(reason), fields[number], self.fields.text(number, record), self.catalogue
             )
-            for reason, number in found[:PROBLEMS_MAX]
-        )
-
-
-def _bounds(field: SourceField, minor_digits: int) -> tuple[int, int]:
-    """The least and the most integer that the field may hold, an amount's in minor units."""
-    if field.role in ("is_fraud", "scenario"):
-        return 0, 1 if field.role == "is_fraud" else 127
-    is_amount = field.role == "amount"
-    digits, limit = (minor_digits, AMOUNT_MINOR_MAX) if is_amount else (0, INT64_MAX)
-    least = -limit if field.minimum is None else ceil(Decimal(str(field.minimum)).scaleb(digits))
-    most = limit if field.maximum is None else floor(Decimal(str(field.maximum)).scaleb(digits))
-    return max(least, -limit), min(most, limit)
+            for reason, number in sorted(found)[:PROBLEMS_MAX]
+        )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import orjson
 
 from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
-from zaslon.intake.characters import EXACT_INTEGER_LIMIT
-from zaslon.intake.labels import INT64_MAX
+from zaslon.intake.labels import label_layout
 from zaslon.intake.layouts import SEPARATORS, UTF8_MARK
 from zaslon.intake.record_blocks import RecordReader, TextForm
 from zaslon.intake.splitting import has_wrong_quotes, split_line
@@ -20,8 +18,6 @@ from zaslon.intake.splitting import has_wrong_quotes, split_line
 LABEL_FILE_BYTES_MAX = 1 << 30
 _CHUNK_BYTES = 4 << 20
 _NAME_CHARACTERS_MAX, _NAMES_MAX = 80, 20
-_INTEGER = re.compile(r"(-?[0-9]{1,19})(\.0+)?")
-_VERDICTS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 def label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:
@@ -73,7 +69,7 @@ class _Header:
     """Which columns hold the id and the verdict, and by what they are separated."""
 
     def __init__(self, source: Path, line: bytes, catalogue: Catalogue) -> None:
-        self._source, self._catalogue = source, catalogue
+        self._source, self._layout = source, label_layout(catalogue)
         self.separator = max(
             dict.fromkeys((",", catalogue.record.separator, *SEPARATORS)), key=lambda s: self._known(line, s)
         )
@@ -98,27 +94,16 @@ class _Header:
         if len(fields) != self._columns or has_wrong_quotes(record, self.separator):
             return record
         identifier, verdict = fields[self._id].decode(), fields[self._verdict].decode()
-        return orjson.dumps(
-            {
-                "transaction_id": identifier
-                if self._catalogue.has_text_ids
-                else _number(identifier, self._catalogue),
-                "is_fraud": _VERDICTS.get(verdict.lower(), verdict or None),
-            }
-        )
+        return orjson.dumps({"transaction_id": identifier or None, "is_fraud": verdict or None})
 
     def _known(self, line: bytes, separator: str) -> int:
         names = _names(line, separator)
         return len(self._places("transaction_id", names)) + len(self._places("is_fraud", names))
 
     def _places(self, role: Role, names: list[str]) -> list[int]:
-        """The columns that are called as the role is, or as the catalogue's field with that role."""
-        field = self._catalogue.field_of(role)
-        return [
-            place
-            for place, name in enumerate(names)
-            if name.lower() == role or (field is not None and self._catalogue.find_field(name) is field)
-        ]
+        """The columns that hold the field of a label with this role."""
+        field = self._layout.field_of(role)
+        return [place for place, name in enumerate(names) if self._layout.find_field(name) is field]
 
     def _column_of(self, role: Role, names: list[str]) -> int:
         found = self._places(role, names)
@@ -139,15 +124,3 @@ class _Header:
 
 def _names(line: bytes, separator: str) -> list[str]:
     return [name.decode("utf-8", "replace").strip() for name in split_line(line, separator)]
-
-
-def _number(text: str, catalogue: Catalogue) -> int | str | None:
-    """An id as a transaction's would be read; anything else is left for cleaning to name."""
-    found, field = _INTEGER.fullmatch(text), catalogue.field_of("transaction_id")
-    assert field is not None, "the catalogue checks this"
-    if found is None:
-        return text or None
-    number = int(found[1])
-    has_its_form = field.zero_padded or found[1] == str(number)
-    most = EXACT_INTEGER_LIMIT - 1 if found[2] else INT64_MAX
-    return number if has_its_form and abs(number) <= most else text

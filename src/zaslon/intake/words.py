@@ -38,4 +38,7 @@ class Words:
 
 
 # How verdicts are written besides 1 and 0.
-ANSWERS = {1: Words(("true", "yes")), 0: Words(("false", "no"))}
+ANSWERS = {
+    1: Words(("true", "yes", "chargeback", "confirmed_fraud")),
+    0: Words(("false", "no", "confirmed_good")),
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -139,9 +138,6 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
-
-    def __iter__(self) -> Iterator[Connection]:
-        return iter(self._open)
 
     def add(self, connection: Connection) -> None:
         """Take a new one; where there are too many, in place of the one that has been idle longest."""

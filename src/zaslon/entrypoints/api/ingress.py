@@ -113,7 +113,7 @@ def split_array(body: bytes, most: int) -> list[bytes]:
     records = array_elements(body)
     if records is None:
         raise Problem(
-            "invalid", f"The body is not a JSON array; expected one of 1 to {most} transactions.",
+            "invalid", f"The body is not a JSON array; expected one of 1 to {most} records.",
             errors=[{"field": None, "problem": "is not a JSON array", "expected": "an array"}],
         )  # fmt: skip
     if not 1 <= len(records) <= most:

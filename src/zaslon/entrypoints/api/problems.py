@@ -29,7 +29,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "conflict": (409, "The transaction's id is taken"),
     "too_large": (413, "The body is too large"),
     "not_json_type": (415, "The body's type is not JSON"),
-    "rejected": (422, "The transaction cannot be decided"),
+    "rejected": (422, "The record is rejected"),
     "invalid": (422, "The request cannot be used"),
     "rate_exceeded": (429, "Too much was asked"),
     "internal": (500, "Something went wrong here"),
@@ -101,7 +101,7 @@ def rejected(rejection: Rejection) -> Problem:
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """The refusal of parameters or labels that pydantic found wrong."""
+    """The refusal of parameters that pydantic found wrong."""
     found = [
         {
             "field": ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path")),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from zaslon.domain.api_keys import ApiKey
@@ -22,17 +22,13 @@ from zaslon.entrypoints.api.ingress import (
     service_of,
     split_array,
 )
-from zaslon.entrypoints.api.problems import Problem, invalid, rejected
+from zaslon.entrypoints.api.problems import Problem, rejected
 from zaslon.entrypoints.api.service import Service
-from zaslon.intake.json_members import names_twice
 from zaslon.ports import Answer
 from zaslon.services.decision_pages import DecisionFilter, decisions_page
 
 _JSON = "application/json"
-_labels: dict[type[schemas.Label | schemas.TextLabel], TypeAdapter[Any]] = {
-    schemas.Label: TypeAdapter(list[schemas.Label]),
-    schemas.TextLabel: TypeAdapter(list[schemas.TextLabel]),
-}
+_BLANKS = b" \t\r\n"
 
 
 class JsonAnswer(Response):
@@ -113,7 +109,7 @@ def _outcomes(outcomes: list[bytes], service: Service, request: Request) -> Resp
 def labels_router(catalogue: Catalogue, records_max: int) -> APIRouter:
     """The route that takes verdicts, at most so many in one call."""
     router = APIRouter(tags=["labels"])
-    schema = schemas.label_model(catalogue).model_json_schema()
+    schema = schemas.label_schema(catalogue)
     router.add_api_route(
         "/v1/labels", label, methods=["POST"], summary="Send verdicts on transactions",
         operation_id="label", response_model=schemas.LabelsAnswer,
@@ -125,51 +121,17 @@ def labels_router(catalogue: Catalogue, records_max: int) -> APIRouter:
     return router
 
 
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem("not_json", f"The body is not valid JSON: {error}.") from error
-
-
 async def label(request: Request, key: Analyst) -> Response:
-    """One label, or an array of them; each counts from the next transaction on."""
+    """One label, or an array of them: an outcome each; a label counts from the next transaction on."""
     service = service_of(request)
     body = await read_json(request)
-    content = _parsed(body)
-    most = service.settings.api_batch_records_max
-    items = content if isinstance(content, list) else [content]
-    if not 1 <= len(items) <= most:
-        raise Problem("invalid", f"The array has {len(items)} elements; expected 1 to {most}.")
-    check_rate(service, key, len(items))
-    try:
-        labels = _labels[schemas.label_model(service.context.catalogue)].validate_python(items)
-    except ValidationError as error:
-        raise invalid(error.errors()) from None
-    _refuse_names_twice(split_array(body, most) if isinstance(content, list) else [body])
-    records = [
-        orjson.dumps(
-            {
-                "transaction_id": given.transaction_id,
-                "is_fraud": given.verdict != "confirmed_good",
-                "verdict": given.verdict,
-            }
-        )
-        for given in labels
-    ]
+    is_array = body.lstrip(_BLANKS).startswith(b"[")
+    records = split_array(body, service.settings.api_batch_records_max) if is_array else [body]
+    check_rate(service, key, len(records))
     answers = await service.decide(records, Kind.LABEL_JSON, _begin(request))
+    if not is_array and answers[0].rejection is not None:
+        raise rejected(answers[0].rejection)
     return _outcomes([answer.outcome for answer in answers], service, request)
-
-
-def _refuse_names_twice(labels: list[bytes]) -> None:
-    """Refuse labels of which one names a field twice: which value would count?"""
-    for place, label in enumerate(labels):
-        for name in names_twice(label):
-            field = f"{place}.{name}"
-            raise Problem(
-                "invalid", f"Field '{field}' is named twice; expected it once.",
-                errors=[{"field": field, "problem": "is named twice", "expected": "it once"}],
-            )  # fmt: skip
 
 
 def decisions_router(catalogue: Catalogue) -> APIRouter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,10 +13,11 @@ from zaslon.entrypoints.api.problems import ProblemDetails
 INT64_MAX = 2**63 - 1
 IdNumber = Field(ge=-(2**63), le=INT64_MAX, description="the transaction's id", examples=[1])
 EXAMPLE_TEXT = "0d9f7a3e-52c1-4e0b-9a55-6f0e4f1f7c11"
-IdText = Field(
-    min_length=1, max_length=ID_BYTES_MAX, examples=[EXAMPLE_TEXT],
-    description=f"the transaction's id: visible characters, at most {ID_BYTES_MAX} bytes in UTF-8",
-)  # fmt: skip
+_TEXT_ID = {
+    "type": "string", "title": "Transaction Id", "minLength": 1, "maxLength": ID_BYTES_MAX,
+    "description": f"the transaction's id: visible characters, at most {ID_BYTES_MAX} bytes in UTF-8",
+    "examples": [EXAMPLE_TEXT],
+}  # fmt: skip
 _Position = Field(description="log position", examples=[1234])
 _Version = Field(description="version: a hash of the content", examples=["5f2c1d0a9b3e"])
 _Milliseconds = Field(description="from the request to this answer", examples=[3.2])
@@ -124,24 +125,6 @@ class LabelsAnswer(BaseModel):
     time_used_ms: float = _Milliseconds
 
 
-class Label(BaseModel):
-    """A verdict about a transaction; it counts from the next transaction on."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    transaction_id: int = IdNumber
-    verdict: Verdict = Field(examples=["chargeback"])
-
-
-class TextLabel(BaseModel):
-    """The same where ids are texts."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, title="Label")
-
-    transaction_id: str = IdText
-    verdict: Verdict = Field(examples=["chargeback"])
-
-
 class DecisionsPage(BaseModel):
     """Decisions, newest first. While `next` is given, there may be more."""
 
@@ -176,12 +159,23 @@ class PolicyShown(BaseModel):
 class Health(BaseModel):
     """How the service does."""
 
-    status: Literal["alive", "ready", "starting"]
+    status: Literal["alive", "ready"]
 
 
-def label_model(catalogue: Catalogue) -> type[Label | TextLabel]:
-    """What a label is for this catalogue."""
-    return TextLabel if catalogue.has_text_ids else Label
+def label_schema(catalogue: Catalogue) -> dict[str, Any]:
+    """JSON schema of a label: a verdict on a transaction."""
+    identifier = catalogue.field_of("transaction_id")
+    assert identifier is not None, "the catalogue checks this"
+    return {
+        "title": "Label",
+        "description": "A verdict on a transaction; it counts from the next transaction on.",
+        "type": "object",
+        "required": ["transaction_id", "verdict"],
+        "properties": {
+            "transaction_id": {"title": "Transaction Id", **_field_schema(identifier, catalogue)},
+            "verdict": {"title": "Verdict", "enum": list(get_args(Verdict)), "examples": ["chargeback"]},
+        },
+    }
 
 
 def label_example(catalogue: Catalogue) -> dict[str, Any]:
@@ -191,12 +185,11 @@ def label_example(catalogue: Catalogue) -> dict[str, Any]:
 
 def describe_text_ids(description: dict[str, Any]) -> dict[str, Any]:
     """The OpenAPI description where ids are texts: answers name transactions by a text, too."""
-    as_text = TextLabel.model_json_schema()["properties"]["transaction_id"]
     for schema in description["components"]["schemas"].values():
         described = schema.get("properties", {})
         if "transaction_id" in described:
             may_be_null = {"type": "null"} in described["transaction_id"].get("anyOf", ())
-            described["transaction_id"] = {"anyOf": [as_text, {"type": "null"}]} if may_be_null else as_text
+            described["transaction_id"] = {"anyOf": [_TEXT_ID, {"type": "null"}]} if may_be_null else _TEXT_ID
     return description
 
 
@@ -231,7 +224,7 @@ def _field_schema(field: SourceField, catalogue: Catalogue) -> dict[str, Any]:
     if field.role == "event_time" and field.format == "datetime":
         return {"type": "string", "description": "YYYY-MM-DD HH:MM:SS", "examples": ["2019-08-22 10:15:00"]}
     if field.is_text_id:
-        return dict(TextLabel.model_json_schema()["properties"]["transaction_id"])
+        return dict(_TEXT_ID)
     if field.role == "entity" and field.type == "text":
         return {"type": "string", "minLength": 1}
     is_number = field.role in ("amount", "number")

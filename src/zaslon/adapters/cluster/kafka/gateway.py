@@ -358,7 +358,7 @@ class KafkaGateway:
         (first, index), *others = record.waiting
         first.take(index, answer)
         for call, index in others:
-            call.take(index, replace(answer, repeated=True))
+            call.take(index, answer if answer.rejection else replace(answer, repeated=True))
 
     def _fail(self, record: _Sent, error: ZaslonError) -> None:
         self._done(record)
