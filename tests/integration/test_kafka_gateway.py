@@ -121,6 +121,12 @@ def test_a_repeat_is_answered_with_the_recorded_decision(caller: Caller, cluster
     assert as_rejection(cluster.read("rejections")[-1]).reason == "duplicate"
 
 
+def test_an_invalid_record_sent_twice_at_once_is_not_a_repeat(caller: Caller) -> None:
+    wrong = transaction(tx_amount="much")
+    outcomes = caller.post("/v1/transactions/batch", [wrong, wrong]).json()["outcomes"]
+    assert [(o["reason"], o["repeated"]) for o in outcomes] == [("not_a_number:tx_amount", False)] * 2
+
+
 def test_a_repeat_of_a_reused_id_gets_the_newest_decision(broker: LocalBroker, home: Path) -> None:
     cluster = Cluster.new(broker)
     old = transaction(tx_datetime="2019-06-01 10:00:00")
