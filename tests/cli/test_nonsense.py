@@ -165,7 +165,7 @@ def test_score_and_label_without_a_model_give_a_hint(
 LABELS = [
     (b"", "is empty"),
     (b"a,b\n1,2\n", "transaction_id"),
-    (b"transaction_id,verdict\n1,1\n", "is_fraud"),
+    (b"transaction_id,answer\n1,1\n", "is_fraud"),
     (b"\xff\xfe\x00", "cannot be read"),
     (b"transaction_id,is_fraud,is_fraud\n32060,0,1\n", "two columns for 'is_fraud'"),
 ]
