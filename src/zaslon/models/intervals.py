@@ -68,13 +68,35 @@ def bootstrap_interval(value: float, replicated: Float64, left_out: Float64) -> 
     known = np.sort(replicated[np.isfinite(replicated)])
     if not len(known):
         return Estimate(value, math.nan, math.nan)
-    below = (np.count_nonzero(known < value) + np.count_nonzero(known <= value)) / 2 / len(known)
+    below = _share_below(known, value)
     shares = [_TAIL, 1 - _TAIL]
     if 0 < below < 1:
         bias, skewness = _NORMAL.inv_cdf(below), _acceleration(left_out)
         shares = [_corrected(share, bias, skewness) for share in shares]
     low, high = np.quantile(known, shares)
     return Estimate(value, float(low), float(high))
+
+
+def bootstrap_p(value: float, replicated: Float64, left_out: Float64) -> float:
+    """Two-sided p of the hypothesis that the truth is 0: one minus the level at which BCa's interval touches it.
+
+    So p is below 0.05 where `bootstrap_interval` of the same does not hold 0. It is at least 2 / (r + 1): r
+    replicates say nothing about rarer events. NaN without a replicate. Arguments as there.
+    """
+    known = replicated[np.isfinite(replicated)]
+    if not len(known):
+        return math.nan
+    rarest = 1 / (len(known) + 1)
+    share = min(max(_share_below(known, 0.0), rarest), 1 - rarest)
+    below = _share_below(known, value)
+    if 0 < below < 1:
+        share = _uncorrected(share, _NORMAL.inv_cdf(below), _acceleration(left_out))
+    return min(1.0, max(2 * min(share, 1 - share), 2 * rarest))
+
+
+def _share_below(known: Float64, value: float) -> float:
+    """Share of replicates below a value; those equal to it count half."""
+    return float((np.count_nonzero(known < value) + np.count_nonzero(known <= value)) / 2 / len(known))
 
 
 def _acceleration(left_out: Float64) -> float:
@@ -90,3 +112,10 @@ def _corrected(share: float, bias: float, skewness: float) -> float:
     moved = bias + _NORMAL.inv_cdf(share)
     scale = 1 - skewness * moved
     return _NORMAL.cdf(bias + moved / scale) if scale > 0 else share
+
+
+def _uncorrected(share: float, bias: float, skewness: float) -> float:
+    """The inverse of `_corrected`."""
+    distance = _NORMAL.inv_cdf(share) - bias
+    scale = 1 + skewness * distance
+    return _NORMAL.cdf(distance / scale - bias) if scale > 0 else share

@@ -170,7 +170,7 @@ def evaluate(
 
     w = np.asarray(weight, np.float64)
     per_row = (score, is_fraud, amount_minor, w, event_time_seconds, customer_key, scenario)
-    _check([array for array in per_row if array is not None])
+    check_scores([array for array in per_row if array is not None])
     days = days_spanned(event_time_seconds.min(), event_time_seconds.max())
     thresholds = {"review": review, "block": block}
     ranking = rank(score, is_fraud, amount_minor, w, (review, block))
@@ -208,7 +208,12 @@ def evaluate(
     )
 
 
-def _check(arrays: list[NDArray[Any]]) -> None:
+def check_scores(arrays: list[NDArray[Any]]) -> None:
+    """Check what is to be evaluated: scores, answers, amounts, weights, then any columns of the same length.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
     score, is_fraud = arrays[0], arrays[1]
     if any(len(a) != len(score) for a in arrays):
         raise DataError(

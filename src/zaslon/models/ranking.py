@@ -62,7 +62,8 @@ class Ranking:
         weight[frauds], minor[frauds] = 0.0, 0.0
         cells = len(self.score)
         return self.counts._replace(
-            fraud=_sums(self.fraud_cell, weight, cells), fraud_minor=_sums(self.fraud_cell, minor, cells)
+            fraud=sums_by_place(self.fraud_cell, weight, cells),
+            fraud_minor=sums_by_place(self.fraud_cell, minor, cells),
         )
 
     @property
@@ -86,8 +87,8 @@ class Ranking:
             for name, scale in self.scales.items()
         }
         return Counts(
-            _sums(self.fraud_cell, self.fraud_weight * drawn, cells),
-            _sums(self.fraud_cell, self.fraud_minor * drawn, cells),
+            sums_by_place(self.fraud_cell, self.fraud_weight * drawn, cells),
+            sums_by_place(self.fraud_cell, self.fraud_minor * drawn, cells),
             **good,
         )
 
@@ -112,28 +113,36 @@ def rank(
     cuts = np.array([t for t in thresholds if np.isfinite(t)], np.float64)
     cells = -np.unique(-np.concatenate([score[fraud], cuts]))
     fraud_cell = np.searchsorted(-cells, -score[fraud])
-    good_score, good_weight = score[~fraud], weight[~fraud]
-    # Place 2·j is between cells j-1 and j, place 2·j+1 is at cell j.
-    place = np.searchsorted(-cells, -good_score, "left") + np.searchsorted(-cells, -good_score, "right")
-    sums = _sums(place, good_weight, 2 * len(cells) + 1)
-    squares = _sums(place, good_weight * good_weight, 2 * len(cells) + 1)
+    good_weight = weight[~fraud]
+    place = good_places(cells, score[~fraud])
+    sums = sums_by_place(place, good_weight, 2 * len(cells) + 1)
+    squares = sums_by_place(place, good_weight * good_weight, 2 * len(cells) + 1)
     scale = np.divide(squares, sums, out=np.ones_like(sums), where=sums > 0)
     fraud_weight = weight[fraud]
     fraud_minor = fraud_weight * amount_minor[fraud]
     counts = Counts(
-        _sums(fraud_cell, fraud_weight, len(cells)),
-        _sums(fraud_cell, fraud_minor, len(cells)),
+        sums_by_place(fraud_cell, fraud_weight, len(cells)),
+        sums_by_place(fraud_cell, fraud_minor, len(cells)),
         sums[1::2], sums[:-1:2], sums[-1:],
     )  # fmt: skip
     scales = {"tied": scale[1::2], "between": scale[:-1:2], "below": scale[-1:]}
     return Ranking(cells, counts, fraud_cell, fraud_weight, fraud_minor, scales)
 
 
-def _sums(place: NDArray[np.int64], values: Float64, places: int) -> Float64:
+def good_places(cells: Float64, score: Float64) -> NDArray[np.int64]:
+    """int64[n]: where scores of good transactions lie: 2·j between cells j-1 and j, 2·j+1 at cell j."""
+    return np.searchsorted(-cells, -score, "left") + np.searchsorted(-cells, -score, "right")
+
+
+def sums_by_place(place: NDArray[np.int64], values: Float64, places: int) -> Float64:
+    """float64[places]: the sum of the values at each place."""
     return np.bincount(place, values, places).astype(np.float64, copy=False)
 
 
-def ranking_metrics(counts: Counts, score: Float64, thresholds: Mapping[str, float]) -> dict[str, float]:
+def ranking_metrics(
+    counts: Counts, score: Float64, thresholds: Mapping[str, float],
+    false_positive_rates: Sequence[float] = FALSE_POSITIVE_RATES,
+) -> dict[str, float]:  # fmt: skip
     """Every ranking metric of one set of counts, NaN where it is not defined.
 
     `roc_auc`, `pr_auc` (average precision), `recall_at_fpr_<rate>` and
@@ -155,7 +164,7 @@ def ranking_metrics(counts: Counts, score: Float64, thresholds: Mapping[str, flo
         }
         cell_of = {
             f"fpr_{100 * rate:g}pct": int(np.searchsorted(stopped_good, rate * good * (1 + 1e-12), "right"))
-            for rate in FALSE_POSITIVE_RATES
+            for rate in false_positive_rates
         }
         cell_of |= {
             name: int(np.searchsorted(-score, -threshold, "right")) for name, threshold in thresholds.items()
