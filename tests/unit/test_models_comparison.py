@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.comparison import paired_scores
 from sklearn.metrics import average_precision_score, roc_auc_score
-from tests.paired_scores import paired_scores
 
 from zaslon.domain.errors import DataError
 from zaslon.domain.estimates import Estimate

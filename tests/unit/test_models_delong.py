@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.comparison import paired_scores
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
-from tests.paired_scores import paired_scores
 
 from zaslon.models.delong import DeLong, delong, error_needed, power
 

@@ -253,6 +253,32 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="champion, a model's id, or its directory.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model to judge, named in the same way.")],
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    label_delay: Delay = None,
+    days: Annotated[int, typer.Option(min=1, help="At most so many days, the newest.")] = 30,
+) -> int:
+    """Say whether model B is better than A, on the newest days that neither has learned from.
+
+    Example: [bold]zaslon compare champion 3f2a9c81d05e[/]
+    """
+
+    def work(context: Context) -> Any:
+        from zaslon.flows.compare import compare as flow  # noqa: PLC0415
+
+        return flow(context, a, b, days_max=days)
+
+    return _perform(
+        as_json, work, show.comparison, reading=True,
+        home=home, catalogue=catalogue, label_delay=label_delay,
+    )  # fmt: skip
+
+
+@app.command()
 def score(
     sources: Sources,
     as_json: Json = False,

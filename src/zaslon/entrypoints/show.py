@@ -84,6 +84,57 @@ def train_report(report: Any) -> None:
     _paths(values.get("paths", {}))
 
 
+_VERDICTS = {
+    "first": "There is no champion yet",
+    "better": "[green]B is better[/]",
+    "not_shown": "B is not shown to be better",
+    "worse": "[red]B is worse[/]",
+    "not_enough_evidence": "Not enough evidence",
+}
+_COMPARED = (
+    ("ROC-AUC", "roc_auc", ".4f"), ("PR-AUC", "pr_auc", ".4f"), ("recall", "recall", ".4f"),
+    ("loss", "loss_minor_per_month", ",.0f"),
+)  # fmt: skip
+
+
+def comparison(report: Any) -> None:
+    """Both models side by side, and the verdict on the second."""
+    values = report.to_json_dict()
+    models = values["models"]
+    out.print(f"A {models['a'] or 'none'}, B {models['b']}", highlight=False)
+    rows = [[name, *_compared(values[key], form)] for name, key, form in _COMPARED]
+    if values["period"] is not None:
+        title = f"{values['period']}: {values['transactions']:,} transactions, {values['frauds']:,} frauds"
+        print_table(title, ("measure", "A", "B", "B − A", "95 % from", "to", "p"), rows)
+        at_most = f"at most {values['false_positive_rate_max']:.1%} of good transactions are stopped"
+        out.print(f"  Recall, and loss in 30 days in minor units: while {at_most}.", highlight=False)
+    roc_auc = values["roc_auc"]
+    if roc_auc["delong_p"] is not None:
+        out.print(f"  DeLong's test of ROC-AUC: p {_p(roc_auc['delong_p'])}.", highlight=False)
+        out.print(
+            f"  t-test over {values['replicates']:,} replicates: p {_p(roc_auc['t_test_p'])}. It falls with their "
+            "number and decides nothing.",
+            highlight=False,
+        )
+    out.print(f"[bold]{_VERDICTS[values['verdict']]}.[/]")
+    for reason in values["reasons"]:
+        out.print(f"  {reason}", highlight=False)
+
+
+def _compared(measure: dict[str, Any], form: str) -> list[str]:
+    figures = [measure["a"], measure["b"]]
+    changes = [measure["difference"], *(measure["interval"] or (None, None))]
+    return [
+        *("–" if figure is None else f"{figure:{form}}" for figure in figures),
+        *("–" if change is None else f"{change:{'+' + form}}" for change in changes),
+        "–" if measure["p"] is None else _p(measure["p"]),
+    ]
+
+
+def _p(p: float) -> str:
+    return f"{p:.2g}" if p >= 0.0001 else "below 0.0001"
+
+
 def _decided(values: dict[str, Any]) -> None:
     actions = values["actions"]
     out.print(

@@ -9,7 +9,7 @@ days ──► train ── delay ── validation ── delay ── test
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,16 +106,46 @@ def collect_samples(
     Parts of the samples lie in files meanwhile: in the home, or else where the system has its own.
     """
     split = split or time_split(context, days, label_delay_seconds)
+    periods: dict[str, Days] = {name: getattr(split, name) for name in _PERIODS}
+    parts, left_out = collect_periods(
+        context,
+        days,
+        periods,
+        label_delay_seconds=label_delay_seconds,
+        before_day=before_day,
+        in_home=in_home,
+    )
+    fit, validation, test = (parts[name] for name in _PERIODS)
+    return Samples(split, fit, validation, test, left_out)
+
+
+def collect_periods(
+    context: Context,
+    days: Sequence[Day],
+    periods: Mapping[str, Days],
+    *,
+    label_delay_seconds: int,
+    before_day: Callable[[int, Engine], None] | None = None,
+    in_home: bool = True,
+) -> tuple[dict[str, Sample], tuple[TransactionId, ...]]:
+    """Apply all days once; a sample of each named period, and the transactions that were left out.
+
+    That of `train` has at most `train_rows_max` rows, others `test_rows_max`. The rest is as in
+    `collect_samples`.
+
+    Raises:
+        DataError: a period without a transaction whose answer is known.
+    """
     featuriser = Featuriser(context.catalogue, context.key, label_delay_seconds, context.progress.warn)
-    shares = _shares(context, days, split)
+    shares = _shares(context, days, periods)
     if in_home:
         make_directory(context.home)
     with TemporaryDirectory(prefix=".samples-", dir=context.home if in_home else None) as scratch:
-        kept = {name: SampleFiles(Path(scratch) / name) for name in _PERIODS}
+        kept = {name: SampleFiles(Path(scratch) / name) for name in periods}
         for day in days:
             if before_day is not None:
                 before_day(day[0], featuriser.engine)
-            period = _period(split, day[0])
+            period = _period(periods, day[0])
             for part in featuriser.days([day]):
                 if period is not None:
                     plan = featuriser.engine.plan
@@ -123,16 +153,12 @@ def collect_samples(
                 context.progress.advance(len(part.transactions))
         left_out = tuple(featuriser.left_out)
         del featuriser  # its history may be gigabytes
-        fit, validation, test = (_joined(context, days, split, name, kept[name]) for name in _PERIODS)
-        return Samples(split, fit, validation, test, left_out)
+        samples = {name: _joined(context, days, name, period, kept[name]) for name, period in periods.items()}
+        return samples, left_out
 
 
-def _period(split: TimeSplit, day: int) -> str | None:
-    for name in _PERIODS:
-        period: Days = getattr(split, name)
-        if period.first <= day <= period.last:
-            return name
-    return None
+def _period(periods: Mapping[str, Days], day: int) -> str | None:
+    return next((name for name, days in periods.items() if days.first <= day <= days.last), None)
 
 
 @dataclass(frozen=True)
@@ -164,23 +190,19 @@ class Shares:
         return np.where(is_fraud == 1, 1.0 / self.fraud, 1.0 / self.good).astype(np.float32)
 
 
-def _shares(context: Context, days: Sequence[Day], split: TimeSplit) -> dict[str, Shares]:
+def _shares(context: Context, days: Sequence[Day], periods: Mapping[str, Days]) -> dict[str, Shares]:
     """What keeps each period's sample within its maximum."""
     options = context.options
-    most = {
-        "train": options.train_rows_max,
-        "validation": options.test_rows_max,
-        "test": options.test_rows_max,
-    }
     shares = {}
-    for name, rows_max in most.items():
-        answers = [_answers_of_day(path) for day, path in days if _period(split, day) == name]
+    for name in periods:
+        rows_max = options.train_rows_max if name == "train" else options.test_rows_max
+        answers = [answers_of_day(path) for day, path in days if _period(periods, day) == name]
         frauds, good = sum(a[0] for a in answers), sum(a[1] for a in answers)
         shares[name] = Shares.of(frauds, good, rows_max)
     return shares
 
 
-def _answers_of_day(path: Path) -> tuple[int, int]:
+def answers_of_day(path: Path) -> tuple[int, int]:
     """(frauds, good transactions) of one clean day."""
     is_fraud = pl.col("is_fraud")
     counts = pl.scan_parquet(path).select(
@@ -213,15 +235,13 @@ def _sampled(part: FeaturisedPart, plan: FeaturePlan, shares: Shares, seed: int)
     )
 
 
-def _joined(
-    context: Context, days: Sequence[Day], split: TimeSplit, period: str, parts: SampleFiles
-) -> Sample:
+def _joined(context: Context, days: Sequence[Day], name: str, period: Days, parts: SampleFiles) -> Sample:
     sample = parts.joined()
     if sample is None:
         field = context.catalogue.field_of("is_fraud")
         answers = f"in '{field.name}'" if field else "in a field with the role is_fraud"
         raise DataError(
-            f"The {period} period, {getattr(split, period)}, has no transactions with a known answer.",
+            f"The {name} period, {period}, has no transactions with a known answer.",
             hint=f"The source must carry fraud answers ({answers}), and rows on these days: it has "
             f"{len(days)} days from {day_text(days[0][0])} to {day_text(days[-1][0])}. One row with a wrong "
             "year is enough to separate the periods.",

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,26 @@ def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:
     Raises:
         InputError: the directory is not a clean output, or was made with another mapping.
     """
+    report = _report_of(out, catalogue)
+    return [(parse_day(day), out / f"day={day}" / "part-0.parquet") for day in report["days"]]
+
+
+def clean_arrival_seconds(out: Path, catalogue: Catalogue) -> int:
+    """When the files of a clean output arrived, seconds since 1970.
+
+    Raises:
+        InputError: as `clean_days`, or the output was made before arrivals were noted.
+    """
+    try:
+        arrived = datetime.fromisoformat(_report_of(out, catalogue)["arrived"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"'{out / REPORT}' does not say when the files arrived.", hint="Clean the files again."
+        ) from error
+    return int(arrived.replace(tzinfo=UTC).timestamp())
+
+
+def _report_of(out: Path, catalogue: Catalogue) -> dict[str, Any]:
     try:
         report = orjson.loads((out / REPORT).read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
@@ -329,7 +350,7 @@ def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:
             f"from those of {catalogue.label}.",
             hint="Clean the files again with this catalogue.",
         )
-    return [(parse_day(day), out / f"day={day}" / "part-0.parquet") for day in report["days"]]
+    return report
 
 
 def read_clean_day(path: Path, catalogue: Catalogue) -> Transactions:

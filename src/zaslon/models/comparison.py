@@ -141,7 +141,7 @@ def compare_scores(
         replicates: at least 1.
         progress: called with 1 after every replicate.
     """
-    sides = [_Side(score, scored, false_positive_rate_max) for score in (scored.a, scored.b)]
+    sides = _sides(scored, false_positive_rate_max)
     replicated = _replicated(sides, replicates, seed, progress)
     values = [side.measures(side.ranking.counts) for side in sides]
     left_out = _left_out(sides)
@@ -156,6 +156,12 @@ def compare_scores(
         float(of_a.mean()), float(of_b.mean()), t_test_p(of_a, of_b),
         int(np.count_nonzero(scored.is_fraud)), len(scored.a), scored.days, replicates,
     )  # fmt: skip
+
+
+def measure_scores(scored: Scored, *, false_positive_rate_max: float) -> list[dict[str, float]]:
+    """`MEASURES` of the first model and of the second, without a comparison."""
+    sides = _sides(scored, false_positive_rate_max)
+    return [dict(zip(MEASURES, side.measures(side.ranking.counts), strict=True)) for side in sides]
 
 
 class _Side:
@@ -189,6 +195,10 @@ class _Side:
         total_minor = float(counts.fraud_minor.sum())
         lost_minor = total_minor * (1 - found[f"recall_by_amount_{at}"]) if total_minor else 0.0
         return found["roc_auc"], found["pr_auc"], found[f"recall_{at}"], lost_minor / self._months
+
+
+def _sides(scored: Scored, false_positive_rate_max: float) -> list[_Side]:
+    return [_Side(score, scored, false_positive_rate_max) for score in (scored.a, scored.b)]
 
 
 def _replicated(
@@ -273,6 +283,6 @@ def t_test_by_replicates(
 
     The mission's comparison draws ten. Nothing but their number changes here, and p falls towards 0.
     """
-    sides = [_Side(score, scored, FALSE_POSITIVE_RATES[0]) for score in (scored.a, scored.b)]
+    sides = _sides(scored, FALSE_POSITIVE_RATES[0])
     area = _replicated(sides, max(counts), seed)[:, :, 0]
     return {count: t_test_p(area[:count, 0], area[:count, 1]) for count in counts}

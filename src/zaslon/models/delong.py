@@ -81,7 +81,7 @@ def _standard_error(of_fraud: Float64, of_good: Float64) -> float:
 def _p(difference: float, error: float) -> float:
     if math.isnan(error) or difference == 0:
         return 1.0
-    return 2 * _NORMAL.cdf(-abs(difference) / error) if error > 0 else 0.0
+    return math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else 0.0
 
 
 def power(difference: float, standard_error: float, alpha: float) -> float:

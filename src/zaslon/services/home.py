@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from zaslon.decisions.policy import Policy, load_policy
-from zaslon.domain.errors import ArtefactError, DataError
+from zaslon.domain.errors import ArtefactError, DataError, did_you_mean
 from zaslon.engine import ENGINE_VERSION, Engine, restore_engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.models.artefact import load_model
@@ -18,6 +18,7 @@ from zaslon.services.context import Context
 from zaslon.system.durable import write_file
 
 Champion = tuple[Model, Policy]  # what scores and decides
+CHAMPION = "champion"  # the name of whichever model serves
 
 _REPLAY_AGAIN_RECORDS_MAX = 1_000  # a longer replay is not done twice
 
@@ -91,6 +92,28 @@ def load_champion(context: Context, plan: FeaturePlan) -> Champion:
     model, policy = load_versions(context, plan, model_id, policy_hash)
     return model, with_chosen_thresholds(
         written_policy(context, plan), policy.thresholds.review, policy.thresholds.block
+    )
+
+
+def named_model(context: Context, name: str) -> Model | None:
+    """The model that a person names: `champion`, the id of one in the home, or an artefact's directory.
+
+    A directory is looked for where the command runs, then in the home. None for the champion of a home without one.
+
+    Raises:
+        ArtefactError: there is no such model, or it is damaged or of another catalogue.
+    """
+    home = existing_home(context.home)
+    if name == CHAMPION:
+        if not (home / "champion.json").exists():
+            return None
+        return load_champion(context, plan_features(context.catalogue))[0]
+    for directory in (home / "models" / name, Path(name), home / name):
+        if directory.is_dir():
+            return load_model(directory, context.catalogue.hash)
+    known = [path.name for path in (home / "models").glob("[!.]*") if path.is_dir()]
+    raise ArtefactError(
+        f"There is no model '{name}' in '{home}'.", hint=did_you_mean(name, [*known, CHAMPION])
     )
 
 

@@ -1,0 +1,153 @@
+"""What comparisons of models find: equal models, better ones, and what a t-test over replicates would say.
+
+    python benchmarks/comparison.py [--pairs 400] [--section level]
+
+Scores are simulated, so the true ROC-AUCs are known. docs/benchmarks.md has the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.models.comparison import ALPHA, Scored, compare_scores, t_test_by_replicates
+from zaslon.models.delong import placements, power
+from zaslon.models.verdict import Verdict, judge
+
+AREA, BETTER_BY, SHARED = 0.85, 0.02, 0.7
+GOOD_PER_FRAUD = 15  # hundreds of good transactions already make the frauds the smaller source of error
+MISSION_REPLICATES = 10
+
+
+def paired_scores(
+    seed: int, area_a: float, area_b: float, *, frauds: int, good: int, shared: float, days: int = 30
+) -> Scored:
+    """Transactions as two models with these true areas would score them.
+
+    Both scores are normal within a class, a common part with share `shared` of the variance and one of each
+    model's own; frauds are moved up by sqrt(2) · Φ⁻¹(area), which gives the area (the binormal model).
+    """
+    random = np.random.default_rng(seed)
+    is_fraud = np.concatenate([np.ones(frauds, np.int8), np.zeros(good, np.int8)])
+    common, *own = random.normal(size=(3, frauds + good))
+    amount_minor = random.integers(100, 100_000, frauds + good)
+    a, b = (
+        _probability(
+            math.sqrt(shared) * common + math.sqrt(1 - shared) * part
+            + is_fraud * math.sqrt(2) * NormalDist().inv_cdf(area)
+        )
+        for part, area in zip(own, (area_a, area_b), strict=True)
+    )  # fmt: skip
+    return Scored(a, b, is_fraud, amount_minor, np.ones(frauds + good), days)
+
+
+def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    probability: NDArray[np.float64] = 1 / (1 + np.exp(3 - log_odds))
+    return probability
+
+
+def true_error(area_a: float, area_b: float, *, frauds: int, good: int, shared: float) -> float:
+    """The standard error of the difference for so many transactions, by DeLong's formula on very many."""
+    many = paired_scores(0, area_a, area_b, frauds=50_000, good=50_000, shared=shared)
+    of_fraud, of_good = placements(np.stack([many.a, many.b]), many.is_fraud == 1)
+    fraud_variance, good_variance = (float(np.var(part[1] - part[0])) for part in (of_fraud, of_good))
+    return math.sqrt(fraud_variance / frauds + good_variance / good)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Shares of the simulated pairs: what the rule said, and which the t-test would have promoted.
+
+    `promoted`: higher mean and p below 0.05, over as many replicates as the rule's bootstrap;
+    `promoted_by_ten`: over the mission's ten. `expected_power`: of the true difference, by theory.
+    """
+
+    better: float
+    worse: float
+    promoted: float
+    promoted_by_ten: float
+    expected_power: float
+
+
+def study(better_by: float, *, frauds: int, pairs: int, replicates: int, seed: int = 1) -> Found:
+    """Compare so many independent pairs, the second model of each better by a known difference."""
+    sizes = {"frauds": frauds, "good": GOOD_PER_FRAUD * frauds}
+    verdicts, promoted, by_ten = [], 0, 0
+    for number in range(pairs):
+        scored = paired_scores(seed * 1_000_000 + number, AREA, AREA + better_by, shared=SHARED, **sizes)
+        found, ten = (
+            compare_scores(scored, false_positive_rate_max=0.05, seed=number, replicates=count)
+            for count in (replicates, MISSION_REPLICATES)
+        )
+        verdicts.append(judge(found).verdict)
+        promoted += found.mean_b > found.mean_a and found.t_test_p < ALPHA
+        by_ten += ten.mean_b > ten.mean_a and ten.t_test_p < ALPHA
+    error = true_error(AREA, AREA + better_by, shared=SHARED, **sizes)
+    return Found(
+        verdicts.count(Verdict.BETTER) / pairs, verdicts.count(Verdict.WORSE) / pairs,
+        promoted / pairs, by_ten / pairs, power(better_by, error, ALPHA) if better_by else ALPHA / 2,
+    )  # fmt: skip
+
+
+def level(pairs: int, replicates: int) -> None:
+    """Equal models: how often one of them is promoted."""
+    print("| frauds | rule: better | rule: worse | t-test, ten replicates | t-test, all replicates |")
+    print("|---|---|---|---|---|")
+    for frauds in (50, 100, 200):
+        f = study(0.0, frauds=frauds, pairs=pairs, replicates=replicates)
+        print(f"| {frauds} | {f.better:.1%} | {f.worse:.1%} | {f.promoted_by_ten:.0%} | {f.promoted:.0%} |")
+
+
+def find(pairs: int, replicates: int) -> None:
+    """A true improvement: how often it is found, and how often theory says."""
+    print(f"| frauds | rule: better | theory, for an improvement of {BETTER_BY:g} |")
+    print("|---|---|---|")
+    for frauds in (100, 200, 400):
+        f = study(BETTER_BY, frauds=frauds, pairs=pairs, replicates=replicates)
+        print(f"| {frauds} | {f.better:.0%} | {f.expected_power:.0%} |")
+
+
+def demonstrate(_pairs: int, _replicates: int) -> None:
+    """The same two equal models: p of the t-test by how many replicates are drawn."""
+    scored = paired_scores(2, AREA, AREA, frauds=200, good=3_000, shared=SHARED)
+    print("| replicates | p of the t-test |")
+    print("|---|---|")
+    for count, p in t_test_by_replicates(scored, (10, 100, 1_000, 10_000)).items():
+        print(f"| {count:,} | {p:.2g} |")
+
+
+def speed(_pairs: int, replicates: int) -> None:
+    """Processor time of one comparison of 200,000 transactions."""
+    scored = paired_scores(1, AREA, AREA, frauds=1_500, good=198_500, shared=SHARED)
+    begin = time.process_time()
+    compare_scores(scored, false_positive_rate_max=0.05, seed=1, replicates=replicates)
+    spent = time.process_time() - begin
+    print(f"{replicates:,} replicates of 200,000 transactions with 1,500 frauds: {spent:.2f} s of CPU")
+
+
+SECTIONS: dict[str, Callable[[int, int], None]] = {
+    "demonstration": demonstrate, "level": level, "power": find, "speed": speed,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Print the sections."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=400, help="simulated pairs of models")
+    parser.add_argument("--replicates", type=int, default=500, help="of the bootstrap")
+    parser.add_argument("--section", action="append", choices=SECTIONS, help="all if not given")
+    chosen = parser.parse_args()
+    for name in chosen.section or SECTIONS:
+        print(f"\n{name}")
+        SECTIONS[name](chosen.pairs, chosen.replicates)
+
+
+if __name__ == "__main__":
+    main()
