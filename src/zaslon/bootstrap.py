@@ -19,7 +19,7 @@ from zaslon.adapters.embedded.api_keys import FileApiKeys
 from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.adapters.embedded.journal import SqliteJournal
-from zaslon.adapters.embedded.lock import exclusive_in
+from zaslon.adapters.embedded.lock import exclusive_in, one_at_a_time_in
 from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.adapters.process.channel import Channel
@@ -28,8 +28,9 @@ from zaslon.admission import admit
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.outcomes import Versions
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
-from zaslon.flows.serve import GROUP, SNAPSHOT, GroupDone
+from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
 from zaslon.ports import (
     ApiKeys,
     Clock,
@@ -84,6 +85,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             ),
             open_run_tracker=_run_tracker,
             exclusive_in=lambda home: exclusive_in(home / LOCK),
+            one_at_a_time_in=one_at_a_time_in,
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
             open_stream=lambda notify: _stream(settings, catalogue, notify),
             open_sender=lambda topic, notify: _sender(settings, topic, notify),
@@ -111,6 +113,7 @@ def build_decider(
     handlers: dict[str, Callable[[dict[str, Any]], None]] = {
         GROUP: lambda content: grouped(GroupDone(**content)),
         SNAPSHOT: lambda content: saved(SnapshotResult(**content)),
+        CHANGE: lambda content: worker.serves(Versions(**content)),
     }
     worker = WorkerProcess(
         _start_worker, _as_json(settings), settings.api_queue_records_max, settings.api_queue_bytes_max,

@@ -264,7 +264,7 @@ class Decider(Protocol):
 
     @property
     def serving(self) -> Versions | None:
-        """What decided last; None where that is what this process was started with."""
+        """What decides now; None where that is what this process was started with."""
 
     def open_outcomes(self) -> Outcomes:
         """What was decided, for a thread that only looks.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import (
+    Change,
     Degradation,
     EntryKind,
     Labels,
@@ -27,7 +28,7 @@ from zaslon.intake import clean_batch
 from zaslon.intake.ordinary import check_cleaning, problem_of_fault
 from zaslon.system.isolation import by_halves
 
-_TRANSACTION, _LABEL, _REJECTED = map(int, EntryKind)
+_TRANSACTION, _LABEL, _REJECTED, _CHANGE = map(int, EntryKind)
 
 
 def admit(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:
@@ -52,6 +53,22 @@ def admit(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:
         lambda begin, end: _admitted(batch.part(begin, end), catalogue, key), len(batch), alone
     )  # fmt: skip
     return parts[0] if len(parts) == 1 else LogBatch.concatenate(parts)
+
+
+def change_entry(change: Change, position: int, arrival_seconds: int, catalogue: Catalogue) -> LogBatch:
+    """A change of what decides as a record of the log, a batch by itself.
+
+    Args:
+        change: what decides after it, loaded and checked already.
+        position: log position of the record.
+        arrival_seconds: when it was made, seconds since 1970.
+        catalogue: of the log.
+    """
+    nothing = _admitted(RecordBatch.of([], [], [], position), catalogue, b"")
+    return replace(
+        nothing, kind=np.array([_CHANGE], np.uint8), degradation=np.zeros(1, np.uint8),
+        arrival_time_seconds=np.array([arrival_seconds]), originals=None, change=change,
+    )  # fmt: skip
 
 
 def _admitted(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:

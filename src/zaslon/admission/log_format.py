@@ -4,6 +4,7 @@
     columns    little-endian, one after the other, the widest first, so that all of them are aligned
     ids        where they are texts: as many bytes for each as the longest of the batch has
     rejections JSON, where there are any: for each its problems [[reason, field, problem, expected], …]
+    change     JSON, of a batch that is one: what decides from here on
 
 The original bytes are not part of it: they are kept separately, and not for as long. Why this format:
 docs/decisions/0016.
@@ -25,6 +26,7 @@ from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import (
     ID_BYTES_MAX,
     ID_TEXT,
+    Change,
     EntryKind,
     IdText,
     Labels,
@@ -34,7 +36,7 @@ from zaslon.domain.events import (
 )
 from zaslon.domain.rejections import Reason, RecordProblem
 
-FORMAT = 2  # raise it with any change of what is written
+FORMAT = 3  # raise it with any change of what is written
 _MAGIC = b"ZLOG"
 _PRELUDE = struct.Struct("<4sI")  # magic and checksum of everything behind it
 _LABEL, _REJECTED = int(EntryKind.LABEL), int(EntryKind.REJECTED)
@@ -74,7 +76,7 @@ def encode(batch: LogBatch, catalogue: Catalogue) -> bytes:
     parts = [column.astype(dtype, copy=False).tobytes() for dtype, column in _columns(batch, catalogue)]
     texts = (transactions.id_text, labels.id_text)
     parts += [_cut(text, width) for text, width in zip(texts, widths, strict=True)]
-    content = b"".join([_HEADER.pack(*header)[_PRELUDE.size :], *parts, rejections])
+    content = b"".join([_HEADER.pack(*header)[_PRELUDE.size :], *parts, rejections, _change(batch.change)])
     return _PRELUDE.pack(_MAGIC, zlib.crc32(content)) + content
 
 
@@ -89,7 +91,7 @@ def decode(content: bytes, catalogue: Catalogue) -> LogBatch:
     columns = _Columns(block, header.records, header.transactions, header.labels)
     try:
         return _batch(columns, header, catalogue)
-    except (ValueError, orjson.JSONDecodeError) as error:
+    except (ValueError, TypeError, orjson.JSONDecodeError) as error:
         raise _damaged(header) from error
 
 
@@ -134,8 +136,10 @@ class _Columns:
         wide[:, :width] = texts
         return wide.view(ID_TEXT).reshape(count)
 
-    def rest(self) -> bytes:
-        return bytes(self._block[self._offset :])
+    def rest(self, rejections: int) -> tuple[bytes, bytes]:
+        """The bytes of the rejections and of the change."""
+        end = self._offset + rejections
+        return bytes(self._block[self._offset : end]), bytes(self._block[end:])
 
 
 def _batch(columns: _Columns, header: _Header, catalogue: Catalogue) -> LogBatch:
@@ -152,11 +156,13 @@ def _batch(columns: _Columns, header: _Header, catalogue: Catalogue) -> LogBatch
     verdict = columns.next(_UINT8, labels).astype(np.bool_)
     texts = columns.id_text(header.transaction_id_width, transactions, are_texts=catalogue.has_text_ids)
     label_texts = columns.id_text(header.label_id_width, labels, are_texts=catalogue.has_text_ids)
+    rejections, change = columns.rest(header.rejections)
     return LogBatch(
         header.first_position, kind, degradation, arrival,
         Transactions(identifier, moment, amount, keys, numbers, flags, digest, is_fraud, scenario, texts),
         Labels(label_id, verdict, arrival[kind == _LABEL], label_texts, header.labels_are_live),
-        _rejected(columns.rest(), np.flatnonzero(kind == _REJECTED)),
+        _rejected(rejections, np.flatnonzero(kind == _REJECTED)),
+        change=Change(**orjson.loads(change)) if change else None,
     )  # fmt: skip
 
 
@@ -209,6 +215,10 @@ def _rejections(rejected: Rejected) -> bytes:
     if not len(rejected):
         return b""
     return orjson.dumps([[list(problem) for problem in problems] for problems in rejected.problems])
+
+
+def _change(change: Change | None) -> bytes:
+    return b"" if change is None else orjson.dumps(change)
 
 
 def _rejected(content: bytes, index: NDArray[np.int64]) -> Rejected:

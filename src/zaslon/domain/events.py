@@ -283,16 +283,34 @@ class Rejected:
         return Rejected(self.index[chosen], self.problems[chosen])
 
 
+@dataclass(frozen=True)
+class Change:
+    """Another model or policy decides from a log position on.
+
+    Attributes:
+        model, policy: which, by their ids.
+        number: of this promotion in the home; a higher one is newer.
+        by, reason: who made it, and why, in words.
+    """
+
+    model: str
+    policy: str
+    number: int
+    by: str
+    reason: str
+
+
 class EntryKind(IntEnum):
     """What admission made of a record."""
 
     TRANSACTION = 0
     LABEL = 1
     REJECTED = 2
+    CHANGE = 3
 
 
 # As plain integers: NumPy takes microseconds to compare with a member of an enumeration.
-_TRANSACTION, _LABEL, _REJECTED = map(int, EntryKind)
+_TRANSACTION, _LABEL, _REJECTED, _ = map(int, EntryKind)
 
 
 @dataclass(frozen=True)
@@ -337,6 +355,7 @@ class LogBatch:
         transactions, labels, rejected: the records of each kind, in log order.
         originals: the bytes as they arrived; None where they are not kept: a file's rows, or records
             whose bytes are older than `original_retention_days`.
+        change: of a batch that is one record, a change of what decides.
     """
 
     first_position: int
@@ -347,6 +366,7 @@ class LogBatch:
     labels: Labels
     rejected: Rejected
     originals: Originals | None = None
+    change: Change | None = None
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -369,7 +389,7 @@ class LogBatch:
     @cached_property
     def is_label(self) -> NDArray[np.bool_]:
         """bool[transactions + labels], which kind the k-th of them is."""
-        accepted = self.kind != _REJECTED
+        accepted = self.kind < _REJECTED
         is_label = np.asarray(self.kind == _LABEL)
         return is_label if accepted.all() else is_label[accepted]
 

@@ -1,10 +1,10 @@
-"""Outcomes: for every record exactly one decision, accepted label or named rejection."""
+"""Outcomes: for every record exactly one decision, accepted label, change or named rejection."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
@@ -177,7 +177,36 @@ class LabelAccepted:
         )
 
 
-Outcome = Decision | Rejection | LabelAccepted
+@dataclass(frozen=True)
+class ChangeMade:
+    """The outcome of a change: `versions` decide from the next position on. The others as in `Change`."""
+
+    position: int
+    versions: Versions
+    number: int
+    by: str
+    reason: str
+
+    transaction_id: ClassVar[None] = None
+
+    def to_json(self) -> bytes:
+        """Canonical bytes."""
+        return orjson.dumps(
+            {
+                "outcome": "change",
+                "position": self.position,
+                "model": self.versions.model,
+                "policy": self.versions.policy,
+                "catalogue": self.versions.catalogue,
+                "engine": self.versions.engine,
+                "number": self.number,
+                "by": self.by,
+                "reason": self.reason,
+            }
+        )
+
+
+Outcome = Decision | Rejection | LabelAccepted | ChangeMade
 
 
 def _raw_as_json(raw: bytes | None) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from zaslon.decisions.policy import Policy
 from zaslon.decisions.reasons import ReasonWriter
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import Degradation, Labels, LogBatch, Transactions
-from zaslon.domain.outcomes import Outcome, Versions
+from zaslon.domain.events import Change, Degradation, Labels, LogBatch, Transactions
+from zaslon.domain.outcomes import ChangeMade, Outcome, Versions
 from zaslon.engine.batch_outcomes import BatchOutcomes
 from zaslon.engine.version import ENGINE_VERSION
 from zaslon.features.history import STATE_VERSION, Applied, History
@@ -65,6 +65,7 @@ class Engine:
         self.history = history or History(self.plan, secret=table_secret(key))
         self.position = position
         self._model_columns = _columns_for(model, self.plan)
+        self._next: tuple[Model, Policy] | None = None
 
     @property
     def versions(self) -> Versions:
@@ -84,6 +85,8 @@ class Engine:
         """
         if batch.first_position != self.position:
             raise ValueError(f"batch begins at {batch.first_position}, expected {self.position}")
+        if batch.change is not None:
+            return Processed([self._take_over(batch.change)])
         if self.model is None or self.policy is None:
             raise ValueError("this engine has no model and policy: it can only replay the log")
         applied = self.apply(batch.transactions, batch.labels, batch.is_label)
@@ -93,6 +96,30 @@ class Engine:
         outcomes = BatchOutcomes(self, batch, applied, accepted, scores)
         self.position += len(batch)
         return Processed(outcomes.assemble())
+
+    def prepare(self, model: Model, policy: Policy) -> None:
+        """Name the model and policy, loaded and warm, that the next change of the log makes decide."""
+        self._next = model, policy
+
+    def _take_over(self, change: Change) -> ChangeMade:
+        """Decide with the prepared model and policy from the next position on.
+
+        Raises:
+            ValueError: the change names others.
+        """
+        model, policy = self._next or (None, None)
+        if (
+            model is None
+            or policy is None
+            or (change.model, change.policy) != (model.artefact_id, policy.hash)
+        ):
+            raise ValueError(f"model {change.model} and policy {change.policy} are not prepared")
+        self._model_columns = _columns_for(model, self.plan)
+        self.model, self.policy, self._next = model, policy, None
+        self.__dict__.pop("reason_writer", None)
+        made = ChangeMade(self.position, self.versions, change.number, change.by, change.reason)
+        self.position += 1
+        return made
 
     def replay(self, batch: LogBatch) -> None:
         """Apply a batch whose outcomes are already recorded: state moves on, nothing is decided."""

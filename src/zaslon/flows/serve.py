@@ -11,8 +11,8 @@ gathers, so the cost of a durable commit is shared by all who wait. For every gr
     5. one transaction of the journal: records and outcomes
     6. answer; a repeat with the decision that it repeats
 A crash before 5 leaves no trace, and nothing was answered; after 5 the same call again is
-answered from the log, as a repeat. When the journal fails, the engine is discarded and recovered from it;
-model and policy are those that the process began with.
+answered from the log, as a repeat. When the journal fails, the engine is discarded and recovered from it.
+Another model or policy takes over between two groups, at a log position (`services.changes`).
 A record that breaks our own code is found and recorded as `engine_error`; the others of its group are decided.
 Between two groups, original bytes that have had their time leave the log, a few at once.
 """
@@ -26,12 +26,14 @@ from dataclasses import dataclass
 from zaslon.admission import admit
 from zaslon.domain.errors import BusyError, UncertainError, ZaslonError
 from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
-from zaslon.domain.outcomes import Decision, LabelAccepted, Outcome, Rejection
+from zaslon.domain.outcomes import ChangeMade, Decision, LabelAccepted, Outcome, Rejection
 from zaslon.engine import Engine
+from zaslon.features.plan import plan_features
 from zaslon.ports import Answer, Call, Calls, Clock, Journal, repeated_answer
+from zaslon.services.changes import ChampionWatch, PreparedChange, begin_serving, make_change
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import answers_in
-from zaslon.services.home import Champion, champion_of_home, recover_engine
+from zaslon.services.home import Champion, champion_of_home, named_champion, recover_engine
 from zaslon.services.latency_budget import LatencyBudget
 from zaslon.services.poison import PoisonGuard
 from zaslon.services.retention import OriginalRetention
@@ -41,7 +43,7 @@ from zaslon.services.warm_up import freeze_garbage_collector, warm_up
 _LOOK_SECONDS = 1.0  # between two attempts to recover while no call comes
 
 # Topics of what a decision worker sends beside its answers.
-GROUP, SNAPSHOT = "group", "saved"
+GROUP, SNAPSHOT, CHANGE = "group", "saved", "change"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class DecisionWorker:
         context: whose home is served; its champion decides.
         group_records_max: records that are enough for a group.
         clock: of arrivals and deadlines.
-        calls: what it is asked; notified of GROUP and SNAPSHOT.
+        calls: what it is asked; notified of GROUP, SNAPSHOT and CHANGE.
     """
 
     def __init__(self, context: Context, group_records_max: int, clock: Clock, calls: Calls) -> None:
@@ -82,31 +84,55 @@ class DecisionWorker:
         Raises:
             ZaslonError: why it cannot begin.
         """
-        champion = champion_of_home(self._context)
-        work: _Work | None = self._begin(champion)
-        while (group := self._calls.take(self._group_records_max, _LOOK_SECONDS)) is not None:
-            if work is None:
-                work = self._begin_again(champion)
-            if group:
-                work = self._serve(work, group)
-            if work is not None:
-                work.retention.step()
+        context = self._context
+        named = named_champion(context)
+        self._champion = champion_of_home(context)
+        work: _Work | None = self._begin()
+        watch = ChampionWatch(context, plan_features(context.catalogue), named, context.progress.warn)
+        try:
+            while (group := self._calls.take(self._group_records_max, _LOOK_SECONDS)) is not None:
+                if work is None:
+                    work = self._begin_again()
+                if group:
+                    work = self._serve(work, group)
+                if work is not None:
+                    work = self._change(work, watch)
+                if work is not None:
+                    work.retention.step()
+        finally:
+            watch.close()
         if work is not None:
             work.close()
 
-    def _begin(self, champion: Champion) -> _Work:
+    def _begin(self) -> _Work:
         work = _Work(
-            self._context, champion, self._clock, lambda saved: self._calls.notify(SNAPSHOT, saved)
+            self._context, self._champion, self._clock, lambda saved: self._calls.notify(SNAPSHOT, saved)
         )  # fmt: skip
         freeze_garbage_collector()
         self._calls.ready(True)
         return work
 
-    def _begin_again(self, champion: Champion) -> _Work | None:
+    def _begin_again(self) -> _Work | None:
         try:
-            return self._begin(champion)
+            return self._begin()
         except ZaslonError:  # the medium still fails; calls are answered with an error meanwhile
             return None
+
+    def _change(self, work: _Work, watch: ChampionWatch) -> _Work | None:
+        """Make a change that is prepared; None when the engine had to be discarded, and it is made again."""
+        prepared = watch.ready()
+        if prepared is None:
+            return work
+        try:
+            made = work.change(prepared)
+        except ZaslonError:
+            self._calls.ready(False)
+            work.abandon()
+            return None
+        self._champion = prepared.model, prepared.policy
+        watch.made(prepared)
+        self._calls.notify(CHANGE, made.versions)
+        return work
 
     def _serve(self, work: _Work | None, group: Sequence[Call]) -> _Work | None:
         """Decide a group and answer it; None when the engine had to be discarded."""
@@ -156,7 +182,7 @@ class _Work:
         )  # fmt: skip
         self.retention = OriginalRetention(context, self._journal)
         self._budget: LatencyBudget = warm_up(self._guard.engine, clock)
-        self._journal.serve(self._guard.engine.versions)
+        begin_serving(context, self._guard.engine, self._journal)
         self._journal.newest_decision(0)
         self._journal.page(None, 1)
 
@@ -180,6 +206,12 @@ class _Work:
             begin - min(c.asked_seconds for c in group), engine_seconds, recorded.seconds, engine.position,
         )  # fmt: skip
         return answers, done
+
+    def change(self, prepared: PreparedChange) -> ChangeMade:
+        """Write a change into the log and decide with it from there on."""
+        made = make_change(self._guard.engine, self._journal, prepared, int(self._clock.now_seconds()))
+        self._champion = prepared.model, prepared.policy
+        return made
 
     @property
     def recorded_records(self) -> int:

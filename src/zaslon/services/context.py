@@ -123,6 +123,7 @@ class Adapters:
     open_snapshots: Callable[[Path, LogReader], SnapshotStore]
     open_run_tracker: Callable[[Path], RunTracker | None]
     exclusive_in: Callable[[Path], AbstractContextManager[None]]
+    one_at_a_time_in: Callable[[Path], AbstractContextManager[None]]
     open_stream_snapshots: Callable[[Path], SnapshotStore]
     open_stream: Callable[[Callable[[str], None]], Stream]
     open_sender: Callable[[str, Callable[[str], None]], Sender]

@@ -9,6 +9,7 @@ import orjson
 
 from zaslon.decisions.policy import Policy, load_policy
 from zaslon.domain.errors import ArtefactError, DataError, did_you_mean
+from zaslon.domain.events import Change
 from zaslon.engine import ENGINE_VERSION, Engine, restore_engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.models.artefact import load_model
@@ -19,6 +20,7 @@ from zaslon.system.durable import write_file
 
 Champion = tuple[Model, Policy]  # what scores and decides
 CHAMPION = "champion"  # the name of whichever model serves
+_CHAMPION_FILE = "champion.json"
 
 _REPLAY_AGAIN_RECORDS_MAX = 1_000  # a longer replay is not done twice
 
@@ -59,13 +61,44 @@ def keep_policy(context: Context, policy: Policy) -> None:
         write_file(path, policy.to_toml().encode())
 
 
-def keep_champion(context: Context, model: Model, policy: Policy) -> None:
-    """Make a saved model and its policy the ones that serve; old policies stay readable."""
+def keep_champion(
+    context: Context, model: Model, policy: Policy, *, by: str = "training", reason: str = ""
+) -> Change:
+    """Make a saved model and its policy the ones that serve; old policies stay readable.
+
+    A service that decides for this home takes them over within seconds.
+    """
     keep_policy(context, policy)
-    write_file(
-        context.home / "champion.json",
-        orjson.dumps({"model": model.artefact_id, "policy": policy.hash}),
-    )
+    with context.adapters.one_at_a_time_in(context.home):
+        before = named_champion(context) if (context.home / _CHAMPION_FILE).exists() else None
+        number = 1 if before is None else before.number + 1
+        named = Change(model.artefact_id, policy.hash, number, by, reason)
+        write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
+    return named
+
+
+def named_champion(context: Context) -> Change:
+    """What the home says about the model and policy that serve.
+
+    Raises:
+        DataError: there is no home.
+        ArtefactError: there is no model, or the file is damaged.
+    """
+    path = existing_home(context.home) / _CHAMPION_FILE
+    if not path.exists():
+        raise ArtefactError(
+            f"There is no model in '{context.home}'.",
+            hint="Train one: `zaslon run FILE` or `zaslon train`.",
+        )
+    try:
+        found = orjson.loads(path.read_bytes())
+        return Change(
+            str(found["model"]), str(found["policy"]), int(found["number"]), str(found["by"]), str(found["reason"])
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(
+            f"'{path}' does not name the model and policy that serve.", hint="Train again: `zaslon train`."
+        ) from error
 
 
 def load_champion(context: Context, plan: FeaturePlan) -> Champion:
@@ -76,20 +109,12 @@ def load_champion(context: Context, plan: FeaturePlan) -> Champion:
         ArtefactError: there is no model, or it is damaged or of another catalogue.
         PolicyError: `policy.toml` is inconsistent.
     """
-    path = existing_home(context.home) / "champion.json"
-    if not path.exists():
-        raise ArtefactError(
-            f"There is no model in '{context.home}'.",
-            hint="Train one: `zaslon run FILE` or `zaslon train`.",
-        )
-    try:
-        named = orjson.loads(path.read_bytes())
-        model_id, policy_hash = str(named["model"]), str(named["policy"])
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise ArtefactError(
-            f"'{path}' does not name the model and policy that serve.", hint="Train again: `zaslon train`."
-        ) from error
-    model, policy = load_versions(context, plan, model_id, policy_hash)
+    return load_named(context, plan, named_champion(context))
+
+
+def load_named(context: Context, plan: FeaturePlan, named: Change) -> Champion:
+    """The model that is named and the policy to go with it (see `load_champion`), which is kept."""
+    model, policy = load_versions(context, plan, named.model, named.policy)
     return model, with_chosen_thresholds(
         written_policy(context, plan), policy.thresholds.review, policy.thresholds.block
     )
@@ -146,7 +171,7 @@ def load_versions(context: Context, plan: FeaturePlan, model_id: str, policy_has
 
 
 def champion_of_home(context: Context) -> Champion:
-    """The champion for a process that begins; it decides with this one until it ends.
+    """The champion for a process that begins.
 
     Raises:
         ZaslonError: as `load_champion`.

@@ -22,6 +22,7 @@ from zaslon.domain.rejections import Reason
 from zaslon.engine import Engine
 from zaslon.intake.ordinary import problem_of_fault
 from zaslon.ports import Journal, SnapshotStore, SupersededError
+from zaslon.services.changes import begin_serving
 from zaslon.services.context import Context
 from zaslon.services.home import Champion, champion_of_home, recover_engine
 from zaslon.services.warm_up import run_once
@@ -133,7 +134,7 @@ def guarded_engine(context: Context, journal: Journal, snapshots: SnapshotStore)
     """
     champion = champion_of_home(context)
     engine = recover_engine(context, journal, snapshots, champion)
-    journal.serve(engine.versions)
+    begin_serving(context, engine, journal)
     return guarded(engine, context, journal, snapshots, champion)
 
 

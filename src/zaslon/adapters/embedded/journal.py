@@ -19,7 +19,7 @@ from zaslon.admission.log_format import decode, encode
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import LogBatch, Originals, TransactionId
-from zaslon.domain.outcomes import Decision, Outcome, Rejection, Versions
+from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection, Versions
 from zaslon.system.durable import make_directory, sync_directory
 
 _SCHEMA = """
@@ -80,8 +80,8 @@ WHERE arrival < ? ORDER BY arrival LIMIT ?
 # How many bytes take as long to remove as a record does; how many records a batch by itself and a rejection,
 # whose outcome is written again, take as long as.
 _BYTES_AS_RECORD, _BATCH_AS_RECORDS, _REJECTION_AS_RECORDS = 1_000, 40, 40
-_FORMAT = 4
-_DECISION, _LABEL, _REJECTION = 0, 1, 2  # in column `kind`
+_FORMAT = 5
+_DECISION, _LABEL, _REJECTION, _CHANGE = 0, 1, 2, 3  # in column `kind`
 _BUSY_MS = 5_000
 _INSERTED_MAX = 128  # outcomes with one statement
 _PREPARED = 2 * _INSERTED_MAX  # statements: one for every number of outcomes, and the others
@@ -189,6 +189,8 @@ class SqliteJournal:
                 self._insert_batch(batch)
                 named = zip(outcomes, recorded, strict=True)
                 self._insert([(o.position, *_columns_of(o), json) for o, json in named])
+                if batch.change is not None:
+                    self._insert_serving_of(outcomes[0])
             if cursor is not None:
                 self._connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
         self._next_position += len(batch)
@@ -287,10 +289,16 @@ class SqliteJournal:
         if self.serving(self._next_position) == versions:
             return
         with self._explained():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO serving VALUES (?, ?, ?, ?, ?)",
-                (self._next_position, *astuple(versions)),
-            )
+            self._insert_serving(self._next_position, versions)
+
+    def _insert_serving_of(self, outcome: Outcome) -> None:
+        """Note what a change made decide; one that was rejected made nothing."""
+        if isinstance(outcome, ChangeMade):
+            self._insert_serving(outcome.position, outcome.versions)
+
+    def _insert_serving(self, from_position: int, versions: Versions) -> None:
+        row = (from_position, *astuple(versions))
+        self._connection.execute("INSERT OR REPLACE INTO serving VALUES (?, ?, ?, ?, ?)", row)
 
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position."""
@@ -374,8 +382,8 @@ class SqliteJournal:
 
 def _columns_of(outcome: Outcome) -> tuple[int | None, int]:
     """Transaction and kind of an outcome; what is rejected is not found by its transaction."""
-    if isinstance(outcome, Rejection):
-        return None, _REJECTION
+    if isinstance(outcome, Rejection | ChangeMade):
+        return None, _REJECTION if isinstance(outcome, Rejection) else _CHANGE
     return column_value(outcome.transaction_id), _DECISION if isinstance(outcome, Decision) else _LABEL
 
 

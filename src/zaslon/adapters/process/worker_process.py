@@ -71,6 +71,7 @@ class WorkerProcess:
         self._is_ready, self._is_alive = False, True
         self._begun = threading.Event()
         self._failure: ZaslonError | None = None
+        self._serving: Versions | None = None
         here, there = socket.socketpair()
         with there:
             self._process = start(there)
@@ -110,8 +111,12 @@ class WorkerProcess:
 
     @property
     def serving(self) -> Versions | None:
-        """What this process was started with."""
-        return None
+        """What decides since the last change; None before the first."""
+        return self._serving
+
+    def serves(self, versions: Versions) -> None:
+        """Note that these versions decide from now on."""
+        self._serving = versions
 
     def open_outcomes(self) -> Outcomes:
         """The journal, for a thread that only looks.

@@ -163,13 +163,16 @@ class Service:
             return self.model, self.policy
         plan = plan_features(self.context.catalogue)
         try:
-            return await asyncio.to_thread(load_versions, self.context, plan, versions.model, versions.policy)
+            self.model, self.policy = await asyncio.to_thread(
+                load_versions, self.context, plan, versions.model, versions.policy
+            )
         except ArtefactError as error:
             raise Problem(
                 "not_found",
                 f"Model {versions.model} and policy {versions.policy} decide the stream; this service's "
                 "home does not have both.",
             ) from error
+        return self.model, self.policy
 
     def _not_in_time(self, *, in_log: bool) -> Problem:
         detail = (

@@ -1,0 +1,131 @@
+"""Changes of what decides: noticed and prepared beside the deciding thread, then made at a log position.
+
+    1. a command writes another model or policy into the home (`home.keep_champion`)
+    2. a thread of the process that decides notices it, loads both and runs them once beside the state
+    3. the deciding thread writes the change into the log, as a record by itself between two groups
+    4. what comes after that position is decided with them, now and at every replay
+What fails in 2 is reported and changes nothing: no such record is written.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+from zaslon.admission import change_entry
+from zaslon.decisions.policy import Policy
+from zaslon.domain.events import Change
+from zaslon.domain.outcomes import ChangeMade
+from zaslon.engine import Engine
+from zaslon.features.plan import FeaturePlan
+from zaslon.models.model import Model
+from zaslon.ports import Journal
+from zaslon.services.context import Context
+from zaslon.services.home import keep_policy, load_named, named_champion
+from zaslon.services.warm_up import run_once
+
+_LOOK_SECONDS = 0.5  # between two looks at the home
+
+
+@dataclass(frozen=True)
+class PreparedChange:
+    """A change whose model and policy are loaded, checked and warm."""
+
+    change: Change
+    model: Model
+    policy: Policy
+
+
+class ChampionWatch:
+    """Notices what a home names as its champion, and prepares it in a thread of its own.
+
+    Args:
+        context: of the home.
+        plan: of the engine that decides.
+        serving: what decides now.
+        warn: given a sentence about a champion that cannot be taken over.
+    """
+
+    def __init__(
+        self, context: Context, plan: FeaturePlan, serving: Change, warn: Callable[[str], None]
+    ) -> None:  # fmt: skip
+        self._context, self._plan, self._warn = context, plan, warn
+        self._seen = serving
+        self._is_over = threading.Event()
+        self._ready: PreparedChange | None = None
+        self._refused = ""
+        self._thread = threading.Thread(target=self._look_on, name="champion-watch", daemon=True)
+        self._thread.start()
+
+    def ready(self) -> PreparedChange | None:
+        """The newest change that is prepared and not made yet. Called by the deciding thread."""
+        return self._ready
+
+    def made(self, prepared: PreparedChange) -> None:
+        """Note that a change is in the log."""
+        if self._ready is prepared:
+            self._ready = None
+
+    def close(self) -> None:
+        """End the thread."""
+        self._is_over.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Prepare the champion of the home, if it is a new one."""
+        try:
+            named = named_champion(self._context)
+            if named.number <= self._seen.number:
+                return
+            self._seen = named
+            self._ready = self._prepared(named)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with it, what serves goes on
+            self._refuse(error)
+
+    def _prepared(self, named: Change) -> PreparedChange:
+        context = self._context
+        model, policy = load_named(context, self._plan, named)
+        keep_policy(context, policy)
+        run_once(Engine(context.catalogue, key=context.key, model=model, policy=policy, plan=self._plan))
+        return PreparedChange(replace(named, policy=policy.hash), model, policy)
+
+    def _refuse(self, error: Exception) -> None:
+        sentence = f"The new champion is not taken over: {error}"
+        if sentence != self._refused:
+            self._warn(sentence)
+        self._refused = sentence
+
+    def _look_on(self) -> None:
+        while not self._is_over.wait(_LOOK_SECONDS):
+            self.look()
+
+
+def begin_serving(context: Context, engine: Engine, journal: Journal) -> None:
+    """Note what decides from the next position on: if it is another champion than before, as a change.
+
+    Raises:
+        ZaslonError: the log cannot be written; discard the engine.
+    """
+    before, now = journal.serving(journal.next_position - 1), engine.versions
+    if before is None or (before.model, before.policy) == (now.model, now.policy):
+        journal.serve(now)
+        return
+    assert engine.model is not None and engine.policy is not None
+    change = replace(named_champion(context), model=now.model, policy=now.policy)
+    prepared = PreparedChange(change, engine.model, engine.policy)
+    make_change(engine, journal, prepared, int(context.adapters.clock.now_seconds()))
+
+
+def make_change(engine: Engine, journal: Journal, prepared: PreparedChange, now_seconds: int) -> ChangeMade:
+    """Write a change into the log, and let the engine decide with it from there on.
+
+    Raises:
+        ZaslonError: the log cannot be written; discard the engine.
+    """
+    engine.prepare(prepared.model, prepared.policy)
+    entry = change_entry(prepared.change, engine.position, now_seconds, engine.catalogue)
+    (made,) = engine.process(entry).outcomes
+    journal.record(entry, [made], None)
+    return cast(ChangeMade, made)
