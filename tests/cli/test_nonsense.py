@@ -239,7 +239,9 @@ def test_a_damaged_champion_is_answered(zaslon: Zaslon, home: Path, content: byt
 
 
 def test_a_champion_that_names_what_is_not_there_is_answered(zaslon: Zaslon, home: Path) -> None:
-    (home / "champion.json").write_bytes(b'{"model": "abc", "policy": "def", "number": 1, "by": "me", "reason": ""}')
+    (home / "champion.json").write_bytes(
+        b'{"model": "abc", "policy": "def", "number": 1, "by": "me", "reason": ""}'
+    )
     assert_helps(zaslon("evaluate", "--home", home, "--json"), 6, "Model abc is no longer")
 
 

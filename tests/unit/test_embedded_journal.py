@@ -180,7 +180,7 @@ def test_a_reader_does_not_keep_bytes_from_being_removed_later(tmp_path: Path) -
 def test_a_journal_of_an_earlier_format_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
         connection.execute("PRAGMA user_version = 3")
-    with pytest.raises(ArtefactError, match=r"has format 3; this version reads format 4\.") as raised:
+    with pytest.raises(ArtefactError, match=r"has format 3; this version reads format 5\.") as raised:
         opened(tmp_path)
     assert "`zaslon run`" in str(raised.value.hint)
 

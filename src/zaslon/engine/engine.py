@@ -102,12 +102,12 @@ class Engine:
         self._next = model, policy
 
     def _take_over(self, change: Change) -> ChangeMade:
-        """Decide with the prepared model and policy from the next position on.
+        """Decide with the prepared model and policy from the next position on, or go on with the same.
 
         Raises:
             ValueError: the change names others.
         """
-        model, policy = self._next or (None, None)
+        model, policy = self._next or (self.model, self.policy)
         if (
             model is None
             or policy is None

@@ -1,0 +1,179 @@
+"""Another model or policy takes over while the service decides: at a log position, for every replay too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.api.serving import Caller, serving, transaction
+from tests.waiting import until
+
+from zaslon.decisions.policy import Policy
+from zaslon.domain.errors import SystemRefusedError
+from zaslon.features.plan import plan_features
+from zaslon.flows import serve
+from zaslon.flows.reconcile import reconcile
+from zaslon.flows.replay import replay
+from zaslon.flows.train import collect_samples, train_and_evaluate
+from zaslon.intake import clean_days
+from zaslon.models.artefact import save_model
+from zaslon.models.model import Model
+from zaslon.models.training import TrainSettings
+from zaslon.services import changes
+from zaslon.services.context import Context
+from zaslon.services.home import keep_champion, load_champion
+from zaslon.testing import SmallWorld
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "_LOOK_SECONDS", 0.005)
+
+
+@pytest.fixture(scope="module")
+def challenger(small_world: SmallWorld) -> Model:
+    """A second model for the same catalogue."""
+    context = small_world.context
+    days = clean_days(context.home / "clean", context.catalogue)
+    samples = collect_samples(context, days, label_delay_seconds=7 * 86_400)
+    return train_and_evaluate(context, samples, TrainSettings(rounds=5, rounds_max=5, threads=1)).model
+
+
+@pytest.fixture
+def caller(small_world: SmallWorld, tmp_path: Path) -> Iterator[Caller]:
+    with serving(small_world, tmp_path / "home") as callers:
+        yield callers("admin")
+
+
+def champion(context: Context) -> tuple[Model, Policy]:
+    return load_champion(context, plan_features(context.catalogue))
+
+
+def promoted(caller: Caller, model: Model, policy: Policy) -> list[dict[str, Any]]:
+    """Make them the champion and send transactions until one is decided by them; all decisions."""
+    context = caller.service.context
+    save_model(model, context.home / "models" / model.artefact_id)
+    keep_champion(context, model, policy, by="me", reason="because")
+    decisions: list[dict[str, Any]] = []
+
+    def is_decided_so() -> bool:
+        decisions.append(caller.post("/v1/transactions", transaction()).json())
+        newest = decisions[-1]
+        return bool((newest["model"], newest["policy"]) == (model.artefact_id, policy.hash))
+
+    until(is_decided_so)
+    return decisions
+
+
+def outcomes(context: Context) -> list[dict[str, Any]]:
+    with closing(context.open_journal_for_reading()) as journal:
+        return [json.loads(outcome) for _, outcome in journal.outcomes()]
+
+
+def changes_in(context: Context) -> list[dict[str, Any]]:
+    return [outcome for outcome in outcomes(context) if outcome["outcome"] == "change"]
+
+
+def test_champions_change_while_deciding_and_replays_agree(caller: Caller, challenger: Model) -> None:
+    context = caller.service.context
+    model, policy = champion(context)
+    stricter = policy.with_thresholds(0.001, 0.5)
+    sent = 0
+    for turn in range(10):
+        sent += len(promoted(caller, (challenger, model)[turn % 2], (policy, stricter)[turn // 2 % 2]))
+    recorded = outcomes(context)
+    assert [outcome["position"] for outcome in recorded] == list(range(sent + 10))
+    serving_now = (model.artefact_id, policy.hash)
+    for outcome in recorded:
+        if outcome["outcome"] == "change":
+            serving_now = outcome["model"], outcome["policy"]
+        assert (outcome["model"], outcome["policy"]) == serving_now
+        assert replay(context, outcome["position"]).identical
+    made = changes_in(context)
+    assert [change["number"] for change in made] == list(range(made[0]["number"], made[0]["number"] + 10))
+    assert {(change["by"], change["reason"]) for change in made} == {("me", "because")}
+    assert reconcile(context).is_whole
+
+
+def test_what_serves_is_shown_after_a_change(caller: Caller, challenger: Model) -> None:
+    _, policy = champion(caller.service.context)
+    stricter = policy.with_thresholds(0.002, 0.5)
+    promoted(caller, challenger, stricter)
+    until(lambda: caller.get("/v1/model").json()["model"] == challenger.artefact_id)
+    assert caller.get("/v1/policy").json()["policy"] == stricter.hash
+
+
+def test_a_model_that_cannot_be_loaded_changes_nothing(
+    caller: Caller, challenger: Model, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = caller.service.context
+    _, policy = champion(context)
+    before = caller.post("/v1/transactions", transaction()).json()
+    directory = context.home / "models" / challenger.artefact_id
+    save_model(challenger, directory)
+    whole = (directory / "model.txt").read_bytes()
+    (directory / "model.txt").write_bytes(whole[:-10])
+    keep_champion(context, challenger, policy)
+    warnings = 0
+
+    def is_warned() -> bool:
+        nonlocal warnings
+        warnings += capfd.readouterr().err.count("is not taken over")
+        return warnings > 0
+
+    until(is_warned)
+    after = caller.post("/v1/transactions", transaction()).json()
+    assert (after["model"], after["position"]) == (before["model"], before["position"] + 1)
+    assert changes_in(context) == []
+    (directory / "model.txt").write_bytes(whole)
+    promoted(caller, challenger, policy)
+    assert len(changes_in(context)) == 1
+
+
+def test_a_change_that_the_log_refuses_is_made_later(
+    caller: Caller, challenger: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = caller.service.context
+    _, policy = champion(context)
+    make = changes.make_change
+    failures: list[int] = []
+
+    def failing_once(*given: Any) -> Any:
+        if not failures:
+            failures.append(1)
+            raise SystemRefusedError("no space")
+        return make(*given)
+
+    monkeypatch.setattr(serve, "make_change", failing_once)
+    save_model(challenger, context.home / "models" / challenger.artefact_id)
+    keep_champion(context, challenger, policy)
+    until(lambda: len(changes_in(context)) == 1)
+    until(lambda: caller.post("/v1/transactions", transaction()).status_code == 200)
+    decided = caller.post("/v1/transactions", transaction()).json()
+    assert failures and decided["model"] == challenger.artefact_id
+    assert reconcile(context).is_whole
+
+
+def test_a_champion_written_meanwhile_takes_over_at_the_start(
+    small_world: SmallWorld, challenger: Model, tmp_path: Path
+) -> None:
+    with serving(small_world, tmp_path / "home") as callers:
+        caller = callers("admin")
+        first = caller.post("/v1/transactions", transaction()).json()
+        context = caller.service.context
+    _, policy = champion(context)
+    save_model(challenger, context.home / "models" / challenger.artefact_id)
+    keep_champion(context, challenger, policy)
+    for starts in range(2):
+        with serving(replace(small_world, context=context), context.home) as callers:
+            decided = callers("admin").post("/v1/transactions", transaction()).json()
+        assert decided["model"] == challenger.artefact_id
+        assert decided["position"] == first["position"] + 2 + starts
+    (change,) = changes_in(context)
+    assert change["position"] == first["position"] + 1
+    assert replay(context, decided["position"]).identical
