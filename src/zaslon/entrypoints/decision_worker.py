@@ -15,6 +15,8 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.json_log import LogProgress, log_as_json
 from zaslon.flows.serve import DecisionWorker
 
+_SWITCH_SECONDS = 0.0001  # the deciding thread waits at most so long, at each turn, for one that prepares something
+
 
 def main(end: socket.socket) -> None:
     """Decide the calls that come over the channel, until the service closes it."""
@@ -28,6 +30,7 @@ def main(end: socket.socket) -> None:
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(_SWITCH_SECONDS)
     log_as_json()
     try:
         main(socket.socket(fileno=int(sys.argv[1])))
