@@ -15,7 +15,9 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.json_log import LogProgress, log_as_json
 from zaslon.flows.serve import DecisionWorker
 
-_SWITCH_SECONDS = 0.0001  # the deciding thread waits at most so long, at each turn, for one that prepares something
+_SWITCH_SECONDS = (
+    0.0001  # the deciding thread waits at most so long, at each turn, for one that prepares something
+)
 
 
 def main(end: socket.socket) -> None:

@@ -130,7 +130,7 @@ def named_model(context: Context, name: str) -> Model | None:
     """
     home = existing_home(context.home)
     if name == CHAMPION:
-        if not (home / "champion.json").exists():
+        if not (home / _CHAMPION_FILE).exists():
             return None
         return load_champion(context, plan_features(context.catalogue))[0]
     for directory in (home / "models" / name, Path(name), home / name):
