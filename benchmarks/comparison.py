@@ -1,6 +1,6 @@
 """What comparisons of models find: equal models, better ones, and what a t-test over replicates would say.
 
-    python benchmarks/comparison.py [--pairs 400] [--section level]
+    python benchmarks/comparison.py [--pairs 400] [--section level] [--section daily]
 
 Scores are simulated, so the true ROC-AUCs are known. docs/benchmarks.md has the figures.
 """
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from zaslon.models.comparison import ALPHA, Scored, compare_scores, t_test_by_replicates
 from zaslon.models.delong import placements, power
-from zaslon.models.verdict import Verdict, judge
+from zaslon.models.sequential import confidence_sequence, loss_differences, stopped_differences
+from zaslon.models.verdict import FRAUDS_MIN, Verdict, judge
 
 AREA, BETTER_BY, SHARED = 0.85, 0.02, 0.7
 GOOD_PER_FRAUD = 15  # hundreds of good transactions already make the frauds the smaller source of error
 MISSION_REPLICATES = 10
+DAYS_WATCHED = 365
 
 
 def paired_scores(
@@ -123,6 +125,69 @@ def demonstrate(_pairs: int, _replicates: int) -> None:
         print(f"| {count:,} | {p:.2g} |")
 
 
+@dataclass(frozen=True)
+class Watched:
+    """Shares of the simulated years in which some look showed a difference.
+
+    `recall`, `loss`: by the confidence sequence; `fixed`: by an interval for one look, from the 50th fraud on.
+    `frauds`: until recall was shown to be better, the median of the years in which it was.
+    """
+
+    recall: float
+    loss: float
+    fixed: float
+    frauds: float
+
+
+def watch(only_a: float, only_b: float, *, frauds_a_day: int, years: int, seed: int = 1) -> Watched:
+    """Look at two models every day of so many years.
+
+    Args:
+        only_a, only_b: shares of the frauds that exactly this model stops.
+        frauds_a_day: on average; their amounts are lognormal, and count up to the hundredth highest.
+    """
+    recall, loss, fixed, frauds = 0, 0, 0, []
+    for number in range(years):
+        random = np.random.default_rng(seed * 1_000_000 + number)
+        by_day = random.poisson(frauds_a_day, DAYS_WATCHED)
+        looks = [int(count) for count in np.cumsum(by_day) if count]
+        luck = random.random(by_day.sum())
+        stopped_a, stopped_b = luck < only_a, (luck >= only_a) & (luck < only_a + only_b)
+        amount_minor = np.exp(random.normal(8, 1, len(luck))).astype(np.int64)
+        most_minor = int(np.exp(8 + 2.33))
+        values = stopped_differences(stopped_a, stopped_b)
+        lower, upper = confidence_sequence(values, looks, low=-1, high=1)
+        recall += bool(((lower > 0) | (upper < 0)).any())
+        fixed += _shown_by_one_look(values, looks)
+        if (lower > 0).any():
+            frauds.append(looks[int(np.argmax(lower > 0))])
+        lost = loss_differences(stopped_a, stopped_b, amount_minor, most_minor)
+        lower, upper = confidence_sequence(lost, looks, low=-most_minor, high=most_minor)
+        loss += bool(((lower > 0) | (upper < 0)).any())
+    median = float(np.median(frauds)) if frauds else math.nan
+    return Watched(recall / years, loss / years, fixed / years, median)
+
+
+def _shown_by_one_look(values: NDArray[np.float64], looks: list[int]) -> bool:
+    """Whether an ordinary 95 % interval excludes 0 at any of the looks."""
+    count = np.array([look for look in looks if look >= FRAUDS_MIN])
+    mean = np.cumsum(values)[count - 1] / count
+    spread = np.sqrt(np.cumsum(values**2)[count - 1] / count - mean**2)
+    return bool((np.abs(mean) > NormalDist().inv_cdf(1 - ALPHA / 2) * spread / np.sqrt(count)).any())
+
+
+def daily(pairs: int, _replicates: int) -> None:
+    """A year of daily looks: how often equal models become different, and how soon a better one is found."""
+    print(
+        "| only A stops | only B stops | frauds a day | recall | loss | fixed interval | frauds until better |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for only_a, only_b, frauds in ((0.03, 0.03, 10), (0.2, 0.2, 10), (0.02, 0.04, 10), (0.02, 0.04, 50)):
+        w = watch(only_a, only_b, frauds_a_day=frauds, years=pairs)
+        until = f"{w.frauds:,.0f}" if only_b > only_a else ""
+        print(f"| {only_a} | {only_b} | {frauds} | {w.recall:.1%} | {w.loss:.1%} | {w.fixed:.0%} | {until} |")
+
+
 def speed(_pairs: int, replicates: int) -> None:
     """Processor time of one comparison of 200,000 transactions."""
     scored = paired_scores(1, AREA, AREA, frauds=1_500, good=198_500, shared=SHARED)
@@ -133,7 +198,7 @@ def speed(_pairs: int, replicates: int) -> None:
 
 
 SECTIONS: dict[str, Callable[[int, int], None]] = {
-    "demonstration": demonstrate, "level": level, "power": find, "speed": speed,
+    "demonstration": demonstrate, "level": level, "power": find, "daily": daily, "speed": speed,
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.comparison import BETTER_BY, study
+from benchmarks.comparison import BETTER_BY, study, watch
 
 pytestmark = pytest.mark.slow
 
@@ -25,3 +25,18 @@ def test_an_improvement_is_found_as_often_as_theory_predicts() -> None:
     assert 0.4 < found.expected_power < 0.95
     assert found.better == pytest.approx(found.expected_power, abs=0.1)
     assert found.worse == 0
+
+
+def test_a_year_of_daily_looks_keeps_the_level() -> None:
+    found = watch(0.04, 0.04, frauds_a_day=10, years=PAIRS)
+    print(f"recall {found.recall:.1%}, loss {found.loss:.1%}, fixed interval {found.fixed:.1%}")
+    assert found.recall <= 0.05
+    assert found.loss <= 0.05
+    assert found.fixed >= 0.3, "an interval for one look is wrong on some day of nearly every second year"
+
+
+def test_daily_looks_find_a_better_model_within_the_year() -> None:
+    found = watch(0.02, 0.05, frauds_a_day=10, years=50)
+    print(f"recall {found.recall:.1%} after {found.frauds:.0f} frauds, loss {found.loss:.1%}")
+    assert found.recall >= 0.9
+    assert found.frauds < 1_500
