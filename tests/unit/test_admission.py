@@ -9,10 +9,10 @@ import pytest
 from tests.log_batches import content_of
 from tests.unit.intake_cases import ARRIVAL_SECONDS, GOOD, KEY, MISSION, SHOP, line
 
-from zaslon.admission import admit, from_clean, log_format
+from zaslon.admission import admit, change_entry, from_clean, log_format
 from zaslon.admission.log_format import decode, encode
 from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import Degradation, EntryKind, Kind, LogBatch, RecordBatch, terms
+from zaslon.domain.events import Change, Degradation, EntryKind, Kind, LogBatch, RecordBatch, terms
 from zaslon.domain.rejections import Reason
 from zaslon.features.history import merge_by_time
 
@@ -101,10 +101,22 @@ def test_another_format_is_refused_by_its_number(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(log_format, "FORMAT", ours + 1)
     content = encode(admitted(), MISSION)
     monkeypatch.undo()
-    with pytest.raises(ArtefactError, match=f"has format {ours + 1} at position 100; this version reads format {ours}"):
+    with pytest.raises(
+        ArtefactError, match=f"has format {ours + 1} at position 100; this version reads format {ours}"
+    ):
         decode(content, MISSION)
 
 
 def test_a_log_with_other_fields_is_refused_by_name() -> None:
     with pytest.raises(ArtefactError, match="other fields than those of shop@1"):
         decode(encode(admitted(), MISSION), SHOP)
+
+
+def test_a_change_is_read_from_the_log_as_it_was_written() -> None:
+    change = Change("5f2c1d0a9b3e", "0a9b3e5f2c1d", 7, "Анна", 'fewer "false" stops')
+    entry = change_entry(change, 100, 1_700_000_000, MISSION)
+    read = decode(encode(entry, MISSION), MISSION)
+    assert (read.change, read.first_position, len(read)) == (change, 100, 1)
+    assert (len(read.transactions), len(read.labels), len(read.rejected), len(read.is_label)) == (0, 0, 0, 0)
+    assert read.part(0, 1).change == read.at(100).without_originals().change == change
+    assert decode(encode(admitted(), MISSION), MISSION).change is None
