@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         10_000, ge=1, le=1_000_000, description="records decided in one transaction of the log"
     )
     snapshot_every_records: int = Field(
-        1_000_000, ge=1, description="records between two snapshots of the state"
+        1_000_000, ge=1, description="records between two snapshots of the state, restarts or not"
     )
     original_retention_days: int = Field(
         0, ge=0, le=36_500, description="days after which the log loses original bytes; 0 keeps them"

@@ -16,7 +16,7 @@ from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.admission import admit
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Kind, RecordBatch
-from zaslon.engine import Engine
+from zaslon.engine import Engine, restore_engine
 from zaslon.services.snapshot_writer import SnapshotResult, SnapshotWriter
 
 CATALOGUE = load_catalogue(None)
@@ -42,7 +42,7 @@ class World:
         self.engine = Engine(CATALOGUE, key=b"key")
         self.printed: list[str] = []
         self.saves: list[SnapshotResult] = []
-        self.snapshot_writer = SnapshotWriter(store, every_records, 0, self.printed.append, self.saves.append)
+        self.snapshot_writer = SnapshotWriter(store, every_records, self.printed.append, self.saves.append)
 
     def apply(self, records: int) -> None:
         first = self.engine.position
@@ -79,14 +79,14 @@ def test_one_snapshot_is_written_at_a_time(tmp_path: Path) -> None:
     store = SlowSnapshots(tmp_path)
     world = World(store)
     world.apply(9)
-    assert not world.snapshot_writer.is_due(world.engine.position)
+    assert not world.snapshot_writer.is_due(world.engine)
     world.apply(1)
-    assert world.snapshot_writer.is_due(world.engine.position)
+    assert world.snapshot_writer.is_due(world.engine)
     world.snapshot_writer.save(world.engine)
     world.apply(10)
-    assert not world.snapshot_writer.is_due(world.engine.position)
+    assert not world.snapshot_writer.is_due(world.engine)
     store.may_write.set()
-    until(lambda: world.snapshot_writer.is_due(world.engine.position))
+    until(lambda: world.snapshot_writer.is_due(world.engine))
     world.snapshot_writer.save(world.engine)
     world.snapshot_writer.close()
     assert [s.position for s in world.saves] == [10, 20]
@@ -99,14 +99,37 @@ def test_the_next_one_may_be_due_when_the_last_one_is_reported(tmp_path: Path, p
     world = World(FileSnapshots(tmp_path / place))
     due: list[bool] = []
 
-    def report(_: object) -> None:
-        due.append(world.snapshot_writer.is_due(20))
+    later = Engine(CATALOGUE, key=b"key")
+    later.position = 10
 
-    world.snapshot_writer = SnapshotWriter(FileSnapshots(tmp_path / place), 10, 0, report, report)
+    def report(_: object) -> None:
+        due.append(world.snapshot_writer.is_due(later))
+
+    world.snapshot_writer = SnapshotWriter(FileSnapshots(tmp_path / place), 10, report, report)
     world.apply(10)
     world.snapshot_writer.save(world.engine)
     world.snapshot_writer.close()
     assert due == ([True] if place == "directory" else [True, True])
+
+
+def test_a_restored_state_is_due_by_the_snapshot_it_came_from(tmp_path: Path) -> None:
+    store = FileSnapshots(tmp_path)
+    world = World(store)
+    world.apply(4)
+    world.engine.save(store)
+    found = store.newest()
+    assert found is not None
+    position, content, _ = found
+    world.engine = restore_engine(CATALOGUE, position, content, key=b"key")
+    world.apply(9)
+    world.snapshot_writer.close()
+    world.snapshot_writer = SnapshotWriter(store, 10, world.printed.append, world.saves.append)
+    assert not world.snapshot_writer.is_due(world.engine)
+    world.apply(1)
+    assert world.snapshot_writer.is_due(world.engine)
+    world.snapshot_writer.save_last(world.engine)
+    world.snapshot_writer.close()
+    assert [s.position for s in world.saves] == [14]
 
 
 def test_a_failed_snapshot_is_reported_and_the_next_kept(tmp_path: Path) -> None:
@@ -116,9 +139,7 @@ def test_a_failed_snapshot_is_reported_and_the_next_kept(tmp_path: Path) -> None
     world.apply(10)
     world.snapshot_writer.save(world.engine)
     until(lambda: world.saves)
-    assert not world.snapshot_writer.is_due(world.engine.position), (
-        "a store that fails is not asked at every batch"
-    )
+    assert not world.snapshot_writer.is_due(world.engine), "a store that fails is not asked at every batch"
     place.unlink()
     world.snapshot_writer.save_last(world.engine)
     world.snapshot_writer.close()

@@ -47,6 +47,9 @@ class Engine:
         model, policy: what scores and decides; an engine without them can only replay.
         history: the remembered past; empty for None.
         position: log position of the next record.
+
+    Attributes:
+        saved_position: of the newest snapshot of this state: the one it was restored from, or one made since.
     """
 
     def __init__(
@@ -63,9 +66,14 @@ class Engine:
         self.catalogue, self.key, self.model, self.policy = catalogue, key, model, policy
         self.plan = plan or plan_features(catalogue)
         self.history = history or History(self.plan, secret=table_secret(key))
-        self.position = position
+        self.position = self.saved_position = position
         self._model_columns = _columns_for(model, self.plan)
         self._next: tuple[Model, Policy] | None = None
+
+    @property
+    def records_since_snapshot(self) -> int:
+        """How many records a recovery would have to replay."""
+        return self.position - self.saved_position
 
     @property
     def versions(self) -> Versions:
@@ -159,6 +167,7 @@ class Engine:
     def save(self, store: SnapshotStore, **beside: bytes) -> None:
         """Keep the state with its log position, and by name whatever must be kept `beside` it."""
         store.save(self.position, self.state(**beside))
+        self.saved_position = self.position
 
     def state(self, **beside: bytes) -> dict[str, NDArray[Any]]:
         """What a snapshot holds; the arrays are the engine's own, so copy what must outlive a batch."""

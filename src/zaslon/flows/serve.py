@@ -177,9 +177,11 @@ class _Work:
         self._guard = PoisonGuard(engine, self._recover, context.progress.warn)
         self._recorded = _Recorded(self._journal, clock)
         self._snapshot_writer = SnapshotWriter(
-            self._snapshots, context.options.snapshot_every_records, engine.position, context.progress.warn,
-            on_snapshot,
-        )  # fmt: skip
+            self._snapshots, context.options.snapshot_every_records, context.progress.warn, on_snapshot
+        )
+        if self._snapshot_writer.is_due(engine):
+            self._snapshot_writer.save(engine)
+            self._snapshot_writer.wait()  # a crash soon after every start must not lengthen the replay
         self.retention = OriginalRetention(context, self._journal)
         self._budget: LatencyBudget = warm_up(self._guard.engine, clock)
         begin_serving(context, self._guard.engine, self._journal)
@@ -198,7 +200,7 @@ class _Work:
             self._budget.learn(degradation, len(batch), engine_seconds, recorded.seconds)
         answers = [self._answer(o, json) for o, json in zip(recorded.outcomes, recorded.jsons, strict=True)]
         engine = self._guard.engine
-        if self._snapshot_writer.is_due(engine.position):
+        if self._snapshot_writer.is_due(engine):
             self._snapshot_writer.save(engine)
         done = GroupDone(
             _counted(recorded.outcomes), Counter(_degraded(recorded.outcomes)),

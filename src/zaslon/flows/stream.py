@@ -31,7 +31,7 @@ from zaslon.ports import SnapshotStore, Stream, SupersededError
 from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
 from zaslon.services.context import STREAM, Context
 from zaslon.services.decision_loop import DecideReport, answers_in, decide_batches
-from zaslon.services.home import Champion, champion_of_home, engine_at
+from zaslon.services.home import Champion, champion_of_home, engine_at, keep_recovered
 from zaslon.services.poison import PoisonGuard
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
 from zaslon.services.warm_up import freeze_garbage_collector, run_once
@@ -118,7 +118,7 @@ class _Scorer:
         freeze_garbage_collector()
         every = self.context.options.snapshot_every_records
         self.snapshot_writer = snapshot_writer = SnapshotWriter(
-            self.snapshots, every, guard.engine.position, self.notify, self.on_snapshot
+            self.snapshots, every, self.notify, self.on_snapshot
         )
         try:
             self.stream.open(checkpoint)
@@ -144,12 +144,10 @@ class _Scorer:
         assert self.snapshot_writer is not None
         self.snapshot_writer.wait()
         engine, checkpoint = newest_state(self.context, self.snapshots, self.champion, self.notify)
-        begin = engine.position
         for batch in self.stream.recorded_since(checkpoint, self.is_over):
             engine.replay(batch)
-        if engine.position > begin:
-            # The next failure, and there may be a dozen, then finds little to replay.
-            self.snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
+        save = self.snapshot_writer.save
+        keep_recovered(engine, lambda engine: save(engine, checkpoint=self.stream.checkpoint))
         return engine
 
     def _replay(self, engine: Engine, snapshot_writer: SnapshotWriter) -> None:
@@ -159,7 +157,7 @@ class _Scorer:
             engine.replay(batch)
             self.report.replayed += len(batch)
             self.report.next_position = engine.position
-            if snapshot_writer.is_due(engine.position):
+            if snapshot_writer.is_due(engine):
                 snapshot_writer.save(engine, checkpoint=self.stream.checkpoint)
 
     def _decide(self, guard: PoisonGuard, snapshot_writer: SnapshotWriter) -> None:
@@ -170,7 +168,7 @@ class _Scorer:
 
         def keep_state() -> None:
             self.report.next_position = guard.engine.position
-            if snapshot_writer.is_due(guard.engine.position):
+            if snapshot_writer.is_due(guard.engine):
                 self.stream.settle()
                 snapshot_writer.save(guard.engine, checkpoint=self.stream.checkpoint)
 

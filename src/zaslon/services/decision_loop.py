@@ -151,7 +151,6 @@ def decide_records(
     A record that breaks our own code is rejected as `engine_error`.
     """
     report = DecideReport(takes_answers=takes_answers)
-    saved_position = guard.engine.position
     journal.serve(guard.engine.versions)
     done = journal.cursor(source) if source else 0
 
@@ -169,10 +168,8 @@ def decide_records(
 
     def keep_state() -> None:
         # No caller waits for one record here, so the work pauses rather than hold a second state in memory.
-        nonlocal saved_position
-        if guard.engine.position - saved_position >= snapshot_every_records:
+        if guard.engine.records_since_snapshot >= snapshot_every_records:
             guard.engine.save(snapshots)
-            saved_position = guard.engine.position
 
     begin = time.perf_counter()
     decide_batches(guard.decide, todo(), record, keep_state, report)

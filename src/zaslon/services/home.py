@@ -22,7 +22,7 @@ Champion = tuple[Model, Policy]  # what scores and decides
 CHAMPION = "champion"  # the name of whichever model serves
 _CHAMPION_FILE = "champion.json"
 
-_REPLAY_AGAIN_RECORDS_MAX = 1_000  # a longer replay is not done twice
+_REPLAY_AGAIN_RECORDS_MAX = 1_000  # a failing engine is recovered a dozen times; a longer replay is done once
 
 
 def existing_home(home: Path) -> Path:
@@ -191,7 +191,7 @@ def recover_engine(
 
     Args:
         champion: decides from now on.
-        keep: saves a snapshot; called when so much was replayed that the next recovery should not repeat it.
+        keep: saves a snapshot; called as by `keep_recovered`, for None never.
     """
     model, policy = champion
     beyond = snapshots.forget_after(journal.next_position)
@@ -210,9 +210,15 @@ def recover_engine(
         engine.save(snapshots)  # what the log begins from
     for batch in journal.read(engine.position, originals=False):
         engine.replay(batch)
-    if keep is not None and engine.position - past.position > _REPLAY_AGAIN_RECORDS_MAX:
-        keep(engine)
+    if keep is not None:
+        keep_recovered(engine, keep)
     return engine
+
+
+def keep_recovered(engine: Engine, keep: Callable[[Engine], None]) -> None:
+    """Save a recovered engine where so much was replayed that the next recovery should not repeat it."""
+    if engine.records_since_snapshot > _REPLAY_AGAIN_RECORDS_MAX:
+        keep(engine)
 
 
 def _warn_of_another_engine(context: Context, journal: Journal) -> None:

@@ -41,36 +41,28 @@ def ignore_snapshot(saved: SnapshotResult) -> None:
 
 
 class SnapshotWriter:
-    """Saves the state of one engine whenever it has applied `every_records` more. Used by one thread.
+    """Saves the state of an engine whenever `every_records` follow its newest snapshot. Used by one thread.
 
     At most one snapshot is written at a time; one that falls due meanwhile is saved as soon as it is done.
 
     Args:
-        position: of the state to begin with; it needs no snapshot.
         notify: called with the reason why a snapshot could not be kept, on the writing thread.
         watch: called with every snapshot, on the writing thread.
     """
 
     def __init__(
-        self, snapshots: SnapshotStore, every_records: int, position: int, notify: Callable[[str], None],
-        watch: OnSnapshot,
-    ) -> None:  # fmt: skip
-        self._snapshots, self._every_records, self._notify, self._watch = (
-            snapshots,
-            every_records,
-            notify,
-            watch,
-        )
-        self._copied_position = self._kept_position = position
+        self, snapshots: SnapshotStore, every_records: int, notify: Callable[[str], None], watch: OnSnapshot
+    ) -> None:
+        self._snapshots, self._every_records = snapshots, every_records
+        self._notify, self._watch = notify, watch
+        self._has_failed = False  # the newest one
         self._thread = ThreadPoolExecutor(1, "snapshot")
         self._pending: Future[None] | None = None
         self._is_writing = False
 
-    def is_due(self, position: int) -> bool:
-        """Whether the state at a position should be saved now."""
-        if position - self._copied_position < self._every_records:
-            return False
-        return not self._is_writing
+    def is_due(self, engine: Engine) -> bool:
+        """Whether the state should be saved now."""
+        return engine.records_since_snapshot >= self._every_records and not self._is_writing
 
     def save(self, engine: Engine, **beside: bytes) -> None:
         """Copy the state, with what must be kept `beside` it, and write it while the engine continues.
@@ -79,13 +71,13 @@ class SnapshotWriter:
         """
         begin = time.perf_counter()
         state = {name: array.copy() for name, array in engine.state(**beside).items()}
-        self._start(engine.position, state, time.perf_counter() - begin)
+        self._start(engine, state, time.perf_counter() - begin)
 
     def save_last(self, engine: Engine, **beside: bytes) -> None:
         """As `save`, of an engine that is used no more: without a copy, and only if its state is not kept."""
         self.wait()
-        if engine.position != self._kept_position:
-            self._start(engine.position, engine.state(**beside), 0.0)
+        if engine.records_since_snapshot or self._has_failed:
+            self._start(engine, engine.state(**beside), 0.0)
 
     def wait(self) -> None:
         """Wait for the snapshot that is being written."""
@@ -98,11 +90,11 @@ class SnapshotWriter:
         self.wait()
         self._thread.shutdown()
 
-    def _start(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
+    def _start(self, engine: Engine, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
         self.wait()
-        self._copied_position = position
+        engine.saved_position = engine.position  # a store that fails is not asked again at every batch
         self._is_writing = True
-        self._pending = self._thread.submit(self._write, position, state, copy_seconds)
+        self._pending = self._thread.submit(self._write, engine.position, state, copy_seconds)
 
     def _write(self, position: int, state: dict[str, NDArray[Any]], copy_seconds: float) -> None:
         begin = time.perf_counter()
@@ -119,8 +111,9 @@ class SnapshotWriter:
         try:
             self._snapshots.save(position, state)
         except ZaslonError as error:
+            self._has_failed = True
             return error
         finally:
             self._is_writing = False
-        self._kept_position = position
+        self._has_failed = False
         return None
