@@ -19,8 +19,7 @@ until `TABLE_VALUES_MAX` is used up (that is all leaves of usual models); a row 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,14 +67,16 @@ class LeafPaths(NamedTuple):
     table: Float64
 
 
-@dataclass
-class _Asked:
-    """What a path asks of one feature."""
+class _Asked(NamedTuple):
+    """What the paths of one tree ask: as in `LeafPaths`, but `sizes` is int64[leaves], features by leaf."""
 
-    low: float = -np.inf
-    high: float = np.inf
-    takes_missing: bool = True
-    share: float = 1.0
+    value: Float64
+    sizes: Integers
+    feature: Int32
+    low: Float64
+    high: Float64
+    takes_missing: NDArray[np.bool_]
+    share: Float64
 
 
 def contributions(paths: LeafPaths, x: NDArray[np.float32]) -> Float64:
@@ -92,26 +93,31 @@ def contributions(paths: LeafPaths, x: NDArray[np.float32]) -> Float64:
 
 def leaf_paths(trees: Sequence[Tree]) -> LeafPaths:
     """The leaves of all trees with what their paths ask."""
-    leaves = [leaf for tree in trees for leaf in _leaves(tree)]
-    asked = [(feature, a) for _, path in leaves for feature, a in path.items()]
-    nodes, weights = _quadrature(max((len(path) for _, path in leaves), default=0))
-    start = np.cumsum([0, *(len(path) for _, path in leaves)])
-    answers, table = _room_for_answers(np.diff(start))
+    found = [_asked_by(tree) for tree in trees]
+    asked = _Asked(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    nodes, weights = _quadrature(int(asked.sizes.max(initial=0)))
+    start = np.cumsum([0, *asked.sizes.tolist()]).astype(np.int32)
+    answers, table = _room_for_answers(asked.sizes)
     paths = LeafPaths(
-        np.array([value for value, _ in leaves], np.float64),
-        start.astype(np.int32),
-        np.array([feature for feature, _ in asked], np.int32),
-        np.array([a.low for _, a in asked], np.float64),
-        np.array([a.high for _, a in asked], np.float64),
-        np.array([a.takes_missing for _, a in asked], np.bool_),
-        np.array([a.share for _, a in asked], np.float64),
-        nodes,
-        weights,
-        answers,
-        table,
-    )
+        asked.value, start, asked.feature, asked.low, asked.high, asked.takes_missing, asked.share,
+        nodes, weights, answers, table,
+    )  # fmt: skip
     _fill_answers(paths, np.empty((2, len(nodes))))
     return paths
+
+
+def _asked_by(tree: Tree) -> _Asked:
+    leaves = len(tree.value)
+    most = leaves * len(tree.feature)  # every leaf below every question
+    asked = _Asked(
+        np.empty(leaves), np.empty(leaves, np.int64), np.empty(most, np.int32), np.empty(most),
+        np.empty(most), np.empty(most, np.bool_), np.empty(most),
+    )  # fmt: skip
+    total = int(_walk(tree, np.empty((2, leaves + 1), np.int64), np.empty(leaves, np.int64), asked))
+    return _Asked(
+        asked.value, asked.sizes, asked.feature[:total], asked.low[:total], asked.high[:total],
+        asked.takes_missing[:total], asked.share[:total],
+    )  # fmt: skip
 
 
 def _room_for_answers(asked: NDArray[np.int64]) -> tuple[NDArray[np.int64], Float64]:
@@ -127,30 +133,56 @@ def _room_for_answers(asked: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floa
     return answers, np.zeros(int(ends[fits][-1]) if fits.any() else 0)
 
 
-def _leaves(tree: Tree) -> Iterator[tuple[float, dict[int, _Asked]]]:
-    """(value, what is asked by feature) of every leaf of one tree."""
-    waiting: list[tuple[int, dict[int, _Asked]]] = [(0 if len(tree.feature) else -1, {})]
-    while waiting:
-        node, path = waiting.pop()
-        if node < 0:
-            yield float(tree.value[~node]), path
+@compiled
+def _walk(tree: Tree, waiting: Integers, path: Integers, asked: _Asked) -> Integer:
+    """Go to every leaf of a tree, right ones first; returns how much is asked in all.
+
+    Args:
+        waiting: int64[2, leaves + 1], room for nodes and their depths.
+        path: int64[leaves], room for the questions above a node.
+        asked: room for every leaf below every question, filled.
+    """
+    waiting[0, 0], waiting[1, 0] = (0 if tree.feature.size else -1), 0
+    count, leaf, start = 1, 0, 0
+    while count:
+        count -= 1
+        node, depth = waiting[0, count], waiting[1, count]
+        if node >= 0:
+            path[depth] = node
+            for child in (tree.left[node], tree.right[node]):
+                waiting[0, count], waiting[1, count] = child, depth + 1
+                count += 1
             continue
-        for child, is_left in ((int(tree.left[node]), True), (int(tree.right[node]), False)):
-            waiting.append((child, _extended(path, tree, node, child, is_left)))
+        end = start
+        for level in range(depth):
+            below = path[level + 1] if level + 1 < depth else node
+            end = _ask(tree, path[level], below, start, end, asked)
+        asked.value[leaf], asked.sizes[leaf] = tree.value[~node], end - start
+        leaf, start = leaf + 1, end
+    return start
 
 
-def _extended(path: dict[int, _Asked], tree: Tree, node: int, child: int, is_left: bool) -> dict[int, _Asked]:
-    """The path with what one more split asks."""
-    feature, threshold = int(tree.feature[node]), float(tree.threshold[node])
-    before = path.get(feature, _Asked())
+@inlined
+def _ask(
+    tree: Tree, question: Integer, child: Integer, start: Integer, end: Integer, asked: _Asked
+) -> Integer:
+    """Add what a question asks on the way to a child to what is asked at [start, end); returns the new end."""
+    place = start
+    while place < end and asked.feature[place] != tree.feature[question]:
+        place += 1
+    if place == end:
+        asked.feature[place], asked.takes_missing[place] = tree.feature[question], True
+        asked.low[place], asked.high[place], asked.share[place] = -np.inf, np.inf, 1.0
+        end += 1
+    threshold, is_left = tree.threshold[question], tree.left[question] == child
+    if is_left:
+        asked.high[place] = min(asked.high[place], threshold)
+    else:
+        asked.low[place] = max(asked.low[place], threshold)
     rows = tree.leaf_rows[~child] if child < 0 else tree.rows[child]
-    after = _Asked(
-        before.low if is_left else max(before.low, threshold),
-        min(before.high, threshold) if is_left else before.high,
-        before.takes_missing and is_left == bool(tree.missing_left[node]),
-        before.share * float(rows) / float(tree.rows[node]),
-    )
-    return path | {feature: after}
+    asked.takes_missing[place] = asked.takes_missing[place] and is_left == tree.missing_left[question]
+    asked.share[place] = asked.share[place] * rows / tree.rows[question]
+    return end
 
 
 def _quadrature(deepest: int) -> tuple[Float64, Float64]:
