@@ -17,6 +17,8 @@ from zaslon.admission import admit
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine, restore_engine
+from zaslon.entrypoints.api.service_metrics import Metrics
+from zaslon.entrypoints.stream_metrics import StreamMetrics
 from zaslon.services.snapshot_writer import SnapshotResult, SnapshotWriter
 
 CATALOGUE = load_catalogue(None)
@@ -156,6 +158,18 @@ def test_the_last_state_is_saved_unless_it_is_kept_already(tmp_path: Path) -> No
     world.snapshot_writer.save_last(world.engine, place=b"end")
     world.snapshot_writer.close()
     assert [s.position for s in world.saves] == [4]
+
+
+@pytest.mark.parametrize(("metrics", "name"), [(Metrics(), "zaslon"), (StreamMetrics(), "zaslon_stream")])
+def test_copy_and_write_are_timed(metrics: Metrics | StreamMetrics, name: str) -> None:
+    metrics.snapshot(SnapshotResult(7, True, 0.25, 4.0))
+    metrics.snapshot(SnapshotResult(9, False, 0.5, 60.0))
+    seconds = {
+        stage: metrics.registry.get_sample_value(f"{name}_snapshot_seconds_sum", {"stage": stage})
+        for stage in ("copy", "write")
+    }
+    assert seconds == {"copy": 0.75, "write": 64.0}
+    assert metrics.registry.get_sample_value(f"{name}_snapshot_position") == 7
 
 
 def test_a_mistake_of_ours_stops_the_thread_that_decides(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from zaslon.services.batch_metrics import BatchMetrics
 from zaslon.services.snapshot_writer import SnapshotResult
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+SNAPSHOT_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 120.0)
 _RECORDS = (1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 20_000, 100_000)
 
 
@@ -49,6 +50,10 @@ class StreamMetrics:
             "of the newest snapshot kept by this process",
             registry=registry,
         )
+        self.snapshot_seconds = Histogram(
+            "zaslon_stream_snapshot_seconds", "copying a state and writing it", ("stage",),
+            buckets=SNAPSHOT_SECONDS, registry=registry,
+        )  # fmt: skip
         self.log_position = Gauge("zaslon_stream_log_position", "next position", registry=registry)
         ProcessCollector(registry=registry)
 
@@ -68,6 +73,8 @@ class StreamMetrics:
     def snapshot(self, saved: SnapshotResult) -> None:
         """Count a snapshot; called from the thread that wrote it."""
         self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
+        self.snapshot_seconds.labels("copy").observe(saved.copy_seconds)
+        self.snapshot_seconds.labels("write").observe(saved.write_seconds)
         if saved.is_kept:
             self.snapshot_position.set(saved.position)
 

@@ -25,7 +25,12 @@ from zaslon.ports import SnapshotStore
 
 @dataclass(frozen=True)
 class SnapshotResult:
-    """What became of one snapshot: whether it is kept, and what it cost."""
+    """What became of one snapshot: whether it is kept, and what it cost.
+
+    Attributes:
+        copy_seconds: for which deciding paused; 0 for the last state of a process, which is not copied.
+        write_seconds: until it was kept or had failed, beside the decisions.
+    """
 
     position: int
     is_kept: bool

@@ -8,6 +8,7 @@ import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from zaslon.domain.rejections import Reason
+from zaslon.entrypoints.stream_metrics import SNAPSHOT_SECONDS
 from zaslon.flows.serve import GroupDone
 from zaslon.ports import DeliveryTiming
 from zaslon.services.snapshot_writer import SnapshotResult
@@ -75,6 +76,10 @@ class Metrics:
         self.snapshot_position = Gauge(
             "zaslon_snapshot_position", "of the newest snapshot kept by this process", registry=registry
         )
+        self.snapshot_seconds = Histogram(
+            "zaslon_snapshot_seconds", "copying a state and writing it", ("stage",),
+            buckets=SNAPSHOT_SECONDS, registry=registry,
+        )  # fmt: skip
         self.log_position = Gauge("zaslon_log_position", "next position of the log", registry=registry)
         self.ready = Gauge("zaslon_ready", "1 while decisions are made", registry=registry)
         ProcessCollector(registry=self.registry)
@@ -113,6 +118,8 @@ class Metrics:
     def snapshot(self, saved: SnapshotResult) -> None:
         """Count a snapshot; called from the receiving thread."""
         self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
+        self.snapshot_seconds.labels("copy").observe(saved.copy_seconds)
+        self.snapshot_seconds.labels("write").observe(saved.write_seconds)
         if saved.is_kept:
             self.snapshot_position.set(saved.position)
 
