@@ -13,6 +13,8 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.rejections import Reason
 from zaslon.entrypoints.cli import MOSTLY_TOO_LATE, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, app
 from zaslon.entrypoints.console import INTERRUPTED
+from zaslon.flows.reconcile import Reconciled
+from zaslon.flows.stream import StreamReport
 from zaslon.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +92,14 @@ def test_every_metric_of_the_stream_is_in_its_guide() -> None:
         if family.name.startswith("zaslon_")
     }
     assert documented == counted
+
+
+@pytest.mark.parametrize(("command", "report"), [("stream", StreamReport()), ("reconcile", Reconciled())])
+def test_every_json_key_is_in_the_reference(command: str, report: StreamReport | Reconciled) -> None:
+    (section,) = re.findall(
+        rf"^## `zaslon {command}`\n(.*?)^## ", _read("docs/reference/commands.md"), re.MULTILINE | re.DOTALL
+    )
+    assert [key for key in report.to_json_dict() if f"`{key}`" not in section] == []
 
 
 def test_every_make_target_is_explained_to_people() -> None:

@@ -181,7 +181,7 @@ def recorded(context: Context) -> list[bytes]:
 
 
 def without_position(outcomes: Sequence[bytes]) -> list[Row]:
-    """What outcomes say wherever a record stands in a log and however its bytes were written.
+    """What outcomes say wherever a record is in a log and however its bytes were written.
 
     A rejection is its reason and its sentence: that is what a file's quarantine holds too.
     """

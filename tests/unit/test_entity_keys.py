@@ -197,7 +197,7 @@ def test_an_optional_number_that_is_a_null_word_is_absent() -> None:
 
 def test_a_rejection_names_the_null_word() -> None:
     (detail,) = clean("1,1700000000,NULL,d,5,", catalogue=SHOP).rejected.detail
-    assert detail == "Field 'card' is 'NULL', which stands for no value; expected a value."
+    assert detail == "Field 'card' is 'NULL', which means that there is no value; expected a value."
     (detail,) = clean("1,1700000000,007,d,5,", catalogue=NUMBERS).rejected.detail
     assert (
         detail

@@ -349,7 +349,7 @@ def test_a_sentence_names_the_field_its_value_and_what_was_expected() -> None:
     assert details == [
         "Field 'tx_amount' is '-5'; expected 0 to 1000000000.",
         "Field 'customer_id' is '" + ("x\\u200b" * 80)[:60] + "…'; expected a whole number in plain digits.",
-        "Field 'customer_id' is '-999999', which stands for an unknown customer.",
+        "Field 'customer_id' is '-999999', which means an unknown customer.",
         "Field 'tx_datetime' is 'x'; expected YYYY-MM-DD HH:MM:SS, in UTC.",
     ]
 

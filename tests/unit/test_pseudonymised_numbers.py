@@ -98,7 +98,7 @@ def test_a_rejection_does_not_show_the_number() -> None:
             f" expected {expected}."
         )
     (problem,) = clean(line(customer_id="-999999"), catalogue=catalogue).rejected.problems[0]
-    assert problem.detail == "Field 'customer_id' is '-999999', which stands for an unknown customer."
+    assert problem.detail == "Field 'customer_id' is '-999999', which means an unknown customer."
 
 
 def test_pseudonyms_change_no_feature() -> None:

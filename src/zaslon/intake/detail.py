@@ -28,11 +28,11 @@ def shown(value: bytes) -> str:
 def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> RecordProblem:
     """The problem of a record that is rejected for one of its fields."""
     if reason == Reason.MISSING_FIELD:
-        stands_for = f"is {shown(value)}, which stands for no value" if value else "is missing"
-        return RecordProblem(reason, field.name, stands_for, "a value")
+        problem = f"is {shown(value)}, which means that there is no value" if value else "is missing"
+        return RecordProblem(reason, field.name, problem, "a value")
     if field.is_text_id and value.endswith(NO_STRING.encode()):
         return RecordProblem(reason, field.name, f"is {shown(value[:-1])} and not a JSON string", EXPECTED)
-    if field.is_pseudonymised and reason != Reason.UNKNOWN_ENTITY:  # what stands for "unknown" names nobody
+    if field.is_pseudonymised and reason != Reason.UNKNOWN_ENTITY:  # a word for "unknown" names nobody
         return RecordProblem(reason, field.name, _HIDDEN, _problem(reason, field, value, catalogue)[1])
     more, expected = _problem(reason, field, value, catalogue)
     return RecordProblem(reason, field.name, f"is {shown(value)}{more}", expected)
@@ -47,7 +47,7 @@ def _problem(
     if reason == Reason.OUT_OF_RANGE:
         return "", EXPECTED if field.is_text_id else _range(field)
     if reason == Reason.UNKNOWN_ENTITY:
-        return f", which stands for an unknown {field.entity or field.name}", None
+        return f", which means an unknown {field.entity or field.name}", None
     if reason == Reason.NOT_A_TIME and field.format == "epoch_seconds":
         return "", "whole seconds since 1970"
     if reason == Reason.TOO_PRECISE:

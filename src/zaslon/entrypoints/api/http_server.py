@@ -202,7 +202,7 @@ class Connection(HttpToolsProtocol):
         return is_callers_turn and now_seconds >= self._deadline_seconds
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come. A head, or what stands between parts of a body, must end at some point."""
+        """Parse what has come. A head, or what is between parts of a body, must end at some point."""
         self._unparsed_bytes += len(data)
         super().data_received(data)
         if self._unparsed_bytes > self._settings.api_head_bytes_max and not self.transport.is_closing():
