@@ -56,7 +56,7 @@ laws: $(INSTALLED) ## the slow tests, and every law with many more examples
 
 .PHONY: integration
 integration: $(INSTALLED) ## tests on real servers, which they start by themselves (Java 17 and Maven)
-	$(BIN)/python -m pytest -m integration tests/integration
+	$(BIN)/python -m pytest -m integration tests/integration tests/contract
 
 .PHONY: kafka
 kafka: $(INSTALLED) ## a real Kafka on loopback in .kafka, with TLS, users and topics
@@ -82,7 +82,7 @@ bench: $(BENCH_INSTALLED) ## our speed beside PySpark, DuckDB, Polars and pandas
 .PHONY: lock
 lock: ## rewrite the lock files (needs uv; UPGRADE=--upgrade takes newer versions)
 	@test -n "$(UV_OR_OURS)" || { echo "make lock needs uv on the PATH (python3 -m pip install uv)."; exit 1; }
-	$(COMPILE) pyproject.toml --extra dev --extra kafka --extra mlflow --extra tune --extra api --extra client --extra s3 -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --extra kafka --extra mlflow --extra tune --extra api --extra client --extra postgres --extra s3 -o requirements/dev.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 	$(COMPILE) pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt

@@ -49,6 +49,7 @@ from tests.integration.kafka_world import Cluster  # noqa: E402
 
 from zaslon.bootstrap import open_api_keys  # noqa: E402
 from zaslon.services.api_keys import create_key  # noqa: E402
+from zaslon.settings import load_settings  # noqa: E402
 from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
 
 CONTENDERS = ("zaslon", "zaslon_kafka", "fastapi", "mlflow", "bentoml")
@@ -365,7 +366,7 @@ def with_kafka(world: SmallWorld, directory: Path) -> Contender:
 
 def ours(name: str, home: Path) -> Contender:
     """The whole path with everything durable; every transaction is a new one."""
-    key = create_key(open_api_keys(home), "scorer", "benchmark", None, time.time()).secret
+    key = create_key(open_api_keys(load_settings(home=home)), "scorer", "benchmark", None, time.time()).secret
     chance, port, number = random.Random(2), free_port(), iter(range(10_000_000, 1 << 40))
     begin = np.datetime64("2019-09-20T00:00:00")
 

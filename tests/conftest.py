@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 from tests.effort import IS_THOROUGH, PROFILE
 from tests.made_once import made_once
+from tests.postgres_server import LocalPostgres
 
 from zaslon.testing import SmallWorld, make_small_world, open_small_world
 
@@ -52,3 +56,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     """A small bank with a trained model; made once, never changed by a test."""
     return open_small_world(made_once(tmp_path_factory, "small-world", make_small_world))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[LocalPostgres]:
+    """A real PostgreSQL; each test takes a database of its own."""
+    missing = LocalPostgres.missing_tool()
+    if missing and os.environ.get("ZASLON_SERVERS_REQUIRED") != "1":
+        pytest.skip(f"no PostgreSQL can be had here: {missing}")
+    server = LocalPostgres()
+    server.start()
+    yield server
+    server.remove()

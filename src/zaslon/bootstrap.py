@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from zaslon.adapters.embedded.api_keys import FileApiKeys
 from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.adapters.embedded.journal import SqliteJournal
@@ -36,6 +38,7 @@ from zaslon.ports import (
     Clock,
     Decider,
     DeliveryTiming,
+    Ledger,
     LogReader,
     RunTracker,
     Sender,
@@ -43,7 +46,8 @@ from zaslon.ports import (
     Stream,
     Topics,
 )
-from zaslon.services.context import API_KEYS, GATEWAY, KEY, LOCK, STREAM, Adapters, Context, Options
+from zaslon.services.context import GATEWAY, KEY, LOCK, STORE, STREAM, Adapters, Context, Options
+from zaslon.services.promotion import StoreMigration
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotResult
 from zaslon.settings import Settings, load_settings
 from zaslon.system.durable import make_directory
@@ -51,6 +55,9 @@ from zaslon.system.durable import make_directory
 if TYPE_CHECKING:
     from zaslon.adapters.cluster.kafka.connection import Connection
     from zaslon.adapters.cluster.kafka.topics import TopicNames
+    from zaslon.adapters.relational.store import Store
+
+_KEY_FILE = "keys.json"  # of homes from before the store
 
 
 def build_context(settings: Settings, *, reading: bool = False) -> Context:
@@ -70,6 +77,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             f"Home '{home}' cannot be used: {error}.", hint="Name another one with --home."
         ) from error
     catalogue = load_catalogue(settings.catalogue)
+    store_of = cache(lambda home: _open_store(settings, home))
     return Context(
         options=_options(settings),
         catalogue=catalogue,
@@ -89,9 +97,19 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
             open_stream=lambda notify: _stream(settings, catalogue, notify),
             open_sender=lambda topic, notify: _sender(settings, topic, notify),
+            open_ledger=lambda home: _ledger(store_of(home)),
             clock=SystemClock(),
+            actor=_user(),
         ),
     )
+
+
+def _user() -> str:
+    """The user of this process: by name, or by number where the system knows no name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def build_decider(
@@ -180,9 +198,58 @@ def _gateway(
     )  # fmt: skip
 
 
-def open_api_keys(home: Path) -> ApiKeys:
-    """The keys of the service, kept in a home; nothing is made before the first one."""
-    return FileApiKeys(home / API_KEYS)
+def open_api_keys(settings: Settings) -> ApiKeys:
+    """The keys of the service; in a home nothing is made before the first one.
+
+    Raises:
+        ZaslonError: the store cannot be used, or keys from before it are damaged.
+    """
+    from zaslon.adapters.relational.api_keys import StoredApiKeys  # noqa: PLC0415  slow to import
+    from zaslon.adapters.relational.from_files import take_key_file  # noqa: PLC0415
+
+    store = _open_store(settings, settings.home)
+    take_key_file(store, settings.home / _KEY_FILE)
+    return StoredApiKeys(store)
+
+
+def migrate_store(settings: Settings) -> StoreMigration:
+    """Bring the store to the newest schema, with what the home has kept before.
+
+    An empty PostgreSQL gets what the home's SQLite holds, and every store the home's key file.
+
+    Raises:
+        ZaslonError: the store cannot be used.
+    """
+    from zaslon.adapters.relational.from_files import take_key_file  # noqa: PLC0415  slow to import
+    from zaslon.adapters.relational.store import Store  # noqa: PLC0415
+
+    store, embedded = _open_store(settings, settings.home), Store(settings.home / STORE)
+    before, after = store.migrate()
+    copied = embedded.copy_into(store) if settings.store_url is not None and store.is_empty() else 0
+    return StoreMigration(store.name, before, after, copied, take_key_file(store, settings.home / _KEY_FILE))
+
+
+def _open_store(settings: Settings, home: Path) -> Store:
+    """The relational store: PostgreSQL where one is named, SQLite in the home otherwise."""
+    from zaslon.adapters.relational.store import Store  # noqa: PLC0415  slow to import
+
+    if settings.store_url is None:
+        return Store(home / STORE)
+    if find_spec("psycopg") is None:
+        raise ZaslonError(
+            "PostgreSQL's client is not installed.", hint="Install it with: pip install 'zaslon[postgres]'."
+        )
+    from zaslon.adapters.relational.address import postgresql_address  # noqa: PLC0415
+
+    password = _password_in(settings.store_password_file, "ZASLON_STORE_PASSWORD_FILE")
+    url = postgresql_address(settings.store_url.get_secret_value(), password)
+    return Store(url, settings.store_timeout_seconds)
+
+
+def _ledger(store: Store) -> Ledger:
+    from zaslon.adapters.relational.ledger import StoredLedger  # noqa: PLC0415  slow to import
+
+    return StoredLedger(store)
 
 
 def build_clock() -> Clock:
@@ -252,14 +319,16 @@ def _check_who(user: str | None, password: str | None) -> None:
 def _kafka_password(settings: Settings) -> str | None:
     if settings.kafka_password is not None:
         return settings.kafka_password.get_secret_value()
-    if settings.kafka_password_file is None:
+    return _password_in(settings.kafka_password_file, "ZASLON_KAFKA_PASSWORD_FILE")
+
+
+def _password_in(path: Path | None, setting: str) -> str | None:
+    if path is None:
         return None
     try:
-        return settings.kafka_password_file.read_text("utf-8").strip()
+        return path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ZaslonError(
-            f"The password file of ZASLON_KAFKA_PASSWORD_FILE cannot be read: {error}."
-        ) from error
+        raise ZaslonError(f"The password file of {setting} cannot be read: {error}.") from error
 
 
 def _log_reader(settings: Settings, log: Path, catalogue: Catalogue) -> LogReader:

@@ -14,9 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.answers import Answer
 from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, LogBatch, RecordBatch, TransactionId
+from zaslon.domain.ledger import LedgerEntry, Promotion
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
 
 
@@ -167,30 +169,6 @@ class SnapshotStore(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What became of a submitted record.
-
-    Attributes:
-        outcome: its outcome as recorded.
-        transaction_id: of the transaction that it is about; None where that could not be read.
-        rejection: the outcome itself, where it is one.
-        repeated: it is the decision on the same content sent before; now nothing changed. A rejection
-            is never repeated: an invalid record sent again is rejected again.
-    """
-
-    outcome: bytes
-    transaction_id: TransactionId | None
-    rejection: Rejection | None = None
-    repeated: bool = False
-
-    @staticmethod
-    def of(outcome: Outcome, recorded: bytes) -> Answer:
-        """The answer that an outcome is, with its JSON as recorded."""
-        rejection = outcome if isinstance(outcome, Rejection) else None
-        return Answer(recorded, outcome.transaction_id, rejection)
-
-
 def repeated_answer(rejection: Rejection, outcomes: Outcomes) -> Answer | None:
     """The answer to a record that repeats a transaction: the decision that it repeats.
 
@@ -317,7 +295,10 @@ class Decider(Protocol):
 
 
 class ApiKeys(Protocol):
-    """The keys of the service. A revoked one is kept, so that its owner is still known."""
+    """The keys of the service. A revoked one is kept, so that its owner is still known.
+
+    Every method raises a ZaslonError where the store cannot be used.
+    """
 
     @property
     def version(self) -> object:
@@ -337,6 +318,26 @@ class ApiKeys(Protocol):
         """Revoke a key permanently, durably when this returns; None for an unknown key.
 
         A key that was revoked before keeps its time.
+        """
+
+
+class Ledger(Protocol):
+    """The promotion ledger: entries are appended, none is ever changed or removed.
+
+    Every method raises a ZaslonError where the store cannot be used: a ServerError where it is a server's.
+    """
+
+    def newest(self) -> LedgerEntry | None:
+        """The newest entry; None for an empty ledger."""
+
+    def entries(self) -> list[LedgerEntry]:
+        """All entries, oldest first, as they are stored: the chain is not checked."""
+
+    def append(self, promotion: Promotion, after: int) -> LedgerEntry:
+        """Append an entry behind the one with the number `after`, 0 for an empty ledger; durable on return.
+
+        Raises:
+            BusyError: that is no longer the newest; nothing was appended.
         """
 
 

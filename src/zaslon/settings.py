@@ -37,8 +37,15 @@ def _checked_key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _checked_store(url: SecretStr) -> SecretStr:
+    if not re.match(r"postgresql://[^/?#]*/[^/?#]+", url.get_secret_value()):
+        raise ValueError("a store is named as postgresql://user@host:port/database")
+    return url
+
+
 Duration = Annotated[str, AfterValidator(checked_duration)]
 PseudonymKey = Annotated[SecretStr, AfterValidator(_checked_key)]
+StoreUrl = Annotated[SecretStr, AfterValidator(_checked_store)]
 SnapshotPlace = Annotated[str, AfterValidator(_checked_place)]
 
 
@@ -55,6 +62,12 @@ class Settings(BaseSettings):
         None,
         description="secret of the home, for pseudonyms, digests and hash tables; made in the home if not set",
     )
+    store_url: StoreUrl | None = Field(
+        None,
+        description="PostgreSQL for keys and the promotion ledger, `postgresql://user@host/database`; SQLite in the home if not set",
+    )
+    store_password_file: Path | None = Field(None, description="file with the password of its user")
+    store_timeout_seconds: float = Field(5.0, gt=0, le=600, description="how long PostgreSQL is waited for")
     threads: int = Field(2, ge=1, le=256, description="threads for training")
     seed: int = Field(42, ge=0, lt=2**31, description="seed of everything random")
     label_delay: Duration = Field("7d", description="when answers in a file become known")

@@ -37,9 +37,11 @@ class Caller:
         self.service, self.client = service, client
         self.headers: dict[str, str] = {}
         if role is not None:
-            made = create_key(open_api_keys(service.context.home), role, f"test {role}", None, 0)
+            made = create_key(
+                open_api_keys(load_settings(home=service.context.home)), role, f"test {role}", None, 0
+            )
             self.headers["Authorization"] = f"Bearer {made.secret}"
-            service.keys._looked_seconds = -1.0  # it looks at its file once a second
+            service.keys.refresh()  # it does so once a second
 
     @property
     def key(self) -> str:

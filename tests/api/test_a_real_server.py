@@ -27,6 +27,7 @@ from zaslon.domain.events import Kind, RecordBatch
 from zaslon.entrypoints.cli import main
 from zaslon.flows.reconcile import reconcile
 from zaslon.services.api_keys import create_key
+from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
 CLIENTS = 64
@@ -74,7 +75,7 @@ def world(small_world: SmallWorld, tmp_path: Path) -> SmallWorld:
 
 
 def key_of(world: SmallWorld) -> str:
-    return create_key(open_api_keys(world.context.home), "admin", "", None, 0).secret
+    return create_key(open_api_keys(load_settings(home=world.context.home)), "admin", "", None, 0).secret
 
 
 async def collide(address: str, key: str, seed: int, ids: list[int]) -> list[tuple[int, float, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zaslon.bootstrap import open_api_keys
 from zaslon.services.api_keys import create_key
+from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
 
@@ -16,7 +17,7 @@ def test_nothing_is_imported_compiled_or_loaded_by_the_first_calls(
     small_world: SmallWorld, tmp_path: Path
 ) -> None:
     home = small_world.in_home(tmp_path / "home").context.home
-    key = create_key(open_api_keys(home), "admin", "", None, 0).secret
+    key = create_key(open_api_keys(load_settings(home=home)), "admin", "", None, 0).secret
     done = subprocess.run(
         [sys.executable, "-m", "tests.api.first_calls", str(home), key],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],

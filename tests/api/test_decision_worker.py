@@ -22,12 +22,13 @@ from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.adapters.process.worker_process import WorkerProcess
 from zaslon.bootstrap import build_clock, build_decider
+from zaslon.domain.answers import Answer
 from zaslon.domain.errors import ArtefactError, BusyError, ServerError, UncertainError, ZaslonError
 from zaslon.domain.events import Degradation, Kind
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
 from zaslon.flows.serve import GroupDone
-from zaslon.ports import Answer, Decider
+from zaslon.ports import Decider
 from zaslon.services.latency_budget import Cost, LatencyBudget
 from zaslon.services.snapshot_writer import SnapshotResult
 from zaslon.settings import load_settings

@@ -27,6 +27,7 @@ from zaslon.entrypoints.api import schemas
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import find_position, replay
 from zaslon.services.api_keys import create_key
+from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
 NAME = "5e1f6f6a-9a2b-4f0e-8f61-2b1c7f1d9e55"
@@ -171,7 +172,7 @@ def test_client_and_server_agree_on_every_odd_id(
     text_world: SmallWorld, catalogue: Path, tmp_path: Path
 ) -> None:
     world = text_world.in_home(tmp_path / "home")
-    key = create_key(open_api_keys(world.context.home), "admin", "", None, 0).secret
+    key = create_key(open_api_keys(load_settings(home=world.context.home)), "admin", "", None, 0).secret
     names = [NAME, *ODD_NAMES, *PATHS]
     with (
         running(world.context.home, ZASLON_CATALOGUE=str(catalogue)) as server,

@@ -18,7 +18,7 @@ def test_the_command_starts_without_heavy_libraries() -> None:
     # LightGBM looks for pandas by itself, so it is not in this list.
     program = (
         "import sys, zaslon.entrypoints.cli\n"
-        "print(sorted({'duckdb', 'mlflow', 'optuna', 'pyspark', 'matplotlib'} & set(sys.modules)))"
+        "print(sorted({'alembic', 'duckdb', 'mlflow', 'optuna', 'pyspark', 'matplotlib', 'sqlalchemy'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"

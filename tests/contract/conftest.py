@@ -10,23 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from zaslon.adapters.embedded.api_keys import FileApiKeys
 from zaslon.adapters.embedded.journal import SqliteJournal
 from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.adapters.relational.address import postgresql_address
+from zaslon.adapters.relational.api_keys import StoredApiKeys
+from zaslon.adapters.relational.ledger import StoredLedger
+from zaslon.adapters.relational.store import Store
 from zaslon.domain.catalogue import load_catalogue
-from zaslon.ports import ApiKeys, Journal, SnapshotStore
+from zaslon.ports import ApiKeys, Journal, Ledger, SnapshotStore
 
 OpenJournal = Callable[[], Journal]
 OpenSnapshots = Callable[[], SnapshotStore]
+OpenStore = Callable[[], Store]
 OpenApiKeys = Callable[[], ApiKeys]
+OpenLedger = Callable[[], Ledger]
 
 JOURNALS: dict[str, Callable[[Path], Journal]] = {
     "sqlite": lambda place: SqliteJournal(place / "journal.db", load_catalogue())
 }
 SNAPSHOTS: dict[str, Callable[[Path], SnapshotStore]] = {"files": FileSnapshots}
-API_KEYS: dict[str, Callable[[Path], ApiKeys]] = {
-    "file": lambda place: FileApiKeys(place / "home" / "keys.json")
-}
+STORES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)]
 
 
 @pytest.fixture(params=JOURNALS)
@@ -39,6 +42,21 @@ def open_snapshots(request: pytest.FixtureRequest, tmp_path: Path) -> OpenSnapsh
     return lambda: SNAPSHOTS[request.param](tmp_path)
 
 
-@pytest.fixture(params=API_KEYS)
-def open_api_keys(request: pytest.FixtureRequest, tmp_path: Path) -> OpenApiKeys:
-    return lambda: API_KEYS[request.param](tmp_path)
+@pytest.fixture(params=STORES)
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+    """Every call opens the same database again, as another process would."""
+    if request.param == "sqlite":
+        return lambda: Store(tmp_path / "home" / "store.db")
+    address = postgresql_address(request.getfixturevalue("postgres").new_database(), None)
+    Store(address).migrate()
+    return lambda: Store(address)
+
+
+@pytest.fixture
+def open_api_keys(open_store: OpenStore) -> OpenApiKeys:
+    return lambda: StoredApiKeys(open_store())
+
+
+@pytest.fixture
+def open_ledger(open_store: OpenStore) -> OpenLedger:
+    return lambda: StoredLedger(open_store())

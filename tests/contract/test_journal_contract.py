@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from tests.contract.conftest import OpenJournal
 from tests.log_batches import content_of
 
+from zaslon.domain.answers import Answer
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import EntryKind, Labels, LogBatch, Originals, Rejected, Transactions
 from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, ReasonGiven, Rejection, Versions
 from zaslon.domain.rejections import Reason, RecordProblem
-from zaslon.ports import Answer, repeated_answer
+from zaslon.ports import repeated_answer
 
 PROBLEM = RecordProblem(Reason.NOT_A_NUMBER, "tx_amount", "is 'secret'", "a number")
 VERSIONS = Versions("model-1", "policy-1", "catalogue-1", 1)

@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 
 from zaslon.bootstrap import build_clock
+from zaslon.domain.answers import Answer
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind
-from zaslon.ports import Answer, Call
+from zaslon.ports import Call
 
 
 @dataclass

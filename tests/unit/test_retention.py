@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from zaslon.domain.answers import Answer
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind
 from zaslon.domain.time import SECONDS_PER_DAY
@@ -17,7 +18,7 @@ from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
 from zaslon.flows.score import label
 from zaslon.flows.serve import DecisionWorker
-from zaslon.ports import Answer, Call
+from zaslon.ports import Call
 from zaslon.services.context import Context
 from zaslon.services.retention import forget_old_originals
 from zaslon.testing import SmallWorld

@@ -16,7 +16,7 @@ from zaslon import __version__
 from zaslon.bootstrap import build_context, open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
-from zaslon.entrypoints import cli_stream, show
+from zaslon.entrypoints import cli_ledger, cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.entrypoints.serve_command import add_commands
@@ -76,7 +76,10 @@ def _perform(
 
 def _settings(corner: str | None, given: Mapping[str, object]) -> Settings:
     settings = load_settings(**given)
-    return settings if corner is None else settings.model_copy(update={"home": settings.home / corner})
+    if corner is None:
+        return settings
+    # What happens in a corner is not of the home, and its promotions are not for a shared ledger.
+    return settings.model_copy(update={"home": settings.home / corner, "store_url": None})
 
 
 def _print_version(asked: bool) -> None:
@@ -432,6 +435,7 @@ def doctor(
 
 add_commands(app)
 cli_stream.add_to(app)
+cli_ledger.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,14 +16,16 @@ from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.services.api_keys import create_key, revoke_key
 from zaslon.services.home import existing_home
 from zaslon.services.logs import with_named_log
-from zaslon.settings import load_settings
+from zaslon.settings import Settings, load_settings
 
 NOT_WHOLE = 8
 keys_app = typer.Typer(no_args_is_help=True, help="Keys of the decision service: create, list, revoke.")
 
 
-def _home(given: Path | None) -> Path:
-    return load_settings(home=given).home
+def _of_existing_home(home: Path | None) -> Settings:
+    settings = load_settings(home=home)
+    existing_home(settings.home)
+    return settings
 
 
 def _now_seconds() -> float:
@@ -90,7 +92,7 @@ def create(
 
     Example: [bold]zaslon keys create --role scorer --name gateway --lasts 90d[/]
     """
-    created = create_key(open_api_keys(_home(home)), role, name, lasts, _now_seconds())
+    created = create_key(open_api_keys(load_settings(home=home)), role, name, lasts, _now_seconds())
     if as_json:
         print_json(created.to_json_dict())
     else:
@@ -105,7 +107,7 @@ def show_all(as_json: Json = False, home: Home = None) -> int:
 
     Example: [bold]zaslon keys list[/]
     """
-    found = [key.to_json_dict() for key in open_api_keys(existing_home(_home(home))).all()]
+    found = [key.to_json_dict() for key in open_api_keys(_of_existing_home(home)).all()]
     if as_json:
         print_json({"keys": found})
         return 0
@@ -124,7 +126,7 @@ def revoke(
 
     Example: [bold]zaslon keys revoke 0123456789ab[/]
     """
-    keys = open_api_keys(existing_home(_home(home)))
+    keys = open_api_keys(_of_existing_home(home))
     key: dict[str, Any] = revoke_key(keys, identifier, _now_seconds()).to_json_dict()
     if as_json:
         print_json(key)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zaslon.decisions.policy import Policy
+from zaslon.domain.ledger import TRAIN
 from zaslon.features.plan import plan_features
 from zaslon.flows.train import (
     collect_samples,
@@ -21,7 +22,8 @@ from zaslon.models.model import Model
 from zaslon.models.training import TrainSettings
 from zaslon.models.tune import check_installed, tune
 from zaslon.services.context import Context, Stopwatch
-from zaslon.services.home import keep_champion, load_champion
+from zaslon.services.home import load_champion
+from zaslon.services.promotion import promote
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def retrain(context: Context, *, tune_trials: int = 0) -> TrainReport:
             )  # fmt: skip
     with watch.stage("train"):
         trained = train_and_evaluate(context, samples, settings)
-        keep_champion(context, trained.model, trained.policy)
+        promote(context, trained.model, trained.policy, TRAIN, trained_values(trained))
     _warn_of_rules(context, trained.policy)
     return TrainReport(
         {**trained_values(trained), "seconds": watch.seconds, "paths": {"model": str(trained.path)}}

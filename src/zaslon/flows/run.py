@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zaslon.domain.errors import DataError
+from zaslon.domain.ledger import RUN
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.engine import Engine
 from zaslon.flows.clean import clean
@@ -39,9 +40,10 @@ from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecar
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
 from zaslon.services.featurising import Day
-from zaslon.services.home import engine_at, keep_champion
+from zaslon.services.home import engine_at
 from zaslon.services.logs import new_log, put_in_use
 from zaslon.services.poison import guarded
+from zaslon.services.promotion import promote
 from zaslon.services.retention import forget_old_originals
 
 DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
@@ -109,7 +111,7 @@ def run(
     with watch.stage("train"):
         warnings = _warnings(cleaned, samples)
         trained = train_and_evaluate(context, samples, settings)
-        keep_champion(context, trained.model, trained.policy)
+        promote(context, trained.model, trained.policy, RUN, trained_values(trained), log=log)
         del samples  # the next stage needs the memory
     put_in_use(context)
     with watch.stage("decide"):

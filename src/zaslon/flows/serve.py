@@ -24,12 +24,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zaslon.admission import admit
+from zaslon.domain.answers import Answer
 from zaslon.domain.errors import BusyError, UncertainError, ZaslonError
 from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
 from zaslon.domain.outcomes import ChangeMade, Decision, LabelAccepted, Outcome, Rejection
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.ports import Answer, Call, Calls, Clock, Journal, repeated_answer
+from zaslon.ports import Call, Calls, Clock, Journal, repeated_answer
 from zaslon.services.changes import ChampionWatch, PreparedChange, begin_serving, make_change
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import answers_in

@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,40 +83,70 @@ def _hash(secret: str) -> str:
 
 
 class KeyRing:
-    """The keys as a running service sees them: read again when they have changed.
+    """The keys as a running service sees them: in memory, so that no call waits for the store.
 
     Args:
         keys: where they are kept.
         now_seconds: the time of day.
+
+    Raises:
+        ZaslonError: they cannot be read.
     """
 
     def __init__(self, keys: ApiKeys, now_seconds: Callable[[], float]) -> None:
         self._kept, self._now_seconds = keys, now_seconds
-        self._looked_seconds = -_LOOK_SECONDS
         self._version: object = None
         self._keys: dict[str, ApiKey] = {}
+        self.refresh()
 
     def __len__(self) -> int:
         """How many keys are valid now."""
-        self._look()
         return sum(key.is_valid(self._now_seconds()) for key in self._keys.values())
 
     def find(self, text: str) -> ApiKey | None:
         """The valid key that a caller shows, or None. Takes the same time for unknown ids."""
-        self._look()
         parts = _KEY.fullmatch(text)
         identifier, secret = (parts[1], parts[2]) if parts else ("", "")
         key = self._keys.get(identifier)
         is_right = hmac.compare_digest(_hash(secret), key.hash if key else _NO_HASH)
         return key if key is not None and is_right and key.is_valid(self._now_seconds()) else None
 
-    def _look(self) -> None:
-        """Read the keys if they have changed; look at most once in a while."""
-        now = self._now_seconds()
-        if 0 <= now - self._looked_seconds < _LOOK_SECONDS:
-            return
-        self._looked_seconds = now
+    def refresh(self) -> None:
+        """Read the keys again if they have changed.
+
+        Raises:
+            ZaslonError: they cannot be read; those read before stay.
+        """
         version = self._kept.version
         if version != self._version:
             self._keys = {key.id: key for key in self._kept.all()}
             self._version = version
+
+    @contextmanager
+    def watched(self, warn: Callable[[str], None]) -> Iterator[None]:
+        """Refresh once a second while the block runs, in a thread of its own.
+
+        While the store cannot be read, the keys stay as they were, and people are warned once.
+        """
+        is_over = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(is_over, warn), name="keys", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
+    def _watch(self, is_over: threading.Event, warn: Callable[[str], None]) -> None:
+        is_warned = False
+        while not is_over.wait(_LOOK_SECONDS):
+            try:
+                self.refresh()
+            except ZaslonError as error:
+                if not is_warned:
+                    warn(f"Keys that are created or revoked now are not noticed. {error}")
+                is_warned = True
+            else:
+                if is_warned:
+                    warn("The keys can be read again.")
+                is_warned = False

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.ports import Clock, Journal, LogReader, RunTracker, Sender, SnapshotStore, Stream
+from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, Sender, SnapshotStore, Stream
 from zaslon.system.c_library import return_freed_memory
 
 # Files of a home that belong to it and not to any run.
-LOCK, KEY, API_KEYS = ".lock", "pseudonym.key", "keys.json"
+LOCK, KEY, STORE = ".lock", "pseudonym.key", "store.db"
 # The home's log that a broker keeps; its directory holds only the snapshots.
 STREAM = "stream"
 # What a service in front of the stream keeps of it.
@@ -115,7 +115,7 @@ class Options:
 class Adapters:
     """How the ports are opened: a log in its directory, everything else in a home.
 
-    The log of a stream is opened for reading only: its scorers write it.
+    The log of a stream is opened for reading only: its scorers write it. `actor` is the user of this process.
     """
 
     open_journal: Callable[[Path], Journal]
@@ -127,7 +127,9 @@ class Adapters:
     open_stream_snapshots: Callable[[Path], SnapshotStore]
     open_stream: Callable[[Callable[[str], None]], Stream]
     open_sender: Callable[[str, Callable[[str], None]], Sender]
+    open_ledger: Callable[[Path], Ledger]
     clock: Clock
+    actor: str
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,10 @@ class Context:
         Entering raises BusyError where another process is inside.
         """
         return self.adapters.exclusive_in(self.home)
+
+    def open_ledger(self) -> Ledger:
+        """The promotion ledger."""
+        return self.adapters.open_ledger(self.home)
 
     def run_tracker(self) -> RunTracker | None:
         """Where training runs are written down, or None where no tracker is installed."""

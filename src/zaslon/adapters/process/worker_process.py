@@ -20,10 +20,11 @@ from typing import Any, Protocol
 
 from zaslon.adapters.process.channel import Channel, Message, packed
 from zaslon.domain import errors
+from zaslon.domain.answers import Answer
 from zaslon.domain.errors import BusyError, ServerError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind, TransactionId
 from zaslon.domain.outcomes import Rejection, Versions
-from zaslon.ports import Answer, Answered, Call, Clock, Outcomes
+from zaslon.ports import Answered, Call, Clock, Outcomes
 
 _SETTINGS, _CALL, _CLOSE = "settings", "call", "close"  # to the decision worker
 _ANSWERS, _READY, _FAILED = "answers", "ready", "failed"  # from it; other messages go to `notify`

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BeforeValidator
 from starlette.responses import Response
 
+from zaslon.domain.answers import Answer
 from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_BYTES_MAX, Kind, TransactionId
@@ -24,7 +25,6 @@ from zaslon.entrypoints.api.ingress import (
 )
 from zaslon.entrypoints.api.problems import Problem, rejected
 from zaslon.entrypoints.api.service import Service
-from zaslon.ports import Answer
 from zaslon.services.decision_pages import DecisionFilter, decisions_page
 
 _JSON = "application/json"

@@ -30,7 +30,7 @@ def build_service(settings: Settings, context: Context) -> Service:
         settings, context, begun=metrics.watch_worker, grouped=metrics.group, saved=metrics.snapshot,
         passed=metrics.passed, notify=context.progress.warn,
     )  # fmt: skip
-    keys = KeyRing(open_api_keys(context.home), clock.now_seconds)
+    keys = KeyRing(open_api_keys(settings), clock.now_seconds)
     return Service(settings, context, decider, keys, clock, metrics, model, policy)
 
 
@@ -42,7 +42,7 @@ def serve(settings: Settings) -> None:
     """
     _check_address(settings)
     # First: a home that is not there stays so.
-    if len(KeyRing(open_api_keys(settings.home), build_clock().now_seconds)) == 0:
+    if len(KeyRing(open_api_keys(settings), build_clock().now_seconds)) == 0:
         raise ZaslonError(
             f"No valid key opens the service of '{settings.home}'.",
             hint="Make one: `zaslon keys create --role scorer`.",
@@ -56,7 +56,8 @@ def _serve(service: Service) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     log_as_json()
     server = HttpServer(service)
-    server.run()
+    with service.keys.watched(service.context.progress.warn):
+        server.run()
     if server.failure is not None:
         raise server.failure
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zaslon.decisions.policy import Policy
+from zaslon.domain.answers import Answer
 from zaslon.domain.errors import ArtefactError, BusyError, TooLargeError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind
 from zaslon.entrypoints.api.problems import Problem
@@ -18,7 +19,7 @@ from zaslon.entrypoints.api.rates import Rates
 from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.features.plan import plan_features
 from zaslon.models.model import Model
-from zaslon.ports import Answer, Answered, Clock, Decider, Outcomes
+from zaslon.ports import Answered, Clock, Decider, Outcomes
 from zaslon.services.api_keys import KeyRing
 from zaslon.services.context import Context
 from zaslon.services.home import load_versions

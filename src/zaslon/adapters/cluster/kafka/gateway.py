@@ -26,11 +26,12 @@ from zaslon.adapters.cluster.kafka.matching import Matching
 from zaslon.adapters.cluster.kafka.messages import Recorded
 from zaslon.adapters.cluster.kafka.outcome_reader import Arrived, OutcomeReader
 from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, TopicNames
+from zaslon.domain.answers import Answer
 from zaslon.domain.errors import BusyError, ServerError, TooLargeError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind
 from zaslon.domain.outcomes import Rejection, Versions
 from zaslon.domain.time import time_text
-from zaslon.ports import Answer, Answered, DecisionStore, DeliveryTiming, Outcomes, repeated_answer
+from zaslon.ports import Answered, DecisionStore, DeliveryTiming, Outcomes, repeated_answer
 
 _WAIT_SECONDS = 0.02
 _RECORD_BYTES_MAX = INPUT_BYTES_MAX - 1_024  # a message holds more than the record

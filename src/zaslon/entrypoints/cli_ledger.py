@@ -1,0 +1,150 @@
+"""The commands of the ledger and of the store: `history`, `promote`, `rollback`, `store migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zaslon.bootstrap import build_context, migrate_store
+from zaslon.domain.errors import ZaslonError
+from zaslon.entrypoints.console import out, print_json, print_table
+from zaslon.entrypoints.options import CatalogueFile, Home, Json
+from zaslon.services.home import existing_home
+from zaslon.services.promotion import record_champion
+from zaslon.settings import Settings, load_settings
+
+BROKEN = 8
+store_app = typer.Typer(no_args_is_help=True, help="The store of keys and of the promotion ledger.")
+
+
+def history(
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    at: Annotated[str | None, typer.Option(help="A time in UTC, 2026-01-31T12:00: what served then.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the chain of hashes.")] = False,
+) -> int:
+    """List what was promoted, answer what served at a moment, or check the ledger.
+
+    Example: [bold]zaslon history --at 2026-01-31T12:00[/]
+    """
+    from zaslon.flows import promotion  # noqa: PLC0415  slow to import
+
+    if verify and at is not None:
+        raise ZaslonError("--at and --verify exclude each other.", hint="Give one of them.")
+    context = build_context(_of_existing_home(home, catalogue), reading=True)
+    if verify:
+        found = promotion.verify(context)
+        _show(found.to_json_dict(), as_json, f"Of {found.entries} entries " + _in_words(found))
+        return 0 if found.is_valid else BROKEN
+    if at is not None:
+        values = promotion.served_at(context, promotion.parse_moment(at)).to_json_dict()
+        ended = "" if values["until"] is None else f" until {values['until']}"
+        _show(
+            values, as_json,
+            f"Model {values['model']} with policy {values['policy']}, from {values['since']}{ended}.",
+        )  # fmt: skip
+        return 0
+    listed = promotion.history(context)
+    if as_json:
+        print_json(listed.to_json_dict())
+        return 0
+    columns = ("number", "at", "actor", "action", "model", "policy", "verdict", "approval")
+    rows = [[entry[c] for c in columns] for entry in listed.to_json_dict()["promotions"]]
+    print_table("Promotions", columns, rows)
+    return 0
+
+
+def promote(
+    model: Annotated[str, typer.Argument(metavar="MODEL_ID", help="A directory in `models` of the home.")],
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    approve: Annotated[str | None, typer.Option(help="The second person, who has approved it.")] = None,
+) -> int:
+    """Let a model of the home serve, and record it in the ledger. A running service takes it over.
+
+    Example: [bold]zaslon promote 3f9c2a7b1e04 --approve anna[/]
+    """
+    from zaslon.flows.promotion import promote_by_hand  # noqa: PLC0415  slow to import
+
+    context = build_context(_of_existing_home(home, catalogue))
+    done = promote_by_hand(context, model, approve)
+    _show_promoted(done.to_json_dict(), as_json)
+    return 0
+
+
+def rollback(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL_ID]", help="The one before the champion if not given.")
+    ] = None,
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+) -> int:
+    """Let an earlier model serve again, with the thresholds that it had.
+
+    Example: [bold]zaslon rollback[/]
+    """
+    from zaslon.flows.promotion import roll_back  # noqa: PLC0415  slow to import
+
+    context = build_context(_of_existing_home(home, catalogue))
+    done = roll_back(context, model)
+    _show_promoted(done.to_json_dict(), as_json)
+    return 0
+
+
+@store_app.command("migrate")
+def migrate(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = None) -> int:
+    """Bring the store to the newest schema, with the keys and the champion from before it.
+
+    Example: [bold]zaslon store migrate[/]
+    """
+    settings = _of_existing_home(home, catalogue)
+    context = build_context(settings)
+    done = migrate_store(settings)
+    newest = record_champion(context)
+    values = {**done.to_json_dict(), "entries": 0 if newest is None else newest.number}
+    _show(
+        values, as_json,
+        f"The store {done.store} has schema {done.schema} (before: {done.schema_before or 'none'}); "
+        f"{done.rows_copied} rows copied, {done.keys_moved} keys moved, {values['entries']} entries in the ledger.",
+    )  # fmt: skip
+    return 0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add them to the `zaslon` command."""
+    app.command()(history)
+    app.command()(promote)
+    app.command()(rollback)
+    app.add_typer(store_app, name="store")
+
+
+def _of_existing_home(home: Path | None, catalogue: Path | None) -> Settings:
+    settings = load_settings(home=home, catalogue=catalogue)
+    existing_home(settings.home)
+    return settings
+
+
+def _in_words(found: Any) -> str:
+    if found.broken is None:
+        return "every one follows the one before it."
+    return f"the first {found.broken.number - 1} are in order: {found.broken.reason}."
+
+
+def _show_promoted(values: dict[str, Any], as_json: bool) -> None:
+    _show(
+        values, as_json,
+        f"Model {values['model']} serves now; before: {values['model_before'] or 'none'}. "
+        f"Entry {values['number']} of the ledger.",
+    )  # fmt: skip
+
+
+def _show(values: dict[str, Any], as_json: bool, sentence: str) -> None:
+    if as_json:
+        print_json(values)
+    else:
+        out.print(sentence, highlight=False, soft_wrap=True)

@@ -1,0 +1,200 @@
+"""What serves and what served: history of the ledger, promotion by hand, rollback."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.domain.ledger import PROMOTE, ROLLBACK, Broken, LedgerEntry, first_broken
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, time_text
+from zaslon.features.plan import plan_features
+from zaslon.models.artefact import load_model
+from zaslon.services.context import Context
+from zaslon.services.home import load_versions, with_chosen_thresholds, written_policy
+from zaslon.services.promotion import promote, record_champion
+
+_MODEL_ID = re.compile(r"[0-9a-f]{1,64}")
+
+
+@dataclass(frozen=True)
+class History:
+    """All entries of the ledger, oldest first."""
+
+    entries: Sequence[LedgerEntry]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"promotions": [entry.to_json_dict() for entry in self.entries]}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What served at a moment: an entry, and the one that ended its time, if it has ended."""
+
+    entry: LedgerEntry
+    successor: LedgerEntry | None
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values, times as text."""
+        promotion = self.entry.promotion
+        ended = None if self.successor is None else time_text(self.successor.promotion.recorded_seconds)
+        return {
+            "model": promotion.model, "policy": promotion.policy, "catalogue": promotion.catalogue,
+            "since": time_text(promotion.recorded_seconds), "until": ended,
+            "position": promotion.position, "log": promotion.log, "entry": self.entry.number,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether the chain is valid. `newest_hash` may be kept elsewhere, to notice a ledger that was cut off."""
+
+    entries: int
+    broken: Broken | None
+    newest_hash: str | None
+
+    @property
+    def is_valid(self) -> bool:
+        """No entry breaks the chain."""
+        return self.broken is None
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "entries": self.entries, "valid": self.is_valid, "newest_hash": self.newest_hash,
+            "first_broken": None if self.broken is None else self.broken.number,
+            "reason": None if self.broken is None else self.broken.reason,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """The entry of a promotion by hand or of a rollback, and the model before."""
+
+    entry: LedgerEntry
+    model_before: str | None
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**self.entry.to_json_dict(), "model_before": self.model_before}
+
+
+def history(context: Context) -> History:
+    """All that was promoted."""
+    return History(context.open_ledger().entries())
+
+
+def served_at(context: Context, seconds: int) -> Served:
+    """What served at a moment.
+
+    Raises:
+        DataError: nothing had been promoted by then.
+    """
+    entries = context.open_ledger().entries()
+    begun = [entry for entry in entries if entry.promotion.recorded_seconds <= seconds]
+    if not begun:
+        raise DataError(
+            f"The ledger has no entry from before {time_text(seconds)}.",
+            hint="`zaslon history` lists its entries; `zaslon store migrate` records a champion from before it.",
+        )
+    later = entries[len(begun) :]
+    return Served(begun[-1], later[0] if later else None)
+
+
+def verify(context: Context) -> Verification:
+    """Check the chain from the first entry to the last."""
+    entries = context.open_ledger().entries()
+    return Verification(len(entries), first_broken(entries), entries[-1].hash if entries else None)
+
+
+def promote_by_hand(context: Context, model_id: str, approver: str | None) -> Promoted:
+    """Let a model of the home serve, with the written policy and the thresholds chosen in its training.
+
+    Raises:
+        DataError: there is no such model.
+        ArtefactError: it is damaged, or of another catalogue.
+        ZaslonError: the approver is no second person.
+    """
+    _check_second(context, approver)
+    directory = context.home / "models" / model_id
+    if _MODEL_ID.fullmatch(model_id) is None or not directory.is_dir():
+        raise DataError(f"There is no model '{model_id}' in '{directory.parent}'.", hint=_known(context))
+    model = load_model(directory, context.catalogue.hash)
+    facts = model.facts
+    policy = written_policy(context, plan_features(context.catalogue))
+    if not policy.states_thresholds and not {"review", "block"} <= facts.thresholds.keys():
+        raise DataError(
+            f"No thresholds were chosen for model {model_id}.", hint="State them in policy.toml of the home."
+        )
+    if not policy.states_thresholds:
+        policy = policy.with_thresholds(facts.thresholds["review"], facts.thresholds["block"])
+    before = record_champion(context)
+    entry = promote(context, model, policy, PROMOTE, {"metrics": dict(facts.metrics)}, approval=approver)
+    return Promoted(entry, None if before is None else before.promotion.model)
+
+
+def roll_back(context: Context, model_id: str | None) -> Promoted:
+    """Let an earlier model serve again, with the thresholds it had; rules are those of `policy.toml`.
+
+    Args:
+        model_id: the model; None takes the one that served before the champion.
+
+    Raises:
+        DataError: it has never served.
+        ArtefactError: its files are no longer in the home.
+    """
+    newest = record_champion(context)
+    entries = context.open_ledger().entries()
+    if newest is None or not entries:
+        raise DataError("Nothing was ever promoted.", hint="`zaslon train` makes the first model.")
+    current = newest.promotion.model
+    fits = [
+        e for e in entries if (e.promotion.model == model_id if model_id else e.promotion.model != current)
+    ]
+    if not fits:
+        wanted = f"Model '{model_id}' has never served" if model_id else "No other model has served before"
+        raise DataError(f"{wanted}.", hint="See `zaslon history`.")
+    target = fits[-1]
+    plan = plan_features(context.catalogue)
+    model, policy = load_versions(context, plan, target.promotion.model, target.promotion.policy)
+    chosen = with_chosen_thresholds(
+        written_policy(context, plan), policy.thresholds.review, policy.thresholds.block
+    )
+    entry = promote(context, model, chosen, ROLLBACK, {"back_to_entry": target.number})
+    return Promoted(entry, current)
+
+
+def parse_moment(text: str) -> int:
+    """Seconds since 1970 of an ISO time such as `2026-01-31T12:00`; UTC where it names no offset.
+
+    Raises:
+        ZaslonError: the text is not such a time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError) as error:
+        raise ZaslonError(f"'{text}' is not a time.", hint="Write 2026-01-31T12:00, in UTC.") from error
+    if not 0 <= seconds <= EVENT_TIME_SECONDS_MAX:
+        raise ZaslonError(f"'{text}' is not between 1970 and 2106.")
+    return seconds
+
+
+def _check_second(context: Context, approver: str | None) -> None:
+    if approver is None:
+        return
+    if not approver.strip() or not approver.isprintable():
+        raise ZaslonError("An approver has a name of printable characters.")
+    if approver.strip().casefold() == context.adapters.actor.casefold():
+        raise ZaslonError(
+            f"'{approver}' promotes the model and cannot approve it too.", hint="Name a second person."
+        )
+
+
+def _known(context: Context) -> str:
+    found = sorted(path.name for path in (context.home / "models").glob("[0-9a-f]*"))
+    return f"Known: {', '.join(found)}." if found else "`zaslon train` makes the first one."

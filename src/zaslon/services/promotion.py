@@ -1,0 +1,118 @@
+"""Changing what serves: recorded in the promotion ledger, then named in the home.
+
+What a home names serves; a running service takes it over. Whatever comes between the two steps, the next
+promotion finds a champion that the newest entry does not name, and records it first. A store that is away keeps
+no process from deciding; it only keeps people and jobs from promoting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from zaslon.decisions.policy import Policy
+from zaslon.domain.errors import ArtefactError, ZaslonError
+from zaslon.domain.ledger import IMPORT, LedgerEntry, Promotion
+from zaslon.models.artefact import load_model
+from zaslon.models.model import Model
+from zaslon.services.context import STREAM, Context
+from zaslon.services.home import keep_champion, keep_policy, named_champion
+
+FIRST, NOT_COMPARED, IMPORTED = "first", "not_compared", "imported"
+
+
+@dataclass(frozen=True)
+class StoreMigration:
+    """What `zaslon store migrate` has done. Versions of the schema are texts, None for an empty database."""
+
+    store: str
+    schema_before: str | None
+    schema: str
+    rows_copied: int
+    keys_moved: int
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def promote(
+    context: Context, model: Model, policy: Policy, action: str, evidence: Mapping[str, Any],
+    *, approval: str | None = None, log: Context | None = None,
+) -> LedgerEntry:  # fmt: skip
+    """Make a saved model and its policy the ones that serve, and record it; durable on return.
+
+    Args:
+        action: RUN, TRAIN, PROMOTE or ROLLBACK of the ledger.
+        evidence: what is known about the model, plain values.
+        approval: the second person who agreed, if one did.
+        log: names the log that it decides first, where that is not the home's.
+
+    Raises:
+        BusyError: another home of the same store promoted at the same time. The champion serves on.
+        ServerError: the store does not answer. The champion serves on.
+    """
+    keep_policy(context, policy)
+    with context.adapters.one_at_a_time_in(context.home / "models"):
+        before = record_champion(context)
+        promotion = _promotion(
+            context, action, model.artefact_id, policy.hash, context.catalogue.hash,
+            FIRST if before is None else NOT_COMPARED, log=log, evidence=evidence, approval=approval,
+        )  # fmt: skip
+        entry = context.open_ledger().append(promotion, 0 if before is None else before.number)
+        keep_champion(context, model, policy, by=promotion.actor, reason=f"{action}, entry {entry.number}")
+    return entry
+
+
+def record_champion(context: Context) -> LedgerEntry | None:
+    """The ledger's newest entry, after the home's champion was recorded, if that entry does not name it.
+
+    So is one from before the ledger, and what a crash between ledger and home has left.
+    """
+    ledger = context.open_ledger()
+    newest = ledger.newest()
+    try:
+        named = named_champion(context)
+    except ArtefactError:  # there is none, or it cannot be read: what is promoted now replaces it
+        return newest
+    if newest is not None and newest.promotion.serving[:2] == (named.model, named.policy):
+        return newest
+    promotion = _promotion(
+        context, IMPORT, named.model, named.policy, _catalogue_of(context, named.model), IMPORTED
+    )
+    return ledger.append(promotion, 0 if newest is None else newest.number)
+
+
+def _promotion(
+    context: Context, action: str, model: str, policy: str, catalogue: str, verdict: str, *,
+    log: Context | None = None, evidence: Mapping[str, Any] | None = None, approval: str | None = None,
+) -> Promotion:  # fmt: skip
+    now = int(context.adapters.clock.now_seconds())
+    identity, position = _log_end(log or context)
+    plain = orjson.dumps(evidence or {}, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    return Promotion(
+        now, context.adapters.actor, action, model, policy, catalogue, identity, position, verdict,
+        plain.decode(), approval,
+    )  # fmt: skip
+
+
+def _log_end(context: Context) -> tuple[str | None, int | None]:
+    """Identity and next position of a log; None where it is kept elsewhere, missing, or not readable now."""
+    if context.log == STREAM or not (context.home / context.log).is_dir():
+        return None, None
+    try:
+        with closing(context.open_journal_for_reading()) as journal:
+            return journal.identity, journal.next_position
+    except ZaslonError:  # of an earlier format, for example: that must not prevent a promotion
+        return None, None
+
+
+def _catalogue_of(context: Context, model: str) -> str:
+    try:
+        return load_model(context.home / "models" / model).facts.catalogue_hash
+    except ArtefactError:
+        return "unknown"

@@ -1,0 +1,183 @@
+"""What `zaslon` commands write into the promotion ledger, and what they say of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.cli.conftest import SmallRun, Zaslon
+from tests.cli.test_nonsense import assert_helps
+
+from zaslon.adapters.relational.ledger import StoredLedger
+from zaslon.adapters.relational.store import Store
+from zaslon.bootstrap import build_context
+from zaslon.domain.catalogue import load_catalogue
+from zaslon.domain.errors import ServerError
+from zaslon.models.artefact import load_model, save_model
+from zaslon.settings import load_settings
+
+LATER = "2100-01-01T00:00"
+
+
+def champion(home: Path) -> dict[str, object]:
+    named: dict[str, object] = orjson.loads((home / "champion.json").read_bytes())
+    return named
+
+
+def next_position(home: Path) -> int:
+    context = build_context(load_settings(home=home), reading=True)
+    with closing(context.open_journal_for_reading()) as journal:
+        return journal.next_position
+
+
+def another_model(home: Path, roc_auc: float = 0.75) -> str:
+    """A model of the home that has never served, and differs only in what is written about it."""
+    model = load_model(home / "models" / str(champion(home)["model"]))
+    other = model.with_facts(metrics={"roc_auc": roc_auc})
+    save_model(other, home / "models" / other.artefact_id)
+    return other.artefact_id
+
+
+def test_a_run_is_the_first_entry_of_the_ledger(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    (entry,) = zaslon("history", "--home", home, "--json").json["promotions"]
+    answer = small_run.answer
+    assert (entry["action"], entry["verdict"], entry["number"]) == ("run", "first", 1)
+    assert (entry["model"], entry["policy"]) == (answer["model"], answer["policy"])
+    assert entry["catalogue"] == load_catalogue().hash
+    assert entry["position"] == 0
+    assert entry["evidence"]["roc_auc"] == answer["roc_auc"]
+    assert entry["evidence"]["intervals"].keys() == answer["intervals"].keys()
+    assert entry["log"] in {path.name for path in (home / "log" / "snapshots").iterdir()}
+    assert champion(home)["reason"] == "run, entry 1"
+
+
+def test_training_is_an_entry_at_the_end_of_the_log(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    trained = zaslon("train", "--home", home, "--label-delay", "1d", "--json").json
+    entry = zaslon("history", "--home", home, "--json").json["promotions"][-1]
+    assert (entry["action"], entry["verdict"], entry["number"]) == ("train", "not_compared", 2)
+    assert entry["model"] == trained["model"] == champion(home)["model"]
+    assert entry["position"] == next_position(home) > 0
+
+
+def test_history_tells_what_served_at_a_moment(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    other = another_model(home)
+    promoted = zaslon("promote", other, "--home", home, "--approve", "a second person", "--json").json
+    assert (promoted["model"], promoted["model_before"]) == (other, small_run.answer["model"])
+    assert promoted["approval"] == "a second person"
+    now = zaslon("history", "--at", LATER, "--home", home, "--json").json
+    assert (now["model"], now["until"], now["entry"]) == (other, None, 2)
+    assert now["position"] == next_position(home) > 0
+    first, second = zaslon("history", "--home", home, "--json").json["promotions"]
+    since = first["at"].replace(" ", "T")
+    if first["at"] != second["at"]:
+        then = zaslon("history", "--at", since, "--home", home, "--json").json
+        assert (then["model"], then["until"]) == (small_run.answer["model"], second["at"])
+        with_offset = zaslon("history", "--at", f"{since}+00:00", "--home", home, "--json").json
+        assert with_offset == then
+    assert other in zaslon("history", "--at", LATER, "--home", home).out
+    assert "Promotions" in zaslon("history", "--home", home).out
+
+
+def test_a_rollback_brings_back_the_model_before(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    first, other = small_run.answer["model"], another_model(home)
+    third = another_model(home, 0.5)
+    for model in (other, third):
+        assert zaslon("promote", model, "--home", home, "--json").code == 0
+    done = zaslon("rollback", "--home", home, "--json").json
+    assert (done["model"], done["model_before"]) == (other, third)
+    assert done["evidence"] == {"back_to_entry": 2}
+    assert zaslon("rollback", first, "--home", home, "--json").json["model"] == first
+    assert (champion(home)["model"], champion(home)["reason"]) == (first, "rollback, entry 5")
+    assert champion(home)["policy"] == small_run.answer["policy"]
+    assert zaslon("evaluate", "--home", home, "--label-delay", "1d", "--json").json["model"] == first
+
+
+def test_a_valid_ledger_is_verified_and_a_changed_one_is_not(zaslon: Zaslon, home: Path) -> None:
+    zaslon("promote", another_model(home), "--home", home)
+    found = zaslon("history", "--verify", "--home", home, "--json")
+    assert found.code == 0
+    newest = zaslon("history", "--home", home, "--json").json["promotions"][-1]
+    assert found.json == {
+        "entries": 2, "valid": True, "newest_hash": newest["hash"], "first_broken": None, "reason": None,
+    }  # fmt: skip
+    with closing(sqlite3.connect(home / "store.db")) as connection, connection:
+        connection.execute("DROP TRIGGER promotions_no_update")
+        connection.execute("UPDATE promotions SET actor = 'nobody' WHERE number = 1")
+    broken = zaslon("history", "--verify", "--home", home, "--json")
+    assert broken.code == 8
+    assert (broken.json["valid"], broken.json["first_broken"]) == (False, 1)
+    assert "entry 1 was changed" in zaslon("history", "--verify", "--home", home).out
+
+
+def test_a_champion_from_before_the_ledger_is_imported(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    (home / "store.db").unlink()
+    assert_helps(zaslon("history", "--at", LATER, "--home", home, "--json"), 7, "has no entry")
+    done = zaslon("store", "migrate", "--home", home, "--json").json
+    assert (done["schema_before"], done["entries"], done["keys_moved"]) == (None, 1, 0)
+    (entry,) = zaslon("history", "--home", home, "--json").json["promotions"]
+    assert (entry["action"], entry["verdict"], entry["model"]) == (
+        "import", "imported", small_run.answer["model"],
+    )  # fmt: skip
+    assert entry["catalogue"] == load_catalogue().hash
+    assert zaslon("store", "migrate", "--home", home, "--json").json["entries"] == 1
+    assert "1 entries" in zaslon("store", "migrate", "--home", home).out
+
+
+def test_the_promotion_after_a_crash_records_what_served_between(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    before = (home / "champion.json").read_bytes()
+    other, third = another_model(home), another_model(home, 0.5)
+    zaslon("promote", other, "--home", home)
+    (home / "champion.json").write_bytes(before)  # as a crash right after the ledger leaves it
+    zaslon("promote", third, "--home", home)
+    promoted = zaslon("history", "--home", home, "--json").json["promotions"]
+    assert [(entry["action"], entry["model"]) for entry in promoted[1:]] == [
+        ("promote", other), ("import", small_run.answer["model"]), ("promote", third),
+    ]  # fmt: skip
+    assert champion(home)["model"] == third
+
+
+def test_a_store_that_is_away_stops_no_decision_and_every_promotion(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZASLON_STORE_URL", "postgresql://zaslon@127.0.0.1:1/zaslon")
+    monkeypatch.setenv("ZASLON_STORE_TIMEOUT_SECONDS", "2")
+    scored = zaslon("score", small_run.tomorrow, "--home", home, "--json")
+    assert scored.code == 0
+    before = champion(home)
+    refused = zaslon("promote", another_model(home), "--home", home, "--json")
+    assert_helps(refused, ServerError.exit_code, "127.0.0.1:1/zaslon cannot be used")
+    assert champion(home) == before
+
+
+def test_nonsense_is_answered(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    def json(*arguments: object) -> tuple[int, str]:
+        answer = zaslon(*arguments, "--home", home, "--json")
+        return answer.code, answer.json["error"]["message"]
+
+    for model in ("0123", "..", "x/y", ""):
+        assert json("promote", model)[0] == 7
+    assert json("rollback", "0123")[0] == 7
+    assert json("rollback") == (7, "No other model has served before.")
+    assert json("history", "--at", "yesterday")[0] == 2
+    assert json("history", "--at", "1950-01-01T00:00")[0] == 2
+    assert json("history", "--at", "1999-01-01T00:00")[0] == 7
+    assert json("history", "--at", LATER, "--verify")[0] == 2
+    actor = StoredLedger(Store(home / "store.db")).entries()[0].promotion.actor
+    for approver in (actor, actor.upper(), " ", "\n"):
+        assert json("promote", small_run.answer["model"], "--approve", approver)[0] == 2
+    assert len(zaslon("history", "--home", home, "--json").json["promotions"]) == 1
+
+
+def test_a_home_without_a_model_has_no_history(zaslon: Zaslon, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    assert zaslon("history", "--home", home, "--json").json == {"promotions": []}
+    assert zaslon("history", "--verify", "--home", home, "--json").json["valid"] is True
+    assert_helps(zaslon("rollback", "--home", home, "--json"), 7, "Nothing was ever promoted")
