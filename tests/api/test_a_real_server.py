@@ -292,6 +292,18 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(
     assert (listed["id"], listed["role"], listed["name"]) == (made["id"], "scorer", "gateway")
 
 
+def test_reconcile_takes_ids_of_any_length(world: SmallWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    journal, engine = world.context.open_journal(), world.engine()
+    rejected, lost = "1" * 4_000, "-" + "2" * 5_000
+    record = f"00{rejected},2019-10-01 10:00:00,5,7,20.00,0,0,0,0".encode()
+    batch = world.admit(RecordBatch.of([record], [Kind.TRANSACTION_LINE], world.arrivals[:1], 0))
+    journal.record(batch, engine.process(batch).outcomes, None)
+    sent = world.context.home / "sent.txt"
+    sent.write_text(f"{rejected}\n{lost}\n{2**63}\n-{2**63}\n0012\n-0\n")
+    assert main(["reconcile", "--home", str(world.context.home), "--sent", str(sent), "--json"]) == 8
+    assert json.loads(capsys.readouterr().out)["unanswered"] == [lost, str(2**63), -(2**63), 12, 0]
+
+
 def test_reconcile_names_what_was_sent_and_never_answered(
     world: SmallWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:

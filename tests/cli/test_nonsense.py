@@ -214,6 +214,13 @@ def test_reconcile_shows_people_a_table(zaslon: Zaslon, home: Path) -> None:
     assert "-10 and 3 more" in answer.out
 
 
+@pytest.mark.parametrize("word", ["1_000", "abc", "\u0663", "-", "x" * 5_000])
+def test_an_id_that_is_no_number_is_named_by_reconcile(zaslon: Zaslon, home: Path, word: str) -> None:
+    (home / "sent.txt").write_text(f"17\n{word}\n")
+    answer = zaslon("reconcile", "--home", home, "--sent", home / "sent.txt", "--json")
+    assert_helps(answer, 3, f"'{word[:60]}", "which is not a whole number")
+
+
 def damage(path: Path, at: float = 0.5) -> None:
     content = bytearray(path.read_bytes())
     begin = int(len(content) * at)

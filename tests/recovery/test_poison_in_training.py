@@ -146,6 +146,8 @@ def test_a_run_and_the_features_go_on_and_name_the_record(
         train_settings=TrainSettings(rounds=5, rounds_max=5, threads=1),
     )  # fmt: skip
     assert report.to_json_dict()["left_out"] == [poison.transaction_id]
+    page = Path(report.paths["report"]).read_text()
+    assert f"own code: 1 ({poison.transaction_id})" in page.replace("&#x27;", "'")
     assert report.decided.decisions > 100
     assert any(f"Transaction {poison.transaction_id} is left out." in sentence for sentence in notices)
     features = write_features(context, tmp_path / "features")

@@ -14,6 +14,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.time import parse_duration_seconds
+from zaslon.intake.detail import shown
 from zaslon.intake.splitting import split_line
 from zaslon.ports import LogReader
 from zaslon.services.context import Context
@@ -154,16 +155,17 @@ def _rejected_ids(journal: LogReader, catalogue: Catalogue) -> tuple[set[str], i
             nameless += 1
         else:
             words = [word.strip(" \t") for word in _words_of_id(content["raw"], catalogue)]
-            named.update(
-                word if catalogue.has_text_ids else str(int(word))
-                for word in words
-                if _is_id(word, catalogue)
-            )
+            named.update(words if catalogue.has_text_ids else filter(None, map(_as_number, words)))
     return named, nameless
 
 
-def _is_id(word: str, catalogue: Catalogue) -> bool:
-    return catalogue.has_text_ids or (word.isascii() and word.removeprefix("-").isdecimal())
+def _as_number(word: str) -> str | None:
+    """A whole number as the log writes it, however many digits it has; None for another word."""
+    digits = word.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal()):
+        return None
+    digits = digits.lstrip("0") or "0"
+    return f"-{digits}" if word.startswith("-") and digits != "0" else digits
 
 
 def _words_of_id(raw: str, catalogue: Catalogue) -> list[str]:
@@ -184,8 +186,24 @@ def _ids(path: Path, catalogue: Catalogue) -> list[TransactionId]:
         text = path.read_text("utf-8")
         if catalogue.has_text_ids:
             return [found for line in text.splitlines() if (found := line.strip(" \t"))]
-        return [int(line) for line in text.split()]
     except (OSError, ValueError) as error:
         raise InputError(
             f"'{path}' cannot be read: {error}.", hint="Expected one transaction id a line."
         ) from error
+    return [_number_in(path, word) for word in text.split()]
+
+
+def _number_in(path: Path, word: str) -> TransactionId:
+    """An id that was sent: a number, or as text one that no transaction can have.
+
+    Raises:
+        InputError: it is not a whole number.
+    """
+    number = _as_number(word)
+    if number is None:
+        raise InputError(
+            f"'{path}' has {shown(word.encode())}, which is not a whole number.",
+            hint="Expected one transaction id a line.",
+        )
+    fits = len(number) <= len(str(-(2**63))) and -(2**63) <= int(number) < 2**63
+    return int(number) if fits else number

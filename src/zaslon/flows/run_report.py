@@ -25,6 +25,7 @@ from zaslon.services.context import Context
 from zaslon.services.decision_loop import DecideReport
 from zaslon.system.durable import write_file
 
+_NAMED_MAX = 10
 _DELAY_COLUMNS = {
     "recall": "recall", "precision": "precision", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC",
 }  # fmt: skip
@@ -43,7 +44,7 @@ def make_report(
         reports / "report.html",
         replace(
             _content(context, trained, scorecard, by_delay, cleaned, decided, pictures),
-            warnings=[f"{warning.message} {warning.hint}" for warning in warnings],
+            warnings=[*(f"{warning.message} {warning.hint}" for warning in warnings), *_left_out(trained)],
         ),
     )
     card = reports / "scorecard.json"
@@ -100,6 +101,18 @@ def _delay_rows(by_delay: Mapping[str, Evaluation]) -> list[dict[str, str]]:
 
 def _figure(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _left_out(trained: Trained) -> list[str]:
+    """What training and test lack, if anything."""
+    ids = [str(named) for named in trained.left_out]
+    if not ids:
+        return []
+    more = f" and {len(ids) - _NAMED_MAX:,} more" if len(ids) > _NAMED_MAX else ""
+    return [
+        "Transactions left out of training and test, themselves or their labels, because they break Zaslon's own"
+        f" code: {len(ids):,} ({', '.join(ids[:_NAMED_MAX])}{more}). Please report the warnings of this run."
+    ]
 
 
 def _notes(context: Context, trained: Trained, cleaned: CleanReport, decided: DecideReport) -> list[str]:
