@@ -30,6 +30,7 @@ from tests.unit.intake_cases import (
 )
 
 from zaslon.domain.errors import InputError
+from zaslon.intake.chunks import Chunk
 from zaslon.intake.sources import read_source
 from zaslon.system.zstd import zstd
 
@@ -259,15 +260,21 @@ def test_the_output_does_not_depend_on_where_chunks_end(tmp_path: Path) -> None:
         assert _outcome(path, tmp_path / f"out-{chunk_bytes}", chunk_bytes) == whole
 
 
+def _originals(chunk: Chunk) -> list[tuple[int, bytes]]:
+    """By record: its place in the source and its bytes."""
+    records = np.arange(len(chunk))
+    return list(zip(chunk.offsets(records).tolist(), chunk.originals(records.tolist()), strict=True))
+
+
 def test_chunks_that_end_at_any_byte_give_the_same_records(tmp_path: Path) -> None:
     path = tmp_path / "in.txt"
     path.write_bytes(TEXT[:700] + b"\n\n" + LINES[9].encode())
 
     def records(chunk_bytes: int) -> list[tuple[int, int, bytes]]:
         return [
-            (chunk.first_record + i, chunk.offset + int(chunk.starts[i]), chunk.raw(i))
+            (chunk.first_record + i, offset, raw)
             for chunk in read_source(str(path), MISSION, chunk_bytes)
-            for i in range(len(chunk))
+            for i, (offset, raw) in enumerate(_originals(chunk))
         ]
 
     whole = records(1 << 20)

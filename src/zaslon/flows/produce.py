@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, DataError, InputError
+from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import clean_fields
-from zaslon.intake.sources import Chunk, read_source
-from zaslon.intake.splitting import Values
+from zaslon.intake.sources import read_source
 from zaslon.ports import Sender
 from zaslon.services.batch_metrics import reported
 from zaslon.services.context import Context
@@ -179,9 +179,7 @@ def _slices(
 
 
 def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
-    content = chunk.buffer.tobytes()
-    ends = (chunk.starts + chunk.lengths).tolist()
-    raw = [content[begin:end] for begin, end in zip(chunk.starts.tolist(), ends, strict=True)]
+    raw = chunk.originals(range(len(chunk)))
     if chunk.layout.is_json:
         return raw
     columns = chunk.layout.columns
@@ -194,7 +192,7 @@ def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
             )
         return raw
     names = [field.name if (field := catalogue.find_field(c)) else c for c in columns]
-    values = Values(chunk.buffer, chunk.starts, chunk.lengths, chunk.layout.separator, len(columns))
+    values = chunk.values()
     is_sound = (chunk.fields(catalogue).reason == 0).tolist()
     return [_as_json(names, values.of(i)) if is_sound[i] else line for i, line in enumerate(raw)]
 

@@ -1,8 +1,7 @@
-"""Parquet as text lines, so that the same readers check typed columns too."""
+"""Parquet as texts, so that the same readers check typed columns too."""
 
 from __future__ import annotations
 
-import io
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,25 +11,22 @@ from typing import IO, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import InputError
 from zaslon.intake.characters import EXACT_INTEGER_LIMIT
 from zaslon.intake.fields import BINARY_NOISE
-from zaslon.intake.layouts import Layout, checked_columns
+from zaslon.intake.layouts import checked_columns
+from zaslon.intake.tables import Table, table_of
 from zaslon.system.opening import local_path
 
 _ROWS = 250_000
-_NOT_TEXT = "\0"  # a control byte: a value with it is rejected as not_text
 _TEXTS = (pl.String, pl.Binary, pl.Categorical, pl.Enum)
-_LINE_BREAK = "\v"  # in place of a line break inside a value; it is a control byte as well
-
-Lines = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
+_WIDE = (pl.UInt64, pl.Int128, pl.UInt128)  # integers that may not fit into 64 bits with a sign
 
 
-def parquet_lines(address: str, file: IO[bytes], catalogue: Catalogue) -> Iterator[tuple[Layout, Lines]]:
-    """The rows as lines of a layout: (buffer, starts, lengths), some hundred thousand at a time.
+def parquet_tables(address: str, file: IO[bytes], catalogue: Catalogue) -> Iterator[Table]:
+    """The rows with the columns that are read, some hundred thousand at a time.
 
     Raises:
         InputError: damaged, without rows, or without the catalogue's fields.
@@ -41,14 +37,14 @@ def parquet_lines(address: str, file: IO[bytes], catalogue: Catalogue) -> Iterat
         names = checked_columns(f"'{address}'", tuple(schema.names()), catalogue)
         found = {n: field for n in names if (field := catalogue.find_field(n)) is not None}
         used = {name: field for name, field in found.items() if field.role != "ignored"}
-        columns = [_as_plain(address, name, schema[name], field, catalogue) for name, field in used.items()]
-        layout = Layout(False, tuple(used), catalogue.record.separator)
+        columns = [_as_text(address, name, schema[name], field, catalogue) for name, field in used.items()]
+        is_free = [schema[name] in _TEXTS for name in used]
         rows = int(_careful(address, frame.select(pl.len()).collect).item())
         if not rows:
             raise InputError(f"'{address}' has no rows.", hint="Expected transactions.")
         for begin in range(0, rows, _ROWS):
             part = _careful(address, frame.slice(begin, _ROWS).select(columns).collect)
-            yield layout, _lines(part, layout.separator)
+            yield table_of(part, is_free, catalogue.record.separator)
 
 
 @contextmanager
@@ -76,45 +72,33 @@ def _careful(address: str, read: Any) -> Any:
         ) from error
 
 
-def _as_plain(address: str, name: str, kind: Any, field: SourceField, catalogue: Catalogue) -> pl.Expr:
-    """A typed column as values that are written as a line would write them."""
+def _as_text(address: str, name: str, kind: Any, field: SourceField, catalogue: Catalogue) -> pl.Expr:
+    """A typed column as one that `table_of` takes, with values as a person would write them."""
+    _refuse_type(address, name, kind, field)
     column = pl.col(name)
-    if kind.is_nested() or kind == pl.Object:
+    if kind.is_float():
+        return _float(column, kind, field, catalogue.minor_digits).alias(name)
+    if kind.is_decimal() and kind.scale:  # the zeros at its end are the type's
+        return column.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
+    if kind.is_temporal():
+        return _time(column, kind, field).alias(name)
+    if kind == pl.Boolean and field.role == "is_fraud":
+        return column.cast(pl.Int64)
+    if kind.is_integer() and kind not in _WIDE:
+        return column.cast(pl.Int64)
+    return column if kind == pl.Binary else column.cast(pl.String)
+
+
+def _refuse_type(address: str, name: str, kind: Any, field: SourceField) -> None:
+    if kind.is_nested() or kind in (pl.Object, pl.Duration):
         raise InputError(
             f"Column '{name}' of '{address}' holds {kind}.", hint="Expected a plain value in every row."
         )
-    if field.is_text_id and not (kind.is_integer() or kind in _TEXTS):
+    if field.is_text_id and not (kind.is_integer() or kind == pl.Null or kind in _TEXTS):
         raise InputError(
             f"Column '{name}' of '{address}' holds {kind}, and ids are texts.",
             hint="Store it as text; other types lose how it was written.",
         )
-    if kind.is_float():
-        return _float(column, kind, field, catalogue.minor_digits).alias(name)
-    if kind.is_decimal() and kind.scale:  # the zeros at its end are the type's
-        return column.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".").alias(name)
-    if kind.is_temporal():
-        return _time(column, kind, field).alias(name)
-    if kind == pl.Boolean:
-        return column.cast(pl.Int8 if field.role == "is_fraud" else pl.String)
-    if kind == pl.Binary:
-        return _one_line(column.map_batches(_decoded, return_dtype=pl.String)).alias(name)
-    return column if kind.is_numeric() else _one_line(column.cast(pl.String)).alias(name)
-
-
-def _decoded(column: pl.Series) -> pl.Series:
-    """Bytes as text; what is not UTF-8 becomes hex after a control byte."""
-
-    def text(value: bytes) -> str:
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return _NOT_TEXT + value.hex()
-
-    return pl.Series([None if value is None else text(value) for value in column], dtype=pl.String)
-
-
-def _one_line(column: pl.Expr) -> pl.Expr:
-    return column.str.replace_all("\n", _LINE_BREAK, literal=True)
 
 
 def _float(column: pl.Expr, kind: Any, field: SourceField, minor_digits: int) -> pl.Expr:
@@ -124,31 +108,33 @@ def _float(column: pl.Expr, kind: Any, field: SourceField, minor_digits: int) ->
         # 17.13 · 5 is 85.64999999999999 in binary: that noise is the type's, not the amount's.
         exact = column.round(minor_digits)
         noise = BINARY_NOISE * column.abs().clip(lower_bound=1.0)
-        return pl.when((column - exact).abs() <= noise).then(exact).otherwise(column)
-    if field.role == "number":
-        return column
+        column = pl.when((column - exact).abs() <= noise).then(exact).otherwise(column)
+    if field.role in ("amount", "number"):
+        return column.map_batches(_plain_numbers, return_dtype=pl.String)
     # A column of integers with gaps is often stored as floats. Beyond 2**53 a float represents several.
     whole = column.cast(pl.Int64, strict=False)
     is_whole = (whole == column) & (column.abs() < EXACT_INTEGER_LIMIT)
     return pl.when(is_whole).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
 
 
+def _plain_numbers(column: pl.Series) -> pl.Series:
+    """Numbers without an exponent, as a person would write them: 1e-7 has too many digits, not no form."""
+    texts = column.cast(pl.String).str.strip_suffix(".0")
+    long = texts.str.contains("e", literal=True).fill_null(False).arg_true()
+    if not len(long):
+        return texts
+    values = column.gather(long).to_list()
+    return texts.scatter(long, [np.format_float_positional(value, trim="-") for value in values])
+
+
 def _time(column: pl.Expr, kind: Any, field: SourceField) -> pl.Expr:
-    """Moments in UTC, as the field's format writes them."""
-    if kind != pl.Datetime:  # a day is not a time: midnight would be invented
+    """Moments in UTC, or as the number that the field's format asks for."""
+    if kind == pl.Time:
         return column.cast(pl.String)
-    moment = column
-    if getattr(kind, "time_zone", None) is not None:
-        moment = moment.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    if kind == pl.Date:  # a day is not a time: midnight would be invented
+        return column
+    if kind.time_zone is not None:
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     if field.role == "event_time" and field.format == "epoch_seconds":
-        return moment.dt.epoch("s")
-    return moment.dt.strftime("%Y-%m-%d %H:%M:%S%.f")
-
-
-def _lines(part: pl.DataFrame, separator: str) -> Lines:
-    out = io.BytesIO()
-    part.write_csv(out, include_header=False, separator=separator, float_scientific=False, null_value="")
-    buffer = np.frombuffer(out.getvalue(), np.uint8)
-    ends = np.flatnonzero(buffer == ord("\n"))
-    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-    return buffer, starts, ends - starts
+        return column.dt.epoch("s")
+    return column

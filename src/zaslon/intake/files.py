@@ -28,13 +28,14 @@ from zaslon.domain.errors import InputError
 from zaslon.domain.events import Rejected, Transactions
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
+from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
 from zaslon.intake.fields import fields_of_json
 from zaslon.intake.ordinary import check_cleaning, problem_of_fault
 from zaslon.intake.pseudonyms import table_secret
 from zaslon.intake.repeat_filter import RepeatFilter
-from zaslon.intake.sources import Chunk, read_source
+from zaslon.intake.sources import read_source
 from zaslon.intake.staging import Staging, frame_of, transactions_of
 from zaslon.system.isolation import by_halves
 from zaslon.system.opening import local_path
@@ -295,17 +296,10 @@ def _originals(chunk: Chunk, rows: Int64) -> pl.DataFrame:
         {
             "source": pl.Series([chunk.source] * len(rows), dtype=pl.String),
             "record": chunk.first_record + rows,
-            "offset": _offsets(chunk, rows),
-            "raw": pl.Series([chunk.raw(i) for i in rows.tolist()], dtype=pl.Binary),
+            "offset": chunk.offsets(rows),
+            "raw": pl.Series(chunk.originals(rows.tolist()), dtype=pl.Binary),
         }
     )
-
-
-def _offsets(chunk: Chunk, rows: Int64) -> Int64:
-    """Byte offsets in the unpacked source; -1 where it has no lines."""
-    if chunk.offset < 0:
-        return np.full(len(rows), -1, np.int64)
-    return np.asarray(chunk.offset + chunk.starts[rows])
 
 
 def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:

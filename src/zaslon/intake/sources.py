@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
-from zaslon.intake.columnar import parquet_lines
-from zaslon.intake.fields import Fields, fields_of_json, fields_of_lines
+from zaslon.intake.chunks import Chunk, TableChunk, TextChunk
+from zaslon.intake.columnar import parquet_tables
 from zaslon.intake.layouts import (
     UTF8_MARK,
     Layout,
@@ -45,60 +45,6 @@ _FIRST_LINE_BYTES_MAX = 64 * 1024
 _LAYOUTS_MAX = 1_000
 # JSON has no header: so many records decide whether a file is ours.
 _FIRST_RECORDS = 100
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive records of one source.
-
-    Attributes:
-        source: its address.
-        first_record: number of record 0 within the source, from 1; headers do not count.
-        offset: byte offset of the chunk in the (unpacked) source, -1 without lines.
-        buffer, starts, lengths: record i is buffer[starts[i] : starts[i] + lengths[i]].
-        layout: how to read them.
-        split: their fields, where that is known already.
-        headers: how many headers were among them, which are not records.
-    """
-
-    source: str
-    first_record: int
-    offset: int
-    buffer: NDArray[np.uint8]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    layout: Layout
-    split: Fields | None = None
-    headers: int = 0
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def part(self, begin: int, end: int) -> Chunk:
-        """Records [begin, end) of the chunk."""
-        if begin <= 0 and end >= len(self):
-            return self
-        rows = slice(begin, end)
-        return replace(
-            self, first_record=self.first_record + begin, starts=self.starts[rows],
-            lengths=self.lengths[rows], split=None if self.split is None else self.split.part(begin, end),
-        )  # fmt: skip
-
-    def raw(self, index: int) -> bytes:
-        """The original bytes of one record; of one that is too long, its beginning."""
-        start = int(self.starts[index])
-        return self.buffer[start : start + int(self.lengths[index])].tobytes()
-
-    def fields(self, catalogue: Catalogue) -> Fields:
-        """Where the fields of the records are."""
-        if self.split is not None:
-            return self.split
-        if self.layout.is_json:
-            return fields_of_json([self.raw(i) for i in range(len(self))], catalogue)
-        return fields_of_lines(
-            self.buffer, self.starts, self.lengths, catalogue,
-            self.layout.columns, self.layout.separator,
-        )  # fmt: skip
 
 
 def read_source(address: str, catalogue: Catalogue, chunk_bytes: int) -> Iterator[Chunk]:
@@ -129,12 +75,14 @@ def read_source(address: str, catalogue: Catalogue, chunk_bytes: int) -> Iterato
 
 def _parquet_chunks(address: str, file: io.BufferedReader, catalogue: Catalogue) -> Iterator[Chunk]:
     record = 1
-    for layout, (buffer, starts, lengths) in parquet_lines(address, file, catalogue):
-        yield Chunk(address, record, -1, buffer, starts, lengths, layout)
-        record += len(starts)
+    for table in parquet_tables(address, file, catalogue):
+        yield TableChunk(address, record, table)
+        record += len(table)
 
 
-def _text_chunks(address: str, file: IO[bytes], catalogue: Catalogue, chunk_bytes: int) -> Iterator[Chunk]:
+def _text_chunks(
+    address: str, file: IO[bytes], catalogue: Catalogue, chunk_bytes: int
+) -> Iterator[TextChunk]:
     first = _first_record(address, file, catalogue)
     reader = RecordReader(file, first.rest, first.offset, chunk_bytes, first.form)
     source = _TextSource(address, catalogue, reader, first.layout)
@@ -152,9 +100,9 @@ class _TextSource:
         self.records = 0
         self._headers = 0  # that changed how the file is read
 
-    def chunks(self, block: Block) -> Iterator[Chunk]:
+    def chunks(self, block: Block) -> Iterator[TextChunk]:
         """The block's records up to a header that changes how they are read; the reader continues after it."""
-        chunk = Chunk(
+        chunk = TextChunk(
             self._address, self.records + 1, block.offset, block.buffer, block.starts,
             block.ends - block.starts, self._layout,
         )  # fmt: skip
@@ -176,7 +124,7 @@ class _TextSource:
             self._change_layout(follows)
             self._reader.read_again(block, end + 1, follows.separator)
 
-    def _headers_in(self, chunk: Chunk) -> tuple[list[int], Layout | None]:
+    def _headers_in(self, chunk: TextChunk) -> tuple[list[int], Layout | None]:
         """Which records are headers, up to the first of another layout, and that layout."""
         found: list[int] = []
         for i in _no_transactions(chunk, self._catalogue).tolist():
@@ -200,7 +148,7 @@ class _TextSource:
             )
 
 
-def _no_transactions(chunk: Chunk, catalogue: Catalogue) -> NDArray[np.int64]:
+def _no_transactions(chunk: TextChunk, catalogue: Catalogue) -> NDArray[np.int64]:
     """Which records have no time or no amount in their columns; a header has neither anywhere."""
     if chunk.split is None:
         return np.zeros(0, np.int64)
@@ -216,9 +164,9 @@ def _no_transactions(chunk: Chunk, catalogue: Catalogue) -> NDArray[np.int64]:
     return np.flatnonzero(~has_both)
 
 
-def _of_this_kind(address: str, chunks: Iterator[Chunk], catalogue: Catalogue) -> Iterator[Chunk]:
+def _of_this_kind(address: str, chunks: Iterator[TextChunk], catalogue: Catalogue) -> Iterator[TextChunk]:
     """The chunks, held back until one of the first JSON objects has a field that a record needs."""
-    held: list[Chunk] = []
+    held: list[TextChunk] = []
     names: dict[str, None] = {}
     for chunk in chunks:
         held.append(chunk)

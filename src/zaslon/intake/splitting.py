@@ -178,6 +178,24 @@ def split_records(
     return doubled_fields
 
 
+@compiled
+def check_texts(buffer: UInt8, classes: UInt8, start: Int64, length: Int64, reason: UInt8) -> None:
+    """Take the blanks from the ends of the texts of one column, and set NOT_TEXT as `split_records` does."""
+    for i in range(start.size):
+        begin, end = start[i], start[i] + length[i]
+        is_text, is_ascii = True, True
+        for at in range(begin, end):
+            kind = classes[buffer[at]]
+            if kind >= _BREAK:
+                is_text = is_text and kind == _NOT_ASCII
+                is_ascii = is_ascii and kind != _NOT_ASCII
+        if not is_text or not (is_ascii or _is_utf8_text(buffer, begin, end)):
+            reason[i] = _NOT_TEXT
+        if length[i] > 0:
+            left, right = _trimmed(buffer, classes, begin, end)
+            start[i], length[i] = left, right - left
+
+
 class Values:
     """The fields of n records, every column of them; only records that `split_records` accepts have all."""
 

@@ -1,0 +1,174 @@
+"""Consecutive records of one source: lines of a text, or rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.catalogue import Catalogue
+from zaslon.intake.fields import Fields, fields_of_json, fields_of_lines
+from zaslon.intake.layouts import Layout
+from zaslon.intake.splitting import Values
+from zaslon.intake.tables import Table, fields_of_table
+
+Int64 = NDArray[np.int64]
+
+
+class RecordValues(Protocol):
+    """The values of records, every column of them."""
+
+    def of(self, record: int) -> list[bytes]:
+        """The values of one record, without blanks and quotes around them."""
+        ...
+
+
+class Chunk(Protocol):
+    """Consecutive records of one source."""
+
+    @property
+    def source(self) -> str:
+        """Its address."""
+        ...
+
+    @property
+    def first_record(self) -> int:
+        """Number of record 0 within the source, from 1; headers do not count."""
+        ...
+
+    @property
+    def headers(self) -> int:
+        """How many headers were among the records, which are none."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """How a record's bytes are to be read."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def part(self, begin: int, end: int) -> Chunk:
+        """Records [begin, end) of the chunk."""
+        ...
+
+    def originals(self, records: Sequence[int]) -> list[bytes]:
+        """The original bytes of records; of one that is too long, its beginning."""
+        ...
+
+    def offsets(self, records: Int64) -> Int64:
+        """Byte offsets of records in the unpacked source; -1 where it has no lines."""
+        ...
+
+    def fields(self, catalogue: Catalogue) -> Fields:
+        """Where the fields of the records are."""
+        ...
+
+    def values(self) -> RecordValues:
+        """The values of all columns of separated records, also of those that are not read."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextChunk:
+    """Lines.
+
+    Attributes:
+        offset: byte offset of the chunk in the unpacked source.
+        buffer, starts, lengths: record i is buffer[starts[i] : starts[i] + lengths[i]].
+        split: their fields, where that is known already.
+    """
+
+    source: str
+    first_record: int
+    offset: int
+    buffer: NDArray[np.uint8]
+    starts: Int64
+    lengths: Int64
+    layout: Layout
+    split: Fields | None = None
+    headers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def part(self, begin: int, end: int) -> TextChunk:
+        """Records [begin, end) of the chunk."""
+        if begin <= 0 and end >= len(self):
+            return self
+        rows = slice(begin, end)
+        return replace(
+            self, first_record=self.first_record + begin, starts=self.starts[rows],
+            lengths=self.lengths[rows], split=None if self.split is None else self.split.part(begin, end),
+        )  # fmt: skip
+
+    def raw(self, index: int) -> bytes:
+        """The original bytes of one record."""
+        start = int(self.starts[index])
+        return self.buffer[start : start + int(self.lengths[index])].tobytes()
+
+    def originals(self, records: Sequence[int]) -> list[bytes]:
+        """The original bytes of records; of one that is too long, its beginning."""
+        return [self.raw(i) for i in records]
+
+    def offsets(self, records: Int64) -> Int64:
+        """Byte offsets of records in the unpacked source."""
+        return np.asarray(self.offset + self.starts[records])
+
+    def fields(self, catalogue: Catalogue) -> Fields:
+        """Where the fields of the records are."""
+        if self.split is not None:
+            return self.split
+        if self.layout.is_json:
+            return fields_of_json(self.originals(range(len(self))), catalogue)
+        return fields_of_lines(
+            self.buffer, self.starts, self.lengths, catalogue,
+            self.layout.columns, self.layout.separator,
+        )  # fmt: skip
+
+    def values(self) -> Values:
+        """The values of all columns of separated lines."""
+        columns = len(self.layout.columns)
+        return Values(self.buffer, self.starts, self.lengths, self.layout.separator, columns)
+
+
+@dataclass(frozen=True)
+class TableChunk:
+    """Rows of typed columns, which have no bytes of their own: their lines are made where one is asked for."""
+
+    source: str
+    first_record: int
+    table: Table
+    headers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def layout(self) -> Layout:
+        """How the lines that are made of rows are to be read."""
+        return Layout(False, self.table.columns, self.table.separator)
+
+    def part(self, begin: int, end: int) -> TableChunk:
+        """Rows [begin, end) of the chunk."""
+        first_record, table = self.first_record + begin, self.table.part(begin, end)
+        return replace(self, first_record=first_record, table=table)
+
+    def originals(self, records: Sequence[int]) -> list[bytes]:
+        """Rows as lines."""
+        return self.table.lines(records)
+
+    def offsets(self, records: Int64) -> Int64:
+        """-1 for each row."""
+        return np.full(len(records), -1, np.int64)
+
+    def fields(self, catalogue: Catalogue) -> Fields:
+        """Where the fields of the rows are."""
+        return fields_of_table(self.table, catalogue)
+
+    def values(self) -> Table:
+        """The values of all columns that are read."""
+        return self.table
