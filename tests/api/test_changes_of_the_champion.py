@@ -17,6 +17,7 @@ from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.features.plan import plan_features
 from zaslon.flows import serve
+from zaslon.flows.promotion import history, promote_by_hand, roll_back
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
 from zaslon.flows.train import collect_samples, train_and_evaluate
@@ -98,6 +99,26 @@ def test_champions_change_while_deciding_and_replays_agree(caller: Caller, chall
     assert [change["number"] for change in made] == list(range(made[0]["number"], made[0]["number"] + 10))
     assert {(change["by"], change["reason"]) for change in made} == {("me", "because")}
     assert reconcile(context).is_whole
+
+
+def test_promotion_and_rollback_reach_a_running_service(caller: Caller, challenger: Model) -> None:
+    context = caller.service.context
+    first, _ = champion(context)
+    save_model(challenger, context.home / "models" / challenger.artefact_id)
+
+    def is_decided_by(model: str) -> bool:
+        return bool(caller.post("/v1/transactions", transaction()).json()["model"] == model)
+
+    promote_by_hand(context, challenger.artefact_id, None)
+    until(lambda: is_decided_by(challenger.artefact_id))
+    roll_back(context, None)
+    until(lambda: is_decided_by(first.artefact_id))
+    entries = history(context).entries
+    assert [entry.promotion.action for entry in entries] == ["import", "promote", "rollback"]
+    assert [change["model"] for change in changes_in(context)] == [
+        entry.promotion.model for entry in entries[1:]
+    ]
+    assert [change["reason"] for change in changes_in(context)] == ["promote, entry 2", "rollback, entry 3"]
 
 
 def test_what_serves_is_shown_after_a_change(caller: Caller, challenger: Model) -> None:
