@@ -21,9 +21,10 @@ Int64 = NDArray[np.int64]
 ROWS_MAX = 1_000
 # Where the input continues a log, this many rows of the log count as part of the input. A constant, so that
 # the same input is cleaned to the same rows however much of it the log has already. The input that a log
-# begins with is the exception: its first cleaning counts no rows of a log. If a crash interrupts it, the next
-# one may take up to ten rows behind a gap for wrong dates that the first one kept; the others are then
-# duplicates of those in the log, and none is decided twice.
+# begins with is the exception: its first cleaning counts no rows of a log. If a crash interrupts it before the
+# gap, the next one may take all rows of a stretch behind it for wrong dates that the first one kept: one with
+# fewer than ROWS_OF_LOG / ROWS_MAX = 10 rows more than one in ROWS_MAX of the input. The rows before the gap
+# are then duplicates of those in the log, and none is decided twice.
 ROWS_OF_LOG = 10_000
 
 
