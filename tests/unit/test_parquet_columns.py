@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from pathlib import Path
 
+import orjson
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,8 @@ from tests.unit.intake_cases import NAMES, line, quarantine_of, rows_of, run
 from tests.unit.test_records_in_files import BANK
 
 from zaslon.domain.errors import InputError
+from zaslon.flows.produce import _records
+from zaslon.intake.sources import read_source
 
 ROWS = [line(transaction_id=i).split(",") for i in (1, 2)]
 MOMENT = datetime(2019, 8, 22, 6, 51, 3, 500_000, UTC).replace(tzinfo=None)
@@ -114,3 +117,23 @@ def test_a_row_is_too_long_where_its_line_is(size: int, tmp_path: Path) -> None:
     value = "x" * (size - len(row) + len(",0"))  # tx_time_days is ignored
     reasons = _reasons(tmp_path, customer_id=pa.array([value, "5"]))
     assert reasons == ({"not_an_integer:customer_id": 1} if size == 4096 else {"too_long": 1})
+
+
+def test_rows_are_produced_as_lines_and_as_json(tmp_path: Path) -> None:
+    rows = {
+        "ref": ["A", "B"],
+        "at": [MOMENT] * 2,
+        "card": ['K,"1"', " K2 "],
+        "shop": ["S", None],
+        "sum": [7, 8],
+    }
+    pl.DataFrame(rows | {"memo": ["x", "y"]}).write_parquet(tmp_path / "in")
+    (chunk,) = read_source(str(tmp_path / "in"), BANK, 1 << 20)
+    assert chunk.originals([0, 1]) == [
+        b'A,2019-08-22 06:51:03.500,"K,""1""",S,7', b"B,2019-08-22 06:51:03.500, K2 ,,8",
+    ]  # fmt: skip
+    at = "2019-08-22 06:51:03.500"
+    assert [orjson.loads(message) for message in _records(chunk, BANK, "json")] == [
+        {"ref": "A", "at": at, "card": 'K,"1"', "shop": "S", "sum": "7"},
+        {"ref": "B", "at": at, "card": "K2", "shop": "", "sum": "8"},
+    ]
