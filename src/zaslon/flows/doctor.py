@@ -26,8 +26,18 @@ from zaslon.ports import Topics
 from zaslon.services.home import policy_names
 from zaslon.simulate import simulation_profile, write_simulation
 
-_LIBRARIES = ("numpy", "numba", "polars", "lightgbm", "sqlglot", "pydantic", "scikit-learn")
-_EXTRAS = ("mlflow", "optuna", "confluent-kafka", "s3fs", "fastapi", "uvicorn", "httpx2")
+_LIBRARIES = (
+    "numpy",
+    "numba",
+    "polars",
+    "lightgbm",
+    "sqlglot",
+    "pydantic",
+    "scikit-learn",
+    "sqlalchemy",
+    "alembic",
+)
+_EXTRAS = ("mlflow", "optuna", "confluent-kafka", "psycopg", "s3fs", "fastapi", "uvicorn", "httpx2")
 _FREE_BYTES_MIN = 1 << 30
 
 
