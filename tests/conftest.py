@@ -11,6 +11,11 @@ from tests.effort import IS_THOROUGH, PROFILE
 from tests.made_once import made_once
 from tests.postgres_server import LocalPostgres
 
+from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.flows.train import collect_samples, train_and_evaluate
+from zaslon.intake import clean_days
+from zaslon.models.model import Model
+from zaslon.models.training import TrainSettings
 from zaslon.testing import SmallWorld, make_small_world, open_small_world
 
 # No deadline: the first example of a compiled function may have to compile it.
@@ -68,3 +73,12 @@ def postgres() -> Iterator[LocalPostgres]:
     server.start()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def challenger(small_world: SmallWorld) -> Model:
+    """A second model for the small world's catalogue."""
+    context = small_world.context
+    days = clean_days(context.home / "clean", context.catalogue)
+    samples = collect_samples(context, days, label_delay_seconds=7 * SECONDS_PER_DAY)
+    return train_and_evaluate(context, samples, TrainSettings(rounds=5, rounds_max=5, threads=1)).model

@@ -436,8 +436,10 @@ class Stream(Protocol):
 
     def take(
         self, admit: Callable[[RecordBatch], LogBatch], records_max: int, is_over: Callable[[], bool]
-    ) -> Iterator[LogBatch]:
+    ) -> Iterator[LogBatch | None]:
         """New records in micro-batches, until `is_over`. Each must be recorded before the next is taken.
+
+        None when nothing new has come for a while.
 
         Args:
             admit: makes typed records; may be given more of them than are taken.
@@ -461,6 +463,16 @@ class Stream(Protocol):
 
         Raises:
             SupersededError: this or an earlier batch was not recorded, and never will be.
+        """
+
+    def insert(self, change: LogBatch) -> None:
+        """Let a change of what decides be the next record; `record` must be called with it before the next `take`."""
+
+    @property
+    def serving(self) -> tuple[str, str, int] | None:
+        """Model and policy of the newest replayed or settled batch, and the number of the log's newest change.
+
+        None for a log without records. The number is 0 where there was no change.
         """
 
     def settle(self) -> None:

@@ -20,11 +20,8 @@ from zaslon.flows import serve
 from zaslon.flows.promotion import history, promote_by_hand, roll_back
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
-from zaslon.flows.train import collect_samples, train_and_evaluate
-from zaslon.intake import clean_days
 from zaslon.models.artefact import save_model
 from zaslon.models.model import Model
-from zaslon.models.training import TrainSettings
 from zaslon.services import changes
 from zaslon.services.context import Context
 from zaslon.services.home import keep_champion, load_champion
@@ -34,15 +31,6 @@ from zaslon.testing import SmallWorld
 @pytest.fixture(autouse=True)
 def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "_LOOK_SECONDS", 0.005)
-
-
-@pytest.fixture(scope="module")
-def challenger(small_world: SmallWorld) -> Model:
-    """A second model for the same catalogue."""
-    context = small_world.context
-    days = clean_days(context.home / "clean", context.catalogue)
-    samples = collect_samples(context, days, label_delay_seconds=7 * 86_400)
-    return train_and_evaluate(context, samples, TrainSettings(rounds=5, rounds_max=5, threads=1)).model
 
 
 @pytest.fixture

@@ -154,6 +154,9 @@ class Cluster:
             ]
             assert [len(part) for part in records] == order.counts
             batch = order.batch(catalogue)
+            if batch.change is not None:
+                yield batch
+                continue
             raw = raw_batch(
                 order.position, order.source, [False] * len(records), batch.arrival_time_seconds, records
             )

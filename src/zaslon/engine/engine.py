@@ -105,6 +105,12 @@ class Engine:
         self.position += len(batch)
         return Processed(outcomes.assemble())
 
+    def serve(self, model: Model, policy: Policy) -> None:
+        """Decide with this model and policy from now on; the log must say so already."""
+        self._model_columns = _columns_for(model, self.plan)
+        self.model, self.policy, self._next = model, policy, None
+        self.__dict__.pop("reason_writer", None)
+
     def prepare(self, model: Model, policy: Policy) -> None:
         """Name the model and policy, loaded and warm, that the next change of the log makes decide."""
         self._next = model, policy
@@ -122,9 +128,7 @@ class Engine:
             or (change.model, change.policy) != (model.artefact_id, policy.hash)
         ):
             raise ValueError(f"model {change.model} and policy {change.policy} are not prepared")
-        self._model_columns = _columns_for(model, self.plan)
-        self.model, self.policy, self._next = model, policy, None
-        self.__dict__.pop("reason_writer", None)
+        self.serve(model, policy)
         made = ChangeMade(self.position, self.versions, change.number, change.by, change.reason)
         self.position += 1
         return made

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from zaslon.admission import admit
 from zaslon.domain.answers import Answer
@@ -212,7 +213,8 @@ class _Work:
 
     def change(self, prepared: PreparedChange) -> ChangeMade:
         """Write a change into the log and decide with it from there on."""
-        made = make_change(self._guard.engine, self._journal, prepared, int(self._clock.now_seconds()))
+        record = partial(self._journal.record, cursor=None)
+        made = make_change(self._guard.engine, record, prepared, self._clock.now_seconds())
         self._champion = prepared.model, prepared.policy
         return made
 

@@ -5,7 +5,8 @@ One life of a scorer:
     2. replay what was recorded after it, and decide nothing; a standby stays here
     3. take over when the scorer that decided is gone; replay what it recorded to the last batch
     4. decide micro-batches as they arrive; the stream records each with its outcomes exactly once
-    5. now and then, and when asked to stop, wait until everything is recorded and copy the state;
+    5. between two of them, make a change of what decides that is prepared (`services.changes`)
+    6. now and then, and when asked to stop, wait until everything is recorded and copy the state;
        the snapshot is written while deciding continues
 A life ends because another process took over or because the log refused a batch; the next begins from 1,
 since the engine may have been ahead of the log. A record that breaks our own code ends no life: it is
@@ -17,21 +18,31 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from zaslon.admission import admit
-from zaslon.domain.events import LogBatch, RecordBatch
+from zaslon.domain.events import Change, LogBatch, RecordBatch
 from zaslon.domain.outcomes import Decision, Outcome, Rejection
 from zaslon.domain.rejections import Reason
 from zaslon.engine import Engine, restore_engine
+from zaslon.features.plan import plan_features
 from zaslon.ports import SnapshotStore, Stream, SupersededError
 from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
+from zaslon.services.changes import ChampionWatch, PreparedChange, make_change
 from zaslon.services.context import STREAM, Context
 from zaslon.services.decision_loop import DecideReport, answers_in, decide_batches
-from zaslon.services.home import Champion, champion_of_home, engine_at, keep_recovered
+from zaslon.services.home import (
+    Champion,
+    adopt_champion,
+    champion_of_home,
+    engine_at,
+    keep_recovered,
+    load_versions,
+    named_champion,
+)
 from zaslon.services.poison import PoisonGuard
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
 from zaslon.services.warm_up import freeze_garbage_collector, run_once
@@ -90,7 +101,7 @@ def stream(
                 scorer.live()
         finally:
             scorer.stream.close()  # first: a standby takes over while the last snapshot is written
-            scorer.close()
+            scorer.end()
     scorer.report.seconds = time.perf_counter() - begin
     return scorer.report
 
@@ -107,7 +118,9 @@ class _Scorer:
         self.report = StreamReport()
         self.snapshot_writer: SnapshotWriter | None = None
         self.snapshots = stream_snapshots(context)
-        self.champion = champion_of_home(context)  # of all its lives
+        self.named = named_champion(context)
+        self.champion = champion_of_home(context)
+        self.watch = ChampionWatch(context, plan_features(context.catalogue), self.named, notify)
         self.stream: Stream = context.adapters.open_stream(notify)
 
     def live(self) -> None:
@@ -133,6 +146,11 @@ class _Scorer:
         """Wait for the snapshot in progress."""
         if self.snapshot_writer is not None:
             self.snapshot_writer.close()
+
+    def end(self) -> None:
+        """Close what all lives share."""
+        self.close()
+        self.watch.close()
 
     def _restored(self) -> tuple[PoisonGuard, bytes]:
         engine, checkpoint = newest_state(self.context, self.snapshots, self.champion, self.notify)
@@ -164,9 +182,15 @@ class _Scorer:
         self.report.takeovers += 1
         self.notify(f"Deciding from position {guard.engine.position}.")
         begin = time.perf_counter()
+        self._begin_serving(guard.engine)
         decider = _Decider(self.stream, guard, self.observe)
 
         def keep_state() -> None:
+            prepared = self.watch.ready()
+            if prepared is not None:
+                if prepared.change.number > self.named.number:  # else the log has it from another scorer
+                    self._change(guard.engine, prepared)
+                self.watch.made(prepared)
             self.report.next_position = guard.engine.position
             if snapshot_writer.is_due(guard.engine):
                 self.stream.settle()
@@ -181,6 +205,40 @@ class _Scorer:
             snapshot_writer.save_last(guard.engine, checkpoint=self.stream.checkpoint)
         finally:
             self.report.decided.seconds += time.perf_counter() - begin
+
+    def _begin_serving(self, engine: Engine) -> None:
+        """Go on with what decided the log's newest batch, unless this home names something newer.
+
+        Raises:
+            ArtefactError: the log's model or policy is newer than this home's, and is not in it.
+        """
+        if self.stream.serving is None:
+            return
+        model_id, policy_hash, number = self.stream.serving
+        if (engine.versions.model, engine.versions.policy) == (model_id, policy_hash):
+            return
+        if number > self.named.number:
+            self.champion = model, policy = load_versions(self.context, engine.plan, model_id, policy_hash)
+            self.named = Change(model_id, policy_hash, number, "stream", "taken over from its log")
+            adopt_champion(self.context, self.named)
+            engine.serve(model, policy)
+            return
+        change = replace(self.named, model=engine.versions.model, policy=engine.versions.policy)
+        self._change(engine, PreparedChange(change, *self.champion))
+        self.stream.settle()
+
+    def _change(self, engine: Engine, prepared: PreparedChange) -> None:
+        """Write a change into the log and decide with it from there on."""
+
+        def record(entry: LogBatch, outcomes: Sequence[Outcome]) -> None:
+            self.stream.insert(entry)
+            self.stream.record(entry, outcomes, [o.to_json() for o in outcomes], engine.versions)
+
+        made = make_change(engine, record, prepared, self.context.adapters.clock.now_seconds())
+        self.named, self.champion = prepared.change, (prepared.model, prepared.policy)
+        self.notify(
+            f"Model {made.versions.model} and policy {made.versions.policy} decide from position {made.position + 1}."
+        )
 
 
 class _Recorded(NamedTuple):
@@ -200,7 +258,7 @@ class _Decider:
         self._recorded: list[_Recorded] = []  # of the batch in work
         self._asked_at = self._taken_at = time.perf_counter()
 
-    def batches(self, records_max: int, is_over: Callable[[], bool]) -> Iterator[LogBatch]:
+    def batches(self, records_max: int, is_over: Callable[[], bool]) -> Iterator[LogBatch | None]:
         """New records, with the moments when they were asked for and taken."""
         for batch in self._stream.take(self._admit, records_max, is_over):
             yield batch

@@ -10,14 +10,15 @@ What fails in 2 is reported and changes nothing: no such record is written.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 from zaslon.admission import change_entry
 from zaslon.decisions.policy import Policy
-from zaslon.domain.events import Change
-from zaslon.domain.outcomes import ChangeMade
+from zaslon.domain.events import Change, LogBatch
+from zaslon.domain.outcomes import ChangeMade, Outcome
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan
 from zaslon.models.model import Model
@@ -115,17 +116,24 @@ def begin_serving(context: Context, engine: Engine, journal: Journal) -> None:
     assert engine.model is not None and engine.policy is not None
     change = replace(named_champion(context), model=now.model, policy=now.policy)
     prepared = PreparedChange(change, engine.model, engine.policy)
-    make_change(engine, journal, prepared, int(context.adapters.clock.now_seconds()))
+    now_seconds = context.adapters.clock.now_seconds()
+    make_change(engine, partial(journal.record, cursor=None), prepared, now_seconds)
 
 
-def make_change(engine: Engine, journal: Journal, prepared: PreparedChange, now_seconds: int) -> ChangeMade:
+def make_change(
+    engine: Engine, record: Callable[[LogBatch, Sequence[Outcome]], object], prepared: PreparedChange,
+    now_seconds: float,
+) -> ChangeMade:  # fmt: skip
     """Write a change into the log, and let the engine decide with it from there on.
+
+    Args:
+        record: makes a batch of the log and its outcomes durable, or takes them over to do so.
 
     Raises:
         ZaslonError: the log cannot be written; discard the engine.
     """
     engine.prepare(prepared.model, prepared.policy)
-    entry = change_entry(prepared.change, engine.position, now_seconds, engine.catalogue)
+    entry = change_entry(prepared.change, engine.position, int(now_seconds), engine.catalogue)
     (made,) = engine.process(entry).outcomes
-    journal.record(entry, [made], None)
+    record(entry, [made])
     return cast(ChangeMade, made)

@@ -105,7 +105,7 @@ def answers_in(batch: LogBatch) -> int:
 
 def decide_batches(
     decide: Callable[[LogBatch, Record], None],
-    batches: Iterable[LogBatch],
+    batches: Iterable[LogBatch | None],
     record: Record,
     keep_state: Callable[[], None],
     report: DecideReport,
@@ -115,7 +115,7 @@ def decide_batches(
     Args:
         decide: gives a batch its outcomes and has it recorded, as a whole or in parts.
         record: makes a batch and its outcomes durable, or takes them over to do so.
-        keep_state: called after every batch; saves a snapshot where one is due.
+        keep_state: called after every batch, and whenever there is none; saves a snapshot where one is due.
         report: counts along.
     """
     recorded: list[tuple[LogBatch, Sequence[Outcome]]] = []
@@ -125,7 +125,8 @@ def decide_batches(
         recorded.append((batch, outcomes))
 
     for batch in batches:
-        decide(batch, record_and_keep)
+        if batch is not None:
+            decide(batch, record_and_keep)
         for part, outcomes in recorded:
             report.count(part, outcomes)
         recorded.clear()

@@ -77,6 +77,13 @@ def keep_champion(
     return named
 
 
+def adopt_champion(context: Context, named: Change) -> None:
+    """Let the home name a champion that the log has from elsewhere, so that the next one here gets a higher number."""
+    with context.adapters.one_at_a_time_in(context.home):
+        if named_champion(context).number < named.number:
+            write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
+
+
 def named_champion(context: Context) -> Change:
     """What the home says about the model and policy that serve.
 

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, Topi
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.messages import Recorded, recorded, recorded_rejection
-from zaslon.adapters.cluster.kafka.order import Order, Range, is_barrier, raw_batch
+from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, Range, is_barrier, raw_batch
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import LogBatch, Originals, TransactionId
@@ -244,6 +244,8 @@ class _RawRecords:
 
     def of(self, order: Order) -> Originals | None:
         """The original bytes of an order's records; None where some are no longer kept."""
+        if NO_SOURCE in order.source:
+            return None
         records = [self._kept(r) for r in order.ranges]
         if list(map(len, records)) != order.counts:
             return None

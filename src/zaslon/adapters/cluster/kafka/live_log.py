@@ -23,7 +23,7 @@ from zaslon.adapters.cluster.kafka.connection import (
     refused,
 )
 from zaslon.adapters.cluster.kafka.leadership import Leadership
-from zaslon.adapters.cluster.kafka.order import Order, raw_batch
+from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, raw_batch
 from zaslon.adapters.cluster.kafka.order_reader import OrderReader
 from zaslon.adapters.cluster.kafka.source import Partitions
 from zaslon.adapters.cluster.kafka.topics import MessageLimits, TopicNames, message_limits, require
@@ -70,7 +70,7 @@ class KafkaStream:
         self._committer: Committer | None = None
         self._clients: _Clients | None = None
         self._checkpoint: dict[str, Any] = {}
-        self._position = 0
+        self._position = self._change_number = 0
         self._taken: _Taken | None = None
         self._was_open = False
 
@@ -90,6 +90,7 @@ class KafkaStream:
     def _begin_at(self, checkpoint: bytes) -> None:
         self._checkpoint = orjson.loads(checkpoint)
         self._position = int(self._checkpoint.get("position", 0))
+        self._change_number = int(self._checkpoint.get("serving", (None, None, 0))[2])
         self._taken = None
 
     def _connect_with_retries(self) -> None:
@@ -185,6 +186,7 @@ class KafkaStream:
     def _recorded(self, order: Order) -> LogBatch:
         self._check(order)
         batch = order.batch(self._catalogue)
+        self._note_change(batch)
         self._note_committed(order, self._open.orders.next_offset)
         self._position += len(order)
         return batch
@@ -227,7 +229,7 @@ class KafkaStream:
 
     def take(
         self, admit: Callable[[RecordBatch], LogBatch], records_max: int, is_over: Callable[[], bool]
-    ) -> Iterator[LogBatch]:
+    ) -> Iterator[LogBatch | None]:
         """New records in micro-batches (see the port)."""
         clients = self._open
         with _standing_by_without_broker():
@@ -238,8 +240,7 @@ class KafkaStream:
                 raise SupersededError("another scorer has taken over")
             self._committer.raise_if_failed()
             chosen = self._arrived(clients.partitions, records_max)
-            if chosen is not None:
-                yield self._taken_of(clients, chosen, admit)
+            yield None if chosen is None else self._taken_of(clients, chosen, admit)
 
     def _arrived(self, partitions: Partitions, records_max: int) -> NDArray[np.int64] | None:
         """Which records come next, by `Partitions.by_arrival`."""
@@ -275,6 +276,15 @@ class KafkaStream:
             self._checkpoint["history"], encode(batch, self._catalogue),
         )  # fmt: skip
 
+    def insert(self, change: LogBatch) -> None:
+        """Let a change of what decides be the next record (see the port)."""
+        partitions = self._open.partitions
+        if not partitions.pending:
+            with _standing_by_without_broker():
+                partitions.open(self._checkpoint.get("next", {}))
+        order = self._order(partitions, np.array([NO_SOURCE], np.int64), change)
+        self._taken = _Taken(change, order)
+
     def record(
         self, batch: LogBatch, outcomes: Sequence[Outcome], content: Sequence[bytes], versions: Versions
     ) -> None:
@@ -289,6 +299,7 @@ class KafkaStream:
         }
         assert self._committer is not None
         order = replace(order, versions=versions)
+        self._note_change(batch)
         self._committer.submit(Work(order, order.to_bytes(), outcomes, content, originals))
         partitions.drop(order.counts)
         self._position += len(order)
@@ -315,7 +326,18 @@ class KafkaStream:
             "order": order_offset,
             "next": order.next_offsets,
             "engine": order.versions.engine,
+            "serving": [order.versions.model, order.versions.policy, self._change_number],
         }
+
+    def _note_change(self, batch: LogBatch) -> None:
+        if batch.change is not None:
+            self._change_number = batch.change.number
+
+    @property
+    def serving(self) -> tuple[str, str, int] | None:
+        """What decided the newest batch (see the port)."""
+        model, policy, number = self._checkpoint.get("serving", (None, None, 0))
+        return None if model is None else (model, policy, number)
 
     @property
     def checkpoint(self) -> bytes:

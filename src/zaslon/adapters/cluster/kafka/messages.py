@@ -1,8 +1,9 @@
 """The messages of topics `predictions` and `rejections`: how outcomes are written and read.
 
 predictions  key: the transaction's id; value: the outcome's JSON; header `kind` = `label` where it
-             is the receipt of a label. A decision has no header: one would cost every
-             transaction 1.5 µs, a tenth of what its whole way through the scorer takes.
+             is the receipt of a label, `change` where another model or policy decides from here on (without
+             a key). A decision has no header: one would cost every transaction 1.5 µs, a tenth of what its
+             whole way through the scorer takes.
 rejections   no key; value: the original bytes; headers: `kind` = `rejection`, and everything else
              that a `Rejection` holds.
 """
@@ -17,10 +18,11 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from zaslon.adapters.cluster.kafka.topics import TopicNames
-from zaslon.domain.outcomes import Decision, Outcome, Rejection
+from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection
 from zaslon.domain.rejections import RecordProblem
 
 _LABEL: list[tuple[str, str | bytes | None]] = [("kind", b"label")]
+_CHANGE: list[tuple[str, str | bytes | None]] = [("kind", b"change")]
 _REJECTION = ("kind", b"rejection")
 _POSITION = b'"position":'
 
@@ -66,6 +68,8 @@ def send_outcomes(
                 original = originals.get(outcome.position, outcome.raw or b"")
                 headers = _headers(outcome, original, original_bytes_max)
                 send(rejections, original[:original_bytes_max], headers=headers)
+            elif isinstance(outcome, ChangeMade):
+                send(predictions, value, headers=_CHANGE)
             else:
                 send(predictions, value, str(outcome.transaction_id).encode(), headers=_LABEL)
     except BufferError as error:

@@ -30,6 +30,7 @@ from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.outcomes import Versions
 
 FORMAT = 2  # raise it with any change of the prelude or the header; 1 was JSON without records
+NO_SOURCE = -1  # of a record that comes from no partition: a change of what decides
 _MAGIC = b"ZORD"
 _PRELUDE = struct.Struct("<4sHI")
 _BLANKS = np.frombuffer(b" \t\r\n", np.uint8)
@@ -70,7 +71,7 @@ class Order:
     Attributes:
         position: log position of the first record.
         ranges: one for every partition that is read, whether or not it gave records to this batch.
-        source: int[n], index into `ranges` of each of the n records, in the order of the log.
+        source: int[n], index into `ranges` of each of the n records, in the order of the log, or NO_SOURCE.
         versions: what decided.
         history: hash of the state from which the log began.
         records: the typed records as bytes.
@@ -89,7 +90,7 @@ class Order:
     @property
     def counts(self) -> list[int]:
         """Records of each range."""
-        return [int(n) for n in np.bincount(self.source, minlength=len(self.ranges))]
+        return counts_of(self.source, len(self.ranges))
 
     @property
     def next_offsets(self) -> dict[str, int]:
@@ -157,6 +158,11 @@ class Order:
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise _unreadable(str(error)) from error
         return order
+
+
+def counts_of(source: Int64, partitions: int) -> list[int]:
+    """Records of each partition, given the partition of each record."""
+    return [int(n) for n in np.bincount(source[source != NO_SOURCE], minlength=partitions)]
 
 
 def is_barrier(message: Message) -> bool:

@@ -27,7 +27,7 @@ from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
-from zaslon.adapters.cluster.kafka.order import Range
+from zaslon.adapters.cluster.kafka.order import Range, counts_of
 from zaslon.domain.errors import ArtefactError
 
 # How long to wait for a partition that has not reported whether it holds more.
@@ -329,7 +329,7 @@ class Partitions:
 
     def counts_of(self, source: NDArray[np.int64]) -> list[int]:
         """Records of each partition, given the partition of each record."""
-        return [int(n) for n in np.bincount(source, minlength=len(self.pending))]
+        return counts_of(source, len(self.pending))
 
     def ranges_of(self, counts: Sequence[int]) -> tuple[Range, ...]:
         """The offsets of the first messages, so many of each partition."""

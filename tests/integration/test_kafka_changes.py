@@ -1,0 +1,108 @@
+"""Another model takes over while the stream is decided, also where the scorer dies in the middle."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploy.kafka.broker import LocalBroker
+from tests.integration.kafka_world import Cluster
+from tests.waiting import until
+
+from zaslon.decisions.policy import Policy
+from zaslon.domain.events import Kind
+from zaslon.features.plan import plan_features
+from zaslon.models.artefact import save_model
+from zaslon.models.model import Model
+from zaslon.services.context import Context
+from zaslon.services.home import keep_champion, load_champion
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+
+def promote(context: Context, model: Model, policy: Policy) -> None:
+    save_model(model, context.home / "models" / model.artefact_id)
+    keep_champion(context, model, policy, by="me")
+
+
+def replayed(cluster: Cluster, world: SmallWorld, models: list[Model], policies: list[Policy]) -> list[bytes]:
+    """What an engine without any server gives for the recorded log, with the changes that it holds."""
+    engine, outcomes = world.engine(), []
+    by_id = {model.artefact_id: model for model in models}
+    by_hash = {policy.hash: policy for policy in policies}
+    for batch in cluster.recorded(engine.catalogue):
+        if batch.change is not None:
+            engine.prepare(by_id[batch.change.model], by_hash[batch.change.policy])
+        outcomes += [outcome.to_json() for outcome in engine.process(batch).outcomes]
+    return outcomes
+
+
+class Payments:
+    """Sends one transaction after the other until one is decided by what is wanted."""
+
+    def __init__(self, cluster: Cluster, world: SmallWorld) -> None:
+        self._cluster = cluster
+        self._lines = (
+            r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.TRANSACTION_LINE
+        )
+        self._sent = 0
+
+    def until_decided_by(self, model: Model, policy: Policy) -> None:
+        def is_decided_so() -> bool:
+            self._cluster.send("input", [next(self._lines)])
+            self._sent += 1
+            self._cluster.wait_for(self._sent)
+            newest = json.loads(self._cluster.published()[-1])
+            return bool((newest["model"], newest["policy"]) == (model.artefact_id, policy.hash))
+
+        until(is_decided_so)
+
+
+def changes_in_order(outcomes: list[dict[str, Any]], serving: tuple[str, str]) -> int:
+    """How many changes there are; every decision must be by what served at its position."""
+    assert [outcome["position"] for outcome in outcomes] == list(range(len(outcomes)))
+    changes = 0
+    for outcome in outcomes:
+        if outcome["outcome"] == "change":
+            serving, changes = (outcome["model"], outcome["policy"]), changes + 1
+        elif outcome["outcome"] == "decision":
+            assert (outcome["model"], outcome["policy"]) == serving
+    return changes
+
+
+def test_a_standby_goes_on_with_the_newest_champion_of_the_log(
+    broker: LocalBroker, small_world: SmallWorld, challenger: Model, tmp_path: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    payments = Payments(cluster, small_world)
+    settings = {
+        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3",
+        "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
+    }
+    here, there = (small_world.in_home(tmp_path / name).context for name in ("here", "there"))
+    model, policy = load_champion(here, plan_features(here.catalogue))
+    stricter = policy.with_thresholds(0.001, 0.5)
+    with ExitStack() as stack:
+        first = stack.enter_context(cluster.scorer(here.home, **settings))
+        until(lambda: first.is_deciding)
+        second = stack.enter_context(cluster.scorer(there.home, **settings))
+        payments.until_decided_by(model, policy)
+        for turn in range(5):
+            chosen = (challenger, model)[turn % 2], (policy, stricter)[turn // 2 % 2]
+            promote(here, *chosen)
+            payments.until_decided_by(*chosen)
+        # Models and policies are copied between homes; which of them serves is in the log.
+        save_model(challenger, there.home / "models" / challenger.artefact_id)
+        (there.home / "policies" / f"{stricter.hash}.toml").write_bytes(stricter.to_toml().encode())
+        first.kill()
+        payments.until_decided_by(*chosen)
+        assert second.is_deciding
+        promote(there, challenger, stricter)
+        payments.until_decided_by(challenger, stricter)
+    published = cluster.published()
+    assert changes_in_order(list(map(json.loads, published)), (model.artefact_id, policy.hash)) == 6
+    assert published == replayed(cluster, small_world, [model, challenger], [policy, stricter])
