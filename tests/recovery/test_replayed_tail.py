@@ -16,7 +16,7 @@ from zaslon.bootstrap import build_clock
 from zaslon.domain.events import LogBatch
 from zaslon.flows.serve import DecisionWorker
 from zaslon.flows.stream import _Scorer
-from zaslon.ports import Stream
+from zaslon.ports.streams import Stream
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import decide_records
 from zaslon.services.poison import guarded_engine
