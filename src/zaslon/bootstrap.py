@@ -33,19 +33,8 @@ from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Versions
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
 from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
-from zaslon.ports import (
-    ApiKeys,
-    Clock,
-    Decider,
-    DeliveryTiming,
-    Ledger,
-    LogReader,
-    RunTracker,
-    Sender,
-    SnapshotStore,
-    Stream,
-    Topics,
-)
+from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
+from zaslon.ports.streams import Sender, Stream, Topics
 from zaslon.services.context import GATEWAY, KEY, LOCK, STORE, STREAM, Adapters, Context, Options
 from zaslon.services.promotion import StoreMigration
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotResult

@@ -32,7 +32,7 @@ from zaslon.domain.errors import ServerError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Versions
 from zaslon.flows.stream import stream
-from zaslon.ports import Stream, SupersededError
+from zaslon.ports.streams import Stream, SupersededError
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration

@@ -22,7 +22,7 @@ from zaslon.flows import serve
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.serve import DecisionWorker
 from zaslon.flows.stream import _Decider
-from zaslon.ports import Stream
+from zaslon.ports.streams import Stream
 from zaslon.services.batch_metrics import BatchMetrics
 from zaslon.services.decision_loop import DecideReport, decide_batches, decide_records
 from zaslon.services.home import keep_champion, load_champion

@@ -22,7 +22,7 @@ from zaslon.domain.events import Kind, RecordBatch
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
 from zaslon.intake.examples import EXAMPLE_SECONDS, example_record, read_examples
-from zaslon.ports import Topics
+from zaslon.ports.streams import Topics
 from zaslon.services.home import policy_names
 from zaslon.simulate import simulation_profile, write_simulation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zaslon.domain.errors import ZaslonError, did_you_mean
-from zaslon.ports import Topics, TopicState
+from zaslon.ports.streams import Topics, TopicState
 
 _ACTIONS = ("create", "check")
 

@@ -23,7 +23,7 @@ from zaslon.domain.errors import ArtefactError, DataError, InputError
 from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import clean_fields
 from zaslon.intake.sources import read_source
-from zaslon.ports import Sender
+from zaslon.ports.streams import Sender
 from zaslon.services.batch_metrics import reported
 from zaslon.services.context import Context
 from zaslon.system.durable import write_file

@@ -29,7 +29,8 @@ from zaslon.domain.outcomes import Decision, Outcome, Rejection
 from zaslon.domain.rejections import Reason
 from zaslon.engine import Engine, restore_engine
 from zaslon.features.plan import plan_features
-from zaslon.ports import SnapshotStore, Stream, SupersededError
+from zaslon.ports import SnapshotStore
+from zaslon.ports.streams import Stream, SupersededError
 from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
 from zaslon.services.changes import ChampionWatch, PreparedChange, make_change
 from zaslon.services.context import STREAM, Context

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, Sender, SnapshotStore, Stream
+from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, SnapshotStore
+from zaslon.ports.streams import Sender, Stream
 from zaslon.system.c_library import return_freed_memory
 
 # Files of a home that belong to it and not to any run.

@@ -21,7 +21,8 @@ from zaslon.domain.outcomes import Outcome
 from zaslon.domain.rejections import Reason
 from zaslon.engine import Engine
 from zaslon.intake.ordinary import problem_of_fault
-from zaslon.ports import Journal, SnapshotStore, SupersededError
+from zaslon.ports import Journal, SnapshotStore
+from zaslon.ports.streams import SupersededError
 from zaslon.services.changes import begin_serving
 from zaslon.services.context import Context
 from zaslon.services.home import Champion, champion_of_home, recover_engine

@@ -44,7 +44,7 @@ from zaslon.adapters.cluster.kafka.messages import send_outcomes
 from zaslon.adapters.cluster.kafka.order import Order
 from zaslon.adapters.cluster.kafka.topics import MessageLimits, TopicNames
 from zaslon.domain.outcomes import Outcome
-from zaslon.ports import SupersededError
+from zaslon.ports.streams import SupersededError
 
 _CALL_SECONDS = 5.0
 # How long a stop waits for an unreachable broker before it leaves the batch to the next process.

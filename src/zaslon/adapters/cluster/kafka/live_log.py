@@ -33,7 +33,7 @@ from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
 from zaslon.engine import ENGINE_VERSION
-from zaslon.ports import SupersededError
+from zaslon.ports.streams import SupersededError
 
 _IDLE_SECONDS = 0.1  # the longest wait for something new
 _AGAIN_SECONDS = 0.2  # between two attempts to connect

@@ -13,7 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from zaslon.adapters.cluster.kafka.connection import Connection, refused
 from zaslon.domain.errors import ServerError
-from zaslon.ports import TopicState
+from zaslon.ports.streams import TopicState
 
 BROKERS_DEFAULT = -1
 MEBIBYTE = 1 << 20
