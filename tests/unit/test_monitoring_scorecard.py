@@ -12,7 +12,7 @@ from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecar
 
 
 def sure(value: float) -> Estimate:
-    """A figure that stands on very many transactions."""
+    """A figure based on very many transactions."""
     return Estimate(value, value, value)
 
 

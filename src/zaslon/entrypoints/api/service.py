@@ -138,12 +138,12 @@ class Service:
             self._bridge = EventLoopBridge(loop)
         future: asyncio.Future[list[Answer]] = loop.create_future()
         deadline = begin_seconds + self.settings.api_budget_ms / 1000
-        stands_in_log: Callable[[], bool] | None = None
+        is_in_log: Callable[[], bool] | None = None
         try:
-            stands_in_log = self.decider.submit(records, kind, deadline, self._bridge.answered(future))
+            is_in_log = self.decider.submit(records, kind, deadline, self._bridge.answered(future))
             return await _within(future, deadline - self.clock.monotonic_seconds(), loop)
         except (TimeoutError, UncertainError):
-            raise self._not_in_time(in_log=stands_in_log is not None and stands_in_log()) from None
+            raise self._not_in_time(in_log=is_in_log is not None and is_in_log()) from None
         except BusyError as error:
             raise Problem("busy", str(error), headers={"Retry-After": "1"}) from error
         except TooLargeError as error:
