@@ -14,9 +14,8 @@ import itertools
 import json
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from zaslon.intake import clean_days  # noqa: E402
 from zaslon.models.training import TrainSettings  # noqa: E402
 from zaslon.services.context import Context  # noqa: E402
 from zaslon.services.home import Champion, keep_champion, load_champion  # noqa: E402
+from zaslon.system.periodic import Periodic  # noqa: E402
 from zaslon.testing import make_small_world  # noqa: E402
 
 RATE = 400
@@ -50,22 +50,11 @@ def challenger(context: Context, trees: int) -> Champion:
     return trained.model, trained.policy
 
 
-@contextmanager
-def changing(context: Context, champions: Iterator[Champion]) -> Iterator[None]:
+def changing(context: Context, champions: Iterator[Champion]) -> Periodic:
     """Promote the next champion every second."""
-    is_over = threading.Event()
-
-    def promote() -> None:
-        while not is_over.wait(SECONDS_A_CHANGE):
-            keep_champion(context, *next(champions), by="benchmark")
-
-    thread = threading.Thread(target=promote)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
+    return Periodic(
+        lambda: keep_champion(context, *next(champions), by="benchmark"), SECONDS_A_CHANGE, "promoting"
+    )
 
 
 def wrong_versions(context: Context) -> tuple[int, int, int]:

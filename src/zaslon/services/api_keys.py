@@ -10,9 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +18,7 @@ from zaslon.domain.api_keys import ApiKey, Role
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
 from zaslon.ports import ApiKeys
+from zaslon.system.periodic import Periodic
 
 _KEY = re.compile(r"zaslon_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _NAME_CHARACTERS_MAX = 100
@@ -96,6 +95,7 @@ class KeyRing:
     def __init__(self, keys: ApiKeys, now_seconds: Callable[[], float]) -> None:
         self._kept, self._now_seconds = keys, now_seconds
         self._version: object = None
+        self._is_unreadable = False
         self._keys: dict[str, ApiKey] = {}
         self.refresh()
 
@@ -122,31 +122,21 @@ class KeyRing:
             self._keys = {key.id: key for key in self._kept.all()}
             self._version = version
 
-    @contextmanager
-    def watched(self, warn: Callable[[str], None]) -> Iterator[None]:
-        """Refresh once a second while the block runs, in a thread of its own.
+    def watched(self, warn: Callable[[str], None]) -> Periodic:
+        """Refresh once a second, until it is closed.
 
         While the store cannot be read, the keys stay as they were, and people are warned once.
         """
-        is_over = threading.Event()
-        thread = threading.Thread(target=self._watch, args=(is_over, warn), name="keys", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
+        return Periodic(lambda: self._refresh_or_warn(warn), _LOOK_SECONDS, "keys")
 
-    def _watch(self, is_over: threading.Event, warn: Callable[[str], None]) -> None:
-        is_warned = False
-        while not is_over.wait(_LOOK_SECONDS):
-            try:
-                self.refresh()
-            except ZaslonError as error:
-                if not is_warned:
-                    warn(f"Keys that are created or revoked now are not noticed. {error}")
-                is_warned = True
-            else:
-                if is_warned:
-                    warn("The keys can be read again.")
-                is_warned = False
+    def _refresh_or_warn(self, warn: Callable[[str], None]) -> None:
+        try:
+            self.refresh()
+        except ZaslonError as error:
+            if not self._is_unreadable:
+                warn(f"Keys that are created or revoked now are not noticed. {error}")
+            self._is_unreadable = True
+        else:
+            if self._is_unreadable:
+                warn("The keys can be read again.")
+            self._is_unreadable = False

@@ -9,7 +9,6 @@ What fails in 2 is reported and changes nothing: no such record is written.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +25,7 @@ from zaslon.ports import Journal
 from zaslon.services.context import Context
 from zaslon.services.home import keep_policy, load_named, named_champion
 from zaslon.services.warm_up import run_once
+from zaslon.system.periodic import Periodic
 
 _LOOK_SECONDS = 0.5  # between two looks at the home
 
@@ -54,11 +54,9 @@ class ChampionWatch:
     ) -> None:  # fmt: skip
         self._context, self._plan, self._warn = context, plan, warn
         self._seen = serving
-        self._is_over = threading.Event()
         self._ready: PreparedChange | None = None
         self._refused = ""
-        self._thread = threading.Thread(target=self._look_on, name="champion-watch", daemon=True)
-        self._thread.start()
+        self._looking = Periodic(self.look, _LOOK_SECONDS, "champion-watch")
 
     def ready(self) -> PreparedChange | None:
         """The newest change that is prepared and not made yet. Called by the deciding thread."""
@@ -71,8 +69,7 @@ class ChampionWatch:
 
     def close(self) -> None:
         """End the thread."""
-        self._is_over.set()
-        self._thread.join()
+        self._looking.close()
 
     def look(self) -> None:
         """Prepare the champion of the home, if it is a new one."""
@@ -97,10 +94,6 @@ class ChampionWatch:
         if sentence != self._refused:
             self._warn(sentence)
         self._refused = sentence
-
-    def _look_on(self) -> None:
-        while not self._is_over.wait(_LOOK_SECONDS):
-            self.look()
 
 
 def begin_serving(context: Context, engine: Engine, journal: Journal) -> None:
