@@ -86,7 +86,8 @@ def test_champions_change_while_deciding_and_replays_agree(caller: Caller, chall
     made = changes_in(context)
     assert [change["number"] for change in made] == list(range(made[0]["number"], made[0]["number"] + 10))
     assert {(change["by"], change["reason"]) for change in made} == {("me", "because")}
-    assert reconcile(context).is_whole
+    found = reconcile(context)
+    assert (found.is_whole, found.changes, found.rejections) == (True, 10, {})
 
 
 def test_promotion_and_rollback_reach_a_running_service(caller: Caller, challenger: Model) -> None:
@@ -149,6 +150,7 @@ def test_a_change_that_the_log_refuses_is_made_later(
 ) -> None:
     context = caller.service.context
     _, policy = champion(context)
+    caller.post("/v1/transactions", transaction())
     make = changes.make_change
     failures: list[int] = []
 
@@ -166,6 +168,75 @@ def test_a_change_that_the_log_refuses_is_made_later(
     decided = caller.post("/v1/transactions", transaction()).json()
     assert failures and decided["model"] == challenger.artefact_id
     assert reconcile(context).is_whole
+
+
+def test_a_commit_that_lasts_although_it_raises_makes_one_change(
+    caller: Caller, challenger: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = caller.service.context
+    _, policy = champion(context)
+    caller.post("/v1/transactions", transaction())
+    make = changes.make_change
+    made: list[Any] = []
+
+    def raising_once(*given: Any) -> Any:
+        made.append(make(*given))
+        if len(made) == 1:
+            raise SystemRefusedError("the answer was lost")
+        return made[-1]
+
+    monkeypatch.setattr(serve, "make_change", raising_once)
+    save_model(challenger, context.home / "models" / challenger.artefact_id)
+    keep_champion(context, challenger, policy)
+    until(lambda: made)
+    until(lambda: caller.post("/v1/transactions", transaction()).status_code == 200)
+    decided = caller.post("/v1/transactions", transaction()).json()
+    assert decided["model"] == challenger.artefact_id
+    assert [change["model"] for change in changes_in(context)] == [challenger.artefact_id]
+    assert replay(context, decided["position"]).identical
+
+
+def test_a_policy_that_cannot_be_read_for_a_moment_delays_the_change(
+    caller: Caller, challenger: Model, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = caller.service.context
+    _, policy = champion(context)
+    caller.post("/v1/transactions", transaction())
+    written = context.home / "policy.toml"
+    written.write_text("[[[")
+    save_model(challenger, context.home / "models" / challenger.artefact_id)
+    keep_champion(context, challenger, policy)
+    warnings = 0
+
+    def is_warned() -> bool:
+        nonlocal warnings
+        warnings += capfd.readouterr().err.count("is not taken over")
+        return warnings > 0
+
+    until(is_warned)
+    assert caller.post("/v1/transactions", transaction()).json()["model"] != challenger.artefact_id
+    written.unlink()
+    until(lambda: len(changes_in(context)) == 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None, b"", b"[]", b"{", b'{"model":"a","policy":"b"}', b'{"model":"a","policy":"b","number":-1}',
+        b'{"model":"a","policy":"b","number":18446744073709551616,"by":"","reason":""}',
+    ],
+)  # fmt: skip
+def test_whatever_the_home_named_before_is_replaced_while_it_serves(
+    caller: Caller, challenger: Model, content: bytes | None
+) -> None:
+    context = caller.service.context
+    _, policy = champion(context)
+    path = context.home / "champion.json"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert caller.post("/v1/transactions", transaction()).status_code == 200
+    promoted(caller, challenger, policy)
 
 
 def test_a_champion_written_meanwhile_takes_over_at_the_start(

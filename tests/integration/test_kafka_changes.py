@@ -18,7 +18,7 @@ from zaslon.features.plan import plan_features
 from zaslon.models.artefact import save_model
 from zaslon.models.model import Model
 from zaslon.services.context import Context
-from zaslon.services.home import keep_champion, load_champion
+from zaslon.services.home import keep_champion, load_champion, named_champion
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
@@ -106,3 +106,29 @@ def test_a_standby_goes_on_with_the_newest_champion_of_the_log(
     published = cluster.published()
     assert changes_in_order(list(map(json.loads, published)), (model.artefact_id, policy.hash)) == 6
     assert published == replayed(cluster, small_world, [model, challenger], [policy, stricter])
+
+
+def test_a_standby_with_an_older_home_does_not_put_its_model_back(
+    broker: LocalBroker, small_world: SmallWorld, challenger: Model, tmp_path: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    payments = Payments(cluster, small_world)
+    settings = {
+        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3",
+        "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
+    }
+    here, there = (small_world.in_home(tmp_path / name).context for name in ("here", "there"))
+    _, policy = load_champion(here, plan_features(here.catalogue))
+    promote(here, challenger, policy)  # before the log begins: it has no change
+    save_model(challenger, there.home / "models" / challenger.artefact_id)
+    with ExitStack() as stack:
+        first = stack.enter_context(cluster.scorer(here.home, **settings))
+        until(lambda: first.is_deciding)
+        second = stack.enter_context(cluster.scorer(there.home, **settings))
+        payments.until_decided_by(challenger, policy)
+        first.kill()
+        payments.until_decided_by(challenger, policy)
+        assert second.is_deciding
+    published = list(map(json.loads, cluster.published()))
+    assert changes_in_order(published, (challenger.artefact_id, policy.hash)) == 0
+    assert named_champion(there).model == challenger.artefact_id

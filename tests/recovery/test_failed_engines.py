@@ -264,7 +264,7 @@ def test_metrics_that_fail_decide_no_micro_batch_again(world: SmallWorld) -> Non
 
     stream = OneBatch(world.batch(0, 40))
     guard = PoisonGuard(world.engine(), world.engine, lambda _: None)
-    decider = _Decider(cast("Stream", stream), guard, fail)
+    decider = _Decider(cast("Stream", stream), guard, fail, lambda: 1)
     with pytest.raises(InjectedError, match="metrics"):
         decide_batches(
             guard.decide, decider.batches(100, lambda: False), decider.record, lambda: None, DecideReport()

@@ -253,6 +253,7 @@ def replayed(replayed: Any) -> None:
 def reconciled(found: Reconciled) -> None:
     """Records by outcome, what is missing or double, and whether the log is complete."""
     rows = [["decision", found.decisions], ["label", found.labels]]
+    rows += [["change of model or policy", found.changes]] if found.changes else []
     rows += [[f"rejected: {reason}", count] for reason, count in found.rejections.items()]
     rows += [["none", len(found.without_outcome)], ["all records", found.records]]
     print_table("The log's records by outcome", ("outcome", "records"), rows)

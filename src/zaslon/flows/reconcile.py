@@ -37,6 +37,7 @@ class Reconciled:
     records: int = 0
     decisions: int = 0
     labels: int = 0
+    changes: int = 0
     rejections: dict[str, int] = field(default_factory=dict)
     degraded: dict[str, int] = field(default_factory=dict)
     without_outcome: list[int] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Reconciled:
         }  # fmt: skip
         return {
             "is_whole": self.is_whole, "records": self.records, "decisions": self.decisions,
-            "labels": self.labels, "rejections": self.rejections, "degraded": self.degraded,
+            "labels": self.labels, "changes": self.changes, "rejections": self.rejections, "degraded": self.degraded,
             "sent": self.sent, "counts": {name: len(found) for name, found in wrong.items()},
             **{name: found[:_LISTED_MAX] for name, found in wrong.items()},
         }  # fmt: skip
@@ -124,6 +125,8 @@ def _go_through(journal: LogReader, found: Reconciled, catalogue: Catalogue) -> 
                 degraded[content["degraded"] or ""] += 1
             elif content["outcome"] == "label":
                 found.labels += 1
+            elif content["outcome"] == "change":
+                found.changes += 1
             else:
                 rejections[content["reason"]] += 1
             next_outcome = next(outcomes, None)

@@ -28,7 +28,7 @@ from zaslon.admission import admit
 from zaslon.domain.answers import Answer
 from zaslon.domain.errors import BusyError, UncertainError, ZaslonError
 from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
-from zaslon.domain.outcomes import ChangeMade, Decision, LabelAccepted, Outcome, Rejection
+from zaslon.domain.outcomes import ChangeMade, Decision, LabelAccepted, Outcome, Rejection, Versions
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
 from zaslon.ports import Call, Calls, Clock, Journal, repeated_answer
@@ -94,7 +94,7 @@ class DecisionWorker:
         try:
             while (group := self._calls.take(self._group_records_max, _LOOK_SECONDS)) is not None:
                 if work is None:
-                    work = self._begin_again()
+                    work = self._begin_again(watch)
                 if group:
                     work = self._serve(work, group)
                 if work is not None:
@@ -114,11 +114,19 @@ class DecisionWorker:
         self._calls.ready(True)
         return work
 
-    def _begin_again(self) -> _Work | None:
+    def _begin_again(self, watch: ChampionWatch) -> _Work | None:
+        """Begin with a change that is prepared, whether the log has it already or not: that may not be known."""
+        prepared = watch.ready()
+        if prepared is not None:
+            self._champion = prepared.model, prepared.policy
         try:
-            return self._begin()
+            work = self._begin()
         except ZaslonError:  # the medium still fails; calls are answered with an error meanwhile
             return None
+        if prepared is not None:
+            watch.made(prepared)
+            self._calls.notify(CHANGE, work.versions)
+        return work
 
     def _change(self, work: _Work, watch: ChampionWatch) -> _Work | None:
         """Make a change that is prepared; None when the engine had to be discarded, and it is made again."""
@@ -210,6 +218,11 @@ class _Work:
             begin - min(c.asked_seconds for c in group), engine_seconds, recorded.seconds, engine.position,
         )  # fmt: skip
         return answers, done
+
+    @property
+    def versions(self) -> Versions:
+        """What decides now."""
+        return self._guard.engine.versions
 
     def change(self, prepared: PreparedChange) -> ChangeMade:
         """Write a change into the log and decide with it from there on."""

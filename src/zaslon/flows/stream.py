@@ -184,7 +184,7 @@ class _Scorer:
         self.notify(f"Deciding from position {guard.engine.position}.")
         begin = time.perf_counter()
         self._begin_serving(guard.engine)
-        decider = _Decider(self.stream, guard, self.observe)
+        decider = _Decider(self.stream, guard, self.observe, lambda: self.named.number)
 
         def keep_state() -> None:
             prepared = self.watch.ready()
@@ -218,7 +218,9 @@ class _Scorer:
         model_id, policy_hash, number = self.stream.serving
         if (engine.versions.model, engine.versions.policy) == (model_id, policy_hash):
             return
-        if number > self.named.number:
+        is_newer_here = self.named.number > number
+        is_edited_here = self.named.number == number and engine.versions.model == model_id  # its policy
+        if not (is_newer_here or is_edited_here):
             self.champion = model, policy = load_versions(self.context, engine.plan, model_id, policy_hash)
             self.named = Change(model_id, policy_hash, number, "stream", "taken over from its log")
             adopt_champion(self.context, self.named)
@@ -233,7 +235,8 @@ class _Scorer:
 
         def record(entry: LogBatch, outcomes: Sequence[Outcome]) -> None:
             self.stream.insert(entry)
-            self.stream.record(entry, outcomes, [o.to_json() for o in outcomes], engine.versions)
+            content = [outcome.to_json() for outcome in outcomes]
+            self.stream.record(entry, outcomes, content, engine.versions, prepared.change.number)
 
         made = make_change(engine, record, prepared, self.context.adapters.clock.now_seconds())
         self.named, self.champion = prepared.change, (prepared.model, prepared.policy)
@@ -254,8 +257,10 @@ class _Recorded(NamedTuple):
 class _Decider:
     """What the loop calls: admission and the stream, with the time that each takes."""
 
-    def __init__(self, stream: Stream, guard: PoisonGuard, observe: Observe) -> None:
-        self._stream, self._guard, self._observe = stream, guard, observe
+    def __init__(
+        self, stream: Stream, guard: PoisonGuard, observe: Observe, number: Callable[[], int]
+    ) -> None:  # fmt: skip
+        self._stream, self._guard, self._observe, self._number = stream, guard, observe, number
         self._recorded: list[_Recorded] = []  # of the batch in work
         self._asked_at = self._taken_at = time.perf_counter()
 
@@ -277,7 +282,7 @@ class _Decider:
         """Hand over a batch with its outcomes."""
         content = [outcome.to_json() for outcome in outcomes]
         decided_at = time.perf_counter()
-        self._stream.record(batch, outcomes, content, self._guard.engine.versions)
+        self._stream.record(batch, outcomes, content, self._guard.engine.versions, self._number())
         self._recorded.append(_Recorded(batch, outcomes, decided_at, time.perf_counter()))
 
     def _metrics(self, part: _Recorded) -> BatchMetrics:

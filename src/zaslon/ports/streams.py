@@ -83,8 +83,9 @@ class Stream(Protocol):
         """
 
     def record(
-        self, batch: LogBatch, outcomes: Sequence[Outcome], content: Sequence[bytes], versions: Versions
-    ) -> None:
+        self, batch: LogBatch, outcomes: Sequence[Outcome], content: Sequence[bytes], versions: Versions,
+        number: int,
+    ) -> None:  # fmt: skip
         """Hand over the batch that `take` gave, or its next part, with outcomes. It may return before that is durable.
 
         At most one batch is in flight: the call waits for the previous one.
@@ -93,6 +94,7 @@ class Stream(Protocol):
             outcomes: of each record, in order.
             content: the JSON of each outcome.
             versions: what decided.
+            number: of its promotion.
 
         Raises:
             SupersededError: this or an earlier batch was not recorded, and never will be.
@@ -103,9 +105,9 @@ class Stream(Protocol):
 
     @property
     def serving(self) -> tuple[str, str, int] | None:
-        """Model and policy of the newest replayed or settled batch, and the number of the log's newest change.
+        """Model and policy of the newest replayed or settled batch, and the number of their promotion.
 
-        None for a log without records. The number is 0 where there was no change.
+        None for a log without records. The number is 0 where an earlier version decided.
         """
 
     def settle(self) -> None:

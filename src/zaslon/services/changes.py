@@ -28,6 +28,7 @@ from zaslon.services.warm_up import run_once
 from zaslon.system.periodic import Periodic
 
 _LOOK_SECONDS = 0.5  # between two looks at the home
+_LOOKS_AFTER_FAILURE = 20  # are left out: to load a model in vain costs the deciding thread time
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class ChampionWatch:
         self._seen = serving
         self._ready: PreparedChange | None = None
         self._refused = ""
+        self._looks_left_out = 0
         self._looking = Periodic(self.look, _LOOK_SECONDS, "champion-watch")
 
     def ready(self) -> PreparedChange | None:
@@ -72,15 +74,20 @@ class ChampionWatch:
         self._looking.close()
 
     def look(self) -> None:
-        """Prepare the champion of the home, if it is a new one."""
+        """Prepare the champion of the home, if it is a new one; what failed is tried again after a while."""
+        if self._looks_left_out:
+            self._looks_left_out -= 1
+            return
         try:
             named = named_champion(self._context)
-            if named.number <= self._seen.number:
+            if named == self._seen:
                 return
-            self._seen = named
+            self._ready = None  # an earlier one is no longer wanted
             self._ready = self._prepared(named)
+            self._seen = named
         except Exception as error:  # noqa: BLE001  whatever is wrong with it, what serves goes on
             self._refuse(error)
+            self._looks_left_out = _LOOKS_AFTER_FAILURE
 
     def _prepared(self, named: Change) -> PreparedChange:
         context = self._context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -21,6 +22,8 @@ from zaslon.system.durable import write_file
 Champion = tuple[Model, Policy]  # what scores and decides
 CHAMPION = "champion"  # the name of whichever model serves
 _CHAMPION_FILE = "champion.json"
+_NUMBER_LIMIT = 1 << 53  # what every reader of JSON keeps exactly
+_TEXT_CHARACTERS_MAX = 1_000
 
 _REPLAY_AGAIN_RECORDS_MAX = 1_000  # a failing engine is recovered a dozen times; a longer replay is done once
 
@@ -62,25 +65,33 @@ def keep_policy(context: Context, policy: Policy) -> None:
 
 
 def keep_champion(
-    context: Context, model: Model, policy: Policy, *, by: str = "training", reason: str = ""
-) -> Change:
+    context: Context, model: Model, policy: Policy, *, by: str = "training", reason: str = "",
+    number_min: int = 1,
+) -> Change:  # fmt: skip
     """Make a saved model and its policy the ones that serve; old policies stay readable.
 
-    A service that decides for this home takes them over within seconds.
+    A service that decides for this home takes them over within seconds. What the home named before may be
+    missing or unreadable: it is replaced, and `number_min` then keeps the number above earlier ones.
     """
     keep_policy(context, policy)
     with context.adapters.one_at_a_time_in(context.home):
-        before = named_champion(context) if (context.home / _CHAMPION_FILE).exists() else None
-        number = 1 if before is None else before.number + 1
+        number = max(_number_before(context) + 1, number_min)
         named = Change(model.artefact_id, policy.hash, number, by, reason)
         write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
     return named
 
 
+def _number_before(context: Context) -> int:
+    try:
+        return named_champion(context).number
+    except ArtefactError:
+        return 0
+
+
 def adopt_champion(context: Context, named: Change) -> None:
     """Let the home name a champion that the log has from elsewhere, so that the next one here gets a higher number."""
     with context.adapters.one_at_a_time_in(context.home):
-        if named_champion(context).number < named.number:
+        if _number_before(context) <= named.number:
             write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
 
 
@@ -98,14 +109,27 @@ def named_champion(context: Context) -> Change:
             hint="Train one: `zaslon run FILE` or `zaslon train`.",
         )
     try:
-        found = orjson.loads(path.read_bytes())
-        return Change(
-            str(found["model"]), str(found["policy"]), int(found["number"]), str(found["by"]), str(found["reason"])
-        )  # fmt: skip
+        return _change_of(orjson.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(
             f"'{path}' does not name the model and policy that serve.", hint="Train again: `zaslon train`."
         ) from error
+
+
+def _change_of(found: dict[str, Any]) -> Change:
+    """What the file names; one from before promotions were counted has number 0.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not such a file.
+    """
+    texts = [found["model"], found["policy"], found.get("by", ""), found.get("reason", "")]
+    number = found.get("number", 0)
+    if type(number) is not int or not 0 <= number < _NUMBER_LIMIT:
+        raise ValueError("the number of the promotion")
+    if not all(isinstance(text, str) and len(text) <= _TEXT_CHARACTERS_MAX for text in texts):
+        raise ValueError("a text")
+    model, policy, by, reason = texts
+    return Change(model, policy, number, by, reason)
 
 
 def load_champion(context: Context, plan: FeaturePlan) -> Champion:

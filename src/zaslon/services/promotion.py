@@ -64,7 +64,14 @@ def promote(
             FIRST if before is None else NOT_COMPARED, log=log, evidence=evidence, approval=approval,
         )  # fmt: skip
         entry = context.open_ledger().append(promotion, 0 if before is None else before.number)
-        keep_champion(context, model, policy, by=promotion.actor, reason=f"{action}, entry {entry.number}")
+        keep_champion(
+            context,
+            model,
+            policy,
+            by=promotion.actor,
+            reason=f"{action}, entry {entry.number}",
+            number_min=entry.number,
+        )
     return entry
 
 

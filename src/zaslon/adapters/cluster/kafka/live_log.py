@@ -70,7 +70,7 @@ class KafkaStream:
         self._committer: Committer | None = None
         self._clients: _Clients | None = None
         self._checkpoint: dict[str, Any] = {}
-        self._position = self._change_number = 0
+        self._position = 0
         self._taken: _Taken | None = None
         self._was_open = False
 
@@ -90,7 +90,6 @@ class KafkaStream:
     def _begin_at(self, checkpoint: bytes) -> None:
         self._checkpoint = orjson.loads(checkpoint)
         self._position = int(self._checkpoint.get("position", 0))
-        self._change_number = int(self._checkpoint.get("serving", (None, None, 0))[2])
         self._taken = None
 
     def _connect_with_retries(self) -> None:
@@ -186,7 +185,6 @@ class KafkaStream:
     def _recorded(self, order: Order) -> LogBatch:
         self._check(order)
         batch = order.batch(self._catalogue)
-        self._note_change(batch)
         self._note_committed(order, self._open.orders.next_offset)
         self._position += len(order)
         return batch
@@ -286,8 +284,9 @@ class KafkaStream:
         self._taken = _Taken(change, order)
 
     def record(
-        self, batch: LogBatch, outcomes: Sequence[Outcome], content: Sequence[bytes], versions: Versions
-    ) -> None:
+        self, batch: LogBatch, outcomes: Sequence[Outcome], content: Sequence[bytes], versions: Versions,
+        number: int,
+    ) -> None:  # fmt: skip
         """Hand over a batch with its outcomes (see the port)."""
         order, partitions = self._order_of(batch), self._open.partitions
         if len(outcomes) != len(order):
@@ -298,8 +297,7 @@ class KafkaStream:
             if isinstance(o, Rejection)
         }
         assert self._committer is not None
-        order = replace(order, versions=versions)
-        self._note_change(batch)
+        order = replace(order, versions=versions, number=number)
         self._committer.submit(Work(order, order.to_bytes(), outcomes, content, originals))
         partitions.drop(order.counts)
         self._position += len(order)
@@ -326,12 +324,8 @@ class KafkaStream:
             "order": order_offset,
             "next": order.next_offsets,
             "engine": order.versions.engine,
-            "serving": [order.versions.model, order.versions.policy, self._change_number],
+            "serving": [order.versions.model, order.versions.policy, order.number],
         }
-
-    def _note_change(self, batch: LogBatch) -> None:
-        if batch.change is not None:
-            self._change_number = batch.change.number
 
     @property
     def serving(self) -> tuple[str, str, int] | None:

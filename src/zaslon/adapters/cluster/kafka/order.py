@@ -75,6 +75,7 @@ class Order:
         versions: what decided.
         history: hash of the state from which the log began.
         records: the typed records as bytes.
+        number: of the promotion of what decided, in the home of the scorer; 0 where it is not known.
     """
 
     position: int
@@ -83,6 +84,7 @@ class Order:
     versions: Versions
     history: str
     records: bytes
+    number: int = 0
 
     def __len__(self) -> int:
         return len(self.source)
@@ -135,6 +137,7 @@ class Order:
                 "catalogue": self.versions.catalogue,
                 "engine": self.versions.engine,
                 "history": self.history,
+                "number": self.number,
             }
         )
         return _PRELUDE.pack(_MAGIC, FORMAT, len(header)) + header + self.records
@@ -152,6 +155,7 @@ class Order:
             order = Order(
                 int(found["position"]), tuple(_range(values) for values in found["ranges"]),
                 _from_runs(found["sources"]), _versions(found), str(found["history"]), records,
+                int(found.get("number", 0)),
             )  # fmt: skip
             if order.counts != [r.records for r in order.ranges]:
                 raise ValueError("its ranges and sources disagree")
