@@ -220,9 +220,9 @@ def train(
     """
 
     def work(context: Context) -> Any:
-        from zaslon.flows.retrain import retrain  # noqa: PLC0415
+        from zaslon.flows.train_champion import train_champion  # noqa: PLC0415
 
-        return retrain(context, tune_trials=tune)
+        return train_champion(context, tune_trials=tune)
 
     return _perform(
         as_json, work, show.train_report, makes_home=False,
@@ -240,7 +240,7 @@ def evaluate(
     """
 
     def work(context: Context) -> Any:
-        from zaslon.flows.retrain import evaluate_champion  # noqa: PLC0415
+        from zaslon.flows.train_champion import evaluate_champion  # noqa: PLC0415
 
         return evaluate_champion(context)
 

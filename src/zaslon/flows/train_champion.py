@@ -37,7 +37,7 @@ class TrainReport:
         return self.values
 
 
-def retrain(context: Context, *, tune_trials: int = 0) -> TrainReport:
+def train_champion(context: Context, *, tune_trials: int = 0) -> TrainReport:
     """Train on the clean days; with trials, search parameters on the validation period first."""
     if tune_trials:
         check_installed()
