@@ -1,66 +1,76 @@
-"""The walk of a transaction in ARCHITECTURE.md is true: every function exists, and a file passes them in order."""
+"""The walk of a transaction in ARCHITECTURE.md is true: records pass its functions in their order."""
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
-from functools import reduce
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
+import orjson
 import pytest
+from tests.api.serving import Caller, serving, transaction
+from tests.call_trace import CLEAN_LABELS, WALK, label_walk, named_function, traced, walk
 
-from zaslon.flows.score import score
+from zaslon.flows.score import label, score
 from zaslon.testing import SmallWorld
 
-TEXT = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text("utf-8")
-WALK = TEXT.partition("## One transaction, call by call")[2].partition("\n## ")[0]
 NAMED = re.findall(r"`(zaslon\.[a-z_.]+[A-Za-z_.]+)`", WALK)
-BY_FILE = re.findall(r"^\d+\. `(zaslon\.\S+)`", WALK.partition("A transaction over HTTP")[0], re.MULTILINE)
-
-
-def found(name: str) -> Any:
-    """The function that a dotted name means."""
-    parts = name.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        try:
-            module = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        return reduce(getattr, parts[end:], module)
-    raise AssertionError(name)
+OVER_HTTP = "A transaction over HTTP"
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMED)))
 def test_every_function_of_the_walk_exists(name: str) -> None:
     if ".kafka." in name:
         pytest.importorskip("confluent_kafka")
-    assert callable(found(name))
+    assert callable(named_function(name))
 
 
 def test_a_list_of_the_walk_has_at_most_ten_calls() -> None:
     lists = re.findall(r"(?:^\d+\. .*\n?)+", WALK, re.MULTILINE)
-    assert len(lists) == 3
+    assert len(lists) == 4
     assert all(part.count("\n") <= 10 for part in lists)
 
 
-def test_a_file_takes_the_walk_in_this_order(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_a_row_of_a_file_takes_the_walk_in_order(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
-    file = tmp_path / "two.txt"
-    file.write_bytes(b"\n".join(world.records[:1]) + b"\n")
-    code = {found(name).__code__: name for name in BY_FILE}
-    calls: list[str] = []
-
-    def note(frame: FrameType, event: str, _argument: object) -> None:
-        name = code.get(frame.f_code)
-        if event == "call" and name is not None and name not in calls:
-            calls.append(name)
-
-    sys.setprofile(note)
-    try:
+    file = tmp_path / "one.txt"
+    file.write_bytes(world.records[0] + b"\n")
+    expected = walk("A row of a file")
+    with traced(expected) as calls:
         score(world.context, [str(file)], learn=False)
-    finally:
-        sys.setprofile(None)
-    assert calls == BY_FILE
+    assert calls == expected
+
+
+def test_a_label_in_a_file_takes_the_walk_in_order(small_world: SmallWorld, tmp_path: Path) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    file = tmp_path / "labels.csv"
+    file.write_bytes(b"transaction_id,is_fraud\n1,true\n")
+    expected = walk("A label in a file")
+    with traced(expected) as calls:
+        label(world.context, file, None)
+    assert calls == expected
+
+
+def _post_transaction(open_as: Callable[[str | None], Caller]) -> None:
+    assert open_as("scorer").post("/v1/transactions", transaction()).status_code == 200
+
+
+def _post_labels(open_as: Callable[[str | None], Caller]) -> None:
+    labels = orjson.dumps([{"transaction_id": 1, "is_fraud": True}])
+    assert open_as("analyst").post("/v1/labels", labels).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "post, expected",
+    [(_post_transaction, walk(OVER_HTTP)), (_post_labels, label_walk(OVER_HTTP))],
+    ids=["transaction", "label"],
+)
+def test_a_record_over_http_takes_the_walk_in_order(
+    post: Callable[[Callable[[str | None], Caller]], None], expected: list[str],
+    small_world: SmallWorld, tmp_path: Path,
+) -> None:  # fmt: skip
+    with traced([*walk(OVER_HTTP), CLEAN_LABELS]) as calls, serving(small_world, tmp_path / "home") as open_as:
+        calls.clear()  # of the warm-up
+        post(open_as)
+        found = list(calls)
+    assert [name for name in found if name in expected] == expected

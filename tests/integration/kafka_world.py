@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,7 +168,9 @@ class Cluster:
             o.to_json() for batch in self.recorded(engine.catalogue) for o in engine.process(batch).outcomes
         ]
 
-    def stream_until(self, home: Path, position: int, **more: object) -> StreamReport:
+    def stream_until(
+        self, home: Path, position: int, notify: Callable[[str], None] = print, **more: object
+    ) -> StreamReport:
         """Score in this process until the log has reached a position."""
         context = self.context("scorer", home, snapshot_every_records=700, **more)
         consumer = self.connection("scorer").consumer(Watch("broker"), group_id=f"zaslon-{self.number}")
@@ -182,7 +184,7 @@ class Cluster:
                 done = self._committed(consumer) >= position
             return done
 
-        report = stream(context, is_over, print)
+        report = stream(context, is_over, notify)
         consumer.close()
         return report
 

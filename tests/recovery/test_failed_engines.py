@@ -189,7 +189,7 @@ def test_calls_recorded_in_part_are_answered_as_uncertain(
 
 
 def refuse_second_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    recover, recoveries = serve._Work._recover, []
+    recover, recoveries = serve.EngineSession._recover, []
 
     def failing(work: Any) -> Engine:
         recoveries.append(work)
@@ -197,7 +197,7 @@ def refuse_second_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
             raise SystemRefusedError("the disk does not answer")
         return recover(work)
 
-    monkeypatch.setattr(serve._Work, "_recover", failing)
+    monkeypatch.setattr(serve.EngineSession, "_recover", failing)
 
 
 def test_nothing_is_uncertain_before_a_record_is_in_the_log(world: SmallWorld) -> None:

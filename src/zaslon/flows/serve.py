@@ -89,78 +89,78 @@ class DecisionWorker:
         context = self._context
         named = named_champion(context)
         self._champion = champion_of_home(context)
-        work: _Work | None = self._begin()
+        session: EngineSession | None = self._begin()
         watch = ChampionWatch(context, plan_features(context.catalogue), named, context.progress.warn)
         try:
             while (group := self._calls.take(self._group_records_max, _LOOK_SECONDS)) is not None:
-                if work is None:
-                    work = self._begin_again(watch)
+                if session is None:
+                    session = self._begin_again(watch)
                 if group:
-                    work = self._serve(work, group)
-                if work is not None:
-                    work = self._change(work, watch)
-                if work is not None:
-                    work.retention.step()
+                    session = self._serve(session, group)
+                if session is not None:
+                    session = self._change(session, watch)
+                if session is not None:
+                    session.retention.step()
         finally:
             watch.close()
-        if work is not None:
-            work.close()
+        if session is not None:
+            session.close()
 
-    def _begin(self) -> _Work:
-        work = _Work(
+    def _begin(self) -> EngineSession:
+        session = EngineSession(
             self._context, self._champion, self._clock, lambda saved: self._calls.notify(SNAPSHOT, saved)
         )  # fmt: skip
         freeze_garbage_collector()
         self._calls.ready(True)
-        return work
+        return session
 
-    def _begin_again(self, watch: ChampionWatch) -> _Work | None:
+    def _begin_again(self, watch: ChampionWatch) -> EngineSession | None:
         """Begin with a change that is prepared, whether the log has it already or not: that may not be known."""
         prepared = watch.ready()
         if prepared is not None:
             self._champion = prepared.model, prepared.policy
         try:
-            work = self._begin()
+            session = self._begin()
         except ZaslonError:  # the medium still fails; calls are answered with an error meanwhile
             return None
         if prepared is not None:
             watch.made(prepared)
-            self._calls.notify(CHANGE, work.versions)
-        return work
+            self._calls.notify(CHANGE, session.versions)
+        return session
 
-    def _change(self, work: _Work, watch: ChampionWatch) -> _Work | None:
+    def _change(self, session: EngineSession, watch: ChampionWatch) -> EngineSession | None:
         """Make a change that is prepared; None when the engine had to be discarded, and it is made again."""
         prepared = watch.ready()
         if prepared is None:
-            return work
+            return session
         try:
-            made = work.change(prepared)
+            made = session.change(prepared)
         except ZaslonError:
             self._calls.ready(False)
-            work.abandon()
+            session.abandon()
             return None
         self._champion = prepared.model, prepared.policy
         watch.made(prepared)
         self._calls.notify(CHANGE, made.versions)
-        return work
+        return session
 
-    def _serve(self, work: _Work | None, group: Sequence[Call]) -> _Work | None:
+    def _serve(self, session: EngineSession | None, group: Sequence[Call]) -> EngineSession | None:
         """Decide a group and answer it; None when the engine had to be discarded."""
         try:
-            if work is None:
+            if session is None:
                 raise BusyError("The log cannot be written.", hint="Try again in a moment.")
-            answers, done = work.decide(group)
+            answers, done = session.decide(group)
         except ZaslonError as error:
             self._calls.ready(False)
-            recorded = 0 if work is None else work.recorded_records
+            recorded = 0 if session is None else session.recorded_records
             self._calls.answer(_errors(group, recorded, error))
-            if work is not None:
-                work.abandon()
+            if session is not None:
+                session.abandon()
             return None
         given = iter(answers)
         self._calls.answer([(call.number, [next(given) for _ in call.records]) for call in group])
         self._calls.notify(GROUP, done)
-        return work
+        return session
 
 
 def _errors(group: Sequence[Call], recorded: int, error: ZaslonError) -> list[tuple[int, ZaslonError]]:
@@ -174,8 +174,8 @@ def _errors(group: Sequence[Call], recorded: int, error: ZaslonError) -> list[tu
     return errors
 
 
-class _Work:
-    """Engine and journal of one life of the decision worker."""
+class EngineSession:
+    """Engine and journal, from a recovery until the journal fails or the worker stops."""
 
     def __init__(
         self, context: Context, champion: Champion, clock: Clock, on_snapshot: OnSnapshot

@@ -111,7 +111,7 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
     at_labels, at_transactions = is_label.nonzero()[0], (~is_label).nonzero()[0]
     fields = _fields(batch, kind, at_transactions, catalogue)
     found = clean_fields(fields, catalogue, key, batch.arrival_time_seconds[at_transactions])
-    labels, good, bad = _clean_labels(batch, at_labels, catalogue, key)
+    labels, good, bad = clean_labels(batch, at_labels, catalogue, key)
     index = at_transactions[found.index]
     order = np.argsort(np.concatenate([index, good]), kind="stable")
     return Cleaned(
@@ -120,7 +120,7 @@ def clean_batch(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> Cleaned
     )  # fmt: skip
 
 
-def _clean_labels(
+def clean_labels(
     batch: RecordBatch, chosen: Int64, catalogue: Catalogue, key: bytes
 ) -> tuple[Labels, Int64, list[tuple[int, tuple[RecordProblem, ...]]]]:
     """The labels among the chosen records, their places in the batch, and what is wrong with the others."""
