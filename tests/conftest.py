@@ -25,6 +25,9 @@ settings.register_profile(
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=1_000, print_blob=True)
 settings.load_profile(PROFILE)
 
+# Only the tests of the registry write into one: MLflow takes seconds to import.
+os.environ.setdefault("ZASLON_REGISTRY", "none")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -34,6 +34,7 @@ from zaslon.domain.outcomes import Versions
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
 from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
 from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
+from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
 from zaslon.services.context import GATEWAY, KEY, LOCK, STORE, STREAM, Adapters, Context, Options
 from zaslon.services.promotion import StoreMigration
@@ -44,6 +45,7 @@ from zaslon.system.durable import make_directory
 if TYPE_CHECKING:
     from zaslon.adapters.cluster.kafka.connection import Connection
     from zaslon.adapters.cluster.kafka.topics import TopicNames
+    from zaslon.adapters.cluster.mlflow.tracking import Login, Tracking
     from zaslon.adapters.relational.store import Store
 
 _KEY_FILE = "keys.json"  # of homes from before the store
@@ -80,7 +82,8 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
                 if log.name == STREAM
                 else FileSnapshots(log / "snapshots" / journal.identity)
             ),
-            open_run_tracker=_run_tracker,
+            open_run_tracker=lambda home: _run_tracker(settings, home),
+            open_registry=lambda home: _registry(settings, home),
             exclusive_in=lambda home: exclusive_in(home / LOCK),
             one_at_a_time_in=one_at_a_time_in,
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
@@ -259,13 +262,53 @@ def _pseudonym_key(settings: Settings, *, make: bool) -> bytes:
     return find_or_make_key(path) if make else find_key(path)
 
 
-def _run_tracker(home: Path) -> RunTracker | None:
-    """MLflow on SQLite where the extra is installed."""
-    if find_spec("mlflow") is None:
+def _run_tracker(settings: Settings, home: Path) -> RunTracker | None:
+    if not _has_registry(settings):
         return None
-    from zaslon.adapters.cluster.mlflow import MlflowRuns  # noqa: PLC0415  an extra
+    from zaslon.adapters.cluster.mlflow.live_runs import MlflowRuns  # noqa: PLC0415  an extra
 
-    return MlflowRuns(home / "mlflow")
+    return MlflowRuns(_mlflow(settings, home))
+
+
+def _registry(settings: Settings, home: Path) -> Registry | None:
+    """MLflow where it is wanted; None where nothing is to be written."""
+    if not _has_registry(settings):
+        return None
+    from zaslon.adapters.cluster.mlflow.model_registry import MlflowRegistry  # noqa: PLC0415  an extra
+
+    return MlflowRegistry(_mlflow(settings, home), settings.mlflow_model)
+
+
+def _has_registry(settings: Settings) -> bool:
+    """A tracking server that is named is wanted, even if MLflow is not installed."""
+    if settings.registry == "auto" and settings.mlflow_uri is None:
+        return find_spec("mlflow") is not None
+    return settings.registry != "none"
+
+
+def _mlflow(settings: Settings, home: Path) -> Tracking:
+    from zaslon.adapters.cluster.mlflow.tracking import Tracking  # noqa: PLC0415  an extra
+
+    return Tracking(
+        home / "mlflow", settings.mlflow_uri, settings.mlflow_experiment,
+        _login(settings.mlflow_user, settings.mlflow_password_file, "ZASLON_MLFLOW_PASSWORD_FILE"),
+        _login(
+            settings.mlflow_promoter_user, settings.mlflow_promoter_password_file,
+            "ZASLON_MLFLOW_PROMOTER_PASSWORD_FILE",
+        ),
+        settings.mlflow_ca_file, settings.mlflow_timeout_seconds, settings.mlflow_retries,
+    )  # fmt: skip
+
+
+def _login(user: str | None, password_file: Path | None, setting: str) -> Login | None:
+    if user is None:
+        return None
+    password = _password_in(password_file, setting)
+    if not password:
+        raise ZaslonError(f"There is no password of the MLflow user '{user}'.", hint=f"Set {setting}.")
+    from zaslon.adapters.cluster.mlflow.tracking import Login  # noqa: PLC0415  an extra
+
+    return Login(user, password)
 
 
 def kafka_connection(settings: Settings, *, password: str | None = None) -> Connection:

@@ -43,9 +43,24 @@ def _checked_store(url: SecretStr) -> SecretStr:
     return url
 
 
+def _checked_mlflow(uri: str) -> str:
+    """No user and password in it: it is shown to people."""
+    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#@\s]*)?", uri):
+        raise ValueError("a tracking server is named as https://host:port, its user in ZASLON_MLFLOW_USER")
+    return uri.rstrip("/")
+
+
+def _checked_model(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+( [\w.-]+)*", name):
+        raise ValueError("a registered model's name has letters, digits, dots and hyphens")
+    return name
+
+
 Duration = Annotated[str, AfterValidator(checked_duration)]
 PseudonymKey = Annotated[SecretStr, AfterValidator(_checked_key)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_checked_store)]
+MlflowUri = Annotated[str, AfterValidator(_checked_mlflow)]
+RegisteredModel = Annotated[str, AfterValidator(_checked_model)]
 SnapshotPlace = Annotated[str, AfterValidator(_checked_place)]
 
 
@@ -200,6 +215,30 @@ class Settings(BaseSettings):
         None,
         ge=1,
         description="engine version whose log a scorer of another version may take over, to upgrade",
+    )
+    registry: Literal["auto", "mlflow", "none"] = Field(
+        "auto", description="`auto`: MLflow where it is installed; `mlflow`; `none`: nothing is written there"
+    )
+    mlflow_uri: MlflowUri | None = Field(
+        None,
+        description="MLflow's tracking server, `https://host:port`; SQLite and files in the home if not set",
+    )
+    mlflow_user: str | None = Field(None, description="user who writes runs and candidates there")
+    mlflow_password_file: Path | None = Field(None, description="file with the password")
+    mlflow_promoter_user: str | None = Field(
+        None, description="user who writes the served models; `ZASLON_MLFLOW_USER` if not set"
+    )
+    mlflow_promoter_password_file: Path | None = Field(None, description="file with that user's password")
+    mlflow_ca_file: Path | None = Field(
+        None, description="authority that signed the server's certificate; the system's if not set"
+    )
+    mlflow_timeout_seconds: int = Field(
+        5, ge=1, le=600, description="how long one answer of the server is waited for"
+    )
+    mlflow_retries: int = Field(1, ge=0, le=10, description="how often a call is tried again")
+    mlflow_experiment: str = Field("zaslon", min_length=1, description="under which name runs are listed")
+    mlflow_model: RegisteredModel = Field(
+        "zaslon", description="registered model of what was promoted; `…-candidates` has what was trained"
     )
     stream_report_seconds: float = Field(
         10.0, ge=0, description="between two points in a run of the tracker (MLflow); 0 writes none"

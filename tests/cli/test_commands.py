@@ -58,7 +58,7 @@ def test_run_reports_every_stage(small_run: SmallRun) -> None:
     assert answer["labels"] > 0
     assert answer["labels_to_come"] == len(read_last_days(small_run, 7)), "they come after seven days"
     assert answer["seconds"].keys() == {"clean", "features", "train", "decide", "label_delays", "report"}
-    assert all(Path(path.split(" (run")[0]).exists() for path in answer["paths"].values())
+    assert all(Path(path).exists() for path in answer["paths"].values())
 
 
 def test_the_recall_falls_as_confirmation_takes_longer(small_run: SmallRun) -> None:
@@ -68,14 +68,17 @@ def test_the_recall_falls_as_confirmation_takes_longer(small_run: SmallRun) -> N
     assert by_delay["0 hours"]["pr_auc"] > by_delay["3 days"]["pr_auc"] > by_delay["7 days"]["pr_auc"]
 
 
-def test_run_prints_one_json_object_to_stdout(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+def test_run_prints_one_json_object_to_stdout(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZASLON_REGISTRY", "mlflow")
     (home / "mlflow").touch()  # where its directory should be: MLflow cannot write
     again = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json")
     assert again.code == 0, again
     assert again.json.keys() >= MEASURES | COUNTS | ROWS
     assert again.json["label_delay"] == {}
-    assert "could not be written to MLflow" in again.err
-    assert "mlflow" not in again.json["paths"], "the rest is as it would be"
+    assert "could not be kept in MLflow" in again.err
+    assert "registry" not in again.json["paths"], "the rest is as it would be"
     assert again.json["rows_rejected"] == small_run.answer["rows_rejected"]
     assert (home / "log-1" / "journal.db").exists(), "the decisions of the earlier run are put aside"
     earlier = zaslon("replay", 5, "--home", home, "--log", "log-1", "--json")

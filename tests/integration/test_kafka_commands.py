@@ -126,7 +126,7 @@ def test_sigterm_ends_the_command_in_good_order(broker: LocalBroker, lines: list
         port = free.getsockname()[1]
     cluster.send("input", lines[:500])
     with cluster.scorer(
-        home, ZASLON_STREAM_METRICS_PORT=str(port), ZASLON_STREAM_REPORT_SECONDS="1"
+        home, ZASLON_STREAM_METRICS_PORT=str(port), ZASLON_STREAM_REPORT_SECONDS="1", ZASLON_REGISTRY="mlflow"
     ) as scorer:
         cluster.wait_for(500, scorer)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_SECONDS) as answer:
@@ -154,7 +154,8 @@ def test_the_rate_of_sending_is_in_mlflow(cluster: Cluster, lines: list[bytes], 
     process = subprocess.Popen(
         [sys.executable, "-m", "zaslon.entrypoints.cli", "produce", _file(tmp_path, lines),
          "--topic", cluster.topic("input"), "--home", str(tmp_path), "--rate", "500", "--json"],
-        env={**os.environ, **cluster.environment("producer"), "ZASLON_STREAM_REPORT_SECONDS": "1"},
+        env={**os.environ, **cluster.environment("producer"), "ZASLON_STREAM_REPORT_SECONDS": "1",
+             "ZASLON_REGISTRY": "mlflow"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     until(lambda: (tmp_path / "produced").exists() or process.poll() is not None)

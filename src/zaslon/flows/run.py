@@ -12,7 +12,7 @@ from zaslon.domain.ledger import RUN
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.engine import Engine
 from zaslon.flows.clean import clean
-from zaslon.flows.run_report import log_to_tracker, make_report
+from zaslon.flows.run_report import make_report, report_files
 from zaslon.flows.train import (
     Samples,
     Trained,
@@ -25,6 +25,7 @@ from zaslon.flows.train import (
     train_and_evaluate,
     trained_values,
 )
+from zaslon.flows.training_record import publish_training
 from zaslon.intake import CleanReport, clean_days, read_clean_day
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.dataset import Days
@@ -123,7 +124,8 @@ def run(
     scorecard = _scorecard(context, trained, decided, by_delay)
     with watch.stage("report"):
         paths = make_report(context, trained, scorecard, by_delay, cleaned, decided, warnings)
-        paths.update(log_to_tracker(context, trained, settings, paths))
+        registry = publish_training(context, trained, settings, days, report_files(paths))
+        paths |= {} if registry is None else {"registry": str(registry.place)}
     return RunReport(
         cleaned, trained, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib, warnings, paths
     )  # fmt: skip

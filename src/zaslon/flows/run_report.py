@@ -1,4 +1,4 @@
-"""Reports: what a run found out, for people (HTML, plots) and for the run tracker."""
+"""Reports: what a run found out, for people (HTML, plots)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 
 from zaslon import __version__
-from zaslon.domain.errors import ServerError
 from zaslon.flows.train import Trained, evaluation_values
 from zaslon.intake import CleanReport
 from zaslon.models.metrics import Evaluation
 from zaslon.models.plots import draw_all
-from zaslon.models.report import ReportContent, write_report
-from zaslon.models.training import TrainSettings
+from zaslon.models.report import ReportContent, render_report, write_report
 from zaslon.monitoring.data_warnings import DataWarning
 from zaslon.monitoring.scorecard import Scorecard
 from zaslon.services.context import Context
@@ -56,6 +53,20 @@ def make_report(
     }  # fmt: skip
 
 
+def report_files(paths: Mapping[str, str]) -> dict[str, bytes]:
+    """What `make_report` has written at these paths: contents by file name."""
+    found = [Path(paths["report"]), Path(paths["scorecard"]), *Path(paths["plots"]).glob("*.png")]
+    root = Path(paths["report"]).parent
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(found)}
+
+
+def training_report(context: Context, trained: Trained) -> dict[str, bytes]:
+    """The HTML report of a model on its test period alone, and its pictures; contents by file name."""
+    pictures = _pictures(context, trained)
+    page = render_report(_of_model(context, trained, pictures))
+    return {"report.html": page.encode(), **{f"plots/{name}.png": png for name, png in pictures.items()}}
+
+
 def _pictures(context: Context, trained: Trained) -> dict[str, bytes]:
     test, evaluation = trained.test, trained.evaluation
     return draw_all(
@@ -70,6 +81,15 @@ def _content(
     context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
     cleaned: CleanReport, decided: DecideReport, pictures: Mapping[str, bytes],
 ) -> ReportContent:  # fmt: skip
+    return replace(
+        _of_model(context, trained, pictures),
+        scorecard=[(r.goal, r.target, r.reached, r.status, r.comment) for r in scorecard.rows],
+        by_delay=_delay_rows(by_delay),
+        notes=_notes(context, trained, cleaned, decided),
+    )
+
+
+def _of_model(context: Context, trained: Trained, pictures: Mapping[str, bytes]) -> ReportContent:
     split = trained.split
     return ReportContent(
         title="What the fraud model is worth",
@@ -80,9 +100,7 @@ def _content(
             ("trained on", str(split.train)), ("validated on", str(split.validation)),
             ("tested on", str(split.test)),
         ],
-        scorecard=[(r.goal, r.target, r.reached, r.status, r.comment) for r in scorecard.rows],
-        by_delay=_delay_rows(by_delay),
-        notes=_notes(context, trained, cleaned, decided),
+        warnings=_left_out(trained),
         versions={"Zaslon": __version__, "policy": trained.policy.hash},
         currency=context.catalogue.currency,
         minor_digits=context.catalogue.minor_digits,
@@ -125,25 +143,3 @@ def _notes(context: Context, trained: Trained, cleaned: CleanReport, decided: De
         "The thresholds were chosen earlier, on the validation period"
         f"{currency}: " + " ".join(limit.sentence for limit in trained.thresholds.limits),
     ]
-
-
-def log_to_tracker(
-    context: Context, trained: Trained, settings: TrainSettings, paths: Mapping[str, str]
-) -> dict[str, str]:
-    """Log the run if a tracker is installed; returns its place.
-
-    All results are in the home by now, so a tracker that fails is a warning and loses none of them.
-    """
-    tracker = context.run_tracker()
-    if tracker is None:
-        return {}
-    params: dict[str, Any] = {**settings.model_dump(), "catalogue": context.catalogue.label}
-    try:
-        run_id = tracker.log_run(
-            "zaslon run", params, trained.evaluation.flat(),
-            [Path(paths["report"]), Path(paths["plots"]), trained.path],
-        )  # fmt: skip
-    except ServerError as error:
-        context.progress.warn(error.message)
-        return {}
-    return {"mlflow": f"{context.home / 'mlflow'} (run {run_id})"}

@@ -39,6 +39,7 @@ from zaslon.system.durable import make_directory
 
 # What counts as a large amount when frauds without evidence are counted.
 _LARGE_AMOUNT_QUANTILE, _LARGE_RATIO = 0.999, 2.5
+_EXAMPLE_ROWS = 5
 
 
 _PERIODS = ("train", "validation", "test")
@@ -62,7 +63,8 @@ class Samples:
 class Trained:
     """A model with its policy, and how both did on the test period.
 
-    `test` is kept without its features: they are hundreds of megabytes that are not needed again.
+    `test` is kept without its features: they are hundreds of megabytes that are not needed again. `example`,
+    float32[rows, F], has those of the first few.
     """
 
     model: Model
@@ -76,6 +78,7 @@ class Trained:
     reviews_per_day: float
     path: Path
     left_out: tuple[TransactionId, ...]
+    example: NDArray[np.float32]
 
 
 def time_split(context: Context, days: Sequence[Day], label_delay_seconds: int) -> TimeSplit:
@@ -300,7 +303,7 @@ def train_and_evaluate(context: Context, samples: Samples, train_settings: Train
     return Trained(
         model, policy, chosen, evaluation, samples.split, test.without_features(), score,
         _unseeable(context, samples),
-        reviews_per_day(score, test, policy), path, samples.left_out,
+        reviews_per_day(score, test, policy), path, samples.left_out, test.x[:_EXAMPLE_ROWS].copy(),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from zaslon.flows.train import (
     train_and_evaluate,
     trained_values,
 )
+from zaslon.flows.training_record import publish_training
 from zaslon.intake import clean_days
 from zaslon.models.dataset import Days
 from zaslon.models.model import Model
@@ -57,10 +58,12 @@ def train_champion(context: Context, *, tune_trials: int = 0) -> TrainReport:
     with watch.stage("train"):
         trained = train_and_evaluate(context, samples, settings)
         promote(context, trained.model, trained.policy, TRAIN, trained_values(trained))
+    paths = {"model": str(trained.path)}
+    with watch.stage("registry"):
+        registry = publish_training(context, trained, settings, days)
+        paths |= {} if registry is None else {"registry": str(registry.place)}
     _warn_of_rules(context, trained.policy)
-    return TrainReport(
-        {**trained_values(trained), "seconds": watch.seconds, "paths": {"model": str(trained.path)}}
-    )
+    return TrainReport({**trained_values(trained), "seconds": watch.seconds, "paths": paths})
 
 
 def evaluate_champion(context: Context) -> TrainReport:

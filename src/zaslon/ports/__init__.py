@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -352,19 +351,10 @@ class Clock(Protocol):
 
 
 class RunTracker(Protocol):
-    """Where training runs are written down. Never on the scoring path."""
-
-    def log_run(
-        self,
-        name: str,
-        params: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        artefacts: Sequence[Path],
-    ) -> str:
-        """Write down one finished run; returns its id. Raises ServerError where it cannot."""
+    """Where work in progress is written down, on a thread of its own. Never on the scoring path."""
 
     def start_run(self, name: str, params: Mapping[str, Any]) -> LiveRun:
-        """Begin a run that is logged while it goes on."""
+        """Begin a run that is logged while it goes on. Raises ServerError where it cannot."""
 
 
 class LiveRun(Protocol):

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, SnapshotStore
+from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream
 from zaslon.system.c_library import return_freed_memory
 
@@ -123,6 +124,7 @@ class Adapters:
     open_journal_for_reading: Callable[[Path], LogReader]
     open_snapshots: Callable[[Path, LogReader], SnapshotStore]
     open_run_tracker: Callable[[Path], RunTracker | None]
+    open_registry: Callable[[Path], Registry | None]
     exclusive_in: Callable[[Path], AbstractContextManager[None]]
     one_at_a_time_in: Callable[[Path], AbstractContextManager[None]]
     open_stream_snapshots: Callable[[Path], SnapshotStore]
@@ -169,8 +171,12 @@ class Context:
         return self.adapters.open_ledger(self.home)
 
     def run_tracker(self) -> RunTracker | None:
-        """Where training runs are written down, or None where no tracker is installed."""
+        """Where runs in progress are written down; None where nothing is to be written."""
         return self.adapters.open_run_tracker(self.home)
+
+    def open_registry(self) -> Registry | None:
+        """Where people look models up; None where nothing is to be written."""
+        return self.adapters.open_registry(self.home)
 
     def in_home(self, home: Path) -> Context:
         """The same world with another home."""

@@ -1,0 +1,325 @@
+"""The registry on MLflow with SQLite: written by the flows, read back by MLflow itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zaslon.adapters.cluster.mlflow import tracking
+from zaslon.adapters.cluster.mlflow.live_runs import MlflowRuns
+from zaslon.adapters.cluster.mlflow.model_registry import MlflowRegistry
+from zaslon.adapters.cluster.mlflow.tracking import Tracking
+from zaslon.bootstrap import build_context
+from zaslon.domain.errors import ServerError, ZaslonError
+from zaslon.domain.ledger import PROMOTE
+from zaslon.flows.train import Trained, collect_samples, train_and_evaluate
+from zaslon.flows.training_record import publish_training
+from zaslon.intake import clean_days
+from zaslon.models.artefact import save_model
+from zaslon.models.model import Model
+from zaslon.models.training import TrainSettings
+from zaslon.ports.registry import RunRecord
+from zaslon.services.context import Context
+from zaslon.services.promotion import promote
+from zaslon.services.publishing import RegistryState, follow_ledger, publish, registry_state
+from zaslon.settings import load_settings
+from zaslon.testing import SmallWorld
+
+pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+
+SETTINGS = TrainSettings(rounds=5, rounds_max=5, threads=1)
+
+
+@pytest.fixture(scope="module")
+def world(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """A home with a champion, clean days and an empty registry."""
+    home = tmp_path_factory.mktemp("registry") / "home"
+    small_world.in_home(home)
+    shutil.copytree(small_world.context.home / "clean", home / "clean")
+    return build_context(load_settings(home=home, threads=1, registry="mlflow"))
+
+
+@pytest.fixture(scope="module")
+def trained(world: Context) -> Trained:
+    samples = collect_samples(world, clean_days(world.home / "clean", world.catalogue),
+                              label_delay_seconds=world.options.label_delay_seconds)  # fmt: skip
+    return train_and_evaluate(world, samples, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def published(world: Context, trained: Trained) -> RegistryState:
+    promote(world, trained.model, trained.policy, PROMOTE, {})
+    state = publish_training(world, trained, SETTINGS, clean_days(world.home / "clean", world.catalogue))
+    assert state is not None
+    return state
+
+
+def client(context: Context) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(state_of(context).place)
+
+
+def state_of(context: Context) -> RegistryState:
+    return registry_state(context, context.open_registry())
+
+
+def other_models(context: Context, trained: Trained, count: int) -> list[Model]:
+    """Models of the home that differ in what is noted about them only."""
+    models = [trained.model.with_facts(train_rows=n) for n in range(count)]
+    for model in models:
+        save_model(model, context.home / "models" / model.artefact_id)
+    return models
+
+
+def test_a_training_is_a_run_with_all_that_is_known(
+    world: Context, trained: Trained, published: RegistryState
+) -> None:
+    (run,) = client(world).search_runs(["1"], "tags.kind = 'training'")
+    assert run.info.status == "FINISHED"
+    params, metrics = run.data.params, run.data.metrics
+    assert params["train_days"] == str(trained.split.train)
+    assert int(params["train_transactions"]) > int(params["train_frauds"]) > 0
+    assert params["catalogue_hash"] == world.catalogue.hash
+    assert len(params["data_fingerprint"]) == 64
+    assert params["rounds_max"] == "5"
+    assert metrics["roc_auc_low"] < metrics["roc_auc"] < metrics["roc_auc_high"]
+    assert metrics["money_lost_minor_per_month_low"] <= metrics["money_lost_minor_per_month"]
+    assert {a.path for a in client(world).list_artifacts(run.info.run_id)} == {
+        "model",
+        "plots",
+        "report.html",
+    }
+
+
+def test_the_aliases_name_versions_with_the_tags_of_the_ledger(
+    world: Context, trained: Trained, published: RegistryState
+) -> None:
+    assert published.agrees
+    version = client(world).get_model_version_by_alias("zaslon", "champion")
+    entry = world.open_ledger().newest()
+    assert entry is not None
+    expected = {
+        "artefact": trained.model.artefact_id, "catalogue": world.catalogue.hash, "policy": trained.policy.hash,
+        "verdict": entry.promotion.verdict, "ledger_entry": str(entry.number), "ledger_hash": entry.hash,
+    }  # fmt: skip
+    assert version.tags.items() >= expected.items()
+    challenger = client(world).get_model_version_by_alias("zaslon-candidates", "challenger")
+    assert challenger.tags["artefact"] == trained.model.artefact_id
+
+
+def test_a_clean_process_scores_with_the_champion(
+    world: Context, trained: Trained, published: RegistryState, tmp_path: Path
+) -> None:
+    program = (
+        "import json, sys, mlflow\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model('models:/zaslon@champion')\n"
+        "assert model.metadata.signature.inputs.input_names()\n"
+        "print(json.dumps(model.predict(model.input_example)['score'].tolist()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(published.place)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    scores = json.loads(done.stdout.splitlines()[-1])
+    assert scores == trained.model.score(trained.example).tolist()
+
+
+def test_nothing_that_mlflow_keeps_of_a_model_is_a_pickle(world: Context, published: RegistryState) -> None:
+    version = client(world).get_model_version_by_alias("zaslon", "champion")
+    (model,) = (world.home / "mlflow" / "artefacts" / version.run_id / "artifacts").glob("model")
+    kept = {path.relative_to(model).as_posix(): path for path in model.rglob("*") if path.is_file()}
+    assert {"MLmodel", "scoring_code.py", "input_example.json"} < kept.keys()
+    for name, path in kept.items():
+        path.read_text("utf-8")  # a pickle begins with a byte that no text has
+        assert path.suffix not in {".pkl", ".pickle", ".joblib"}, name
+    described = kept["MLmodel"].read_text()
+    assert "model_code_path" in described
+    assert "python_model:" not in described, "that names a pickle"
+
+
+def test_what_is_written_twice_is_there_once(
+    world: Context, trained: Trained, published: RegistryState
+) -> None:
+    again = publish_training(world, trained, SETTINGS, clean_days(world.home / "clean", world.catalogue))
+    assert again == published
+    assert len(client(world).search_runs(["1"], "tags.kind = 'training'")) == 1
+    assert len(client(world).search_model_versions("name = 'zaslon'")) == 1
+
+
+def test_a_crash_between_ledger_and_alias_is_made_good(
+    world: Context, trained: Trained, published: RegistryState
+) -> None:
+    (model,) = other_models(world, trained, 1)
+    promote(world, model, trained.policy, PROMOTE, {})
+    behind = state_of(world)
+    assert (behind.ledger.model, behind.champion) == (model.artefact_id, published.champion)
+    assert not behind.agrees
+    after = follow_ledger(world)
+    assert after is not None
+    assert after.agrees
+    assert after.champion.model == model.artefact_id
+
+
+def test_a_model_that_serves_again_has_the_newest_entry(
+    world: Context, trained: Trained, published: RegistryState
+) -> None:
+    (other,) = other_models(world, trained, 1)
+    for model in (other, trained.model):
+        entry = promote(world, model, trained.policy, PROMOTE, {})
+        state = follow_ledger(world)
+        assert state is not None
+        assert (state.champion.model, state.champion.entry) == (model.artefact_id, entry.number)
+        assert state.agrees
+
+
+def test_of_promotions_at_once_the_alias_names_the_newest(
+    world: Context, trained: Trained, published: RegistryState
+) -> None:
+    models = other_models(world, trained, 6)
+    entries_before = len(world.open_ledger().entries())
+    failed: list[ZaslonError] = []
+
+    def work(model: Model) -> None:
+        try:
+            promote(world, model, trained.policy, PROMOTE, {})
+            follow_ledger(world)
+        except ZaslonError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(model,)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    state = state_of(world)
+    assert state.agrees
+    assert len(world.open_ledger().entries()) == entries_before + len(models)
+    assert state.champion.model in {model.artefact_id for model in models}
+
+
+def test_a_registry_that_was_away_gets_what_waited(
+    world: Context, trained: Trained, published: RegistryState
+) -> None:
+    warnings: list[str] = []
+
+    class Watch:
+        def start(self, stage: str, total: int | None) -> None: ...
+        def advance(self, steps: int) -> None: ...
+        def warn(self, sentence: str) -> None:
+            warnings.append(sentence)
+
+    (model,) = other_models(world, trained, 1)
+    settings = load_settings(home=world.home, threads=1, registry="mlflow", mlflow_uri="http://127.0.0.1:1")
+    away = replace(build_context(settings), progress=Watch())
+    entry = promote(away, model, trained.policy, PROMOTE, {})
+    challenger = replace(trained, model=model)
+    days = clean_days(world.home / "clean", world.catalogue)
+    assert publish_training(away, challenger, SETTINGS, days) is None
+    assert "zaslon registry sync" in warnings[0]
+    state = state_of(away)
+    assert (state.ledger.entry, state.home.model, state.waiting) == (entry.number, model.artefact_id, 1)
+    assert state.problem is not None
+    back = follow_ledger(world)
+    assert back is not None
+    assert back.agrees
+    assert back.champion.model == model.artefact_id
+
+
+def test_a_lost_registry_is_made_again_from_the_home(
+    world: Context, trained: Trained, published: RegistryState, tmp_path: Path
+) -> None:
+    promote(world, trained.model, trained.policy, PROMOTE, {})
+    lost = replace(world, adapters=replace(
+        world.adapters, open_registry=lambda home: MlflowRegistry(Tracking(tmp_path / "mlflow")),
+    ))  # fmt: skip
+    state = publish(lost)
+    assert state is not None
+    assert state.agrees
+    (run,) = client(lost).search_runs(["1"])
+    assert run.data.tags["kind"] == "import"
+
+
+def test_without_a_registry_nothing_is_written_and_nothing_imported(
+    world: Context, trained: Trained, tmp_path: Path
+) -> None:
+    program = (
+        "import sys\n"
+        "from zaslon.bootstrap import build_context\n"
+        "from zaslon.services.publishing import publish\n"
+        "from zaslon.settings import load_settings\n"
+        "context = build_context(load_settings(home=sys.argv[1], registry='none'))\n"
+        "assert publish(context) is None\n"
+        "print('mlflow' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False"]
+    assert not (tmp_path / "mlflow").exists()
+    assert not (tmp_path / "registry").exists()
+
+
+def test_many_params_and_metrics_fit_in_one_run(tmp_path: Path) -> None:
+    registry = MlflowRegistry(Tracking(tmp_path))
+    params = {"long": "x" * 9000, **{f"p{i}": i for i in range(230)}}
+    metrics = {"undefined": np.nan, **{f"m{i}": float(i) for i in range(1200)}}
+    run_id = registry.write(RunRecord("wide", "wide", params, metrics, {"kind": "test"}))
+    from mlflow.tracking import MlflowClient
+
+    data = MlflowClient(registry.place).get_run(run_id).data
+    assert (len(data.params), len(data.metrics), len(data.params["long"])) == (231, 1200, 6000)
+
+
+def test_a_missing_file_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    run = RunRecord("third", "third", {}, {}, {}, [tmp_path / "nowhere"])
+    with pytest.raises(ZaslonError, match="file '.*nowhere' of run 'third' does not exist"):
+        MlflowRegistry(Tracking(tmp_path / "mlflow")).write(run)
+    assert not (tmp_path / "mlflow").exists()
+
+
+def test_a_place_that_cannot_be_written_gives_one_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServerError, match=r"^The run 'fourth' could not be kept in MLflow at [^\n]+$"):
+        MlflowRegistry(Tracking(tmp_path / "file")).write(RunRecord("4", "fourth", {}, {}, {}))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_mlflow_the_error_has_the_install_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    with pytest.raises(ZaslonError, match=r"pip install 'zaslon\[mlflow\]'"):
+        Tracking(tmp_path)
+
+
+def test_a_run_in_progress_has_a_point_of_each_metric_per_step(tmp_path: Path) -> None:
+    place = Tracking(tmp_path)
+    run = MlflowRuns(place).start_run("stream", {"topic": "input"})
+    run.log({"rate": 1.0}, 0)
+    run.log({"rate": 2.0, "undefined": np.nan}, 1)
+    run.end()
+    from mlflow.tracking import MlflowClient
+
+    history = MlflowClient(place.place).get_metric_history(run.run_id, "rate")
+    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 2.0)]
+
+
+def test_a_candidate_of_nobody_is_no_champion(tmp_path: Path) -> None:
+    registry = MlflowRegistry(Tracking(tmp_path))
+    assert registry.promote("0" * 12, {}) is False
+    assert registry.champion() is None
