@@ -48,9 +48,10 @@ def decisions(home: Path) -> list[dict[str, Any]]:
     [
         ("2042-03-16", []),
         ("2021-03-16", []),
+        ("2019-10-20", []),
         ("2019-10-20", ["--arrived", "2019-10-10 00:00:00"]),
     ],
-    ids=["the future", "a gap behind the log", "after the arrival"],
+    ids=["the future", "a gap of years", "a gap of weeks", "after the arrival"],
 )
 def test_one_wrong_year_does_not_stop_the_log(
     wrong: str, options: list[str], zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue, load_catalogue, parse_catalogue
 from zaslon.domain.events import Kind, RecordBatch
@@ -107,12 +109,12 @@ def flags(record: str) -> set[str]:
 def run(
     sources: Sequence[str | Path], out: Path, *, catalogue: Catalogue = MISSION,
     chunk_bytes: int = 1 << 20, filter_bytes: int = 1 << 16, key: bytes = KEY,
-    arrival: int = ARRIVAL_SECONDS, newest: int | None = None,
+    arrival: int = ARRIVAL_SECONDS, rows_of_log: NDArray[np.int64] | None = None,
 ) -> CleanReport:  # fmt: skip
     """Clean files; rows in = clean + rejected by reason, in the report, the days and the quarantine."""
     report = clean_files(
         [str(s) for s in sources], out, catalogue, key=key, arrival_time_seconds=arrival,
-        chunk_bytes=chunk_bytes, repeat_filter_bytes=filter_bytes, newest_seconds=newest,
+        chunk_bytes=chunk_bytes, repeat_filter_bytes=filter_bytes, rows_of_log=rows_of_log,
     )  # fmt: skip
     rejected = sum(report.rows_rejected.values())
     assert report.rows_in == report.rows_clean + rejected

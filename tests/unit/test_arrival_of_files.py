@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.unit.intake_cases import ARRIVAL_SECONDS, HEADER, MISSION, content_of, line, quarantine_of, run
 
 from zaslon.domain.catalogue import Catalogue, parse_catalogue
-from zaslon.domain.errors import CatalogueError
-from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_day, time_text
-from zaslon.intake.date_gaps import ROWS_MAX, ROWS_OF_LOG, DayCounts, WrongDates
+from zaslon.domain.errors import CatalogueError, InputError
+from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text, parse_day, time_text
+from zaslon.intake.date_gaps import ROWS_MAX, DayCounts, WrongDates
 
 FIRST_DAY = parse_day("2019-08-22")
 ONE_DAY, GAP_DAYS = SECONDS_PER_DAY, 30
@@ -67,7 +69,7 @@ def test_one_wrong_year_in_the_past_is_exactly_one_rejection(
     detail = assert_is_one_rejection(wrong, place, 1500, tmp_path, chunk_bytes)
     assert detail == (
         "Field 'tx_datetime' is on 2022-08-22, 1094 days after 2019-08-24, and only 1 of 1501 rows lie"
-        " behind that gap; expected none of more than 30d with so few rows behind it (record.gap_max)."
+        " behind that gap; expected none (record.gap_max) with so few rows, where a usual day has 500."
     )
 
 
@@ -118,11 +120,20 @@ def test_few_rows_before_or_among_others_are_no_harm_and_stay(tmp_path: Path) ->
     assert report.rows_clean == 3002 and not report.rows_rejected
 
 
-def test_in_small_inputs_a_gap_may_be_real(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("a_day", "rejected"), [(10, 0), (11, 1)])
+def test_where_all_days_have_few_rows_a_gap_may_be_real(tmp_path: Path, a_day: int, rejected: int) -> None:
     late = line(transaction_id=9999, tx_datetime="2022-08-22 10:00:00")
-    for rows, rejected in ((999, 0), (1000, 1)):
-        report = run([write(tmp_path / "in.txt", [*honest(rows), late])], tmp_path / "out")
-        assert report.rows_in - report.rows_clean == rejected
+    report = run([write(tmp_path / "in.txt", [*honest(3 * a_day), late])], tmp_path / "out")
+    assert report.rows_in - report.rows_clean == rejected
+
+
+@pytest.mark.parametrize(("days", "rejected"), [(6, 0), (7, 1), (20, 1), (30, 1)])
+def test_the_gap_is_what_would_make_the_next_file_late(tmp_path: Path, days: int, rejected: int) -> None:
+    """By default a day less than `late_within`: a row on the seventh day may be seven days newer."""
+    moment = time_text((FIRST_DAY + 2 + days) * ONE_DAY)
+    late = line(transaction_id=9999, tx_datetime=moment)
+    report = run([write(tmp_path / "in.txt", [*honest(300), late])], tmp_path / "out")
+    assert report.rows_in - report.rows_clean == rejected
 
 
 def test_a_gap_max_of_nothing_allows_any_gap(tmp_path: Path) -> None:
@@ -135,81 +146,134 @@ def test_a_gap_max_of_nothing_allows_any_gap(tmp_path: Path) -> None:
     assert run([source], tmp_path / "out", catalogue=with_gap_max("1d")).rows_clean == 2000
 
 
+def test_a_file_of_a_wrong_month_in_part_loses_that_part(tmp_path: Path) -> None:
+    """One row in twenty has the month after."""
+    moments = [(FIRST_DAY + (30 if i % 20 == 7 else 0)) * ONE_DAY + i for i in range(19_000)]
+    lines = [line(transaction_id=i, tx_datetime=time_text(moment)) for i, moment in enumerate(moments)]
+    report = run([write(tmp_path / "in.txt", lines)], tmp_path / "out", chunk_bytes=1 << 16)
+    assert report.rows_rejected == {"after_arrival:tx_datetime": 950}
+
+
+def trading(path: Path, first_id: int, *days: tuple[int, int]) -> Path:
+    """A file with so many rows on each day, evenly over the day."""
+    moments = [day * ONE_DAY + i * ONE_DAY // rows for day, rows in days for i in range(rows)]
+    return write(
+        path, [line(transaction_id=first_id + i, tx_datetime=time_text(t)) for i, t in enumerate(moments)]
+    )
+
+
+@pytest.mark.parametrize(
+    "reopened", [[(20, 100)], [(20, 15)], [(20, 2), (21, 60)], [(20, 3), (22, 5), (25, 10)]]
+)
+def test_a_company_that_closes_for_two_weeks_loses_nothing(
+    tmp_path: Path, reopened: list[tuple[int, int]]
+) -> None:
+    days = [(FIRST_DAY + day, rows) for day, rows in [*((d, 100) for d in range(6)), *reopened]]
+    report = run([trading(tmp_path / "in.txt", 0, *days)], tmp_path / "out")
+    assert not report.rows_rejected
+
+
+def test_a_trade_that_fades_away_loses_nothing(tmp_path: Path) -> None:
+    days = [(FIRST_DAY + day, 200 if day < 10 else 3) for day in range(60)]
+    assert not run([trading(tmp_path / "in.txt", 0, *days)], tmp_path / "out").rows_rejected
+
+
+def log_of(*days: tuple[int, int]) -> NDArray[np.int64]:
+    """Rows by day of a log."""
+    rows = np.zeros(DAYS_MAX, np.int64)
+    for day, count in days:
+        rows[day] = count
+    return rows
+
+
+JANUARY = log_of(*((FIRST_DAY + day, 40) for day in range(31)))
+
+
+def test_a_file_of_march_after_one_of_january_is_taken(tmp_path: Path) -> None:
+    march = trading(tmp_path / "march.txt", 0, *((FIRST_DAY + 60 + day, 30) for day in range(3)))
+    assert not run([march], tmp_path / "out", rows_of_log=JANUARY).rows_rejected
+
+
+def test_few_rows_long_after_the_log_are_a_question(tmp_path: Path) -> None:
+    source, busy = trading(tmp_path / "in.txt", 0, (FIRST_DAY + 50, 3)), 10 * JANUARY
+    with pytest.raises(
+        InputError, match="3 of 3 rows are on 2019-10-11 or later, 20 days or more after"
+    ) as found:
+        run([source], tmp_path / "out", rows_of_log=busy)
+    assert "--arrived" in str(found.value.hint) and not (tmp_path / "out").exists()
+    arrived = (FIRST_DAY + 51) * ONE_DAY
+    report = run([source], tmp_path / "out", rows_of_log=busy, arrival=arrived)
+    assert report.rows_clean == 3, "they come when they arrive, as after a pause"
+    more = trading(tmp_path / "more.txt", 0, (FIRST_DAY + 50, 4))
+    assert run([more], tmp_path / "out", rows_of_log=busy).rows_clean == 4
+    assert run([source], tmp_path / "out", rows_of_log=JANUARY).rows_clean == 3, "of 40 a day 3 may come"
+
+
+def test_a_wrong_date_beside_one_honest_row_is_one_rejection(tmp_path: Path) -> None:
+    source = trading(tmp_path / "in.txt", 0, (FIRST_DAY + 31, 1), (FIRST_DAY + 40, 1))
+    report = run([source], tmp_path / "out", rows_of_log=JANUARY)
+    assert report.rows_rejected == {"after_arrival:tx_datetime": 1} and report.rows_clean == 1
+
+
 def test_a_gap_max_of_less_than_a_day_is_refused() -> None:
     text = 'name = "a"\nversion = 1\n[record]\ngap_max = "12h"\n'
     with pytest.raises(CatalogueError, match=r"record\.gap_max: '12h' is less than a day"):
         parse_catalogue(text)
 
 
-def wrong_dates(rows: dict[int, int], newest_day: int | None = None) -> WrongDates | None:
+def wrong_dates(rows: dict[int, int], log: dict[int, int] | None = None) -> WrongDates | None:
     """Of so many rows by day, all counted at once."""
     counts = DayCounts(GAP_DAYS * ONE_DAY)
     counts.add(np.repeat(list(rows), list(rows.values())) * ONE_DAY)
-    return counts.wrong_dates(None if newest_day is None else newest_day * ONE_DAY)
+    return counts.wrong_dates(None if log is None else log_of(*log.items()))
 
 
-def test_many_rows_after_a_gap_are_real() -> None:
-    most = ROWS_MAX - 1
-    before = ROWS_MAX * ROWS_MAX
-    assert wrong_dates({100: before, 200: most}) == WrongDates(200, 100, most, before)
-    assert wrong_dates({100: before * 2, 200: ROWS_MAX}) is None
-    assert wrong_dates({100: before, 130: 1}) is None, "30 days are no longer gap than gap_max"
-    assert wrong_dates({100: before, 131: 1}) == WrongDates(131, 100, 1, before)
+def test_few_rows_are_less_than_a_tenth_of_a_usual_day() -> None:
+    assert wrong_dates({100: 100, 200: 10}) is None
+    assert wrong_dates({100: 100, 200: 9}) == WrongDates(200, 100, 9, 100, 100)
+    assert wrong_dates({100: 100, 130: 1}) is None, "30 days are no longer gap than gap_max"
+    assert wrong_dates({100: 100, 131: 1}) == WrongDates(131, 100, 1, 100, 100)
+    assert wrong_dates({100: 10**6, 200: ROWS_MAX - 1}) == WrongDates(200, 100, ROWS_MAX - 1, 10**6, 10**6)
+    assert wrong_dates({100: 10**6, 200: ROWS_MAX}) is None
 
 
-def test_a_small_file_is_judged_by_the_log_that_it_continues() -> None:
-    day = 17_000
-    assert wrong_dates({day: 1, day + 365: 1}) is None
-    assert wrong_dates({day: 1, day + 365: 1}, day - 1) == WrongDates(day + 365, day, 1, 1)
-    few = ROWS_OF_LOG // ROWS_MAX
-    assert wrong_dates({day: few, day + 365: few}, day) == WrongDates(day + 365, day, few, few)
-    assert wrong_dates({day: few, day + 365: few + 1}, day) is None
+def test_a_few_rows_before_the_gap_bridge_nothing() -> None:
+    assert wrong_dates({100: 100, 120: 2, 131: 2}) == WrongDates(131, 100, 2, 102, 100)
+    assert wrong_dates({100: 100, 120: 5, 131: 5}) is None, "together they are not few"
 
 
-@given(
-    st.dictionaries(st.integers(0, 300), st.integers(1, 1_500), min_size=1, max_size=6), st.integers(0, 5),
-    st.integers(0, 5),
-)  # fmt: skip
-def test_how_much_the_log_has_of_a_file_changes_nothing(
-    rows: dict[int, int], first: int, second: int
-) -> None:
-    """After a crash the log ends at a day that the first cleaning kept."""
-    days = sorted(rows)
-    before = wrong_dates(rows, days[0])
-    kept = days if before is None else [day for day in days if day < before.first_day]
-    for reached in (first, second):
-        assert wrong_dates(rows, kept[min(reached, len(kept) - 1)]) == before
+def test_a_busy_day_of_the_log_counts_as_one_of_the_file() -> None:
+    assert wrong_dates({100: 1, 200: 1}) is None
+    assert wrong_dates({100: 1, 200: 1}, {99: 50}) == WrongDates(200, 99, 1, 1, 50)
+    assert wrong_dates({100: 1, 200: 1}, {99: 50, 180: 50}) is None
+    assert wrong_dates({60: 5}, {100: 90}) is None, "days before the newest of the log are no harm"
+    found = wrong_dates({200: 5}, {100: 90})
+    assert found is not None and found.are_most
 
 
-@given(st.integers(1, 3_000), st.integers(1, 3_000))
-def test_only_a_files_first_rows_in_a_log_may_be_judged_otherwise(before: int, behind: int) -> None:
-    rows = {100: before, 200: behind}
-    first, again = wrong_dates(rows), wrong_dates(rows, 100)
-    if first != again:
-        assert first is None
-        assert again == WrongDates(200, 100, behind, before)
-        assert behind - (before + behind) / ROWS_MAX <= ROWS_OF_LOG / ROWS_MAX
-
-
-def test_a_file_wholly_behind_a_gap_is_taken() -> None:
-    day = 17_000
-    assert wrong_dates({day: 5}, day - 100) is None
-    assert wrong_dates({day: 5, day + 365: 2}, day - 100) == WrongDates(day + 365, day, 2, 5)
-    assert wrong_dates({day - 400: 5}, day) is None, "days before the newest of the log are no harm"
+@given(st.dictionaries(st.integers(0, 300), st.integers(1, 1_500), min_size=1, max_size=6), st.data())
+def test_how_much_the_log_has_of_a_file_changes_nothing(rows: dict[int, int], data: st.DataObject) -> None:
+    """After a crash the log has a part of the days that the first cleaning kept."""
+    log = {-1 + min(rows) if min(rows) else 301: data.draw(st.integers(1, 1000))}
+    before = wrong_dates(rows, log)
+    kept = [day for day in sorted(rows) if before is None or day < before.first_day]
+    part = {day: data.draw(st.integers(0, rows[day])) for day in kept}
+    assert wrong_dates(rows, log | part) == before
 
 
 def naive(days: list[int]) -> set[int]:
-    """The rule, day by day: remove stretches from the end while they are few."""
-    stretches: list[list[int]] = []
-    for day in sorted(days):
-        if stretches and day - stretches[-1][-1] <= GAP_DAYS:
-            stretches[-1].append(day)
-        else:
-            stretches.append([day])
-    gone: list[int] = []
-    while len(stretches) > 1 and len(stretches[-1]) * ROWS_MAX < len(days):
-        gone += stretches.pop()
-    return set(gone)
+    """The rule, day by day."""
+    counts = {day: days.count(day) for day in sorted(set(days))}
+    falling = sorted(counts.values(), reverse=True)
+    usual = next(n for i, n in enumerate(falling) if 2 * sum(falling[: i + 1]) >= len(days))
+    last = max(day for day, n in counts.items() if n * 10 >= usual or n >= ROWS_MAX)
+    after = [day for day in counts if day > last]
+    if sum(counts[day] for day in after) * 10 < usual:
+        return {day for day in after if day > last + GAP_DAYS}
+    for before, day in itertools.pairwise([last, *after]):
+        if day > before + GAP_DAYS:
+            return {later for later in after if later >= day}
+    return set()
 
 
 @given(
@@ -227,7 +291,7 @@ def test_what_is_wrong_depends_on_no_order_and_no_chunk(
         part = np.array(days[at : at + 1 + random.randrange(500)])
         kept_aside |= set(part[counts.add(part * ONE_DAY)].tolist())
         at += len(part)
-    found = counts.wrong_dates(None)
+    found = counts.wrong_dates()
     assert {day for day in days if found is not None and day >= found.first_day} == expected
     assert expected <= kept_aside, "the bytes of a rejected row were not kept"
     assert found is None or (found.rows, found.rows_before) == (
@@ -236,5 +300,5 @@ def test_what_is_wrong_depends_on_no_order_and_no_chunk(
 
 
 def test_the_sentence_names_the_days() -> None:
-    sentence = WrongDates(200, 100, 2, 5000).sentence("at", 210 * ONE_DAY, "30d")
+    sentence = WrongDates(200, 100, 2, 5000, 900).sentence("at", 210 * ONE_DAY)
     assert day_text(210) in sentence and day_text(100) in sentence and "2 of 5002 rows" in sentence

@@ -105,7 +105,7 @@ class RecordLayout(_Strict):
     max_record_bytes: int = Field(default=4096, ge=16, le=RECORD_BYTES_MAX)
     null_words: tuple[NullWord, ...] = NULL_WORDS
     clock_skew: Duration = "1d"
-    gap_max: Gap = "30d"
+    gap_max: Gap | None = None
 
     @cached_property
     def clock_skew_seconds(self) -> int:
@@ -338,6 +338,18 @@ class Catalogue(_Strict):
         return tuple(f.name for f in self.fields if f.role == "number")
 
     @cached_property
+    def gap_max_seconds(self) -> int:
+        """`record.gap_max` in seconds, whole days; 0 allows any gap.
+
+        If not given: a day less than `late_within`, because a row so many days later may be `late_within`
+        newer, and makes that much too late. At least a day.
+        """
+        if self.record.gap_max is not None:
+            return parse_duration_seconds(self.record.gap_max)
+        days = parse_duration_seconds(self.retention.late_within) // SECONDS_PER_DAY - 1
+        return max(days, 1) * SECONDS_PER_DAY
+
+    @cached_property
     def flag_names(self) -> tuple[str, ...]:
         """Flags that cleaning sets on odd but valid transactions; the index is the bit."""
         unusual = tuple(f"{f.name}_unusual" for f in self.fields if f.usual_maximum is not None)
@@ -352,8 +364,10 @@ class Catalogue(_Strict):
 
     @cached_property
     def mapping_hash(self) -> str:
-        """Twelve hex digits of what clean data depend on: fields and digits, not features."""
-        return _digest(self.model_dump(mode="json", include={"minor_digits", "record", "fields"}))
+        """Twelve hex digits of what clean data depend on: fields, digits and horizons, not features."""
+        return _digest(
+            self.model_dump(mode="json", include={"minor_digits", "record", "fields", "retention"})
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Catalogue) and self.hash == other.hash

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.rejections import Reason
+from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY
 from zaslon.features.capacity import with_room
 from zaslon.features.deduplication_table import (
     AHEAD,
@@ -282,6 +283,14 @@ class DeduplicationIndex:
     def watermark_seconds(self) -> int:
         """Newest event time seen so far; 0 before the first."""
         return int(self.arrays.counters[WATERMARK])
+
+    def rows_by_day(self) -> NDArray[np.int64]:
+        """int64[DAYS_MAX], how many transactions of each day are remembered."""
+        base = int(self.arrays.counters[BASE])
+        rows = slice(int(self.arrays.counters[HEAD]) - base, int(self.arrays.counters[TAIL]) - base)
+        is_transaction = self.arrays.note[rows] & STATE_MASK != WAITING_GOOD
+        day = self.arrays.time[rows][is_transaction] // np.uint32(SECONDS_PER_DAY)
+        return np.bincount(day, minlength=DAYS_MAX)
 
     def move_up(self, more: int) -> None:
         """Where `more` rows might not fit: overwrite those that were given up, if they are not too few.

@@ -103,6 +103,10 @@ class History:
         """Newest event time that was accepted; 0 before the first."""
         return self.remembered.watermark_seconds
 
+    def rows_by_day(self) -> NDArray[np.int64]:
+        """int64[DAYS_MAX], how many transactions of each day are remembered."""
+        return self.remembered.rows_by_day()
+
     def bytes_used(self) -> int:
         """Bytes of all arrays: what remembering costs."""
         return self.remembered.bytes_used() + sum(e.bytes_used() for e in self.entities)

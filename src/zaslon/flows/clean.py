@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zaslon.intake import CleanReport, clean_files
 from zaslon.intake.files import QUARANTINE
 from zaslon.services.arrival import arrival_of_files
@@ -31,14 +34,14 @@ class Cleaned:
 
 def clean(
     context: Context, sources: Sequence[str], out: Path, *,
-    arrival_time_seconds: int | None = None, newest_seconds: int | None = None,
+    arrival_time_seconds: int | None = None, rows_of_log: NDArray[np.int64] | None = None,
 ) -> Cleaned:  # fmt: skip
     """Clean the sources into `out`, which appears or is replaced as a whole.
 
     Args:
         context, sources, out: what is cleaned, in which world, where to.
         arrival_time_seconds: when the sources arrived; None for now.
-        newest_seconds: newest event time of the log that they continue; None where they begin one.
+        rows_of_log: rows by day of the log that they continue, as far as it knows them; None where they begin one.
 
     Raises:
         ZaslonError: the arrival lies in the future.
@@ -50,7 +53,7 @@ def clean(
     report = clean_files(
         sources, out, context.catalogue, key=context.key, arrival_time_seconds=arrival,
         chunk_bytes=options.chunk_bytes, repeat_filter_bytes=options.repeat_filter_bytes,
-        newest_seconds=newest_seconds, progress=context.progress.advance,
+        rows_of_log=rows_of_log, progress=context.progress.advance,
     )  # fmt: skip
     if report.rows_in and not report.rows_clean:
         most = max(report.rows_rejected, key=lambda reason: report.rows_rejected[reason])

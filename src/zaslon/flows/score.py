@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zaslon.admission import admit
 from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.rejections import Reason
@@ -86,7 +89,7 @@ def score(
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)
         guard = guarded_engine(context, journal, snapshots)
-        cleaned, content = _cleaned(context, sources, arrival, guard.newest_seconds() or None)
+        cleaned, content = _cleaned(context, sources, arrival, guard.rows_by_day())
         days = clean_days(cleaned.out, context.catalogue)
         # With labels among them, or others, the records of the same rows are numbered otherwise.
         source = f"file:{content}" + (f":learn:{options.label_delay_seconds}" if learn else "")
@@ -113,7 +116,7 @@ def _mostly_late(report: ScoreReport, newest_seconds: int) -> str:
 
 
 def _cleaned(
-    context: Context, sources: Sequence[str], arrival: int, newest_seconds: int | None
+    context: Context, sources: Sequence[str], arrival: int, rows_of_log: NDArray[np.int64]
 ) -> tuple[Cleaned, str]:
     """Clean the sources; returns also a name for the clean content, whatever its files are called.
 
@@ -122,9 +125,7 @@ def _cleaned(
     scored = context.home / "scored"
     place = scored / ".cleaning"
     shutil.rmtree(place, ignore_errors=True)
-    report = clean(
-        context, sources, place, arrival_time_seconds=arrival, newest_seconds=newest_seconds
-    ).report
+    report = clean(context, sources, place, arrival_time_seconds=arrival, rows_of_log=rows_of_log).report
     content = _hash(place / f"day={day}" / "part-0.parquet" for day in report.days)
     final = scored / f"{content}-{_hash([place / QUARANTINE])}"
     recover_directory(final)

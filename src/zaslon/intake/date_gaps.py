@@ -2,13 +2,13 @@
 
 The log of a file is in the order of event time, so one row with the year 2042 would be its newest, and
 every honest row after it `too_late`. A date after the input's arrival is rejected at once. A wrong date
-in the past shows only when all is read: it lies behind a gap, and few rows are with it.
+before it shows only when all is read: it lies far behind the last day with usual traffic, and few rows are
+with it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,49 +17,59 @@ from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
 
 Int64 = NDArray[np.int64]
 
-# Behind a gap fewer rows than this, and fewer than one in this many of the input, are a wrong date.
+# A day with fewer rows than one in so many of a usual day's has few. A usual day: half of all rows come on
+# days with at least as many. So in a source with ten rows a day or fewer no day has few.
+FEW_SHARE = 10
+# An input that lies mostly behind a gap is doubtful with fewer rows than one in so many of a usual day's.
+HARDLY_ANY_SHARE = 100
+# No day with as many rows has few: of the others the original bytes are kept until all is read.
 ROWS_MAX = 1_000
-# Where the input continues a log, this many rows of the log count as part of the input. A constant, so that
-# the same input is cleaned to the same rows however much of it the log has already. The input that a log
-# begins with is the exception: its first cleaning counts no rows of a log. If a crash interrupts it before the
-# gap, the next one may take all rows of a stretch behind it for wrong dates that the first one kept: one with
-# fewer than ROWS_OF_LOG / ROWS_MAX = 10 rows more than one in ROWS_MAX of the input. The rows before the gap
-# are then duplicates of those in the log, and none is decided twice.
-ROWS_OF_LOG = 10_000
-
-
-class _Stretches(NamedTuple):
-    """Stretches of days without a gap among them, oldest first: first day, last day and rows of each."""
-
-    first: Int64
-    last: Int64
-    rows: Int64
 
 
 @dataclass(frozen=True)
 class WrongDates:
-    """The days from `first_day` on, which lie behind a gap with too few rows.
+    """The days from `first_day` on, which have few rows and lie behind a gap.
 
     Attributes:
         first_day: day number of the first of them.
-        day_before: the last day before the gap.
-        rows: how many rows they have.
+        day_before: the last day before them that has more than few rows.
+        rows: how many rows of the input they have.
         rows_before: how many rows the input has before them.
+        rows_usual: rows of a usual day.
     """
 
     first_day: int
     day_before: int
     rows: int
     rows_before: int
+    rows_usual: int
 
-    def sentence(self, field: str, event_time_seconds: int, gap_max: str) -> str:
+    @property
+    def are_most(self) -> bool:
+        """Whether the input has more of these rows than others: then the gap may as well be real."""
+        return self.rows > self.rows_before
+
+    @property
+    def are_hardly_any(self) -> bool:
+        """Whether they are so few that even the first rows after a true pause would be more."""
+        return self.rows * HARDLY_ANY_SHARE < self.rows_usual
+
+    def sentence(self, field: str, event_time_seconds: int) -> str:
         """What is wrong with a row at this time."""
         day = event_time_seconds // SECONDS_PER_DAY
         return (
             f"Field '{field}' is on {day_text(day)}, {day - self.day_before} days after"
             f" {day_text(self.day_before)}, and only {self.rows} of {self.rows + self.rows_before} rows lie"
-            f" behind that gap; expected none of more than {gap_max} with so few rows behind it"
-            " (record.gap_max)."
+            f" behind that gap; expected none (record.gap_max) with so few rows, where a usual day has"
+            f" {self.rows_usual}."
+        )
+
+    def question(self) -> str:
+        """What is doubtful about an input that consists mostly of such rows."""
+        return (
+            f"{self.rows} of {self.rows + self.rows_before} rows are on {day_text(self.first_day)} or later,"
+            f" {self.first_day - self.day_before} days or more after {day_text(self.day_before)}, and a usual"
+            f" day has {self.rows_usual}: if these dates are wrong, all rows before them would be too late."
         )
 
 
@@ -67,57 +77,67 @@ class DayCounts:
     """Counts rows by day.
 
     Args:
-        gap_max_seconds: a longer gap between two days may have wrong dates behind it; 0: none has.
+        gap_max_seconds: few rows more than this after the last day with more may have a wrong date; 0: none has.
     """
 
     def __init__(self, gap_max_seconds: int) -> None:
-        self._gap_max_seconds = gap_max_seconds
+        self._gap_days_max = gap_max_seconds // SECONDS_PER_DAY
         self._rows = np.zeros(DAYS_MAX, np.int64)
 
     def add(self, event_time_seconds: Int64) -> NDArray[np.bool_]:
         """Count rows; returns bool[n], which of them may turn out to have a wrong date.
 
-        A stretch of days only grows, so a row in one that has enough rows already is safe.
+        Rows only become more, so a row near a day that has ROWS_MAX already, or before it, is safe.
         """
         day = event_time_seconds // SECONDS_PER_DAY
         self._rows += np.bincount(day, minlength=DAYS_MAX)
-        if not self._gap_max_seconds or not len(day):
+        if not self._gap_days_max or not len(day):
             return np.zeros(len(day), np.bool_)
-        found = self._stretches(self._rows)
-        small = found.rows < ROWS_MAX
-        if not small.any():
-            return np.zeros(len(day), np.bool_)
-        return small[np.searchsorted(found.last, day)]
+        safe = np.flatnonzero(self._rows >= ROWS_MAX)
+        if not len(safe):
+            return np.ones(len(day), np.bool_)
+        return np.asarray(day > safe[-1] + self._gap_days_max)
 
-    def wrong_dates(self, newest_seconds: int | None) -> WrongDates | None:
+    def wrong_dates(self, rows_of_log: Int64 | None = None) -> WrongDates | None:
         """The input's last days, if they are there only by a wrong date. Call it when all is counted.
 
-        Stretches are removed from the end while each has fewer than ROWS_MAX rows and one in ROWS_MAX,
-        and at least as many rows stay as go. Days before others do no harm, however few their rows are.
+        They come after the last day with more than few rows, by more than the gap. They are dropped where
+        they come after as long a time without any row, or where all rows after that last day together are few:
+        so a trade that fades away day by day loses nothing. Days before others do no harm, however few
+        their rows are.
 
         Args:
-            newest_seconds: newest event time of the log that the input continues; None where it begins one.
+            rows_of_log: int64[DAYS_MAX], rows by day of the log that the input continues, as far as it knows
+                them; None where it begins one.
         """
-        stay = total = int(self._rows.sum())
-        if not self._gap_max_seconds or not total:
+        if not self._gap_days_max or not self._rows.any():
             return None
-        with_log = self._rows.copy()
-        if newest_seconds is not None:
-            with_log[newest_seconds // SECONDS_PER_DAY] += ROWS_OF_LOG
-        found, all_rows = self._stretches(with_log), int(with_log.sum())
-        kept = len(found.rows)
-        while kept > 1:
-            rows = int(found.rows[kept - 1])
-            if rows >= ROWS_MAX or rows * ROWS_MAX >= all_rows or 2 * (stay - rows) < total:
-                break
-            kept, stay = kept - 1, stay - rows
-        if stay == total:
+        # A day that both have: the log may hold a part of the input already.
+        rows = self._rows if rows_of_log is None else np.maximum(self._rows, rows_of_log)
+        days, usual = np.flatnonzero(rows), _usual(rows)
+        last = int(days[_are_many(rows[days], usual)][-1])
+        first = self._first_wrong_day(last, usual)
+        if first is None:
             return None
-        return WrongDates(int(found.first[kept]), int(found.last[kept - 1]), total - stay, stay)
+        wrong = int(self._rows[first:].sum())
+        return WrongDates(first, last, wrong, int(self._rows.sum()) - wrong, usual)
 
-    def _stretches(self, rows: Int64) -> _Stretches:
-        days = np.flatnonzero(rows)
-        is_first = np.concatenate([[True], np.diff(days) * SECONDS_PER_DAY > self._gap_max_seconds])
-        is_last = np.concatenate([is_first[1:], [True]])
-        counts = np.add.reduceat(rows[days], np.flatnonzero(is_first))
-        return _Stretches(days[is_first], days[is_last], counts)
+    def _first_wrong_day(self, last: int, usual: int) -> int | None:
+        """The first day of the input to be dropped; `last` is the last one with more than few rows."""
+        days = last + np.flatnonzero(self._rows[last:])
+        behind = days[days > last + self._gap_days_max]
+        if len(behind) and not _are_many(self._rows[last + 1 :].sum(), usual):
+            return int(behind[0])
+        follow = days[days > last]
+        after_gap = np.diff(follow, prepend=last) > self._gap_days_max
+        return int(follow[after_gap][0]) if after_gap.any() else None
+
+
+def _usual(rows: Int64) -> int:
+    """Rows of a usual day: the greatest number such that half of all rows come on days with at least as many."""
+    falling = np.sort(rows[rows > 0])[::-1]
+    return int(falling[np.searchsorted(np.cumsum(falling), falling.sum() / 2)])
+
+
+def _are_many(rows: Int64, usual: int) -> NDArray[np.bool_]:
+    return np.asarray((rows >= ROWS_MAX) | (rows * FEW_SHARE >= usual))

@@ -27,7 +27,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Rejected, Transactions
 from zaslon.domain.rejections import Reason
-from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
+from zaslon.domain.time import SECONDS_PER_DAY, parse_day, parse_duration_seconds, time_text
 from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
@@ -92,7 +92,7 @@ def clean_files(
     arrival_time_seconds: int,
     chunk_bytes: int,
     repeat_filter_bytes: int,
-    newest_seconds: int | None = None,
+    rows_of_log: Int64 | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CleanReport:
     """Clean all sources into `out`, which appears or is replaced as a whole.
@@ -107,12 +107,14 @@ def clean_files(
             rejected as `after_arrival`.
         chunk_bytes: about how much is read at once.
         repeat_filter_bytes: memory of the filter that finds suspects of being repeats.
-        newest_seconds: newest event time of the log that the sources continue, None for none.
+        rows_of_log: rows by day of the log that the sources continue, as far as it knows them, None for none:
+            it shows which of the last days are there only by a wrong date.
         progress: called with the number of rows of every chunk.
 
     Raises:
         InputError: a source is not what it should be, `out` holds something else or cannot be
-            written, or another run is writing it.
+            written, another run is writing it, or the sources are mostly of days long after the log
+            and long before the arrival, and of few rows.
     """
     if not sources:
         raise InputError("There is nothing to clean.", hint="Name at least one file.")
@@ -125,7 +127,7 @@ def clean_files(
                 cleaning.add(chunk)
                 if progress:
                     progress(len(chunk))
-        report = cleaning.finish(sources, newest_seconds)
+        report = cleaning.finish(sources, rows_of_log)
         lasting = report.to_json_dict()
         del lasting["seconds"]  # the same input gives the same bytes, however long it took
         (building / REPORT).write_bytes(
@@ -152,7 +154,7 @@ class _Cleaning:
         self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int, arrival: int
     ) -> None:
         self._building, self._catalogue, self._key, self._arrival = building, catalogue, key, arrival
-        self._days = DayCounts(parse_duration_seconds(catalogue.record.gap_max))
+        self._days = DayCounts(catalogue.gap_max_seconds)
         self._filter = RepeatFilter(repeat_filter_bytes, table_secret(key))
         self._staging = Staging(building / STAGING, len(catalogue.flag_names), table_secret(key))
         self._quarantine: list[pl.DataFrame] = []
@@ -236,9 +238,9 @@ class _Cleaning:
         self._quarantine_parts.append(path)
         self._quarantine = []
 
-    def finish(self, sources: Sequence[str], newest_seconds: int | None) -> CleanReport:
+    def finish(self, sources: Sequence[str], rows_of_log: Int64 | None) -> CleanReport:
         """Reject wrong dates, settle repeats, write days and quarantine."""
-        if (wrong := self._days.wrong_dates(newest_seconds)) is not None:
+        if (wrong := self._wrong_dates(rows_of_log)) is not None:
             for dropped in self._staging.drop_days(wrong.first_day):
                 self._reject_wrong_dates(wrong, dropped)
         for repeats in self._staging.settle_repeats():
@@ -253,6 +255,24 @@ class _Cleaning:
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip
 
+    def _wrong_dates(self, rows_of_log: Int64 | None) -> WrongDates | None:
+        """The days to drop. An input that is mostly behind the gap is taken: it may follow a pause.
+
+        Raises:
+            InputError: it is hardly any rows, and of long before its arrival: nothing says that its dates are right.
+        """
+        wrong = self._days.wrong_dates(rows_of_log)
+        if wrong is None or not wrong.are_most:
+            return wrong
+        late_within = parse_duration_seconds(self._catalogue.retention.late_within)
+        is_recent = wrong.first_day >= (self._arrival - late_within) // SECONDS_PER_DAY
+        if is_recent or not wrong.are_hardly_any:
+            return None
+        raise InputError(
+            wrong.question(),
+            hint="Correct the dates; if they are right, say with --arrived when these rows arrived.",
+        )
+
     def _write_quarantine(self) -> None:
         """One file, streamed: even where every row of the input was rejected."""
         self._quarantine.append(pl.DataFrame(schema=_QUARANTINE_SCHEMA))
@@ -266,13 +286,12 @@ class _Cleaning:
             return
         field = self._catalogue.field_of("event_time")
         assert field is not None, "the catalogue checks this"
-        gap_max = self._catalogue.record.gap_max
         self._hold(
             [Reason.AFTER_ARRIVAL.code] * len(rows),
             {
                 **rows.select(_ORIGINAL).to_dict(),
                 "field": [field.name] * len(rows),
-                "detail": [wrong.sentence(field.name, t, gap_max) for t in rows["event_time_seconds"]],
+                "detail": [wrong.sentence(field.name, t) for t in rows["event_time_seconds"]],
             },
         )
 

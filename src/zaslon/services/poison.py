@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from zaslon.domain.events import NO_KEY, LogBatch, Originals, public_ids
 from zaslon.domain.outcomes import Outcome
@@ -53,6 +54,10 @@ class PoisonGuard:
     def newest_seconds(self) -> int:
         """Newest event time that the engine in use has accepted; 0 before the first."""
         return self.engine.history.watermark_seconds
+
+    def rows_by_day(self) -> NDArray[np.int64]:
+        """int64[DAYS_MAX], how many transactions of each day the engine in use remembers."""
+        return self.engine.history.rows_by_day()
 
     def decide(self, batch: LogBatch, record: Record) -> None:
         """Decide a batch that continues the log and record it: as a whole, or in parts.
