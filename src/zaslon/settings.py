@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from zaslon.domain.errors import ZaslonError
+from zaslon.domain.retraining import VALIDATED, checked_window
 from zaslon.domain.time import checked_duration
 
 MEBIBYTE = 1024 * 1024
@@ -57,6 +58,7 @@ def _checked_model(name: str) -> str:
 
 
 Duration = Annotated[str, AfterValidator(checked_duration)]
+RetrainWindow = Annotated[str, AfterValidator(checked_window)]
 PseudonymKey = Annotated[SecretStr, AfterValidator(_checked_key)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_checked_store)]
 MlflowUri = Annotated[str, AfterValidator(_checked_mlflow)]
@@ -119,6 +121,29 @@ class Settings(BaseSettings):
     loss_per_month_max: float = Field(500_000, gt=0, le=1e15, description="customers' loss, major units")
     reviews_per_day_max: int | None = Field(
         None, ge=0, description="what analysts can look at on an average day; no limit if not set"
+    )
+    retrain_window: RetrainWindow = Field(
+        VALIDATED,
+        description="days that a challenger learns from: `expanding`, all; a duration such as `60d`, the newest; `validated`, whichever of these ranks the validation period best",
+    )
+    retrain_days_min: int = Field(
+        1, ge=1, le=366, description="new days with mature answers that are news for `retrain`"
+    )
+    guard_calibration_max: float = Field(
+        2.0, gt=1, le=100, description="expected frauds over actual ones, or the reverse, for a new champion"
+    )
+    guard_segment_max: float = Field(
+        0.05, ge=0, le=1, description="by how much a new champion may be worse in one segment"
+    )
+    guard_drift_max: float = Field(
+        0.25, gt=0, le=100, description="population stability index of a new champion's scores"
+    )
+    guard_score_us_max: float = Field(
+        1_000.0, gt=0, description="microseconds for a new champion to score and explain one transaction"
+    )
+    guard_model_bytes_max: int = Field(64 * MEBIBYTE, ge=1, description="bytes of a new champion's artefact")
+    guard_served_max: float = Field(
+        0.05, ge=0, le=1, description="served scores that the clean data do not confirm"
     )
     api_decider: Literal["embedded", "kafka"] = Field(
         "embedded",

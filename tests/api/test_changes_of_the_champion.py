@@ -98,7 +98,7 @@ def test_promotion_and_rollback_reach_a_running_service(caller: Caller, challeng
     def is_decided_by(model: str) -> bool:
         return bool(caller.post("/v1/transactions", transaction()).json()["model"] == model)
 
-    promote_by_hand(context, challenger.artefact_id, None)
+    promote_by_hand(context, challenger.artefact_id, None, guarded=False)
     until(lambda: is_decided_by(challenger.artefact_id))
     roll_back(context, None)
     until(lambda: is_decided_by(first.artefact_id))

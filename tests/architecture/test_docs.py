@@ -12,6 +12,7 @@ import typer
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.rejections import Reason
 from zaslon.entrypoints.cli import MOSTLY_TOO_LATE, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, app
+from zaslon.entrypoints.cli_models import NO_NEWS
 from zaslon.entrypoints.console import INTERRUPTED
 from zaslon.flows.reconcile import Reconciled
 from zaslon.flows.stream import StreamReport
@@ -216,6 +217,6 @@ def test_every_exit_code_is_explained() -> None:
     explained = [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)]
     kinds: list[type[ZaslonError]] = [ZaslonError, *ZaslonError.__subclasses__()]
     raised = {kind.exit_code for kind in kinds}
-    raised |= {0, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, MOSTLY_TOO_LATE, INTERRUPTED}
+    raised |= {0, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, MOSTLY_TOO_LATE, NO_NEWS, INTERRUPTED}
     assert raised == set(explained)
     assert explained == sorted(set(explained))

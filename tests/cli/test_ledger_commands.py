@@ -64,7 +64,9 @@ def test_training_is_an_entry_at_the_end_of_the_log(zaslon: Zaslon, small_run: S
 
 def test_history_tells_what_served_at_a_moment(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     other = another_model(home)
-    promoted = zaslon("promote", other, "--home", home, "--approve", "a second person", "--json").json
+    promoted = zaslon(
+        "promote", other, "--unguarded", "--home", home, "--approve", "a second person", "--json"
+    ).json
     assert (promoted["model"], promoted["model_before"]) == (other, small_run.answer["model"])
     assert promoted["approval"] == "a second person"
     now = zaslon("history", "--at", LATER, "--home", home, "--json").json
@@ -85,7 +87,7 @@ def test_a_rollback_brings_back_the_model_before(zaslon: Zaslon, small_run: Smal
     first, other = small_run.answer["model"], another_model(home)
     third = another_model(home, 0.5)
     for model in (other, third):
-        assert zaslon("promote", model, "--home", home, "--json").code == 0
+        assert zaslon("promote", model, "--unguarded", "--home", home, "--json").code == 0
     done = zaslon("rollback", "--home", home, "--json").json
     assert (done["model"], done["model_before"]) == (other, third)
     assert done["evidence"] == {"back_to_entry": 2}
@@ -96,7 +98,7 @@ def test_a_rollback_brings_back_the_model_before(zaslon: Zaslon, small_run: Smal
 
 
 def test_a_valid_ledger_is_verified_and_a_changed_one_is_not(zaslon: Zaslon, home: Path) -> None:
-    zaslon("promote", another_model(home), "--home", home)
+    zaslon("promote", another_model(home), "--unguarded", "--home", home)
     found = zaslon("history", "--verify", "--home", home, "--json")
     assert found.code == 0
     newest = zaslon("history", "--home", home, "--json").json["promotions"][-1]
@@ -133,9 +135,9 @@ def test_the_promotion_after_a_crash_records_what_served_between(
 ) -> None:
     before = (home / "champion.json").read_bytes()
     other, third = another_model(home), another_model(home, 0.5)
-    zaslon("promote", other, "--home", home)
+    zaslon("promote", other, "--unguarded", "--home", home)
     (home / "champion.json").write_bytes(before)  # as a crash right after the ledger leaves it
-    zaslon("promote", third, "--home", home)
+    zaslon("promote", third, "--unguarded", "--home", home)
     promoted = zaslon("history", "--home", home, "--json").json["promotions"]
     assert [(entry["action"], entry["model"]) for entry in promoted[1:]] == [
         ("promote", other), ("import", small_run.answer["model"]), ("promote", third),
@@ -151,7 +153,7 @@ def test_a_store_that_is_away_stops_no_decision_and_every_promotion(
     scored = zaslon("score", small_run.tomorrow, "--home", home, "--json")
     assert scored.code == 0
     before = champion(home)
-    refused = zaslon("promote", another_model(home), "--home", home, "--json")
+    refused = zaslon("promote", another_model(home), "--unguarded", "--home", home, "--json")
     assert_helps(refused, ServerError.exit_code, "127.0.0.1:1/zaslon cannot be used")
     assert champion(home) == before
 

@@ -390,14 +390,17 @@ def test_snapshots_of_another_log_are_never_taken(zaslon: Zaslon, small_run: Sma
     assert answer["next_position"] == answer["rows_clean"], "a new log, from the beginning"
 
 
-@pytest.mark.parametrize("command", [["clean", "x"], ["features"], ["train"], ["score", "x"], ["label", "x"],
-                                     ["run", "x"]], ids=lambda c: c[0])  # fmt: skip
-def test_a_second_process_in_a_home_is_refused(zaslon: Zaslon, tmp_path: Path, command: list[str]) -> None:
-    with (tmp_path / ".lock").open("a+") as lock:
-        lock.write("4321")
-        lock.flush()
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert_helps(zaslon(*command, "--home", tmp_path, "--json"), 9, "in use by process 4321")
+@pytest.mark.parametrize("lock", [".lock", "jobs/.lock"])
+def test_a_second_process_in_a_home_is_refused(zaslon: Zaslon, tmp_path: Path, lock: str) -> None:
+    (tmp_path / "jobs").mkdir()
+    jobs = [["clean", "x"], ["features"], ["train"], ["retrain"]]
+    deciding = [["score", "x"], ["label", "x"]]
+    with (tmp_path / lock).open("a+") as file:
+        file.write("4321")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for command in [*(jobs if "jobs" in lock else deciding), ["run", "x"]]:
+            assert_helps(zaslon(*command, "--home", tmp_path, "--json"), 9, "in use by process 4321")
 
 
 def test_reading_works_while_another_process_writes(zaslon: Zaslon, home: Path) -> None:

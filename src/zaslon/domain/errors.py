@@ -82,6 +82,12 @@ class TooManyRejectedError(ZaslonError):
     exit_code = 13
 
 
+class GuardError(ZaslonError):
+    """A model that breaks a guard, or is worse than the champion, and therefore does not serve."""
+
+    exit_code = 14
+
+
 class UncertainError(ServerError):
     """A server did not confirm whether, or where, it accepted a record, which may still be decided."""
 

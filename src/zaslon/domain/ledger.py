@@ -18,7 +18,7 @@ from zaslon.domain.time import time_text
 
 NO_HASH = "0" * 64  # what the first entry carries of the one before it
 # What brought an entry about.
-RUN, TRAIN, PROMOTE, ROLLBACK, IMPORT = "run", "train", "promote", "rollback", "import"
+RUN, TRAIN, RETRAIN, PROMOTE, ROLLBACK, IMPORT = "run", "train", "retrain", "promote", "rollback", "import"
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Promotion:
     Attributes:
         recorded_seconds: when, in seconds since 1970.
         actor: who or what: the user of the process.
-        action: RUN, TRAIN, PROMOTE, ROLLBACK; or IMPORT: a champion that the ledger did not have, as of a
+        action: RUN, TRAIN, RETRAIN, PROMOTE, ROLLBACK; or IMPORT: a champion that the ledger did not have, as of a
             home from before it.
         model, policy, catalogue: what serves from then on.
         log, position: identity of the log, and its first record that it may decide; None where not known.
-        verdict: why, in one word: `first`, `not_compared`, …
+        verdict: why, in one word: `first`, `better`, `not_compared`, …
         evidence: JSON, as text: what the verdict is based on.
         approval: the second person who agreed, if one did.
     """

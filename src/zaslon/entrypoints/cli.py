@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,17 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from zaslon import __version__
-from zaslon.bootstrap import build_context, open_topics
+from zaslon.bootstrap import open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
-from zaslon.entrypoints import cli_ledger, cli_stream, show
+from zaslon.entrypoints import cli_ledger, cli_models, cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
-from zaslon.entrypoints.options import CatalogueFile, Home, Json
+from zaslon.entrypoints.options import CatalogueFile, Delay, Home, Json
+from zaslon.entrypoints.performing import Lock, perform, settings_of
 from zaslon.entrypoints.serve_command import add_commands
 from zaslon.services.context import Context
-from zaslon.services.home import existing_home
-from zaslon.services.logs import exclusive, with_named_log
-from zaslon.settings import Settings, load_settings
+from zaslon.services.logs import with_named_log
 from zaslon.simulate import simulation_profile, write_simulation
 
 app = typer.Typer(
@@ -43,43 +40,6 @@ Arrived = Annotated[
     str | None,
     typer.Option(help="When the files arrived, 'YYYY-MM-DD HH:MM:SS' in UTC; now if not given."),
 ]
-Delay = Annotated[str | None, typer.Option(help="When the answers in a file become known, e.g. 7d.")]
-
-
-def _perform(
-    as_json: bool,
-    work: Callable[[Context], Any],
-    display: Callable[[Any], None],
-    *,
-    reading: bool = False,
-    makes_home: bool = True,
-    corner: str | None = None,
-    **settings: object,
-) -> int:
-    """Build the context, do the work under a progress bar, show its result.
-
-    Unless it is `reading`, it locks the home against other processes; `corner` is a home within it.
-    A command that needs an existing home does not create one (`makes_home`).
-    """
-    chosen = _settings(corner, settings)
-    if not (reading or makes_home):
-        existing_home(chosen.home)
-    context = build_context(chosen, reading=reading)
-    with Quiet() if as_json else Bars() as bars, nullcontext() if reading else exclusive(context):
-        result = work(replace(context, progress=bars))
-    if as_json:
-        print_json(result.to_json_dict())
-    else:
-        display(result)
-    return 0
-
-
-def _settings(corner: str | None, given: Mapping[str, object]) -> Settings:
-    settings = load_settings(**given)
-    if corner is None:
-        return settings
-    # What happens in a corner is not of the home, and its promotions are not for a shared ledger.
-    return settings.model_copy(update={"home": settings.home / corner, "store_url": None})
 
 
 def _print_version(asked: bool) -> None:
@@ -110,7 +70,14 @@ def demo(
     """
     from zaslon.flows.demo import demo as flow  # noqa: PLC0415  training libraries are slow to import
 
-    return _perform(as_json, lambda c: flow(c, customers, days), show.demo_report, corner="demo", home=home)
+    return perform(
+        as_json,
+        lambda c: flow(c, customers, days),
+        show.demo_report,
+        lock=Lock.HOME,
+        corner="demo",
+        home=home,
+    )
 
 
 @app.command()
@@ -174,7 +141,7 @@ def clean(
 
         return flow(context, sources, out or context.home / "clean", arrival_time_seconds=moment)
 
-    return _perform(as_json, work, show.clean_report, home=home, catalogue=catalogue)
+    return perform(as_json, work, show.clean_report, lock=Lock.JOBS, home=home, catalogue=catalogue)
 
 
 @app.command()
@@ -195,10 +162,11 @@ def features(
 
         return write_features(context, out or context.home / "features")
 
-    return _perform(
+    return perform(
         as_json,
         work,
         show.features_report,
+        lock=Lock.JOBS,
         makes_home=False,
         home=home,
         catalogue=catalogue,
@@ -206,79 +174,7 @@ def features(
     )
 
 
-@app.command()
-def train(
-    as_json: Json = False,
-    home: Home = None,
-    catalogue: CatalogueFile = None,
-    label_delay: Delay = None,
-    tune: Annotated[int, typer.Option(min=0, help="Optuna trials before training; 0 for none.")] = 0,
-) -> int:
-    """Train on the home's clean days; the new model and its policy become the ones that serve.
-
-    Example: [bold]zaslon train --tune 30[/]
-    """
-
-    def work(context: Context) -> Any:
-        from zaslon.flows.train_champion import train_champion  # noqa: PLC0415
-
-        return train_champion(context, tune_trials=tune)
-
-    return _perform(
-        as_json, work, show.train_report, makes_home=False,
-        home=home, catalogue=catalogue, label_delay=label_delay,
-    )  # fmt: skip
-
-
-@app.command()
-def evaluate(
-    as_json: Json = False, home: Home = None, catalogue: CatalogueFile = None, label_delay: Delay = None
-) -> int:
-    """Evaluate the serving model and policy on the test period of the home's clean days.
-
-    Example: [bold]zaslon evaluate --json[/]
-    """
-
-    def work(context: Context) -> Any:
-        from zaslon.flows.train_champion import evaluate_champion  # noqa: PLC0415
-
-        return evaluate_champion(context)
-
-    return _perform(
-        as_json,
-        work,
-        show.train_report,
-        reading=True,
-        home=home,
-        catalogue=catalogue,
-        label_delay=label_delay,
-    )
-
-
-@app.command()
-def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="champion, a model's id, or its directory.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The model to judge, named in the same way.")],
-    as_json: Json = False,
-    home: Home = None,
-    catalogue: CatalogueFile = None,
-    label_delay: Delay = None,
-    days: Annotated[int, typer.Option(min=1, help="At most so many days, the newest.")] = 30,
-) -> int:
-    """Say whether model B is better than A, on the newest days that neither has learned from.
-
-    Example: [bold]zaslon compare champion 3f2a9c81d05e[/]
-    """
-
-    def work(context: Context) -> Any:
-        from zaslon.flows.compare import compare as flow  # noqa: PLC0415
-
-        return flow(context, a, b, days_max=days)
-
-    return _perform(
-        as_json, work, show.comparison, reading=True,
-        home=home, catalogue=catalogue, label_delay=label_delay,
-    )  # fmt: skip
+cli_models.add_to(app)  # here, because `--help` lists commands in this order
 
 
 @app.command()
@@ -308,8 +204,8 @@ def score(
         is_mostly_late = report.is_mostly_late
         return report
 
-    done = _perform(
-        as_json, work, show.score_report, makes_home=False,
+    done = perform(
+        as_json, work, show.score_report, lock=Lock.LOG, makes_home=False,
         home=home, catalogue=catalogue, label_delay=label_delay,
     )  # fmt: skip
     return MOSTLY_TOO_LATE if is_mostly_late else done
@@ -336,7 +232,9 @@ def label(
 
         return flow(context, source, arrival_time_seconds)
 
-    return _perform(as_json, work, show.label_report, makes_home=False, home=home, catalogue=catalogue)
+    return perform(
+        as_json, work, show.label_report, lock=Lock.LOG, makes_home=False, home=home, catalogue=catalogue
+    )
 
 
 def _moment(text: str | None) -> int | None:
@@ -376,7 +274,15 @@ def run(
 
         return flow(context, sources, compare_delays=compare_delays, arrival_time_seconds=moment)
 
-    return _perform(as_json, work, show.run_report, home=home, catalogue=catalogue, label_delay=label_delay)
+    return perform(
+        as_json,
+        work,
+        show.run_report,
+        lock=Lock.HOME,
+        home=home,
+        catalogue=catalogue,
+        label_delay=label_delay,
+    )
 
 
 @app.command()
@@ -405,7 +311,7 @@ def replay(
         differs = not replayed.identical
         return replayed
 
-    done = _perform(as_json, work, show.replayed, reading=True, home=home, catalogue=catalogue)
+    done = perform(as_json, work, show.replayed, lock=Lock.NOTHING, home=home, catalogue=catalogue)
     return RECOMPUTED_DIFFERENTLY if differs else done
 
 
@@ -422,7 +328,7 @@ def doctor(
     """
     from zaslon.flows.doctor import examine  # noqa: PLC0415
 
-    settings = _settings(None, {"home": home, "catalogue": catalogue})
+    settings = settings_of(None, {"home": home, "catalogue": catalogue})
     topics = None if settings.kafka_servers is None else lambda: open_topics(settings)
     checks = examine(settings.home, settings.catalogue, warm=warm, topics=topics)
     healthy = all(check.is_ok for check in checks)

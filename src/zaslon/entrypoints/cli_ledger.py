@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,8 @@ import typer
 
 from zaslon.bootstrap import build_context, migrate_store
 from zaslon.domain.errors import ZaslonError
-from zaslon.entrypoints.console import out, print_json, print_table
+from zaslon.entrypoints import show
+from zaslon.entrypoints.console import Bars, Quiet, out, print_json, print_table
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.services.home import existing_home
 from zaslon.services.promotion import record_champion
@@ -63,15 +65,21 @@ def promote(
     home: Home = None,
     catalogue: CatalogueFile = None,
     approve: Annotated[str | None, typer.Option(help="The second person, who has approved it.")] = None,
+    unguarded: Annotated[
+        bool, typer.Option("--unguarded", help="Even if it breaks a guard. The ledger says so.")
+    ] = False,
 ) -> int:
-    """Let a model of the home serve, and record it in the ledger. A running service takes it over.
+    """Let a model of the home serve if it keeps the guards, and record it. A running service takes it over.
 
     Example: [bold]zaslon promote 3f9c2a7b1e04 --approve anna[/]
     """
     from zaslon.flows.promotion import promote_by_hand  # noqa: PLC0415  slow to import
 
     context = build_context(_of_existing_home(home, catalogue))
-    done = promote_by_hand(context, model, approve)
+    with Quiet() if as_json else Bars() as bars:
+        done = promote_by_hand(replace(context, progress=bars), model, approve, guarded=not unguarded)
+    if done.guards and not as_json:
+        show.guards(done.to_json_dict()["guards"])
     _show_promoted(done.to_json_dict(), as_json)
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,44 @@ def _compared(measure: dict[str, Any], form: str) -> list[str]:
 
 def _p(p: float) -> str:
     return f"{p:.2g}" if p >= 0.0001 else "below 0.0001"
+
+
+def retrained(report: Any) -> None:
+    """News, verdict, guards and what became of the challenger."""
+    values = report.to_json_dict()
+    if not values["news"]:
+        out.print(
+            f"No news: no clean day with mature answers (up to {values['mature_until']}) is newer than those of model "
+            f"{values['champion']}.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return
+    out.print(f"New days: {values['news_days']}. Learned from {values['window']}.", highlight=False)
+    _metrics(values["trained"])
+    guards(values["guards"])
+    out.print(f"[bold]{_VERDICTS[values['verdict']].replace('B is', 'The challenger is')}.[/]")
+    for reason in [*values["reasons"], *values["refusals"]]:
+        out.print(f"  {reason}", highlight=False)
+    outcome = f"serves now, entry {values['entry']} of the ledger" if values["promoted"] else "does not serve"
+    out.print(
+        f"Model {values['challenger']} {outcome}; before: {values['champion'] or 'none'}.", highlight=False
+    )
+    _paths(values["paths"])
+
+
+def guards(found: Sequence[Mapping[str, Any]]) -> None:
+    """Every guard with its number and its limit."""
+    rows = [
+        [
+            g["name"],
+            "–" if g["value"] is None else f"{g['value']:,.4g}",
+            f"{g['limit']:,.4g}",
+            g["passed"],
+            g["detail"],
+        ]
+        for g in found
+    ]
+    print_table("Guards", ("guard", "value", "limit", "kept", "detail"), rows)
 
 
 def _decided(values: dict[str, Any]) -> None:

@@ -107,7 +107,7 @@ def compare(context: Context, a: str, b: str, *, days_max: int = DAYS_MAX) -> Co
         with watch.stage("features"):
             sample, left_out = _collect(context, days, period)
     with watch.stage("compare"):
-        measures, judged = _judged(context, first, second, sample, period, days, bounds)
+        measures, judged = judged_on(context, first, second, sample, period, days, bounds)
     return CompareReport(
         {"a": None if first is None else first.artefact_id, "b": second.artefact_id},
         measures, period, sample.frauds if sample else 0, len(sample) if sample else 0, judged,
@@ -124,7 +124,7 @@ def period_bounds(models: Sequence[Model], arrival_seconds: int, label_delay_sec
     Raises:
         DataError: a model does not say which days it learned from.
     """
-    first = max(_last_day_learned(m) + _days(m.facts.label_delay_seconds) + 1 for m in models)
+    first = max(last_day_learned(m) + _days(m.facts.label_delay_seconds) + 1 for m in models)
     return Days(first, (arrival_seconds - label_delay_seconds) // SECONDS_PER_DAY - 1)
 
 
@@ -138,7 +138,12 @@ def newest_period(days: Sequence[Day], bounds: Days, days_max: int) -> Days | No
     return Days(max(within[0][0], within[-1][0] - days_max + 1), within[-1][0])
 
 
-def _last_day_learned(model: Model) -> int:
+def last_day_learned(model: Model) -> int:
+    """Day number of the newest day that a model, its calibration or its thresholds come from.
+
+    Raises:
+        DataError: the model does not say which days it learned from.
+    """
     learned = (model.facts.train_days, model.facts.validation_days)
     if not all(learned):
         raise DataError(
@@ -161,10 +166,17 @@ def _collect(context: Context, days: Sequence[Day], period: Days) -> tuple[Sampl
     return samples["comparison"], left_out
 
 
-def _judged(
+def judged_on(
     context: Context, first: Model | None, second: Model, sample: Sample | None, period: Days | None,
     days: Sequence[Day], bounds: Days,
 ) -> tuple[dict[str, dict[str, Any]], Judged]:  # fmt: skip
+    """Measures of two models by name, values for JSON, and the verdict on the second.
+
+    Args:
+        context, first, second: the models; the first is None for a home without champion.
+        sample, period: the transactions to compare on and their days; None where there are none.
+        days, bounds: the clean days, and those of them that could be compared on.
+    """
     if sample is None or period is None or not 0 < sample.frauds < len(sample):
         judged = _nothing_to_compare(days, bounds, period)
         if first is None:

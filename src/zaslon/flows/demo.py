@@ -11,7 +11,7 @@ from typing import Any
 from zaslon.domain.errors import InputError
 from zaslon.flows.run import RunReport, run
 from zaslon.models.training import TrainSettings
-from zaslon.services.context import KEY, LOCK, Context, Stopwatch
+from zaslon.services.context import JOBS, KEY, LOCK, Context, Stopwatch
 from zaslon.simulate import SimulationReport, simulation_profile, write_simulation
 
 # Real defects are rare; a small file shows each of them only at a multiple of its rate.
@@ -63,7 +63,7 @@ def demo(context: Context, customers: int, days: int) -> DemoReport:
 
 
 def _empty(home: Path) -> None:
-    found = [path for path in home.iterdir() if path.name not in (LOCK, KEY, _MARK)]
+    found = [path for path in home.iterdir() if path.name not in (LOCK, KEY, JOBS, _MARK)]
     if found and not (home / _MARK).exists():
         raise InputError(
             f"'{home}' holds something that no demo made, such as '{found[0].name}'; it is not removed.",

@@ -8,15 +8,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.domain.errors import DataError, GuardError, ZaslonError
 from zaslon.domain.ledger import PROMOTE, ROLLBACK, Broken, LedgerEntry, first_broken
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, time_text
 from zaslon.features.plan import plan_features
+from zaslon.flows.challenge import Challenge, challenge, evidence_for
 from zaslon.models.artefact import load_model
+from zaslon.models.guards import Guard
+from zaslon.models.verdict import Verdict
 from zaslon.services.context import Context
-from zaslon.services.home import load_versions, with_chosen_thresholds, written_policy
+from zaslon.services.home import (
+    Champion,
+    champion_or_none,
+    load_versions,
+    with_chosen_thresholds,
+    written_policy,
+)
 from zaslon.services.promotion import promote, record_champion
 
+UNGUARDED = "unguarded"
 _MODEL_ID = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -73,14 +83,16 @@ class Verification:
 
 @dataclass(frozen=True)
 class Promoted:
-    """The entry of a promotion by hand or of a rollback, and the model before."""
+    """The entry of a promotion by hand or of a rollback, the model before, and the guards that it kept."""
 
     entry: LedgerEntry
     model_before: str | None
+    guards: Sequence[Guard] = ()
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {**self.entry.to_json_dict(), "model_before": self.model_before}
+        guards = [guard.to_json_dict() for guard in self.guards]
+        return {**self.entry.to_json_dict(), "model_before": self.model_before, "guards": guards}
 
 
 def history(context: Context) -> History:
@@ -111,30 +123,69 @@ def verify(context: Context) -> Verification:
     return Verification(len(entries), first_broken(entries), entries[-1].hash if entries else None)
 
 
-def promote_by_hand(context: Context, model_id: str, approver: str | None) -> Promoted:
+def promote_by_hand(
+    context: Context, model_id: str, approver: str | None, *, guarded: bool = True
+) -> Promoted:
     """Let a model of the home serve, with the written policy and the thresholds chosen in its training.
 
+    Args:
+        context, model_id: the home and a model in it.
+        approver: the second person who agreed; None where nobody did.
+        guarded: whether it has to keep the guards on the home's clean days. The ledger says so if not.
+
     Raises:
-        DataError: there is no such model.
+        DataError: there is no such model, or it has no thresholds.
         ArtefactError: it is damaged, or of another catalogue.
+        GuardError: it is worse than the champion or breaks a guard, or there is nothing to judge it on.
         ZaslonError: the approver is no second person.
     """
     _check_second(context, approver)
+    model, policy = _named_candidate(context, model_id)
+    champion = champion_or_none(context, plan_features(context.catalogue))
+    found = _guarded(context, (model, policy), champion) if guarded else None
+    evidence = {
+        "metrics": dict(model.facts.metrics),
+        "challenge": None if found is None else found.to_json_dict(),
+    }
+    before = record_champion(context)
+    entry = promote(
+        context, model, policy, PROMOTE, evidence, approval=approver,
+        verdict=UNGUARDED if found is None else found.judged.verdict.value,
+        against=None if champion is None else champion[0].artefact_id,
+    )  # fmt: skip
+    return Promoted(
+        entry, None if before is None else before.promotion.model, () if found is None else found.guards
+    )
+
+
+def _named_candidate(context: Context, model_id: str) -> Champion:
     directory = context.home / "models" / model_id
     if _MODEL_ID.fullmatch(model_id) is None or not directory.is_dir():
         raise DataError(f"There is no model '{model_id}' in '{directory.parent}'.", hint=_known(context))
     model = load_model(directory, context.catalogue.hash)
-    facts = model.facts
+    chosen = model.facts.thresholds
     policy = written_policy(context, plan_features(context.catalogue))
-    if not policy.states_thresholds and not {"review", "block"} <= facts.thresholds.keys():
+    if policy.states_thresholds:
+        return model, policy
+    if not {"review", "block"} <= chosen.keys():
         raise DataError(
             f"No thresholds were chosen for model {model_id}.", hint="State them in policy.toml of the home."
         )
-    if not policy.states_thresholds:
-        policy = policy.with_thresholds(facts.thresholds["review"], facts.thresholds["block"])
-    before = record_champion(context)
-    entry = promote(context, model, policy, PROMOTE, {"metrics": dict(facts.metrics)}, approval=approver)
-    return Promoted(entry, None if before is None else before.promotion.model)
+    return model, policy.with_thresholds(chosen["review"], chosen["block"])
+
+
+def _guarded(context: Context, challenger: Champion, champion: Champion | None) -> Challenge:
+    before = None if champion is None else champion[0]
+    found = challenge(context, challenger, champion, evidence_for(context, challenger[0], before))
+    wrong = list(found.refusals)
+    if found.judged.verdict is Verdict.WORSE or not found.frauds:
+        wrong = [*found.judged.reasons, *wrong]
+    if wrong:
+        raise GuardError(
+            f"Model {challenger[0].artefact_id} does not serve. {' '.join(wrong)}",
+            hint="`--unguarded` lets it serve all the same, and the ledger says so.",
+        )
+    return found
 
 
 def roll_back(context: Context, model_id: str | None) -> Promoted:

@@ -260,6 +260,7 @@ def fit(
     facts = ModelFacts(
         catalogue_hash=catalogue.hash, catalogue_label=catalogue.label,
         train_days=str(samples.split.train), validation_days=str(samples.split.validation),
+        data_days=str(Days(samples.split.train.first, samples.split.test.last)),
         label_delay_seconds=context.options.label_delay_seconds,
     )  # fmt: skip
     model = train(samples.train, samples.validation, train_settings, facts=facts).model

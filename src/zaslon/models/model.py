@@ -28,6 +28,7 @@ class ModelFacts:
     Attributes:
         catalogue_hash, catalogue_label: of the catalogue whose features it takes.
         train_days, validation_days: `2018-07-25 … 2018-07-31`; empty where unknown.
+        data_days: all that it was made and tested on, in the same form; later ones are news for the next model.
         label_delay_seconds: how old labels had to be to count.
         train_rows, train_frauds: of the sample it was trained on, not weighted.
         settings: of the training, by name.
@@ -39,6 +40,7 @@ class ModelFacts:
     catalogue_label: str = ""
     train_days: str = ""
     validation_days: str = ""
+    data_days: str = ""
     label_delay_seconds: int = 0
     train_rows: int = 0
     train_frauds: int = 0
@@ -99,8 +101,9 @@ class Model:
     def described(self) -> bytes:
         """Everything but the trees as canonical JSON: equal models give equal bytes."""
         calibration, facts = self.calibration, asdict(self.facts)
-        if not facts["validation_days"]:  # models from before it was noted keep their id
-            del facts["validation_days"]
+        for name in ("validation_days", "data_days"):  # models from before these were noted keep their id
+            if not facts[name]:
+                del facts[name]
         content = {
             "format": FORMAT,
             "names": list(self.names),

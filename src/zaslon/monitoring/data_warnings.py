@@ -20,6 +20,7 @@ _TIME_TELLS = 0.9  # ROC-AUC of the time alone
 _ROWS_LOOKED_AT = 50_000
 _FRAUDS_MIN = 20  # with fewer, a feature separates by chance
 _NAMED_MAX = 5
+LEAKS = ("label_in_features", "probable_leak", "time_tells_label")  # kinds of warnings
 _REPEATS = (Reason.DUPLICATE.code, Reason.CONFLICTING_DUPLICATE.code)
 
 

@@ -17,6 +17,8 @@ from zaslon.system.c_library import return_freed_memory
 
 # Files of a home that belong to it and not to any run.
 LOCK, KEY, STORE = ".lock", "pseudonym.key", "store.db"
+# What jobs on clean days and models keep for themselves: their lock.
+JOBS = "jobs"
 # The home's log that a broker keeps; its directory holds only the snapshots.
 STREAM = "stream"
 # What a service in front of the stream keeps of it.
@@ -108,6 +110,14 @@ class Options:
     missed_frauds_max: float
     loss_per_month_max: float
     reviews_per_day_max: int | None
+    retrain_window: str
+    retrain_days_min: int
+    guard_calibration_max: float
+    guard_segment_max: float
+    guard_drift_max: float
+    guard_score_us_max: float
+    guard_model_bytes_max: int
+    guard_served_max: float
     original_retention_days: int
     stream_report_seconds: float
     stream_batch_records: int

@@ -143,6 +143,13 @@ def load_champion(context: Context, plan: FeaturePlan) -> Champion:
     return load_named(context, plan, named_champion(context))
 
 
+def champion_or_none(context: Context, plan: FeaturePlan) -> Champion | None:
+    """What serves; None for a home that has no champion yet. Raises as `load_champion`."""
+    if not (existing_home(context.home) / _CHAMPION_FILE).exists():
+        return None
+    return load_champion(context, plan)
+
+
 def load_named(context: Context, plan: FeaturePlan, named: Change) -> Champion:
     """The model that is named and the policy to go with it (see `load_champion`), which is kept."""
     model, policy = load_versions(context, plan, named.model, named.policy)

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zaslon.domain.errors import DataError, ZaslonError
-from zaslon.services.context import STREAM, Context
+from zaslon.services.context import JOBS, STREAM, Context
 from zaslon.services.home import existing_home
-from zaslon.system.durable import rename, settle
+from zaslon.system.durable import make_directory, rename, settle
 
 _BUILDING, _READY = ".log-building", ".log-ready"
 _NAME = re.compile(rf"log(-[1-9][0-9]*)?|{STREAM}")
@@ -74,6 +74,19 @@ def exclusive(context: Context) -> Iterator[None]:
         for directory in (context.home, *context.home.glob("*/")):
             settle(directory)
         _settle(context.home, context.log)
+        yield
+
+
+@contextmanager
+def one_job(context: Context) -> Iterator[None]:
+    """Keep other jobs, which change clean days and models, out of the home. Its log is not locked.
+
+    Raises:
+        BusyError: another process is at such work.
+    """
+    directory = context.home / JOBS
+    make_directory(directory)
+    with context.adapters.exclusive_in(directory):
         yield
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from zaslon.decisions.policy import Policy
-from zaslon.domain.errors import ArtefactError, ZaslonError
+from zaslon.domain.errors import ArtefactError, BusyError, ZaslonError
 from zaslon.domain.ledger import IMPORT, LedgerEntry, Promotion
 from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
@@ -23,6 +23,7 @@ from zaslon.services.context import STREAM, Context
 from zaslon.services.home import keep_champion, keep_policy, named_champion
 
 FIRST, NOT_COMPARED, IMPORTED = "first", "not_compared", "imported"
+ANY = "any"
 
 
 @dataclass(frozen=True)
@@ -42,26 +43,31 @@ class StoreMigration:
 
 def promote(
     context: Context, model: Model, policy: Policy, action: str, evidence: Mapping[str, Any],
-    *, approval: str | None = None, log: Context | None = None,
+    *, verdict: str | None = None, against: str | None = ANY, approval: str | None = None,
+    log: Context | None = None,
 ) -> LedgerEntry:  # fmt: skip
     """Make a saved model and its policy the ones that serve, and record it; durable on return.
 
     Args:
-        action: RUN, TRAIN, PROMOTE or ROLLBACK of the ledger.
+        action: RUN, TRAIN, RETRAIN, PROMOTE or ROLLBACK of the ledger.
         evidence: what is known about the model, plain values.
+        verdict: of a comparison; None where there was none.
+        against: the champion that it was compared with, None where there was none; ANY for no comparison.
         approval: the second person who agreed, if one did.
         log: names the log that it decides first, where that is not the home's.
 
     Raises:
-        BusyError: another home of the same store promoted at the same time. The champion serves on.
+        BusyError: another home of the same store promoted at the same time, or the champion is not the one that
+            the verdict is about. The champion serves on.
         ServerError: the store does not answer. The champion serves on.
     """
     keep_policy(context, policy)
     with context.adapters.one_at_a_time_in(context.home / "models"):
         before = record_champion(context)
+        _check_against(against, before)
         promotion = _promotion(
             context, action, model.artefact_id, policy.hash, context.catalogue.hash,
-            FIRST if before is None else NOT_COMPARED, log=log, evidence=evidence, approval=approval,
+            verdict or (FIRST if before is None else NOT_COMPARED), log=log, evidence=evidence, approval=approval,
         )  # fmt: skip
         entry = context.open_ledger().append(promotion, 0 if before is None else before.number)
         keep_champion(
@@ -73,6 +79,15 @@ def promote(
             number_min=entry.number,
         )
     return entry
+
+
+def _check_against(against: str | None, before: LedgerEntry | None) -> None:
+    champion = None if before is None else before.promotion.model
+    if against not in (ANY, champion):
+        raise BusyError(
+            f"Model {champion} became the champion while this one was compared with {against or 'none'}.",
+            hint="Compare with the new champion: start again.",
+        )
 
 
 def record_champion(context: Context) -> LedgerEntry | None:

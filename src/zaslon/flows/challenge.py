@@ -1,0 +1,342 @@
+"""A challenger against the champion: one verdict and the guards, on days that neither has learned from.
+
+`retrain` and `promote` ask the same questions here, so a model that a person promotes has shown what every other
+one had to show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+
+from zaslon.domain.errors import ArtefactError, ZaslonError
+from zaslon.domain.events import TransactionId
+from zaslon.domain.ledger import ROLLBACK
+from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
+from zaslon.features.plan import FeaturePlan, plan_features
+from zaslon.flows.compare import DAYS_MAX, judged_on, last_day_learned, newest_period, period_bounds
+from zaslon.flows.train import collect_periods, evaluate_sample
+from zaslon.intake import clean_arrival_seconds, clean_days
+from zaslon.models.artefact import load_model
+from zaslon.models.dataset import Days, Sample
+from zaslon.models.guards import (
+    Guard,
+    Stops,
+    age_guard,
+    business_guards,
+    calibration_guard,
+    drift_guard,
+    integrity_guard,
+    leak_guard,
+    parity_guard,
+    rollback_guard,
+    segment_guards,
+    size_guard,
+    speed_guard,
+)
+from zaslon.models.metrics import Evaluation
+from zaslon.models.model import Model
+from zaslon.models.verdict import Judged, Verdict
+from zaslon.monitoring.data_warnings import LEAKS, sample_warnings
+from zaslon.ports import LogReader
+from zaslon.services.context import Context
+from zaslon.services.featurising import Day
+from zaslon.services.home import Champion
+
+_SERVED_LOOKED_AT = 2_000  # transactions looked up in the log
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a challenger is judged on.
+
+    Attributes:
+        days: the clean days.
+        bounds: from the first day that is new to both models to the last whose answers are mature.
+        period: the days of `sample` within them; None where there is none.
+        sample: transactions of that period; None where there are none.
+        validation: those that the challenger was calibrated on; None where they are not at hand.
+    """
+
+    days: Sequence[Day]
+    bounds: Days
+    period: Days | None
+    sample: Sample | None
+    validation: Sample | None
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """The verdict on a challenger and every guard with its number.
+
+    Attributes:
+        judged: the verdict with its reasons.
+        measures: of both models by name, values for JSON.
+        guards: all of them, in a fixed order.
+        period: the days compared on.
+        frauds, transactions: compared, not weighted.
+    """
+
+    judged: Judged
+    measures: Mapping[str, Mapping[str, Any]]
+    guards: tuple[Guard, ...]
+    period: Days | None
+    frauds: int
+    transactions: int
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether it is better, or the first one, and keeps every guard. Without a fraud, nothing is shown."""
+        shown = self.judged.verdict in (Verdict.FIRST, Verdict.BETTER)
+        return shown and self.frauds > 0 and not self.refusals
+
+    @property
+    def refusals(self) -> list[str]:
+        """The guards that are not kept, in sentences."""
+        broken = [guard for guard in self.guards if not guard.passed]
+        return [f"{guard.name}: {guard.detail} The limit is {guard.limit:,g}." for guard in broken]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "verdict": self.judged.verdict.value,
+            "reasons": list(self.judged.reasons),
+            "days_needed": self.judged.days_needed,
+            "guards": [guard.to_json_dict() for guard in self.guards],
+            "measures": {name: dict(values) for name, values in self.measures.items()},
+            "period": None if self.period is None else str(self.period),
+            "frauds": self.frauds,
+            "transactions": self.transactions,
+        }
+
+
+def challenge(
+    context: Context, challenger: Champion, champion: Champion | None, evidence: Evidence
+) -> Challenge:
+    """Judge a saved challenger with its policy against the champion, if there is one. It only reads."""
+    sample = evidence.sample
+    before = None if champion is None else champion[0]
+    measures, judged = judged_on(
+        context, before, challenger[0], sample, evidence.period, evidence.days, evidence.bounds
+    )
+    guards = [*_of_models(context, challenger[0], before, sample)]
+    if sample is not None and 0 < sample.frauds < len(sample):
+        guards = [*_of_sample(context, challenger, champion, sample, evidence.validation), *guards]
+    return Challenge(
+        judged, measures, tuple(guards), evidence.period,
+        0 if sample is None else sample.frauds, 0 if sample is None else len(sample),
+    )  # fmt: skip
+
+
+def evidence_for(context: Context, challenger: Model, champion: Model | None) -> Evidence:
+    """What the home's clean days show of a model that was trained before; for a new one its samples are at hand.
+
+    Raises:
+        DataError: a model does not say what it learned from.
+    """
+    days = clean_days(context.home / "clean", context.catalogue)
+    arrival = clean_arrival_seconds(context.home / "clean", context.catalogue)
+    models = [challenger] if champion is None else [champion, challenger]
+    bounds = period_bounds(models, arrival, context.options.label_delay_seconds)
+    period = newest_period(days, bounds, DAYS_MAX)
+    if period is None:
+        return Evidence(days, bounds, None, None, None)
+    periods = {"comparison": period}
+    validation = Days.parse(challenger.facts.validation_days)
+    if any(validation.first <= day <= validation.last for day, _ in days):
+        periods["validation"] = validation
+    context.progress.start("features", None)
+    samples, _ = collect_periods(
+        context, [day for day in days if day[0] <= period.last], periods,
+        label_delay_seconds=context.options.label_delay_seconds, in_home=False,
+    )  # fmt: skip
+    return Evidence(days, bounds, period, samples["comparison"], samples.get("validation"))
+
+
+def _of_sample(
+    context: Context,
+    challenger: Champion,
+    champion: Champion | None,
+    sample: Sample,
+    validation: Sample | None,
+) -> list[Guard]:
+    """The guards that need transactions with their answers."""
+    options = context.options
+    score = challenger[0].score(sample.x)
+    before = None if champion is None else champion[0].score(sample.x)
+    found = _evaluated(context, challenger, score, sample)
+    found_before = (
+        None if champion is None or before is None else _evaluated(context, champion, before, sample)
+    )
+    weight = sample.weight.astype(np.float64)
+    stops = None
+    if champion is not None and before is not None:
+        stops = Stops(_stopped(challenger, score), _stopped(champion, before))
+    guards = [
+        *business_guards(
+            found, found_before, false_positive_rate_max=options.false_positive_rate_max,
+            loss_minor_per_month_max=options.loss_per_month_max * 10**context.catalogue.minor_digits,
+        ),
+        calibration_guard(found, options.guard_calibration_max),
+        *segment_guards(
+            segments(sample, plan_features(context.catalogue)), sample.is_fraud, weight, stops,
+            drop_max=options.guard_segment_max, rise_max=options.guard_segment_max,
+        ),
+        leak_guard(_leaks(sample)),
+        served_parity(context, champion, before, sample),
+    ]  # fmt: skip
+    if validation is not None:
+        then = challenger[0].score(validation.x)
+        drift = drift_guard(
+            then, validation.weight.astype(np.float64), score, weight, options.guard_drift_max
+        )  # fmt: skip
+        guards.append(drift)
+    return guards
+
+
+def _of_models(
+    context: Context, challenger: Model, champion: Model | None, sample: Sample | None
+) -> list[Guard]:
+    """The guards of the artefact itself."""
+    options = context.options
+    guards = [
+        age_guard(last_day_learned(challenger), None if champion is None else last_day_learned(champion)),
+        size_guard(challenger, options.guard_model_bytes_max),
+        rollback_guard(_rolled_back(context, challenger.artefact_id)),
+    ]
+    if sample is None or not len(sample):
+        return guards
+    try:
+        saved, problem = (
+            load_model(context.home / "models" / challenger.artefact_id, context.catalogue.hash),
+            "",
+        )
+    except ArtefactError as error:
+        saved, problem = None, error.message
+    return [
+        *guards,
+        integrity_guard(saved, challenger, sample.x, problem),
+        speed_guard(challenger, sample.x, options.guard_score_us_max),
+    ]
+
+
+def _rolled_back(context: Context, model_id: str) -> int:
+    entries = [entry.promotion for entry in context.open_ledger().entries()]
+    return sum(
+        before.model == model_id != after.model and after.action == ROLLBACK
+        for before, after in pairwise(entries)
+    )
+
+
+def _evaluated(
+    context: Context, champion: Champion, score: NDArray[np.float64], sample: Sample
+) -> Evaluation:
+    thresholds = champion[1].thresholds
+    return evaluate_sample(
+        score, sample, thresholds.review, thresholds.block, context.options.seed, replicates=0
+    )
+
+
+def _stopped(champion: Champion, score: NDArray[np.float64]) -> NDArray[np.bool_]:
+    stopped: NDArray[np.bool_] = score >= champion[1].thresholds.review
+    return stopped
+
+
+def _leaks(sample: Sample) -> list[str]:
+    found = sample_warnings(
+        sample.names, sample.x, sample.is_fraud, sample.event_time_seconds, sample.customer_key
+    )
+    return [warning.message for warning in found if warning.kind in LEAKS]
+
+
+def segments(sample: Sample, plan: FeaturePlan) -> dict[str, NDArray[np.bool_]]:
+    """bool[n] by name: amounts, times of day, and entities without history in the catalogue's longest count."""
+    large, larger = np.quantile(sample.amount_minor, (0.5, 0.9))
+    amount = sample.amount_minor
+    hour = sample.event_time_seconds % SECONDS_PER_DAY // 3600
+    found = {
+        "amounts up to the median": amount <= large,
+        "amounts of the upper half": (amount > large) & (amount <= larger),
+        "the largest tenth of amounts": amount > larger,
+    }
+    for begin in range(0, 24, 6):
+        found[f"{begin:02d}:00 to {begin + 6:02d}:00"] = (hour >= begin) & (hour < begin + 6)
+    for entity, column in _longest_counts(plan, sample.names).items():
+        found[f"a new {entity}"] = ~(sample.x[:, column] > 0)
+    return {name: mask for name, mask in found.items() if mask.any()}
+
+
+def _longest_counts(plan: FeaturePlan, names: Sequence[str]) -> dict[str, int]:
+    """By entity the column of its count of transactions with the longest window."""
+    longest: dict[str, tuple[int, str]] = {}
+    for info in plan.infos:
+        if (
+            info.compute == "count"
+            and info.where is None
+            and info.entity
+            and info.window
+            and info.name in names
+        ):
+            rank = (parse_duration_seconds(info.window), info.name)
+            longest[info.entity] = max(longest.get(info.entity, rank), rank)
+    return {entity: list(names).index(name) for entity, (_, name) in longest.items()}
+
+
+def served_parity(
+    context: Context, champion: Champion | None, recomputed: NDArray[np.float64] | None, sample: Sample
+) -> Guard:
+    """Compare the scores that the champion gave in the home's log with those that the clean data give."""
+    nothing = np.empty(0)
+    share_max = context.options.guard_served_max
+    if champion is None or recomputed is None or not (context.home / context.log).is_dir():
+        return parity_guard(nothing, nothing, share_max)
+    step = max(1, -(-len(sample) // _SERVED_LOOKED_AT))
+    rows = np.arange(0, len(sample), step)
+    served = _served_scores(context, champion[0].artefact_id, _public_ids(context, sample, rows))
+    known = ~np.isnan(served)
+    return parity_guard(served[known], recomputed[rows][known], share_max)
+
+
+def _served_scores(context: Context, model_id: str, ids: Sequence[TransactionId]) -> NDArray[np.float64]:
+    """float64[n], NaN for transactions that this model has not scored in this log."""
+    try:
+        with closing(context.open_journal_for_reading()) as journal:
+            return np.array([_served_score(journal, model_id, named) for named in ids])
+    except ZaslonError as error:  # of an earlier format, for example: the guard then has nothing to compare
+        context.progress.warn(f"Served scores cannot be compared: {error.message}")
+        return np.full(len(ids), np.nan)
+
+
+def _served_score(journal: LogReader, model_id: str, transaction_id: TransactionId) -> float:
+    found = journal.newest_decision(transaction_id)
+    decision = {} if found is None else orjson.loads(found[1])
+    if decision.get("model") != model_id or decision["degraded"] is not None:
+        return float("nan")
+    return float(decision["score"])
+
+
+def _public_ids(context: Context, sample: Sample, rows: NDArray[np.int64]) -> Sequence[TransactionId]:
+    """What people know these rows by: the sample has numbers only, also of ids that are texts."""
+    numbers: list[int] = sample.transaction_id[rows].tolist()
+    if not context.catalogue.has_text_ids:
+        return numbers
+    days = np.unique(sample.event_time_seconds[rows] // SECONDS_PER_DAY)
+    texts = _texts_of(context, days.tolist())
+    return [texts[number] for number in numbers]
+
+
+def _texts_of(context: Context, days: Sequence[int]) -> dict[int, str]:
+    texts: dict[int, str] = {}
+    for day, path in clean_days(context.home / "clean", context.catalogue):
+        if day in days:
+            ids = pl.read_parquet(path, columns=["transaction_key", "transaction_id"])
+            texts.update(zip(ids["transaction_key"].to_list(), ids["transaction_id"].to_list(), strict=True))
+    return texts

@@ -1,0 +1,243 @@
+"""Retrain: where there is news, a challenger; where it is better and keeps every guard, the new champion.
+
+clean days ─► mature? ─► newer than the champion's? ──no──► nothing (exit code 99)
+                                  │ yes
+                                  ▼
+            challenger ─► test period ─► comparison ─► guards ─► promoted, or kept beside the champion
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from zaslon.domain.errors import DataError
+from zaslon.domain.ledger import RETRAIN
+from zaslon.domain.retraining import EXPANDING, VALIDATED, window_days
+from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.features.plan import plan_features
+from zaslon.flows.challenge import Challenge, Evidence, challenge
+from zaslon.flows.compare import last_day_learned, period_bounds
+from zaslon.flows.train import Samples, Trained, collect_samples, fit, train_and_evaluate, trained_values
+from zaslon.intake import clean_arrival_seconds, clean_days
+from zaslon.models.dataset import Days, Sample
+from zaslon.models.model import Model
+from zaslon.models.training import TrainSettings
+from zaslon.services.context import Context, Stopwatch
+from zaslon.services.featurising import Day
+from zaslon.services.home import Champion, champion_or_none
+from zaslon.services.promotion import promote
+from zaslon.system.durable import write_file
+
+_VALIDATED_SHARES = (1.0, 0.5, 0.25)  # of the days to train on, newest first
+_WINDOW_DAYS_MIN = 7  # a shorter one has not seen every weekday
+
+
+@dataclass(frozen=True)
+class RetrainReport:
+    """What `retrain` found and did.
+
+    Attributes:
+        news: days newer than the champion's, whose answers are mature; None where there are none.
+        mature_until: the newest day whose answers are mature, as text.
+        champion: the model that served before; None in a new home.
+        trained: the challenger's metrics; None without news.
+        window: the days that it has learned from.
+        challenge: the verdict and the guards; None without news.
+        entry: of the ledger, if it was promoted.
+    """
+
+    news: Days | None
+    mature_until: str
+    champion: str | None
+    trained: Trained | None = None
+    window: Days | None = None
+    challenge: Challenge | None = None
+    entry: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values, the same keys with news and without."""
+        found = self.challenge
+        return {
+            "news": self.news is not None,
+            "news_days": None if self.news is None else str(self.news),
+            "mature_until": self.mature_until,
+            "champion": self.champion,
+            "challenger": None if self.trained is None else self.trained.model.artefact_id,
+            **(_NOTHING if found is None else found.to_json_dict()),
+            "promoted": self.entry is not None,
+            "entry": self.entry,
+            "refusals": [] if found is None else found.refusals,
+            "window": None if self.window is None else str(self.window),
+            "trained": None if self.trained is None else trained_values(self.trained),
+            "seconds": dict(self.seconds),
+            "paths": dict(self.paths),
+        }
+
+
+_NOTHING: dict[str, Any] = {
+    "verdict": None, "reasons": [], "days_needed": None, "guards": [], "measures": {}, "period": None,
+    "frauds": 0, "transactions": 0,
+}  # fmt: skip
+
+
+def retrain(context: Context, *, may_promote: bool = True) -> RetrainReport:
+    """Train a challenger on the home's clean days if some are new, and promote it if it has earned it.
+
+    The same days give the same challenger and the same verdict. Whoever promotes another model meanwhile wins:
+    the challenger was not compared with that one.
+
+    Args:
+        context: its clean days, champion and limits.
+        may_promote: False reports what would be done.
+
+    Raises:
+        DataError: there are no clean days, or they do not allow a training.
+        BusyError: another model became the champion meanwhile.
+        ServerError: the ledger's store does not answer. The champion serves on.
+    """
+    watch = Stopwatch()
+    champion = champion_or_none(context, plan_features(context.catalogue))
+    before = None if champion is None else champion[0]
+    days, mature_until = mature_days(context)
+    news = _news(days, before, context.options.retrain_days_min)
+    known = RetrainReport(news, mature_until, None if before is None else before.artefact_id)
+    if news is None:
+        return known
+    context.progress.start("features", None)
+    with watch.stage("features"):
+        samples = collect_samples(context, days, label_delay_seconds=context.options.label_delay_seconds)
+    with watch.stage("train"):
+        samples = in_best_window(context, samples)
+        trained = train_and_evaluate(context, samples, _settings(context))
+    with watch.stage("compare"):
+        found = _challenge(context, trained, champion, samples, days)
+    report = replace(
+        known, trained=trained, window=samples.split.train, challenge=found, seconds=watch.seconds,
+        paths={"model": str(trained.path), "report": str(_report_path(context, trained.model))},
+    )  # fmt: skip
+    if may_promote and found.may_serve:
+        report = replace(report, entry=_promote(context, trained, found, champion))
+    _keep(context, report)
+    return report
+
+
+def mature_days(context: Context) -> tuple[list[Day], str]:
+    """The clean days whose answers had the label delay to arrive, and the last possible one as text.
+
+    Raises:
+        DataError: there are no clean days.
+    """
+    days = clean_days(context.home / "clean", context.catalogue)
+    if not days:
+        raise DataError("There are no clean days to train on.", hint="Run `zaslon clean` first.")
+    arrival = clean_arrival_seconds(context.home / "clean", context.catalogue)
+    last = (arrival - context.options.label_delay_seconds) // SECONDS_PER_DAY - 1
+    return [day for day in days if day[0] <= last], day_text(max(last, 0))
+
+
+def _news(days: Sequence[Day], champion: Model | None, days_min: int) -> Days | None:
+    """The mature days that are newer than all that the champion was made from, if they are enough."""
+    if not days:
+        return None
+    known = -1 if champion is None else _last_day_of_data(champion)
+    new = [day for day, _ in days if day > known]
+    return Days(new[0], new[-1]) if len(new) >= days_min else None
+
+
+def _last_day_of_data(model: Model) -> int:
+    """Models from before their test days were noted are known by what they have learned from."""
+    return Days.parse(model.facts.data_days).last if model.facts.data_days else last_day_learned(model)
+
+
+def _settings(context: Context) -> TrainSettings:
+    return TrainSettings(seed=context.options.seed, threads=context.options.threads)
+
+
+def in_best_window(context: Context, samples: Samples) -> Samples:
+    """The samples with the days to learn from that the settings ask for, see `ZASLON_RETRAIN_WINDOW`.
+
+    The test period is not looked at.
+    """
+    wanted = context.options.retrain_window
+    everything = samples.split.train
+    if wanted == EXPANDING:
+        return samples
+    if wanted != VALIDATED:
+        return in_window(samples, min(window_days(wanted), len(everything)))
+    shares = {max(round(len(everything) * share), _WINDOW_DAYS_MIN) for share in _VALIDATED_SHARES}
+    lengths = [days for days in sorted(shares, reverse=True) if _is_learnable(in_window(samples, days).train)]
+    if len(lengths) <= 1:
+        return samples
+    context.progress.start("window", len(lengths))
+    best = max(lengths, key=lambda days: _validated(context, in_window(samples, days)))
+    return in_window(samples, best)  # the longest one of equals
+
+
+def _is_learnable(sample: Sample) -> bool:
+    return 0 < sample.frauds < len(sample)
+
+
+def in_window(samples: Samples, days: int) -> Samples:
+    """The samples with only the newest days to learn from."""
+    last = samples.split.train.last
+    window = Days(max(samples.split.train.first, last - days + 1), last)
+    newest = samples.train.event_time_seconds >= window.first * SECONDS_PER_DAY
+    return replace(samples, train=samples.train.take(newest), split=replace(samples.split, train=window))
+
+
+def _validated(context: Context, samples: Samples) -> float:
+    """ROC-AUC on the validation period of a model of these samples."""
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  slow to import
+
+    model, _, _ = fit(context, samples, _settings(context))
+    validation = samples.validation
+    context.progress.advance(1)
+    return float(
+        roc_auc_score(validation.is_fraud, model.raw_score(validation.x), sample_weight=validation.weight)
+    )
+
+
+def _challenge(
+    context: Context, trained: Trained, champion: Champion | None, samples: Samples, days: Sequence[Day]
+) -> Challenge:
+    """Judge it on the part of its test period that is new to the champion too."""
+    models = [trained.model] if champion is None else [champion[0], trained.model]
+    arrival = clean_arrival_seconds(context.home / "clean", context.catalogue)
+    bounds = period_bounds(models, arrival, context.options.label_delay_seconds)
+    period = Days(max(samples.split.test.first, bounds.first), min(samples.split.test.last, bounds.last))
+    sample = _within(samples.test, period)
+    evidence = Evidence(days, bounds, period if sample else None, sample, samples.validation)
+    return challenge(context, (trained.model, trained.policy), champion, evidence)
+
+
+def _within(sample: Sample, period: Days) -> Sample | None:
+    day = sample.event_time_seconds // SECONDS_PER_DAY
+    chosen = (day >= period.first) & (day <= period.last)
+    return sample.take(chosen) if np.any(chosen) else None
+
+
+def _promote(context: Context, trained: Trained, found: Challenge, champion: Champion | None) -> int:
+    evidence = {"challenge": found.to_json_dict(), "metrics": trained_values(trained)}
+    against = None if champion is None else champion[0].artefact_id
+    entry = promote(
+        context, trained.model, trained.policy, RETRAIN, evidence, verdict=found.judged.verdict.value, against=against
+    )  # fmt: skip
+    return entry.number
+
+
+def _report_path(context: Context, model: Model) -> Path:
+    return context.home / "reports" / f"retrain-{model.artefact_id}.json"
+
+
+def _keep(context: Context, report: RetrainReport) -> None:
+    assert report.trained is not None
+    content = orjson.dumps(report.to_json_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+    write_file(_report_path(context, report.trained.model), content)
