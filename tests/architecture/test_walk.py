@@ -69,7 +69,10 @@ def test_a_record_over_http_takes_the_walk_in_order(
     post: Callable[[Callable[[str | None], Caller]], None], expected: list[str],
     small_world: SmallWorld, tmp_path: Path,
 ) -> None:  # fmt: skip
-    with traced([*walk(OVER_HTTP), CLEAN_LABELS]) as calls, serving(small_world, tmp_path / "home") as open_as:
+    with (
+        traced([*walk(OVER_HTTP), CLEAN_LABELS]) as calls,
+        serving(small_world, tmp_path / "home") as open_as,
+    ):
         calls.clear()  # of the warm-up
         post(open_as)
         found = list(calls)

@@ -30,6 +30,7 @@ from zaslon.testing import SmallWorld
 POISON, STAGE = Poison(30, 6666.66), "apply"
 DAY = "2019-09-{:02d} {:02d}:00:00"
 Row = dict[str, Any]
+_REPEATS = ("duplicate", "conflicting_duplicate")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,15 @@ def adversarial_log() -> list[Group]:
         Group((first, payment(20, "2019-11-20 14:00:00"))),
         Group((verdict(1, True), verdict(2, True)), is_labels=True),
         Group((payment(21, "2019-11-20 15:00:00", customer_id=9),)),
+        # The same among records that arrive together: used again, repeated, and in conflict with the newer use.
+        Group((
+            payment(50, "2019-11-21 10:00:00"), payment(51, "2019-11-21 11:00:00"),
+            *(payment(52 + i, f"2020-01-05 09:0{i}:00", customer_id=i) for i in range(6)),
+            payment(50, "2020-01-05 10:00:00", "1.00"), payment(50, "2020-01-05 10:00:00", "1.00"),
+            payment(50, "2020-01-05 10:00:00", "2.00"), payment(50, "2020-01-05 10:00:01", "1.00"),
+        )),
+        Group((verdict(50, True), verdict(51, True)), is_labels=True),
+        Group((payment(51, "2020-01-05 09:59:59"), payment(58, "2020-01-05 12:00:00"))),
     ]  # fmt: skip
 
 
@@ -183,15 +193,22 @@ def recorded(context: Context) -> list[bytes]:
 def without_position(outcomes: Sequence[bytes]) -> list[Row]:
     """What outcomes say wherever a record is in a log and however its bytes were written.
 
-    A rejection is its reason and its sentence: that is what a file's quarantine holds too.
+    A rejection is its reason and its sentence: that is what a file's quarantine holds too. Of a repeat it is
+    the reason: the sentence says where the first one was found, in the same file or in the log.
     """
     found = [orjson.loads(outcome) for outcome in outcomes]
     for content in found:
         del content["position"]
     return [
-        {k: content[k] for k in ("outcome", "reason", "detail")} if "reason" in content else content
+        _without_place({k: content[k] for k in ("outcome", "reason", "detail")})
+        if "reason" in content
+        else content
         for content in found
     ]
+
+
+def _without_place(rejection: Row) -> Row:
+    return rejection | {"detail": ""} if rejection["reason"] in _REPEATS else rejection
 
 
 @dataclass(frozen=True)
@@ -237,10 +254,10 @@ def by_files(context: Context, groups: Sequence[Group], scratch: Path, write: Wr
 def _quarantined(path: Path) -> list[Row]:
     rows = pl.read_parquet(path).sort("record").iter_rows(named=True)
     return [
-        {
+        _without_place({
             "outcome": "rejection", "detail": row["detail"],
             "reason": f"{row['reason']}:{row['field']}" if row["field"] else row["reason"],
-        }
+        })
         for row in rows
     ]  # fmt: skip
 

@@ -156,7 +156,12 @@ class _Cleaning:
         self._building, self._catalogue, self._key, self._arrival = building, catalogue, key, arrival
         self._days = DayCounts(catalogue.gap_max_seconds)
         self._filter = RepeatFilter(repeat_filter_bytes, table_secret(key))
-        self._staging = Staging(building / STAGING, len(catalogue.flag_names), table_secret(key))
+        self._staging = Staging(
+            building / STAGING,
+            len(catalogue.flag_names),
+            table_secret(key),
+            parse_duration_seconds(catalogue.retention.remember),
+        )
         self._quarantine: list[pl.DataFrame] = []
         self._quarantine_parts: list[Path] = []
         self._reasons: dict[str, int] = {}

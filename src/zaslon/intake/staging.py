@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -76,10 +77,12 @@ class Staging:
         directory: for rows that are not held; made here.
         flags: how many flags a row may have; `flags` counts the rows of the days that have each.
         secret: 16 bytes that key the hash of ids.
+        remember_seconds: for how long an id is known; a row this much before or after another one uses it again.
     """
 
-    def __init__(self, directory: Path, flags: int, secret: bytes) -> None:
+    def __init__(self, directory: Path, flags: int, secret: bytes, remember_seconds: int) -> None:
         directory.mkdir(parents=True)
+        self._remember_seconds = remember_seconds
         self._secret = secret_words(secret)
         self._directory, self.flags = directory, np.zeros(flags, np.int64)
         self._held: list[pl.DataFrame] = []
@@ -159,7 +162,8 @@ class Staging:
     def settle_repeats(self) -> Iterator[pl.DataFrame]:
         """Look every suspect up exactly; yields those that are repeats, with their `reason`.
 
-        The first record of an id in the order of input is kept. Suspects that are not repeats join the rest.
+        Of records with one id, less than `remember_seconds` apart, the first in the order of input is kept.
+        Suspects that are not repeats join the rest.
         """
         self._flush(is_input_over=True)
         count = sum(len(_read(path, ["transaction_id"])) for path in self._suspects)
@@ -185,10 +189,14 @@ class Staging:
             hits = _among(ids, wanted)
             if hits.any():
                 kept.append(_read(path, columns).filter(pl.Series(hits)))
-        first = pl.concat(kept).sort("order").group_by("transaction_id", maintain_order=True).first()
+        rows = pl.concat(kept).sort("order")
+        ids, moments = rows["transaction_id"].to_numpy(), rows["event_time_seconds"].to_numpy()
+        first = rows[repeated_rows(ids, moments, self._remember_seconds)].select(
+            pl.all().name.prefix("first_")
+        )
         joined = suspects.join(
-            first.rename({c: f"first_{c}" for c in columns if c != "transaction_id"}),
-            on="transaction_id", how="left", maintain_order="left",
+            pl.concat([rows.select("order"), first], how="horizontal"),
+            on="order", how="left", maintain_order="left",
         )  # fmt: skip
         new = pl.col("order") == pl.col("first_order")
         same = pl.all_horizontal(
@@ -203,7 +211,7 @@ class Staging:
 
     def _keep_answers(self, repeats: pl.DataFrame) -> None:
         """Keep the last answer to each transaction, in the order of input, where the first row has another."""
-        last = repeats.filter(pl.col("is_fraud") >= 0).group_by("transaction_id", maintain_order=True).last()
+        last = repeats.filter(pl.col("is_fraud") >= 0).group_by("first_order", maintain_order=True).last()
         news = last.filter(pl.col("is_fraud") != pl.col("first_is_fraud"))
         self.answers_changed += len(news)
         day = pl.col("event_time_seconds") // SECONDS_PER_DAY
@@ -253,6 +261,35 @@ class Staging:
 
 _ASIDE = ("source", "record", "offset", "raw")
 _DAY = pl.col("event_time_seconds") // SECONDS_PER_DAY
+
+
+def repeated_rows(
+    ids: NDArray[np.int64], event_time_seconds: NDArray[np.int64], remember_seconds: int
+) -> NDArray[np.int64]:
+    """int64[n], which row each repeats, itself where it is new. Rows are in the order of input.
+
+    A row repeats the nearest new one with its id that is less than `remember_seconds` away.
+    """
+    _, first, group = np.unique(ids, return_index=True, return_inverse=True)
+    repeats = first[group]
+    is_far = np.abs(event_time_seconds - event_time_seconds[repeats]) >= remember_seconds
+    if not is_far.any():
+        return np.asarray(repeats)
+    is_used_again = np.zeros(len(first), np.bool_)
+    is_used_again[group[is_far]] = True
+    new: dict[int, list[tuple[int, int]]] = {}  # by group, times and rows, in the order of time
+    for row in np.flatnonzero(is_used_again[group]).tolist():
+        known, moment = new.setdefault(int(group[row]), []), int(event_time_seconds[row])
+        place = bisect(known, (moment,))
+        distance, nearest = min(
+            ((abs(moment - time), other) for time, other in known[max(place - 1, 0) : place + 1]),
+            default=(remember_seconds, row),
+        )
+        if distance >= remember_seconds:
+            known.insert(place, (moment, row))
+            nearest = row
+        repeats[row] = nearest
+    return np.asarray(repeats)
 
 
 def _read(part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
