@@ -48,7 +48,7 @@ from zaslon.domain.events import Kind, RecordBatch  # noqa: E402
 from zaslon.engine import Engine  # noqa: E402
 from zaslon.engine.batch_outcomes import BatchOutcomes  # noqa: E402
 from zaslon.flows.stream import newest_state, stream_snapshots  # noqa: E402
-from zaslon.services.home import champion_of_home  # noqa: E402
+from zaslon.services.changes import champion_of_home  # noqa: E402
 from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
 
 RATES = (50, 400, 5_000)
@@ -103,7 +103,7 @@ def throughput(
 def stages(world: SmallWorld, lines: Sequence[bytes]) -> dict[str, float]:
     """µs of CPU per transaction of each stage, in this process, in batches as the stream's."""
     context = world.context
-    engine, _ = newest_state(context, stream_snapshots(context), champion_of_home(context), print)
+    engine, _ = newest_state(context, stream_snapshots(context), champion_of_home(context).champion, print)
     used = dict.fromkeys(("admit", "order", "features", "score", "decide", "encode"), 0.0)
     counted = 0
     for begin in range(0, len(lines), BATCH):

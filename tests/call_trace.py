@@ -60,4 +60,4 @@ def traced(names: Sequence[str]) -> Iterator[list[str]]:
         yield calls
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)

@@ -91,12 +91,13 @@ class WorkerThread:
 def serving(
     world: SmallWorld, home: Path, *, in_process: bool = False, **settings: Any
 ) -> Iterator[Callable[[str | None], Caller]]:
-    """A ready service over a copy of the small world; gives callers by role.
+    """A ready service over a copy of the small world, or over its own home as it is; gives callers by role.
 
     Args:
         in_process: the decision worker has a process of its own, as outside of tests.
     """
-    world.in_home(home)
+    if home != world.context.home:
+        world.in_home(home)
     chosen = load_settings(home=home, **{**QUIET, **settings})
     with pytest.MonkeyPatch.context() as patch:
         if not in_process:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +24,15 @@ from zaslon.models.artefact import save_model
 from zaslon.models.model import Model
 from zaslon.services import changes
 from zaslon.services.context import Context
-from zaslon.services.home import keep_champion, load_champion
+from zaslon.services.home import keep_champion, load_champion, named_champion
 from zaslon.testing import SmallWorld
+
+WITH_RULE = """[[rules]]
+name = "large"
+action = "review"
+when = "amount > 400"
+reason = "a large amount"
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +44,18 @@ def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
 def caller(small_world: SmallWorld, tmp_path: Path) -> Iterator[Caller]:
     with serving(small_world, tmp_path / "home") as callers:
         yield callers("admin")
+
+
+@pytest.fixture
+def warned(capfd: pytest.CaptureFixture[str]) -> Callable[[str], bool]:
+    """Whether such words were logged so far."""
+    logged: list[str] = []
+
+    def look(words: str) -> bool:
+        logged.append(capfd.readouterr().err)
+        return words in "".join(logged)
+
+    return look
 
 
 def champion(context: Context) -> tuple[Model, Policy]:
@@ -119,7 +138,7 @@ def test_what_serves_is_shown_after_a_change(caller: Caller, challenger: Model) 
 
 
 def test_a_model_that_cannot_be_loaded_changes_nothing(
-    caller: Caller, challenger: Model, capfd: pytest.CaptureFixture[str]
+    caller: Caller, challenger: Model, warned: Callable[[str], bool]
 ) -> None:
     context = caller.service.context
     _, policy = champion(context)
@@ -129,14 +148,7 @@ def test_a_model_that_cannot_be_loaded_changes_nothing(
     whole = (directory / "model.txt").read_bytes()
     (directory / "model.txt").write_bytes(whole[:-10])
     keep_champion(context, challenger, policy)
-    warnings = 0
-
-    def is_warned() -> bool:
-        nonlocal warnings
-        warnings += capfd.readouterr().err.count("is not taken over")
-        return warnings > 0
-
-    until(is_warned)
+    until(lambda: warned("is not taken over"))
     after = caller.post("/v1/transactions", transaction()).json()
     assert (after["model"], after["position"]) == (before["model"], before["position"] + 1)
     assert changes_in(context) == []
@@ -197,26 +209,61 @@ def test_a_commit_that_lasts_although_it_raises_makes_one_change(
 
 
 def test_a_policy_that_cannot_be_read_for_a_moment_delays_the_change(
-    caller: Caller, challenger: Model, capfd: pytest.CaptureFixture[str]
+    caller: Caller, challenger: Model, warned: Callable[[str], bool]
 ) -> None:
     context = caller.service.context
     _, policy = champion(context)
+    stricter = policy.with_thresholds(0.001, 0.5)
     caller.post("/v1/transactions", transaction())
-    written = context.home / "policy.toml"
-    written.write_text("[[[")
+    kept = context.home / "policies" / f"{stricter.hash}.toml"
+    kept.write_text("[[[")
     save_model(challenger, context.home / "models" / challenger.artefact_id)
-    keep_champion(context, challenger, policy)
-    warnings = 0
-
-    def is_warned() -> bool:
-        nonlocal warnings
-        warnings += capfd.readouterr().err.count("is not taken over")
-        return warnings > 0
-
-    until(is_warned)
+    keep_champion(context, challenger, stricter)
+    until(lambda: warned("is not taken over"))
     assert caller.post("/v1/transactions", transaction()).json()["model"] != challenger.artefact_id
-    written.unlink()
+    kept.write_text(stricter.to_toml())
     until(lambda: len(changes_in(context)) == 1)
+
+
+def test_an_older_champion_is_taken_over_with_a_warning(
+    caller: Caller, challenger: Model, warned: Callable[[str], bool]
+) -> None:
+    context = caller.service.context
+    first, policy = champion(context)
+    backup = (context.home / "champion.json").read_bytes()
+    promoted(caller, challenger, policy)
+    (context.home / "champion.json").write_bytes(backup)
+    until(lambda: warned("is not above promotion 2 that decides: it is taken over"))
+    until(lambda: caller.post("/v1/transactions", transaction()).json()["model"] == first.artefact_id)
+
+
+def test_a_promotion_is_served_as_promoted_after_an_edit(caller: Caller, challenger: Model) -> None:
+    context = caller.service.context
+    _, policy = champion(context)
+    caller.post("/v1/transactions", transaction())
+    (context.home / "policy.toml").write_text(WITH_RULE)
+    promoted(caller, challenger, policy)
+    assert [change["policy"] for change in changes_in(context)] == [policy.hash]
+
+
+def test_an_edited_policy_is_a_change_of_its_own(small_world: SmallWorld, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with serving(small_world, home) as callers:
+        context = callers(None).service.context
+        callers("scorer").post("/v1/transactions", transaction())
+    before = named_champion(context)
+    (home / "policy.toml").write_text(WITH_RULE)
+    for _ in range(2):
+        with serving(replace(small_world, context=context), home) as callers:
+            decided = callers("scorer").post("/v1/transactions", transaction()).json()
+    (change,) = changes_in(context)
+    assert change["policy"] == decided["policy"] != before.policy
+    assert (change["number"], change["by"], change["reason"]) == (
+        before.number + 1, "edited file", "policy.toml"
+    )  # fmt: skip
+    roll_back_to = promote_by_hand(context, before.model, None)
+    actions = [(e.promotion.action, e.promotion.policy) for e in history(context).entries]
+    assert actions == [("import", change["policy"]), ("promote", roll_back_to.entry.promotion.policy)]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def _post_labels(open_as: Callable[[str | None], Caller]) -> None:
 
 
 @pytest.mark.parametrize(
-    "post, expected",
+    ("post", "expected"),
     [(_post_transaction, walk(OVER_HTTP)), (_post_labels, label_walk(OVER_HTTP))],
     ids=["transaction", "label"],
 )

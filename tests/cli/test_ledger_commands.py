@@ -145,6 +145,20 @@ def test_the_promotion_after_a_crash_records_what_served_between(
     assert champion(home)["model"] == third
 
 
+def test_a_rollback_passes_over_a_model_that_never_served(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    first, other, third = small_run.answer["model"], another_model(home), another_model(home, 0.5)
+    zaslon("promote", third, "--home", home)
+    before = (home / "champion.json").read_bytes()
+    zaslon("promote", other, "--home", home)
+    (home / "champion.json").write_bytes(before)  # as a kill right after the ledger leaves it
+    never = zaslon("rollback", other, "--home", home, "--json")
+    assert_helps(never, 7, f"Model '{other}' has never served")
+    done = zaslon("rollback", "--home", home, "--json").json
+    assert (done["model"], done["model_before"]) == (first, third)
+
+
 def test_a_store_that_is_away_stops_no_decision_and_every_promotion(
     zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

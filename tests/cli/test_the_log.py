@@ -25,7 +25,8 @@ from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.flows.replay import replay
 from zaslon.intake import clean_batch
-from zaslon.services.home import champion_of_home, recover_engine
+from zaslon.services.changes import champion_of_home
+from zaslon.services.home import recover_engine
 from zaslon.settings import load_settings
 
 
@@ -127,7 +128,8 @@ def frauds_known_at(home: Path, line: bytes) -> float:
     """Of the terminal of a transaction, if it came next."""
     context = build_context(load_settings(home=home))
     journal = context.open_journal()
-    engine = recover_engine(context, journal, context.open_snapshots(journal), champion_of_home(context))
+    champion = champion_of_home(context).champion
+    engine = recover_engine(context, journal, context.open_snapshots(journal), champion)
     batch = RecordBatch.of([line], [Kind.TRANSACTION_LINE], [2**32 - 2], engine.position)
     cleaned = clean_batch(batch, context.catalogue, context.key)
     applied = engine.apply(cleaned.transactions, cleaned.labels, cleaned.is_label)

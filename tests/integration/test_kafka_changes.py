@@ -132,3 +132,21 @@ def test_a_standby_with_an_older_home_does_not_put_its_model_back(
     published = list(map(json.loads, cluster.published()))
     assert changes_in_order(published, (challenger.artefact_id, policy.hash)) == 0
     assert named_champion(there).model == challenger.artefact_id
+
+
+def test_an_older_champion_is_refused_with_a_warning(
+    broker: LocalBroker, small_world: SmallWorld, challenger: Model, tmp_path: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    payments = Payments(cluster, small_world)
+    context = small_world.in_home(tmp_path / "home").context
+    model, policy = load_champion(context, plan_features(context.catalogue))
+    backup = (context.home / "champion.json").read_bytes()
+    promote(context, challenger, policy)
+    with cluster.scorer(context.home) as scorer:
+        payments.until_decided_by(challenger, policy)
+        (context.home / "champion.json").write_bytes(backup)
+        assert scorer.prints("is not above promotion 2 that decides")
+        assert named_champion(context).model == challenger.artefact_id
+        promote(context, model, policy)
+        payments.until_decided_by(model, policy)

@@ -19,7 +19,9 @@ RECORDS = {
 
 
 @pytest.mark.parametrize(
-    "topic, expected", [("input", walk(IN_KAFKA)), ("labels", label_walk(IN_KAFKA))], ids=["input", "labels"]
+    ("topic", "expected"),
+    [("input", walk(IN_KAFKA)), ("labels", label_walk(IN_KAFKA))],
+    ids=["input", "labels"],
 )
 def test_a_message_takes_the_walk_in_order(
     topic: str, expected: list[str], broker: LocalBroker, home: Path

@@ -17,8 +17,9 @@ from zaslon.domain.errors import ArtefactError
 from zaslon.engine import ENGINE_VERSION, Engine, restore_engine
 from zaslon.features.history import STATE_VERSION
 from zaslon.flows.replay import replay
+from zaslon.services.changes import champion_of_home
 from zaslon.services.context import Silent
-from zaslon.services.home import champion_of_home, recover_engine
+from zaslon.services.home import recover_engine
 from zaslon.testing import SmallWorld
 
 ROWS = 20
@@ -69,7 +70,7 @@ def test_a_home_continues_under_a_new_engine_version(small_world: SmallWorld, tm
         context = replace(world.context, progress=Hearing())
         with closing(context.open_journal()) as journal:
             engine = recover_engine(
-                context, journal, context.open_snapshots(journal), champion_of_home(context)
+                context, journal, context.open_snapshots(journal), champion_of_home(context).champion
             )
         assert engine.position == ROWS
         assert len(warnings) == expected

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from zaslon.domain.errors import DataError, GuardError, ZaslonError
-from zaslon.domain.ledger import PROMOTE, ROLLBACK, Broken, LedgerEntry, first_broken
+from zaslon.domain.ledger import IMPORT, PROMOTE, ROLLBACK, Broken, LedgerEntry, first_broken
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, time_text
 from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import Challenge, challenge, evidence_for
@@ -204,7 +204,9 @@ def roll_back(context: Context, model_id: str | None) -> Promoted:
         raise DataError("Nothing was ever promoted.", hint="`zaslon train` makes the first model.")
     current = newest.promotion.model
     fits = [
-        e for e in entries if (e.promotion.model == model_id if model_id else e.promotion.model != current)
+        entry
+        for entry in _served(entries)
+        if (entry.promotion.model == model_id if model_id else entry.promotion.model != current)
     ]
     if not fits:
         wanted = f"Model '{model_id}' has never served" if model_id else "No other model has served before"
@@ -217,6 +219,18 @@ def roll_back(context: Context, model_id: str | None) -> Promoted:
     )
     entry = promote(context, model, chosen, ROLLBACK, {"back_to_entry": target.number})
     return Promoted(entry, current)
+
+
+def _served(entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    """The entries that took effect: after a kill between ledger and home, the next one imports another model."""
+    following = [entry.promotion for entry in entries[1:]]
+    overtaken = [
+        later.action == IMPORT and later.model != entry.promotion.model
+        for entry, later in zip(entries, following, strict=False)
+    ]
+    return [
+        entry for entry, is_overtaken in zip(entries, [*overtaken, False], strict=True) if not is_overtaken
+    ]
 
 
 def parse_moment(text: str) -> int:

@@ -32,10 +32,17 @@ from zaslon.domain.outcomes import ChangeMade, Decision, LabelAccepted, Outcome,
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
 from zaslon.ports import Call, Calls, Clock, Journal, repeated_answer
-from zaslon.services.changes import ChampionWatch, PreparedChange, begin_serving, make_change
+from zaslon.services.changes import (
+    ChampionWatch,
+    PreparedChange,
+    begin_serving,
+    champion_of_home,
+    make_change,
+    number_warning,
+)
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import answers_in
-from zaslon.services.home import Champion, champion_of_home, named_champion, recover_engine
+from zaslon.services.home import recover_engine
 from zaslon.services.latency_budget import LatencyBudget
 from zaslon.services.poison import PoisonGuard
 from zaslon.services.retention import OriginalRetention
@@ -87,10 +94,10 @@ class DecisionWorker:
             ZaslonError: why it cannot begin.
         """
         context = self._context
-        named = named_champion(context)
-        self._champion = champion_of_home(context)
+        self._serving = champion_of_home(context)
         session: EngineSession | None = self._begin()
-        watch = ChampionWatch(context, plan_features(context.catalogue), named, context.progress.warn)
+        plan = plan_features(context.catalogue)
+        watch = ChampionWatch(context, plan, self._serving.change, context.progress.warn)
         try:
             while (group := self._calls.take(self._group_records_max, _LOOK_SECONDS)) is not None:
                 if session is None:
@@ -108,7 +115,7 @@ class DecisionWorker:
 
     def _begin(self) -> EngineSession:
         session = EngineSession(
-            self._context, self._champion, self._clock, lambda saved: self._calls.notify(SNAPSHOT, saved)
+            self._context, self._serving, self._clock, lambda saved: self._calls.notify(SNAPSHOT, saved)
         )  # fmt: skip
         freeze_garbage_collector()
         self._calls.ready(True)
@@ -118,7 +125,8 @@ class DecisionWorker:
         """Begin with a change that is prepared, whether the log has it already or not: that may not be known."""
         prepared = watch.ready()
         if prepared is not None:
-            self._champion = prepared.model, prepared.policy
+            self._warn_of_number(prepared)
+            self._serving = prepared
         try:
             session = self._begin()
         except ZaslonError:  # the medium still fails; calls are answered with an error meanwhile
@@ -133,16 +141,23 @@ class DecisionWorker:
         prepared = watch.ready()
         if prepared is None:
             return session
+        self._warn_of_number(prepared)
         try:
             made = session.change(prepared)
         except ZaslonError:
             self._calls.ready(False)
             session.abandon()
             return None
-        self._champion = prepared.model, prepared.policy
+        self._serving = prepared
         watch.made(prepared)
         self._calls.notify(CHANGE, made.versions)
         return session
+
+    def _warn_of_number(self, prepared: PreparedChange) -> None:
+        """Warn of a restored backup, for example: this log has no other home, so what it names is taken over."""
+        warning = number_warning(prepared.change, self._serving.change, "it is taken over all the same.")
+        if warning is not None:
+            self._context.progress.warn(warning)
 
     def _serve(self, session: EngineSession | None, group: Sequence[Call]) -> EngineSession | None:
         """Decide a group and answer it; None when the engine had to be discarded."""
@@ -178,12 +193,12 @@ class EngineSession:
     """Engine and journal, from a recovery until the journal fails or the worker stops."""
 
     def __init__(
-        self, context: Context, champion: Champion, clock: Clock, on_snapshot: OnSnapshot
+        self, context: Context, serving: PreparedChange, clock: Clock, on_snapshot: OnSnapshot
     ) -> None:  # fmt: skip
-        self._context, self._champion, self._clock = context, champion, clock
+        self._context, self._champion, self._clock = context, serving.champion, clock
         self._journal: Journal = context.open_journal()
         self._snapshots = context.open_snapshots(self._journal)
-        engine = recover_engine(context, self._journal, self._snapshots, champion)
+        engine = recover_engine(context, self._journal, self._snapshots, self._champion)
         self._guard = PoisonGuard(engine, self._recover, context.progress.warn)
         self._recorded = _Recorded(self._journal, clock)
         self._snapshot_writer = SnapshotWriter(
@@ -194,7 +209,7 @@ class EngineSession:
             self._snapshot_writer.wait()  # a crash soon after every start must not lengthen the replay
         self.retention = OriginalRetention(context, self._journal)
         self._budget: LatencyBudget = warm_up(self._guard.engine, clock)
-        begin_serving(context, self._guard.engine, self._journal)
+        begin_serving(context, self._guard.engine, self._journal, serving)
         self._journal.newest_decision(0)
         self._journal.page(None, 1)
 
@@ -228,7 +243,7 @@ class EngineSession:
         """Write a change into the log and decide with it from there on."""
         record = partial(self._journal.record, cursor=None)
         made = make_change(self._guard.engine, record, prepared, self._clock.now_seconds())
-        self._champion = prepared.model, prepared.policy
+        self._champion = prepared.champion
         return made
 
     @property

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,17 +32,21 @@ from zaslon.features.plan import plan_features
 from zaslon.ports import SnapshotStore
 from zaslon.ports.streams import Stream, SupersededError
 from zaslon.services.batch_metrics import BatchMetrics, Observe, Totals, reported
-from zaslon.services.changes import ChampionWatch, PreparedChange, make_change
+from zaslon.services.changes import (
+    ChampionWatch,
+    PreparedChange,
+    champion_of_home,
+    make_change,
+    number_warning,
+)
 from zaslon.services.context import STREAM, Context
 from zaslon.services.decision_loop import DecideReport, answers_in, decide_batches
 from zaslon.services.home import (
     Champion,
     adopt_champion,
-    champion_of_home,
     engine_at,
     keep_recovered,
     load_versions,
-    named_champion,
 )
 from zaslon.services.poison import PoisonGuard
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter, ignore_snapshot
@@ -119,9 +123,8 @@ class _Scorer:
         self.report = StreamReport()
         self.snapshot_writer: SnapshotWriter | None = None
         self.snapshots = stream_snapshots(context)
-        self.named = named_champion(context)
-        self.champion = champion_of_home(context)
-        self.watch = ChampionWatch(context, plan_features(context.catalogue), self.named, notify)
+        self.serving = champion_of_home(context)
+        self.watch = ChampionWatch(context, plan_features(context.catalogue), self.serving.change, notify)
         self.stream: Stream = context.adapters.open_stream(notify)
 
     def live(self) -> None:
@@ -154,7 +157,7 @@ class _Scorer:
         self.watch.close()
 
     def _restored(self) -> tuple[PoisonGuard, bytes]:
-        engine, checkpoint = newest_state(self.context, self.snapshots, self.champion, self.notify)
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.serving.champion, self.notify)
         run_once(engine)
         return PoisonGuard(engine, self._recover, self.notify), checkpoint
 
@@ -162,7 +165,7 @@ class _Scorer:
         """The engine as it was after the last recorded micro-batch, for the scorer that decides."""
         assert self.snapshot_writer is not None
         self.snapshot_writer.wait()
-        engine, checkpoint = newest_state(self.context, self.snapshots, self.champion, self.notify)
+        engine, checkpoint = newest_state(self.context, self.snapshots, self.serving.champion, self.notify)
         for batch in self.stream.recorded_since(checkpoint, self.is_over):
             engine.replay(batch)
         save = self.snapshot_writer.save
@@ -184,13 +187,12 @@ class _Scorer:
         self.notify(f"Deciding from position {guard.engine.position}.")
         begin = time.perf_counter()
         self._begin_serving(guard.engine)
-        decider = _Decider(self.stream, guard, self.observe, lambda: self.named.number)
+        decider = _Decider(self.stream, guard, self.observe, lambda: self.serving.change.number)
 
         def keep_state() -> None:
             prepared = self.watch.ready()
             if prepared is not None:
-                if prepared.change.number > self.named.number:  # else the log has it from another scorer
-                    self._change(guard.engine, prepared)
+                self._take_over(guard.engine, prepared)
                 self.watch.made(prepared)
             self.report.next_position = guard.engine.position
             if snapshot_writer.is_due(guard.engine):
@@ -216,19 +218,34 @@ class _Scorer:
         if self.stream.serving is None:
             return
         model_id, policy_hash, number = self.stream.serving
-        if (engine.versions.model, engine.versions.policy) == (model_id, policy_hash):
+        ours = self.serving.change
+        is_the_same = (ours.model, ours.policy) == (model_id, policy_hash)
+        if ours.number > number and not is_the_same:
+            self._change(engine, self.serving)
+            self.stream.settle()
+        if ours.number > number or (ours.number == number and is_the_same):
             return
-        is_newer_here = self.named.number > number
-        is_edited_here = self.named.number == number and engine.versions.model == model_id  # its policy
-        if not (is_newer_here or is_edited_here):
-            self.champion = model, policy = load_versions(self.context, engine.plan, model_id, policy_hash)
-            self.named = Change(model_id, policy_hash, number, "stream", "taken over from its log")
-            adopt_champion(self.context, self.named)
-            engine.serve(model, policy)
+        model, policy = load_versions(self.context, engine.plan, model_id, policy_hash)
+        change = Change(model_id, policy_hash, number, "stream", "taken over from its log")
+        adopt_champion(self.context, change)
+        self.serving = PreparedChange(change, model, policy)
+        engine.serve(model, policy)
+
+    def _take_over(self, engine: Engine, prepared: PreparedChange) -> None:
+        """Make a change of this home, if its number is above that of what decides.
+
+        Otherwise the log has it already from another scorer, or something newer, which this home then names.
+        """
+        serving = self.serving.change
+        if prepared.change.number > serving.number:
+            self._change(engine, prepared)
             return
-        change = replace(self.named, model=engine.versions.model, policy=engine.versions.policy)
-        self._change(engine, PreparedChange(change, *self.champion))
-        self.stream.settle()
+        warning = number_warning(
+            prepared.change, serving, "the home names what decides again; to take over, promote it again."
+        )
+        if warning is not None:
+            adopt_champion(self.context, serving)
+            self.notify(warning)
 
     def _change(self, engine: Engine, prepared: PreparedChange) -> None:
         """Write a change into the log and decide with it from there on."""
@@ -239,7 +256,7 @@ class _Scorer:
             self.stream.record(entry, outcomes, content, engine.versions, prepared.change.number)
 
         made = make_change(engine, record, prepared, self.context.adapters.clock.now_seconds())
-        self.named, self.champion = prepared.change, (prepared.model, prepared.policy)
+        self.serving = prepared
         self.notify(
             f"Model {made.versions.model} and policy {made.versions.policy} decide from position {made.position + 1}."
         )

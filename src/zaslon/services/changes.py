@@ -1,16 +1,17 @@
 """Changes of what decides: noticed and prepared beside the deciding thread, then made at a log position.
 
-    1. a command writes another model or policy into the home (`home.keep_champion`)
+    1. a command writes the name of another model or policy into the home (`home.keep_champion`)
     2. a thread of the process that decides notices it, loads both and runs them once beside the state
     3. the deciding thread writes the change into the log, as a record by itself between two groups
     4. what comes after that position is decided with them, now and at every replay
-What fails in 2 is reported and changes nothing: no such record is written.
+What fails in 2 is reported and changes nothing: no such record is written. A `policy.toml` that was edited
+counts from the next start on, as a change with a number of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -19,25 +20,69 @@ from zaslon.decisions.policy import Policy
 from zaslon.domain.events import Change, LogBatch
 from zaslon.domain.outcomes import ChangeMade, Outcome
 from zaslon.engine import Engine
-from zaslon.features.plan import FeaturePlan
+from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.models.model import Model
 from zaslon.ports import Journal
 from zaslon.services.context import Context
-from zaslon.services.home import keep_policy, load_named, named_champion
+from zaslon.services.home import (
+    POLICY_FILE,
+    Champion,
+    keep_policy,
+    load_named,
+    load_versions,
+    named_champion,
+    replace_champion,
+)
 from zaslon.services.warm_up import run_once
 from zaslon.system.periodic import Periodic
 
+EDITED_FILE = "edited file"  # who made a change by an edit, as nobody said so
 _LOOK_SECONDS = 0.5  # between two looks at the home
 _LOOKS_AFTER_FAILURE = 20  # are left out: to load a model in vain costs the deciding thread time
 
 
 @dataclass(frozen=True)
 class PreparedChange:
-    """A change whose model and policy are loaded, checked and warm."""
+    """A change whose model and policy are loaded and checked."""
 
     change: Change
     model: Model
     policy: Policy
+
+    @property
+    def champion(self) -> Champion:
+        """Model and policy."""
+        return self.model, self.policy
+
+
+def champion_of_home(context: Context) -> PreparedChange:
+    """The champion for a process that begins; one whose `policy.toml` was edited since is named as a new one.
+
+    The ledger learns of the edit at the next promotion: nothing that decides waits for it.
+
+    Raises:
+        ZaslonError: as `load_champion`.
+    """
+    named = named_champion(context)
+    model, policy = load_named(context, plan_features(context.catalogue), named)
+    keep_policy(context, policy)
+    if policy.hash == named.policy:
+        return PreparedChange(named, model, policy)
+    edited = Change(named.model, policy.hash, named.number + 1, EDITED_FILE, POLICY_FILE)
+    if not replace_champion(context, named, edited):  # another process has promoted meanwhile
+        return champion_of_home(context)
+    return PreparedChange(edited, model, policy)
+
+
+def number_warning(named: Change, serving: Change, consequence: str) -> str | None:
+    """What to tell people of a change whose number is not above that of what decides; None for any other."""
+    is_the_same = (named.model, named.policy) == (serving.model, serving.policy)
+    if named.number > serving.number or is_the_same:
+        return None
+    return (
+        f"The home names model {named.model} and policy {named.policy} as promotion {named.number}, which is "
+        f"not above promotion {serving.number} that decides: {consequence}"
+    )
 
 
 class ChampionWatch:
@@ -91,10 +136,9 @@ class ChampionWatch:
 
     def _prepared(self, named: Change) -> PreparedChange:
         context = self._context
-        model, policy = load_named(context, self._plan, named)
-        keep_policy(context, policy)
+        model, policy = load_versions(context, self._plan, named.model, named.policy)
         run_once(Engine(context.catalogue, key=context.key, model=model, policy=policy, plan=self._plan))
-        return PreparedChange(replace(named, policy=policy.hash), model, policy)
+        return PreparedChange(named, model, policy)
 
     def _refuse(self, error: Exception) -> None:
         sentence = f"The new champion is not taken over: {error}"
@@ -103,8 +147,11 @@ class ChampionWatch:
         self._refused = sentence
 
 
-def begin_serving(context: Context, engine: Engine, journal: Journal) -> None:
+def begin_serving(context: Context, engine: Engine, journal: Journal, serving: PreparedChange) -> None:
     """Note what decides from the next position on: if it is another champion than before, as a change.
+
+    Args:
+        serving: what `engine` decides with.
 
     Raises:
         ZaslonError: the log cannot be written; discard the engine.
@@ -113,11 +160,8 @@ def begin_serving(context: Context, engine: Engine, journal: Journal) -> None:
     if before is None or (before.model, before.policy) == (now.model, now.policy):
         journal.serve(now)
         return
-    assert engine.model is not None and engine.policy is not None
-    change = replace(named_champion(context), model=now.model, policy=now.policy)
-    prepared = PreparedChange(change, engine.model, engine.policy)
     now_seconds = context.adapters.clock.now_seconds()
-    make_change(engine, partial(journal.record, cursor=None), prepared, now_seconds)
+    make_change(engine, partial(journal.record, cursor=None), serving, now_seconds)
 
 
 def make_change(

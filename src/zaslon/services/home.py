@@ -21,7 +21,7 @@ from zaslon.system.durable import write_file
 
 Champion = tuple[Model, Policy]  # what scores and decides
 CHAMPION = "champion"  # the name of whichever model serves
-_CHAMPION_FILE = "champion.json"
+_CHAMPION_FILE, POLICY_FILE = "champion.json", "policy.toml"
 _NUMBER_LIMIT = 1 << 53  # what every reader of JSON keeps exactly
 _TEXT_CHARACTERS_MAX = 1_000
 
@@ -53,7 +53,7 @@ def written_policy(context: Context, plan: FeaturePlan) -> Policy:
     Raises:
         PolicyError: it is inconsistent; points at the word.
     """
-    path = context.home / "policy.toml"
+    path = context.home / POLICY_FILE
     return load_policy(path if path.exists() else None, policy_names(plan))
 
 
@@ -93,6 +93,15 @@ def adopt_champion(context: Context, named: Change) -> None:
     with context.adapters.one_at_a_time_in(context.home):
         if _number_before(context) <= named.number:
             write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
+
+
+def replace_champion(context: Context, before: Change, named: Change) -> bool:
+    """Let the home name another champion, unless something was promoted since it named `before`."""
+    with context.adapters.one_at_a_time_in(context.home):
+        if named_champion(context) != before:
+            return False
+        write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
+    return True
 
 
 def named_champion(context: Context) -> Change:
@@ -151,7 +160,7 @@ def champion_or_none(context: Context, plan: FeaturePlan) -> Champion | None:
 
 
 def load_named(context: Context, plan: FeaturePlan, named: Change) -> Champion:
-    """The model that is named and the policy to go with it (see `load_champion`), which is kept."""
+    """The model that is named, and `policy.toml` with the thresholds that are named (see `load_champion`)."""
     model, policy = load_versions(context, plan, named.model, named.policy)
     return model, with_chosen_thresholds(
         written_policy(context, plan), policy.thresholds.review, policy.thresholds.block
@@ -205,17 +214,6 @@ def load_versions(context: Context, plan: FeaturePlan, model_id: str, policy_has
             f"Policy {policy_hash} was changed: it now has the hash {policy.hash}.",
             hint="Restore the file from a backup; policies are never edited in place.",
         )
-    return model, policy
-
-
-def champion_of_home(context: Context) -> Champion:
-    """The champion for a process that begins.
-
-    Raises:
-        ZaslonError: as `load_champion`.
-    """
-    model, policy = load_champion(context, plan_features(context.catalogue))
-    keep_policy(context, policy)
     return model, policy
 
 

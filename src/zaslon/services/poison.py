@@ -24,9 +24,9 @@ from zaslon.engine import Engine
 from zaslon.intake.ordinary import problem_of_fault
 from zaslon.ports import Journal, SnapshotStore
 from zaslon.ports.streams import SupersededError
-from zaslon.services.changes import begin_serving
+from zaslon.services.changes import begin_serving, champion_of_home
 from zaslon.services.context import Context
-from zaslon.services.home import Champion, champion_of_home, recover_engine
+from zaslon.services.home import Champion, recover_engine
 from zaslon.services.warm_up import run_once
 from zaslon.system.isolation import is_fault_of_ours
 
@@ -138,10 +138,10 @@ def guarded_engine(context: Context, journal: Journal, snapshots: SnapshotStore)
 
     Whatever is written into the home meanwhile, it goes on with the champion that it began with.
     """
-    champion = champion_of_home(context)
-    engine = recover_engine(context, journal, snapshots, champion)
-    begin_serving(context, engine, journal)
-    return guarded(engine, context, journal, snapshots, champion)
+    serving = champion_of_home(context)
+    engine = recover_engine(context, journal, snapshots, serving.champion)
+    begin_serving(context, engine, journal, serving)
+    return guarded(engine, context, journal, snapshots, serving.champion)
 
 
 def guarded(
