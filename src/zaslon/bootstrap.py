@@ -301,14 +301,15 @@ def _mlflow(settings: Settings, home: Path) -> Tracking:
 
 
 def _login(user: str | None, password_file: Path | None, setting: str) -> Login | None:
-    if user is None:
-        return None
-    password = _password_in(password_file, setting)
-    if not password:
-        raise ZaslonError(f"There is no password of the MLflow user '{user}'.", hint=f"Set {setting}.")
     from zaslon.adapters.cluster.mlflow.tracking import Login  # noqa: PLC0415  an extra
 
-    return Login(user, password)
+    def password() -> str:
+        found = _password_in(password_file, setting)
+        if not found:
+            raise ZaslonError(f"There is no password of the MLflow user '{user}'.", hint=f"Set {setting}.")
+        return found
+
+    return None if user is None else Login(user, password)
 
 
 def kafka_connection(settings: Settings, *, password: str | None = None) -> Connection:

@@ -227,7 +227,9 @@ def test_a_registry_that_was_away_gets_what_waited(
     entry = promote(away, model, trained.policy, PROMOTE, {})
     challenger = replace(trained, model=model)
     days = clean_days(world.home / "clean", world.catalogue)
-    assert publish_training(away, challenger, SETTINGS, days) is None
+    told = publish_training(away, challenger, SETTINGS, days)
+    assert told is not None
+    assert not told.agrees
     assert "zaslon registry sync" in warnings[0]
     state = state_of(away)
     assert (state.ledger.entry, state.home.model, state.waiting) == (entry.number, model.artefact_id, 1)

@@ -14,7 +14,7 @@ from zaslon import __version__
 from zaslon.bootstrap import open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
-from zaslon.entrypoints import cli_ledger, cli_models, cli_stream, show
+from zaslon.entrypoints import cli_ledger, cli_models, cli_registry, cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.options import CatalogueFile, Delay, Home, Json
 from zaslon.entrypoints.performing import Lock, perform, settings_of
@@ -342,6 +342,7 @@ def doctor(
 add_commands(app)
 cli_stream.add_to(app)
 cli_ledger.add_to(app)
+cli_registry.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

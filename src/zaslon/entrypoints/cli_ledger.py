@@ -98,8 +98,9 @@ def rollback(
     """
     from zaslon.flows.promotion import roll_back  # noqa: PLC0415  slow to import
 
-    context = build_context(_of_existing_home(home, catalogue))
-    done = roll_back(context, model)
+    with Quiet() as quiet:
+        context = replace(build_context(_of_existing_home(home, catalogue)), progress=quiet)
+        done = roll_back(context, model)
     _show_promoted(done.to_json_dict(), as_json)
     return 0
 

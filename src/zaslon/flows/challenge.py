@@ -26,6 +26,7 @@ from zaslon.flows.compare import DAYS_MAX, judged_on, last_day_learned, newest_p
 from zaslon.flows.train import collect_periods, evaluate_sample
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.artefact import load_model
+from zaslon.models.comparison import Comparison
 from zaslon.models.dataset import Days, Sample
 from zaslon.models.guards import (
     Guard,
@@ -83,6 +84,7 @@ class Challenge:
         guards: all of them, in a fixed order.
         period: the days compared on.
         frauds, transactions: compared, not weighted.
+        comparison: with the replicates; None where the models could not be compared.
     """
 
     judged: Judged
@@ -91,6 +93,7 @@ class Challenge:
     period: Days | None
     frauds: int
     transactions: int
+    comparison: Comparison | None = None
 
     @property
     def may_serve(self) -> bool:
@@ -124,7 +127,7 @@ def challenge(
     """Judge a saved challenger with its policy against the champion, if there is one. It only reads."""
     sample = evidence.sample
     before = None if champion is None else champion[0]
-    measures, judged = judged_on(
+    measures, judged, comparison = judged_on(
         context, before, challenger[0], sample, evidence.period, evidence.days, evidence.bounds
     )
     guards = [*_of_models(context, challenger[0], before, sample)]
@@ -132,7 +135,7 @@ def challenge(
         guards = [*_of_sample(context, challenger, champion, sample, evidence.validation), *guards]
     return Challenge(
         judged, measures, tuple(guards), evidence.period,
-        0 if sample is None else sample.frauds, 0 if sample is None else len(sample),
+        0 if sample is None else sample.frauds, 0 if sample is None else len(sample), comparison,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from zaslon.domain.errors import DataError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.flows.comparison_record import publish_comparison
 from zaslon.flows.train import answers_of_day, collect_periods
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.comparison import (
@@ -80,7 +81,7 @@ class CompareReport:
 
 
 def compare(context: Context, a: str, b: str, *, days_max: int = DAYS_MAX) -> CompareReport:
-    """Whether model `b` is better than model `a`. It only reads.
+    """Whether model `b` is better than model `a`. It only reads, and tells the registry.
 
     Args:
         a, b: names as for `named_model`.
@@ -107,12 +108,14 @@ def compare(context: Context, a: str, b: str, *, days_max: int = DAYS_MAX) -> Co
         with watch.stage("features"):
             sample, left_out = _collect(context, days, period)
     with watch.stage("compare"):
-        measures, judged = judged_on(context, first, second, sample, period, days, bounds)
-    return CompareReport(
+        measures, judged, found = judged_on(context, first, second, sample, period, days, bounds)
+    report = CompareReport(
         {"a": None if first is None else first.artefact_id, "b": second.artefact_id},
         measures, period, sample.frauds if sample else 0, len(sample) if sample else 0, judged,
         context.options.false_positive_rate_max, REPLICATES, left_out, watch.seconds,
     )  # fmt: skip
+    publish_comparison(context, report.models, report.to_json_dict(), found)
+    return report
 
 
 def period_bounds(models: Sequence[Model], arrival_seconds: int, label_delay_seconds: int) -> Days:
@@ -169,8 +172,8 @@ def _collect(context: Context, days: Sequence[Day], period: Days) -> tuple[Sampl
 def judged_on(
     context: Context, first: Model | None, second: Model, sample: Sample | None, period: Days | None,
     days: Sequence[Day], bounds: Days,
-) -> tuple[dict[str, dict[str, Any]], Judged]:  # fmt: skip
-    """Measures of two models by name, values for JSON, and the verdict on the second.
+) -> tuple[dict[str, dict[str, Any]], Judged, Comparison | None]:  # fmt: skip
+    """Measures of two models by name, values for JSON, the verdict on the second, and the comparison if any.
 
     Args:
         context, first, second: the models; the first is None for a home without champion.
@@ -181,7 +184,7 @@ def judged_on(
         judged = _nothing_to_compare(days, bounds, period)
         if first is None:
             judged = Judged(Verdict.FIRST, ("There is no champion to compare with.", *judged.reasons))
-        return _no_measures(), judged
+        return _no_measures(), judged, None
     rate = context.options.false_positive_rate_max
     score = second.score(sample.x)
     before = score if first is None else first.score(sample.x)
@@ -189,12 +192,12 @@ def judged_on(
     if first is None:
         _, values = measure_scores(scored, false_positive_rate_max=rate)
         reason = f"There is no champion to compare with. Alone it has a ROC-AUC of {values['roc_auc']:.4f}."
-        return _measures_of_one(values), Judged(Verdict.FIRST, (reason,))
+        return _measures_of_one(values), Judged(Verdict.FIRST, (reason,)), None
     context.progress.start("compare", REPLICATES)
     found = compare_scores(
         scored, false_positive_rate_max=rate, seed=context.options.seed, progress=context.progress.advance
     )
-    return _measures_of_both(found), judge(found)
+    return _measures_of_both(found), judge(found), found
 
 
 def _nothing_to_compare(days: Sequence[Day], bounds: Days, period: Days | None) -> Judged:

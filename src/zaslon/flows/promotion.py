@@ -25,6 +25,7 @@ from zaslon.services.home import (
     written_policy,
 )
 from zaslon.services.promotion import promote, record_champion
+from zaslon.services.publishing import RegistryState, publish
 
 UNGUARDED = "unguarded"
 _MODEL_ID = re.compile(r"[0-9a-f]{1,64}")
@@ -83,16 +84,24 @@ class Verification:
 
 @dataclass(frozen=True)
 class Promoted:
-    """The entry of a promotion by hand or of a rollback, the model before, and the guards that it kept."""
+    """The entry of a promotion by hand or of a rollback, the model before, and the guards that it kept.
+
+    `registry`: whether the registry follows; None where there is none.
+    """
 
     entry: LedgerEntry
     model_before: str | None
     guards: Sequence[Guard] = ()
+    registry: RegistryState | None = None
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
-        guards = [guard.to_json_dict() for guard in self.guards]
-        return {**self.entry.to_json_dict(), "model_before": self.model_before, "guards": guards}
+        return {
+            **self.entry.to_json_dict(),
+            "model_before": self.model_before,
+            "guards": [guard.to_json_dict() for guard in self.guards],
+            "registry_agrees": None if self.registry is None else self.registry.agrees,
+        }
 
 
 def history(context: Context) -> History:
@@ -154,8 +163,9 @@ def promote_by_hand(
         against=None if champion is None else champion[0].artefact_id,
     )  # fmt: skip
     return Promoted(
-        entry, None if before is None else before.promotion.model, () if found is None else found.guards
-    )
+        entry, None if before is None else before.promotion.model, () if found is None else found.guards,
+        publish(context),
+    )  # fmt: skip
 
 
 def _named_candidate(context: Context, model_id: str) -> Champion:
@@ -218,7 +228,7 @@ def roll_back(context: Context, model_id: str | None) -> Promoted:
         written_policy(context, plan), policy.thresholds.review, policy.thresholds.block
     )
     entry = promote(context, model, chosen, ROLLBACK, {"back_to_entry": target.number})
-    return Promoted(entry, current)
+    return Promoted(entry, current, registry=publish(context))
 
 
 def _served(entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:

@@ -23,7 +23,9 @@ from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import Challenge, Evidence, challenge
 from zaslon.flows.compare import last_day_learned, period_bounds
+from zaslon.flows.comparison_record import publish_comparison
 from zaslon.flows.train import Samples, Trained, collect_samples, fit, train_and_evaluate, trained_values
+from zaslon.flows.training_record import publish_training
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.dataset import Days, Sample
 from zaslon.models.model import Model
@@ -32,6 +34,7 @@ from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day
 from zaslon.services.home import Champion, champion_or_none
 from zaslon.services.promotion import promote
+from zaslon.services.publishing import publish
 from zaslon.system.durable import write_file
 
 _VALIDATED_SHARES = (1.0, 0.5, 0.25)  # of the days to train on, newest first
@@ -123,8 +126,12 @@ def retrain(context: Context, *, may_promote: bool = True) -> RetrainReport:
         known, trained=trained, window=samples.split.train, challenge=found, seconds=watch.seconds,
         paths={"model": str(trained.path), "report": str(_report_path(context, trained.model))},
     )  # fmt: skip
+    publish_training(context, trained, _settings(context), days)
+    models = {"a": known.champion, "b": trained.model.artefact_id}
+    publish_comparison(context, models, found.to_json_dict(), found.comparison)
     if may_promote and found.may_serve:
         report = replace(report, entry=_promote(context, trained, found, champion))
+        publish(context)
     _keep(context, report)
     return report
 

@@ -125,7 +125,7 @@ def run(
     with watch.stage("report"):
         paths = make_report(context, trained, scorecard, by_delay, cleaned, decided, warnings)
         registry = publish_training(context, trained, settings, days, report_files(paths))
-        paths |= {} if registry is None else {"registry": str(registry.place)}
+        paths |= {"registry": registry.place} if registry and registry.place else {}
     return RunReport(
         cleaned, trained, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib, warnings, paths
     )  # fmt: skip

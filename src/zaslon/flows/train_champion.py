@@ -61,7 +61,7 @@ def train_champion(context: Context, *, tune_trials: int = 0) -> TrainReport:
     paths = {"model": str(trained.path)}
     with watch.stage("registry"):
         registry = publish_training(context, trained, settings, days)
-        paths |= {} if registry is None else {"registry": str(registry.place)}
+        paths |= {"registry": registry.place} if registry and registry.place else {}
     _warn_of_rules(context, trained.policy)
     return TrainReport({**trained_values(trained), "seconds": watch.seconds, "paths": paths})
 

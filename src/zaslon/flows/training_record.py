@@ -17,7 +17,7 @@ from zaslon.models.training import TrainSettings
 from zaslon.ports.registry import ARTEFACT, RunRecord
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day
-from zaslon.services.publishing import RegistryState, Training, keep_training, publish
+from zaslon.services.publishing import RegistryState, Waiting, follow_ledger, keep_run, publish
 
 _PERIODS = ("train", "validation", "test")
 
@@ -26,7 +26,7 @@ def publish_training(
     context: Context, trained: Trained, settings: TrainSettings, days: Sequence[Day],
     files: Mapping[str, bytes] | None = None,
 ) -> RegistryState | None:  # fmt: skip
-    """Tell the registry about a trained model, and let it follow the ledger; None where it does not.
+    """Tell the registry about a trained model, and let it follow the ledger; None where there is none.
 
     Args:
         trained: the model; its artefact is in the home.
@@ -34,14 +34,18 @@ def publish_training(
         days: the clean days that were given to the training.
         files: report and plots by name; None makes those of the test period.
     """
-    if context.open_registry() is None:
-        return None
-    training = Training(
-        trained.model.artefact_id, _run(context, trained, settings, days),
-        trained.model.names, trained.example.tolist(),
-    )  # fmt: skip
-    keep_training(context, training, training_report(context, trained) if files is None else files)
-    return publish(context)
+
+    def keep_and_follow(context: Context) -> RegistryState | None:
+        if context.open_registry() is None:
+            return None
+        waiting = Waiting(
+            _run(context, trained, settings, days), trained.model.artefact_id,
+            trained.model.names, trained.example.tolist(),
+        )  # fmt: skip
+        keep_run(context, waiting, training_report(context, trained) if files is None else files)
+        return follow_ledger(context)
+
+    return publish(context, keep_and_follow)
 
 
 def _run(context: Context, trained: Trained, settings: TrainSettings, days: Sequence[Day]) -> RunRecord:

@@ -8,7 +8,7 @@ such as a week with hard frauds, cancels out of the difference.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,7 @@ class Comparison:
         t_test_p: of Student's test over these replicates, see `t_test_p`. It decides nothing.
         frauds, transactions: compared, not weighted, in how many `days`.
         replicates: of the bootstrap.
+        drawn_a, drawn_b: float64[replicates], the ROC-AUC of each.
     """
 
     measures: Mapping[str, Measure]
@@ -119,6 +120,8 @@ class Comparison:
     transactions: int
     days: int
     replicates: int
+    drawn_a: Float64 = field(repr=False, compare=False)
+    drawn_b: Float64 = field(repr=False, compare=False)
 
 
 def compare_scores(
@@ -154,7 +157,7 @@ def compare_scores(
         _valid_at_small_counts(measures, sides, scored),
         delong(scored.a, scored.b, scored.is_fraud),
         float(of_a.mean()), float(of_b.mean()), t_test_p(of_a, of_b),
-        int(np.count_nonzero(scored.is_fraud)), len(scored.a), scored.days, replicates,
+        int(np.count_nonzero(scored.is_fraud)), len(scored.a), scored.days, replicates, of_a, of_b,
     )  # fmt: skip
 
 

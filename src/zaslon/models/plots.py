@@ -152,6 +152,23 @@ def money_curve(
     return _png(figure)
 
 
+def replicates(drawn: Mapping[str, Float64], label: str) -> bytes:
+    """How a measure of each model is spread over the replicates of a bootstrap; lines mark the means.
+
+    Args:
+        drawn: float64[replicates] by the name of the model, at most three.
+        label: of the measure.
+    """
+    figure, axes = _axes(label, "share of replicates")
+    edges = np.histogram_bin_edges(np.concatenate(list(drawn.values())), 60)
+    for (name, values), colour in zip(drawn.items(), (BLUE, ORANGE, GREEN), strict=False):
+        counts, _ = np.histogram(values, edges)
+        axes.stairs(counts / len(values), edges, color=colour, fill=True, alpha=0.45, label=name)
+        axes.axvline(float(values.mean()), color=colour, lw=1.2)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
 def importance_bars(importance: Sequence[tuple[str, float]], top: int = 20) -> bytes:
     """The features that the trees gained most by."""
     largest = [(name, share) for name, share in importance[:top] if share > 0][::-1]

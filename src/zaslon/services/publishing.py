@@ -7,14 +7,15 @@ from training or promoting: what it lacks is written when it is back, by the nex
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from zaslon.domain.errors import ArtefactError, BusyError, ZaslonError
+from zaslon.domain.errors import ArtefactError, BusyError, SystemRefusedError, ZaslonError
 from zaslon.domain.ledger import LedgerEntry
 from zaslon.domain.time import time_text
 from zaslon.models.artefact import load_model
@@ -31,20 +32,20 @@ _OVERTAKEN_MAX = 20
 
 
 @dataclass(frozen=True)
-class Training:
-    """A trained model for the registry: its run, and what describes its input.
+class Waiting:
+    """A run that is to be written into the registry.
 
     Attributes:
-        model: id of an artefact in the home.
         run: `files` is left empty.
+        model: id of an artefact in the home, to be registered with the run; None for a run without one.
         features: names of its features, in the order of the columns.
         example: rows of them, NaN where a feature has no value.
     """
 
-    model: str
     run: RunRecord
-    features: Sequence[str]
-    example: Sequence[Sequence[float]]
+    model: str | None = None
+    features: Sequence[str] = ()
+    example: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True)
@@ -87,32 +88,52 @@ class RegistryState:
         return {**asdict(self), "agrees": self.agrees}
 
 
-def keep_training(context: Context, training: Training, files: Mapping[str, bytes]) -> None:
-    """Keep a training for the registry, durably: `follow_ledger` writes it there.
+def keep_run(context: Context, waiting: Waiting, files: Mapping[str, bytes]) -> None:
+    """Keep a run for the registry, durably, until it is written there.
 
     Args:
-        training: what is known of it.
-        files: by name, which may have a directory.
+        waiting: what is known of it.
+        files: that belong to it, by name, which may have a directory.
+
+    Raises:
+        SystemRefusedError: the home cannot be written.
     """
-    place = context.home / _WAITING / training.run.key
+    place = context.home / _WAITING / waiting.run.key
     if (place / _RECORD).exists():
         return
-    for name, content in files.items():
-        write_file(place / name, content)
-    write_file(
-        place / _RECORD, orjson.dumps(asdict(training), option=orjson.OPT_SERIALIZE_NUMPY)
-    )  # NaN: null
-
-
-def publish(context: Context) -> RegistryState | None:
-    """`follow_ledger`, where a registry that fails is a warning: what it lacks stays in the home."""
     try:
-        return follow_ledger(context)
+        for name, content in files.items():
+            write_file(place / name, content)
+        write_file(place / _RECORD, orjson.dumps(asdict(waiting)))  # NaN becomes null
+    except OSError as error:
+        raise SystemRefusedError(f"A run for the registry cannot be kept in '{place}': {error}.") from error
+
+
+def publish(
+    context: Context, work: Callable[[Context], RegistryState | None] | None = None
+) -> RegistryState | None:
+    """`follow_ledger`, or other `work`, where a registry that fails is a warning: what it lacks stays in the home."""
+    try:
+        return (work or follow_ledger)(context)
     except ZaslonError as error:
         context.progress.warn(
             f"{error.message} The next promotion or `zaslon registry sync` writes what the registry lacks."
         )
+        return RegistryState(None, Named(), Named(), problem=error.message)
+
+
+def write_waiting(context: Context) -> RegistryState | None:
+    """Write what waits, and leave the aliases of served models alone; None without a registry.
+
+    Raises:
+        ZaslonError: the registry cannot be used.
+    """
+    registry = context.open_registry()
+    if registry is None:
         return None
+    with _alone(context):
+        _write_all(context, registry)
+    return registry_state(context, registry)
 
 
 def follow_ledger(context: Context) -> RegistryState | None:
@@ -127,10 +148,8 @@ def follow_ledger(context: Context) -> RegistryState | None:
     registry = context.open_registry()
     if registry is None:
         return None
-    make_directory(context.home / _WAITING)
-    with context.adapters.one_at_a_time_in(context.home / _WAITING):
-        for place in _waiting(context):
-            _write(context, registry, place)
+    with _alone(context):
+        _write_all(context, registry)
         entry = _recorded(context)
         for _ in range(_OVERTAKEN_MAX):
             if entry is None or _named(registry.champion()).entry == entry.number:
@@ -160,6 +179,13 @@ def registry_state(context: Context, registry: Registry | None) -> RegistryState
     except ZaslonError as error:
         return RegistryState(registry.place, ledger, home, waiting=waiting, problem=error.message)
     return RegistryState(registry.place, ledger, home, champion, challenger, waiting)
+
+
+@contextmanager
+def _alone(context: Context) -> Iterator[None]:
+    make_directory(context.home / _WAITING)
+    with context.adapters.one_at_a_time_in(context.home / _WAITING):
+        yield
 
 
 def _named(tags: Mapping[str, str] | None) -> Named:
@@ -209,17 +235,26 @@ def _waiting(context: Context) -> list[Path]:
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime_ns)]
 
 
-def _write(context: Context, registry: Registry, place: Path) -> None:
-    """Write one of them, and forget it. A model that is no longer in the home is left out."""
+def _write_all(context: Context, registry: Registry) -> None:
+    """Write them, and forget each that is written."""
+    for place in _waiting(context):
+        run, candidate = _read(context, place)
+        registry.write(run, candidate)
+        shutil.rmtree(place)
+
+
+def _read(context: Context, place: Path) -> tuple[RunRecord, Candidate | None]:
+    """A run that waits; without its model where that is no longer in the home."""
     try:
         record = orjson.loads((place / _RECORD).read_bytes())
         files = sorted(path for path in place.iterdir() if path.name != _RECORD)
         run = RunRecord(**{**record["run"], "files": files})
-        directory = context.home / "models" / record["model"]
-        candidate = Candidate(directory, record["features"], record["example"])
+        model, features, example = record["model"], record["features"], record["example"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(
             f"'{place}' does not hold a run that waits for the registry: {error}.", hint="Remove it."
         ) from error
-    registry.write(run, candidate if directory.is_dir() else None)
-    shutil.rmtree(place)
+    directory = None if model is None else context.home / "models" / model
+    if directory is None or not directory.is_dir():
+        return run, None
+    return run, Candidate(directory, features, example)

@@ -8,9 +8,9 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ _ENVIRONMENT = threading.RLock()
 
 @dataclass(frozen=True)
 class Login:
-    """A user of the tracking server."""
+    """A user of the tracking server, with the password as it is when a call is made."""
 
     user: str
-    password: str = field(repr=False)
+    password: Callable[[], str]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Tracking:
             variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] = str(self.ca_file)
         if login is not None:
             variables |= {
-                "MLFLOW_TRACKING_USERNAME": login.user, "MLFLOW_TRACKING_PASSWORD": login.password,
+                "MLFLOW_TRACKING_USERNAME": login.user, "MLFLOW_TRACKING_PASSWORD": login.password(),
             }  # fmt: skip
         return variables
 
