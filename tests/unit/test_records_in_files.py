@@ -17,6 +17,7 @@ from zaslon.domain.events import Kind
 from zaslon.flows.produce import _records
 from zaslon.intake.label_files import label_records
 from zaslon.intake.sources import read_source
+from zaslon.monitoring.data_warnings import over_lines_warnings
 
 BANK = parse_catalogue("""
 name = "bank"
@@ -94,6 +95,84 @@ def test_a_line_break_in_a_field_that_is_read_is_one_rejection(tmp_path: Path) -
     kept = quarantine_of(tmp_path / "out")
     assert (kept["record"].to_list(), kept["reason"].to_list()) == ([2], ["not_text"])
     assert kept["raw"].to_list() == [bad.encode().removesuffix(b"\n")]
+
+
+NUMBERED = parse_catalogue("""
+name = "numbered"
+version = 1
+currency = "EUR"
+[record]
+columns = ["id", "at", "card", "sum", "memo"]
+[[fields]]
+name = "id"
+role = "transaction_id"
+[[fields]]
+name = "at"
+role = "event_time"
+[[fields]]
+name = "card"
+role = "entity"
+entity = "card"
+[[fields]]
+name = "sum"
+role = "amount"
+[[fields]]
+name = "memo"
+role = "ignored"
+required = false
+[[aggregates]]
+entity = "card"
+windows = ["1d"]
+compute = ["count"]
+""")
+ROWS = [f"{i},2019-03-04 10:0{i}:00,7,{i}.00,ok\n" for i in range(7)]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 60, 1 << 20])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("column", "name"), [(0, "id"), (1, "at"), (2, "card"), (3, "sum")])
+def test_two_stray_quotes_reject_every_line_between(
+    tmp_path: Path, chunk_bytes: int, line_end: str, column: int, name: str
+) -> None:
+    rows = [row.split(",") for row in ROWS]
+    rows[2][column] = '"' + rows[2][column]
+    rows[4][column] += '"'
+    content = ("id,at,card,sum,memo\n" + "".join(map(",".join, rows))).replace("\n", line_end)
+    assert _cleaned(content, tmp_path, NUMBERED, chunk_bytes=chunk_bytes).keys() == {0, 1, 5, 6}
+    kept = quarantine_of(tmp_path / "out").sort("offset")
+    assert kept["record"].to_list() == [3, 3, 3] and set(kept["reason"]) <= {"not_text", "wrong_field_count"}
+    assert (
+        kept["raw"].to_list() == [line.encode() for line in content.split(line_end)[3:6]]
+        or line_end == "\r\n"
+    )
+    assert [
+        content.encode()[at:].startswith(raw) for at, raw in kept.select("offset", "raw").iter_rows()
+    ] == [True] * 3
+    assert kept["detail"][0].startswith("By their quotes the lines 4 to 6 of ")
+    assert f"with a line break in '{name}', which cannot hold one" in kept["detail"][2]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 60, 1 << 20])
+def test_rows_inside_a_memo_are_counted_and_named(tmp_path: Path, chunk_bytes: int) -> None:
+    rows = list(ROWS)
+    rows[2] = rows[2].replace("ok", '"gift')
+    rows[4] = rows[4].replace("ok", 'ok"')
+    rows[6] = rows[6].replace("ok", '"two\nlines"')
+    (tmp_path / "in").write_text("id,at,card,sum,memo\n" + "".join(rows))
+    report = run([tmp_path / "in"], tmp_path / "out", catalogue=NUMBERED, chunk_bytes=chunk_bytes)
+    assert (report.rows_in, report.rows_clean) == (5, 5)
+    over = report.over_lines
+    places = [f"lines {place} of '{tmp_path / 'in'}'" for place in ("4 to 6", "8 to 9")]
+    assert (over.rows, over.lines_like_rows, over.places) == (2, 2, places)
+    (warning,) = over_lines_warnings(over.rows, over.lines_like_rows, over.places)
+    assert warning.kind == "rows_over_lines" and "2 of the lines inside look like rows" in warning.message
+
+
+def test_a_header_over_lines_is_counted_in_the_numbers_of_lines(tmp_path: Path) -> None:
+    header = 'id,at,card,sum,"memo\nof the client"\n'
+    content = header + ROWS[0] + ROWS[1].replace(",7,", ',"7\n,') + ROWS[2].replace(",7,", ',7",')
+    assert _cleaned(content + ROWS[3], tmp_path, NUMBERED).keys() == {0, 3}
+    assert "the lines 4 to 6 of" in quarantine_of(tmp_path / "out")["detail"][0]
 
 
 def test_a_field_longer_than_a_record_is_one_rejection(tmp_path: Path) -> None:

@@ -40,11 +40,17 @@ def clean_report(report: Any) -> None:
     if values.get("headers_inside"):
         rows.append(["repeated headers, not rows", values["headers_inside"]])
     print_table("Cleaning: every row has one outcome", ("outcome", "rows"), rows)
+    _warnings(values)
     if values["answers_changed"]:
         out.print(f"{values['answers_changed']:,} answers came or changed with a repeat of their transaction")
     flags = {k: v for k, v in values.get("flags", {}).items() if v}
     if flags:
         print_table("Kept and flagged", ("flag", "rows"), [[k, v] for k, v in flags.items()])
+
+
+def _warnings(values: dict[str, Any]) -> None:
+    for warning in values.get("warnings", []):
+        out.print(f"[yellow]Warning:[/] {escape(warning['message'])} {warning['hint']}")
 
 
 def features_report(report: Any) -> None:
@@ -219,8 +225,7 @@ _STATUS = {"met": "[green]met[/]", "not_met": "[red]not met[/]", "not_shown": "n
 
 def scorecard(values: dict[str, Any]) -> None:
     """What makes the figures doubtful, then each goal with its target and what was reached."""
-    for warning in values.get("warnings", []):
-        out.print(f"[yellow]Warning:[/] {warning['message']} {warning['hint']}")
+    _warnings(values)
     rows = [
         [row["goal"], row["target"], row["reached"], _STATUS[row["status"]], row["comment"]]
         for row in values["scorecard"]

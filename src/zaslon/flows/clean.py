@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zaslon.intake import CleanReport, clean_files
 from zaslon.intake.files import QUARANTINE
+from zaslon.monitoring.data_warnings import DataWarning, over_lines_warnings
 from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
 
@@ -23,10 +24,17 @@ class Cleaned:
     report: CleanReport
     out: Path
 
+    @property
+    def warnings(self) -> list[DataWarning]:
+        """What in the rows is doubtful."""
+        found = self.report.over_lines
+        return over_lines_warnings(found.rows, found.lines_like_rows, found.places)
+
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values, by the names of every command."""
         return {
             **self.report.to_json_dict(),
+            "warnings": [warning.to_json_dict() for warning in self.warnings],
             "seconds": {"clean": self.report.seconds},
             "paths": {"clean": str(self.out), "quarantine": str(self.out / QUARANTINE)},
         }

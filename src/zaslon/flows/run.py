@@ -34,6 +34,7 @@ from zaslon.models.training import TrainSettings
 from zaslon.monitoring.data_warnings import (
     DataWarning,
     check_rejected,
+    over_lines_warnings,
     rejection_warnings,
     sample_warnings,
 )
@@ -132,9 +133,10 @@ def run(
 
 
 def _warnings(cleaned: CleanReport, samples: Samples) -> tuple[DataWarning, ...]:
-    learned = samples.train
+    learned, over = samples.train, cleaned.over_lines
     return (
         *rejection_warnings(cleaned.rows_in, cleaned.rows_rejected),
+        *over_lines_warnings(over.rows, over.lines_like_rows, over.places),
         *sample_warnings(
             learned.names, learned.x, learned.is_fraud, learned.event_time_seconds, learned.customer_key
         ),

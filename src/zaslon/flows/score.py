@@ -65,6 +65,7 @@ class ScoreReport:
             **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected", "answers_changed")},
             **self.decided.to_json_dict(),
             "labels_to_come": self.labels_to_come,
+            "warnings": cleaned["warnings"],
             "too_late_share": round(self.too_late_share, 4),
             "next_position": self.position,
             "seconds": {**cleaned["seconds"], "decide": round(self.decided.seconds, 3)},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,18 @@ class RecordValues(Protocol):
     def of(self, record: int) -> list[bytes]:
         """The values of one record, without blanks and quotes around them."""
         ...
+
+
+class Lines(NamedTuple):
+    """The lines of one record: the number of its first one in the source, from 1, and of each offset and bytes."""
+
+    first: int
+    offsets: list[int]
+    contents: list[bytes]
+
+    def place(self, source: str) -> str:
+        """Where they are, for people."""
+        return f"lines {self.first} to {self.first + len(self.contents) - 1} of '{source}'"
 
 
 class Chunk(Protocol):
@@ -71,6 +83,14 @@ class Chunk(Protocol):
         """The values of all columns of separated records, also of those that are not read."""
         ...
 
+    def over_lines(self) -> Int64:
+        """The records that span lines, because they have line breaks in quotes."""
+        ...
+
+    def lines_of(self, record: int) -> Lines:
+        """The lines of a record."""
+        ...
+
 
 @dataclass(frozen=True)
 class TextChunk:
@@ -80,6 +100,8 @@ class TextChunk:
         offset: byte offset of the chunk in the unpacked source.
         buffer, starts, lengths: record i is buffer[starts[i] : starts[i] + lengths[i]].
         split: their fields, where that is known already.
+        line: number of the line with which the buffer begins, from 1.
+        inner_ends: the line ends in the buffer that are inside records.
     """
 
     source: str
@@ -91,6 +113,8 @@ class TextChunk:
     layout: Layout
     split: Fields | None = None
     headers: int = 0
+    line: int = 1
+    inner_ends: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -134,6 +158,24 @@ class TextChunk:
         columns = len(self.layout.columns)
         return Values(self.buffer, self.starts, self.lengths, self.layout.separator, columns)
 
+    def over_lines(self) -> Int64:
+        """The records that span lines."""
+        if not len(self.inner_ends):
+            return self.inner_ends
+        before = np.searchsorted(self.inner_ends, self.starts)
+        return np.flatnonzero(np.searchsorted(self.inner_ends, self.starts + self.lengths) > before)
+
+    def lines_of(self, record: int) -> Lines:
+        """The lines of a record."""
+        start = int(self.starts[record])
+        end = start + int(self.lengths[record])
+        inner = self.inner_ends[(self.inner_ends >= start) & (self.inner_ends < end)].tolist()
+        begins = [start, *(at + 1 for at in inner)]
+        contents = [self.buffer[a:b].tobytes() for a, b in zip(begins, [*inner, end], strict=True)]
+        line_end = self.buffer[inner[0]] if inner else ord("\n")
+        before = int(np.count_nonzero(self.buffer[:start] == line_end))
+        return Lines(self.line + before, [self.offset + at for at in begins], contents)
+
 
 @dataclass(frozen=True)
 class TableChunk:
@@ -172,3 +214,11 @@ class TableChunk:
     def values(self) -> Table:
         """The values of all columns that are read."""
         return self.table
+
+    def over_lines(self) -> Int64:
+        """None: a row has no lines."""
+        return np.zeros(0, np.int64)
+
+    def lines_of(self, record: int) -> Lines:
+        """A row as a line."""
+        return Lines(self.first_record + record, [-1], self.originals([record]))

@@ -33,6 +33,7 @@ from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
 from zaslon.intake.fields import fields_of_json
 from zaslon.intake.ordinary import check_cleaning, problem_of_fault
+from zaslon.intake.over_lines import OverLines, rejected_lines, torn_field, without
 from zaslon.intake.pseudonyms import table_secret
 from zaslon.intake.repeat_filter import RepeatFilter
 from zaslon.intake.sources import read_source
@@ -61,6 +62,7 @@ _REPEAT_DETAIL = {
 class CleanReport:
     """Rows in = clean + rejected, to the last row.
 
+    Of a record that is torn apart by a stray quote every line is a row.
     `answers_changed`: clean rows whose answer came, or became another, with a repeat.
     `arrived`: the declared arrival of all rows; with the same one the same input gives the same bytes.
     """
@@ -70,6 +72,7 @@ class CleanReport:
     rows_rejected: dict[str, int] = field(default_factory=dict)
     answers_changed: int = 0
     headers_inside: int = 0  # further headers, as in files joined by `cat`; no rows
+    over_lines: OverLines = field(default_factory=OverLines)  # rows with line breaks in quotes
     flags: dict[str, int] = field(default_factory=dict)
     days: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
@@ -166,6 +169,7 @@ class _Cleaning:
         self._quarantine_parts: list[Path] = []
         self._reasons: dict[str, int] = {}
         self._rows_in = self._headers_inside = 0
+        self._over_lines = OverLines()
 
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
@@ -173,7 +177,7 @@ class _Cleaning:
         found = self._cleaned(chunk)
         order = self._rows_in + found.index
         self._rows_in += len(chunk)
-        self._reject(chunk, found.rejected)
+        self._reject(chunk, self._without_lines(chunk, found.rejected))
         transactions = found.transactions
         self._set_doubtful_aside(chunk, found)
         suspect = self._filter.suspects(transactions.transaction_id)
@@ -210,6 +214,23 @@ class _Cleaning:
 
     def _keep(self, transactions: Transactions, order: Int64) -> None:
         self._staging.add(frame_of(transactions).with_columns(pl.Series("order", order)))
+
+    def _without_lines(self, chunk: Chunk, rejected: Rejected) -> Rejected:
+        """Count records that span lines, and reject some of them line by line; returns the others rejected."""
+        over_lines = set(chunk.over_lines().tolist())
+        if not over_lines:
+            return rejected
+        torn: set[int] = set()
+        for record, (problem, *_) in zip(rejected.index.tolist(), rejected.problems, strict=True):
+            if record not in over_lines:
+                continue
+            if (name := torn_field(chunk, record, problem, self._catalogue)) is not None:
+                lines = rejected_lines(chunk, record, name)
+                self._hold([problem.reason.code] * len(lines), lines.to_dict())
+                self._rows_in += len(lines) - 1
+                torn.add(record)
+        self._over_lines.add(chunk, sorted(over_lines - torn))
+        return without(rejected, torn)
 
     def _reject(self, chunk: Chunk, rejected: Rejected) -> None:
         if not len(rejected):
@@ -255,7 +276,7 @@ class _Cleaning:
         shutil.rmtree(self._building / STAGING)
         return CleanReport(
             self._rows_in, rows, dict(sorted(self._reasons.items())), self._staging.answers_changed,
-            self._headers_inside,
+            self._headers_inside, self._over_lines,
             dict(zip(self._catalogue.flag_names, self._staging.flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip

@@ -38,12 +38,19 @@ class TextForm(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Whole records: record i is `buffer[starts[i] : ends[i]]`; `offset` is where the buffer begins."""
+    """Whole records: record i is `buffer[starts[i] : ends[i]]`.
+
+    Attributes:
+        offset, line: where the buffer begins, in bytes and as the number of its first line, from 1.
+        inner_ends: the line ends in the buffer that end no record, because they are in quotes.
+    """
 
     offset: int
+    line: int
     buffer: NDArray[np.uint8]
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    inner_ends: NDArray[np.int64]
 
 
 class RecordReader:
@@ -54,10 +61,13 @@ class RecordReader:
 
     Args:
         file: read from its current position, `chunk_bytes` at a time.
-        first: what was already read of it, from `offset` on.
+        first: what was already read of it, from `offset` on, which is the beginning of line `line`.
     """
 
-    def __init__(self, file: IO[bytes], first: bytes, offset: int, chunk_bytes: int, form: TextForm) -> None:
+    def __init__(
+        self, file: IO[bytes], first: bytes, offset: int, chunk_bytes: int, form: TextForm, line: int = 1
+    ) -> None:
+        self._line = line
         self._file, self._chunk_bytes, self._form = file, chunk_bytes, form
         self._rest, self._offset = first, offset
         self._skipped = 0  # bytes of the line in `_rest` that were not kept
@@ -79,10 +89,12 @@ class RecordReader:
             begin = int(block.starts[record])
             self._rest = block.buffer[begin:].tobytes()  # with what followed its last record
             self._offset, self._is_over = block.offset + begin, False
+            self._line = block.line + record + int(np.searchsorted(block.inner_ends, begin))
 
     def _records(self, content: bytes) -> Block:
-        block = _block(self._offset, content, self._form, is_last=self._is_over)
+        block = _block(self._offset, self._line, content, self._form, is_last=self._is_over)
         used = int(block.ends[-1]) + 1 if len(block.ends) else 0
+        self._line += len(block.ends) + len(block.inner_ends)
         self._rest = content[used:]
         self._offset += used
         return block
@@ -98,15 +110,17 @@ class RecordReader:
         self._rest = self._rest[:kept_bytes]
         if end < 0 and not self._is_over:
             return None
-        end_of_record = np.array([len(self._rest)])
-        block = Block(self._offset, np.frombuffer(self._rest, np.uint8), np.zeros(1, np.int64), end_of_record)
+        nothing, end_of_record = np.zeros(0, np.int64), np.array([len(self._rest)])
+        buffer = np.frombuffer(self._rest, np.uint8)
+        block = Block(self._offset, self._line, buffer, np.zeros(1, np.int64), end_of_record, nothing)
+        self._line += 1
         self._offset += len(self._rest) + self._skipped + 1
         self._rest, self._skipped = piece[end + 1 :], 0
         return block
 
 
-def _block(offset: int, content: bytes, form: TextForm, *, is_last: bool) -> Block:
-    buffer = np.frombuffer(content, np.uint8)
+def _block(offset: int, line: int, content: bytes, form: TextForm, *, is_last: bool) -> Block:
+    buffer, inner_ends = np.frombuffer(content, np.uint8), np.zeros(0, np.int64)
     ends = np.flatnonzero(buffer == form.line_end[0])
     if is_last and content and not content.endswith(form.line_end):
         ends = np.append(ends, len(buffer))
@@ -116,6 +130,9 @@ def _block(offset: int, content: bytes, form: TextForm, *, is_last: bool) -> Blo
         count = find_record_ends(
             buffer, classes, line_end, form.record_bytes_max, SEARCH_BYTES, is_last, found
         )
+        if count < len(ends):
+            inner_ends = np.setdiff1d(ends, found[:count], assume_unique=True)
+            inner_ends = inner_ends[inner_ends < (found[count - 1] if count else 0)]
         ends = found[:count]
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else np.zeros(0, np.int64)
-    return Block(offset, buffer, starts.astype(np.int64), ends.astype(np.int64))
+    return Block(offset, line, buffer, starts.astype(np.int64), ends.astype(np.int64), inner_ends)

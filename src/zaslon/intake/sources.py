@@ -84,7 +84,7 @@ def _text_chunks(
     address: str, file: IO[bytes], catalogue: Catalogue, chunk_bytes: int
 ) -> Iterator[TextChunk]:
     first = _first_record(address, file, catalogue)
-    reader = RecordReader(file, first.rest, first.offset, chunk_bytes, first.form)
+    reader = RecordReader(file, first.rest, first.offset, chunk_bytes, first.form, first.line)
     source = _TextSource(address, catalogue, reader, first.layout)
     for block in reader:
         yield from source.chunks(block)
@@ -104,7 +104,7 @@ class _TextSource:
         """The block's records up to a header that changes how they are read; the reader continues after it."""
         chunk = TextChunk(
             self._address, self.records + 1, block.offset, block.buffer, block.starts,
-            block.ends - block.starts, self._layout,
+            block.ends - block.starts, self._layout, line=block.line, inner_ends=block.inner_ends,
         )  # fmt: skip
         chunk = replace(chunk, split=chunk.fields(self._catalogue)) if not self._layout.is_json else chunk
         headers, follows = self._headers_in(chunk)
@@ -190,6 +190,7 @@ class _First:
     form: TextForm
     rest: bytes
     offset: int
+    line: int
 
 
 def _first_record(address: str, file: IO[bytes], catalogue: Catalogue) -> _First:
@@ -205,12 +206,13 @@ def _first_record(address: str, file: IO[bytes], catalogue: Catalogue) -> _First
     content = line[mark:] + _behind_open_quotes(file, line)
     first, end, _ = line[mark:].partition(line_end)
     if len(content) > len(line) - mark and (layout := _header_over_lines(address, content, first, catalogue)):
-        return _First(layout, _form(layout, line_end, catalogue), b"", mark + len(content))
+        lines = content.removesuffix(line_end).count(line_end) + 1
+        return _First(layout, _form(layout, line_end, catalogue), b"", mark + len(content), lines + 1)
     layout, is_header = find_layout(address, first, catalogue)
     if not is_header:
-        return _First(layout, _form(layout, line_end, catalogue), content, mark)
+        return _First(layout, _form(layout, line_end, catalogue), content, mark, 1)
     used = len(first) + len(end)
-    return _First(layout, _form(layout, line_end, catalogue), content[used:], mark + used)
+    return _First(layout, _form(layout, line_end, catalogue), content[used:], mark + used, 2)
 
 
 def _form(layout: Layout, line_end: bytes, catalogue: Catalogue) -> TextForm:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -68,6 +68,33 @@ def rejection_warnings(rows_in: int, rows_rejected: Mapping[str, int]) -> list[D
         )
         for reason, count in sorted(rows_rejected.items(), key=lambda found: -found[1])
         if count > REJECTED_SHARE_NOTED * rows_in
+    ]  # fmt: skip
+
+
+def over_lines_warnings(rows: int, lines_like_rows: int, places: Sequence[str]) -> list[DataWarning]:
+    """One where rows span lines: two stray quotes take the rows between them for the text of one field.
+
+    Args:
+        rows: that span lines.
+        lines_like_rows: of the lines inside them, how many look like rows.
+        places: where the first of these rows are.
+    """
+    if not rows:
+        return []
+    subject, verb = ("1 row", "spans") if rows == 1 else (f"{rows:,} rows", "span")
+    inside = (
+        f", and {lines_like_rows:,} of the lines inside look like rows of their own"
+        if lines_like_rows
+        else ""
+    )
+    more = " and more" if rows > len(places) else ""
+    return [
+        DataWarning(
+            "rows_over_lines",
+            f"{subject} {verb} lines, by line breaks in quotes{inside}: {'; '.join(places)}{more}.",
+            "Can a field of this source hold line breaks? If none can, stray quotes took the rows between them for"
+            " one field: correct the export, with quotes inside quoted fields doubled.",
+        )
     ]  # fmt: skip
 
 
