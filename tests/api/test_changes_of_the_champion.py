@@ -261,9 +261,9 @@ def test_an_edited_policy_is_a_change_of_its_own(small_world: SmallWorld, tmp_pa
     assert (change["number"], change["by"], change["reason"]) == (
         before.number + 1, "edited file", "policy.toml"
     )  # fmt: skip
-    roll_back_to = promote_by_hand(context, before.model, None)
+    again = promote_by_hand(context, before.model, None, guarded=False)
     actions = [(e.promotion.action, e.promotion.policy) for e in history(context).entries]
-    assert actions == [("import", change["policy"]), ("promote", roll_back_to.entry.promotion.policy)]
+    assert actions == [("import", change["policy"]), ("promote", again.entry.promotion.policy)]
 
 
 @pytest.mark.parametrize(

@@ -149,9 +149,9 @@ def test_a_rollback_passes_over_a_model_that_never_served(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     first, other, third = small_run.answer["model"], another_model(home), another_model(home, 0.5)
-    zaslon("promote", third, "--home", home)
+    zaslon("promote", third, "--unguarded", "--home", home)
     before = (home / "champion.json").read_bytes()
-    zaslon("promote", other, "--home", home)
+    zaslon("promote", other, "--unguarded", "--home", home)
     (home / "champion.json").write_bytes(before)  # as a kill right after the ledger leaves it
     never = zaslon("rollback", other, "--home", home, "--json")
     assert_helps(never, 7, f"Model '{other}' has never served")
