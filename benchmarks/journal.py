@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.admission import from_clean
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.events import Labels, LogBatch, Originals, Transactions

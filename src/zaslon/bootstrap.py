@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
-from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.adapters.embedded.lock import exclusive_in, one_at_a_time_in
 from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots

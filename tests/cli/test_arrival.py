@@ -11,7 +11,7 @@ import orjson
 import pytest
 from tests.cli.conftest import Answer, SmallRun, Zaslon
 
-from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import ZaslonError

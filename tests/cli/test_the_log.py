@@ -19,7 +19,7 @@ import pytest
 from tests.cli.conftest import SmallRun, Zaslon
 from tests.waiting import DEADLINE_SECONDS, until
 
-from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Kind, RecordBatch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.adapters.relational.address import postgresql_address
 from zaslon.adapters.relational.api_keys import StoredApiKeys

@@ -14,7 +14,7 @@ from tests.log_batches import content_of
 from tests.waiting import DEADLINE_SECONDS
 
 from zaslon.adapters.cluster.kafka.connection import Watch
-from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import Kind, LogBatch
 from zaslon.flows.reconcile import reconcile

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.text_ids import TEXT_MISSION, renamed, text_of
 
-from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.admission import admit
 from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.engine import Engine

@@ -11,7 +11,7 @@ import pytest
 from tests.contract.test_journal_contract import RECORDS, VERSIONS, batch, contents, outcomes
 
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
-from zaslon.adapters.embedded.journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import ArtefactError
 
