@@ -369,7 +369,7 @@ def _log_reader(settings: Settings, log: Path, catalogue: Catalogue) -> LogReade
     if log.name != STREAM:
         return SqliteJournal(log / "journal.db", catalogue, read_only=True)
     connection = kafka_connection(settings)
-    from zaslon.adapters.cluster.kafka.journal import KafkaJournal  # noqa: PLC0415  an extra
+    from zaslon.adapters.cluster.kafka.kafka_journal import KafkaJournal  # noqa: PLC0415  an extra
 
     return KafkaJournal(connection, _topic_names(settings), catalogue)
 
