@@ -239,7 +239,7 @@ def _open_store(settings: Settings, home: Path) -> Store:
 
 
 def _ledger(store: Store) -> Ledger:
-    from zaslon.adapters.relational.ledger import StoredLedger  # noqa: PLC0415  slow to import
+    from zaslon.adapters.relational.stored_ledger import StoredLedger  # noqa: PLC0415  slow to import
 
     return StoredLedger(store)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import SmallRun, Zaslon
 from tests.cli.test_nonsense import assert_helps
 
-from zaslon.adapters.relational.ledger import StoredLedger
+from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.adapters.relational.store import Store
 from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import load_catalogue

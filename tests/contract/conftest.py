@@ -14,7 +14,7 @@ from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.adapters.relational.address import postgresql_address
 from zaslon.adapters.relational.api_keys import StoredApiKeys
-from zaslon.adapters.relational.ledger import StoredLedger
+from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.adapters.relational.store import Store
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.ports import ApiKeys, Journal, Ledger, SnapshotStore

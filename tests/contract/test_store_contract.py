@@ -17,7 +17,7 @@ from tests.postgres_server import LocalPostgres
 
 from zaslon.adapters.relational.address import postgresql_address
 from zaslon.adapters.relational.api_keys import StoredApiKeys
-from zaslon.adapters.relational.ledger import StoredLedger
+from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.adapters.relational.store import Store
 from zaslon.adapters.relational.tables import NEWEST_MIGRATION, metadata
 from zaslon.domain.errors import ArtefactError, BusyError, ServerError, SystemRefusedError, ZaslonError
