@@ -196,7 +196,7 @@ def open_api_keys(settings: Settings) -> ApiKeys:
     Raises:
         ZaslonError: the store cannot be used, or keys from before it are damaged.
     """
-    from zaslon.adapters.relational.api_keys import StoredApiKeys  # noqa: PLC0415  slow to import
+    from zaslon.adapters.relational.stored_api_keys import StoredApiKeys  # noqa: PLC0415  slow to import
     from zaslon.adapters.relational.from_files import take_key_file  # noqa: PLC0415
 
     store = _open_store(settings, settings.home)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from zaslon.adapters.relational.api_keys import add_missing
+from zaslon.adapters.relational.stored_api_keys import add_missing
 from zaslon.adapters.relational.store import Store
 from zaslon.domain.api_keys import ApiKey, Role
 from zaslon.domain.errors import ArtefactError
