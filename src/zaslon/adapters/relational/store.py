@@ -17,7 +17,7 @@ from sqlalchemy import column as named_column
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from zaslon.adapters.relational.tables import NEWEST_MIGRATION, metadata
+from zaslon.adapters.relational.store_tables import NEWEST_MIGRATION, metadata
 from zaslon.domain.errors import ArtefactError, BusyError, ServerError, SystemRefusedError
 from zaslon.system.durable import make_directory, sync_directory
 

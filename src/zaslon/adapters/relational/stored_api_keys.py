@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, select
 
 from zaslon.adapters.relational.store import Store
-from zaslon.adapters.relational.tables import api_keys
+from zaslon.adapters.relational.store_tables import api_keys
 from zaslon.domain.api_keys import ApiKey, Role
 from zaslon.domain.errors import ArtefactError
 

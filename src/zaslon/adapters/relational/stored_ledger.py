@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, select
 from sqlalchemy.exc import IntegrityError
 
 from zaslon.adapters.relational.store import Store
-from zaslon.adapters.relational.tables import promotions
+from zaslon.adapters.relational.store_tables import promotions
 from zaslon.domain.errors import BusyError
 from zaslon.domain.ledger import LedgerEntry, Promotion, next_entry
 
