@@ -48,7 +48,7 @@ from deploy.kafka.broker import LocalBroker  # noqa: E402
 from tests.integration.kafka_world import Cluster  # noqa: E402
 
 from zaslon.bootstrap import open_api_keys  # noqa: E402
-from zaslon.services.api_keys import create_key  # noqa: E402
+from zaslon.services.key_management import create_key  # noqa: E402
 from zaslon.settings import load_settings  # noqa: E402
 from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
 

@@ -22,7 +22,7 @@ from zaslon.entrypoints import decision_worker
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.server import build_service
 from zaslon.entrypoints.api.service import Service
-from zaslon.services.api_keys import create_key
+from zaslon.services.key_management import create_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 

@@ -26,7 +26,7 @@ from zaslon.domain.errors import BusyError
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.entrypoints.cli import main
 from zaslon.flows.reconcile import reconcile
-from zaslon.services.api_keys import create_key
+from zaslon.services.key_management import create_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 

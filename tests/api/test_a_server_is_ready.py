@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from zaslon.bootstrap import open_api_keys
-from zaslon.services.api_keys import create_key
+from zaslon.services.key_management import create_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 

@@ -26,7 +26,7 @@ from zaslon.client import Client, Rejection
 from zaslon.entrypoints.api import schemas
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import find_position, replay
-from zaslon.services.api_keys import create_key
+from zaslon.services.key_management import create_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 

@@ -12,7 +12,7 @@ from tests.postgres_server import LocalPostgres
 from zaslon.bootstrap import open_api_keys
 from zaslon.domain.errors import ServerError
 from zaslon.entrypoints.cli import main
-from zaslon.services.api_keys import KeyRing
+from zaslon.services.key_management import KeyRing
 from zaslon.settings import load_settings
 
 pytestmark = pytest.mark.integration

@@ -13,7 +13,7 @@ from zaslon import bootstrap
 from zaslon.domain.api_keys import ApiKey, Role
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.ports import ApiKeys
-from zaslon.services.api_keys import KeyRing, create_key, revoke_key
+from zaslon.services.key_management import KeyRing, create_key, revoke_key
 from zaslon.settings import load_settings
 
 KEY = ApiKey("0123456789ab", "gateway", Role.SCORER, "f" * 64, 1_000, 2_000)
