@@ -1,6 +1,6 @@
 """A typed client of the decision service, sync and async: `Client` and `AsyncClient`."""
 
-from zaslon.client.answers import Decision, LabelAccepted, Reason, RecordProblem, Rejection
+from zaslon.client.responses import Decision, LabelAccepted, Reason, RecordProblem, Rejection
 from zaslon.client.client import AsyncClient, Client
 from zaslon.client.problems import RefusedError, UnavailableError
 

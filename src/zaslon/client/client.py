@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx2
 import orjson
 
-from zaslon.client.answers import (
+from zaslon.client.responses import (
     Decision,
     LabelAccepted,
     Rejection,
