@@ -2,7 +2,7 @@
 
 from zaslon.client.responses import Decision, LabelAccepted, Reason, RecordProblem, Rejection
 from zaslon.client.client import AsyncClient, Client
-from zaslon.client.problems import RefusedError, UnavailableError
+from zaslon.client.refusals import RefusedError, UnavailableError
 
 __all__ = [
     "AsyncClient", "Client", "Decision", "LabelAccepted", "Reason", "RecordProblem", "RefusedError",

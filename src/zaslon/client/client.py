@@ -24,7 +24,7 @@ from zaslon.client.responses import (
     read_label,
     read_outcome,
 )
-from zaslon.client.problems import RefusedError, UnavailableError
+from zaslon.client.refusals import RefusedError, UnavailableError
 
 Id = TypeVar("Id", int, str)
 Verdict = Literal["confirmed_fraud", "confirmed_good", "chargeback"]
