@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.simulate.profiles import SimulationProfile
-from zaslon.simulate.streams import ATTACKS, random_stream
+from zaslon.simulate.random_streams import ATTACKS, random_stream
 
 LARGE_AMOUNT_MINOR = 22_000  # over 220.00
 TERMINAL_ATTACK_DAYS = 28

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.simulate.profiles import SimulationProfile
-from zaslon.simulate.streams import DEFECTS as STREAM
-from zaslon.simulate.streams import random_stream
+from zaslon.simulate.random_streams import DEFECTS as STREAM
+from zaslon.simulate.random_streams import random_stream
 from zaslon.simulate.world import SimulatedDay
 
 # Rows affected per row. Counted over the mission's 1,879,794,138 rows; the terminals' three texts

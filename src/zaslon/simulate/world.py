@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.simulate.attacks import attack
 from zaslon.simulate.profiles import START_DAY_MAX, SimulationProfile, whole_number
-from zaslon.simulate.streams import DAY, WORLD, random_stream
+from zaslon.simulate.random_streams import DAY, WORLD, random_stream
 from zaslon.system.compiled import compiled
 
 PLANE = 100.0
