@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zaslon.decisions.policy import Costs, RuleText, Thresholds, parse_policy
 from zaslon.expressions.expression import FUNCTIONS, NESTING_MAX, TEXT_CHARACTERS_MAX, parse_expression
-from zaslon.expressions.words import RESERVED_WORDS
+from zaslon.expressions.parser import RESERVED_WORDS
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 COLUMNS = (

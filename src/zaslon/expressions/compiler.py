@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlglot import exp
 
-from zaslon.expressions.words import FUNCTION_PREFIX, KNOWN_WORDS, ExpressionError
+from zaslon.expressions.parser import FUNCTION_PREFIX, KNOWN_WORDS, ExpressionError
 from zaslon.system.portable_math import fill_logarithms, logarithm
 
 Compute = Callable[[Mapping[str, Any]], Any]  # values by column name → the expression's value

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.expressions.compiler import SCALARS, VECTORS, Compiler, Compute
-from zaslon.expressions.words import (
+from zaslon.expressions.parser import (
     FUNCTIONS,
     NESTING_MAX,
     TEXT_CHARACTERS_MAX,
