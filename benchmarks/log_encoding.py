@@ -1,6 +1,6 @@
 """The log's typed records beside Arrow IPC: bytes, and CPU microseconds to write and to read a batch.
 
-    python benchmarks/log_format.py
+    python benchmarks/log_encoding.py
 
 The same columns of the built-in catalogue go through `admission.log_format` and, where they are
 installed, through Arrow IPC streams as Polars and as pyarrow write them. Reading gives NumPy arrays.
