@@ -30,7 +30,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.speed.compare import TOOLS, compare_cleaning, compare_features, installed
+from benchmarks.speed.tool_comparison import TOOLS, compare_cleaning, compare_features, installed
 from benchmarks.speed.engine_speed import engine_costs, train_champion
 from benchmarks.speed.kernel_speed import catalogue_costs, kernel_costs
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from benchmarks import batch
-from benchmarks.speed import compare, ours, polar
+from benchmarks.speed import tool_comparison, ours, polar
 from benchmarks.speed import measure as speed
 from benchmarks.speed.engine_speed import engine_costs, train_champion
 from benchmarks.speed.kernel_speed import apply_cost, simulated_events
