@@ -1,6 +1,6 @@
 """Latency at 400/s while the champion changes, beside the same service left alone, by turns.
 
-    python benchmarks/changes.py [--seconds 10] [--turns 3] [--trees 300] [--json]
+    python benchmarks/champion_changes.py [--seconds 10] [--turns 3] [--trees 300] [--json]
 
 Two models of as many trees and their policies take turns, a change a second. Each is loaded, checked and run
 once by a thread of the process that decides, and then takes over between two groups. Nothing may fail, and
