@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.comparison import BETTER_BY, study, watch
+from benchmarks.model_comparison import BETTER_BY, study, watch
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.comparison import paired_scores
+from benchmarks.model_comparison import paired_scores
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from zaslon.domain.errors import DataError

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.comparison import paired_scores
+from benchmarks.model_comparison import paired_scores
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm

@@ -1,6 +1,6 @@
 """What comparisons of models find: equal models, better ones, and what a t-test over replicates would say.
 
-    python benchmarks/comparison.py [--pairs 400] [--section level] [--section daily]
+    python benchmarks/model_comparison.py [--pairs 400] [--section level] [--section daily]
 
 Scores are simulated, so the true ROC-AUCs are known. docs/benchmarks.md has the figures.
 """
