@@ -25,7 +25,7 @@ import uvloop
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.serve import WARM_SECONDS, open_loop, ours, running  # noqa: E402  from the repository's root
+from benchmarks.serve_speed import WARM_SECONDS, open_loop, ours, running  # noqa: E402  from the repository's root
 
 from zaslon.features.plan import plan_features  # noqa: E402
 from zaslon.flows.train import collect_samples, train_and_evaluate  # noqa: E402

@@ -1,4 +1,4 @@
-"""The peers of `benchmarks/serve.py`: the same trees behind other ingress paths, and nothing else.
+"""The peers of `benchmarks/serve_speed.py`: the same trees behind other ingress paths, and nothing else.
 
 Each takes one row of features and gives its score. The trees' text is in the file that `PEER_TREES` names.
 """

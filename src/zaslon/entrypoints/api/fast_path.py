@@ -1,7 +1,7 @@
 """The fast path to the routes that decide: FastAPI describes them, but does not run in between.
 
 Routing, dependencies and exit stacks take three times as long as all the rest that is done for a
-transaction outside the engine (benchmarks/serve.py).
+transaction outside the engine (benchmarks/serve_speed.py).
 """
 
 from __future__ import annotations

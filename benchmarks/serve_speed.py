@@ -1,6 +1,6 @@
 """One decision over HTTP: ours, durable and explained, beside MLflow, BentoML and a bare route.
 
-    python benchmarks/serve.py [--json] [--seconds 10] [--only CONTENDER]…
+    python benchmarks/serve_speed.py [--json] [--seconds 10] [--only CONTENDER]…
 
 Open loop: requests are sent at fixed times whatever becomes of those before, and latency counts
 from the intended time, so a server that stalls cannot hide it (no coordinated omission).
