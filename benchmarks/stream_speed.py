@@ -1,6 +1,6 @@
 """The stream end to end on one machine, broker included, beside the mission's way and Quix Streams.
 
-    python benchmarks/stream.py [--transactions 600000] [--seconds 15] [--only zaslon]… [--json]
+    python benchmarks/stream_speed.py [--transactions 600000] [--seconds 15] [--only zaslon]… [--json]
 
 Starts a broker of its own (TLS, SCRAM), trains a model of 300 trees on simulated transactions, and
     throughput  drains a backlog with `zaslon stream`, exactly once; CPU of broker and scorer by stage
