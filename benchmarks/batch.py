@@ -30,9 +30,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.speed.tool_comparison import TOOLS, compare_cleaning, compare_features, installed
 from benchmarks.speed.engine_speed import engine_costs, train_champion
 from benchmarks.speed.kernel_speed import catalogue_costs, kernel_costs
+from benchmarks.speed.tool_comparison import TOOLS, compare_cleaning, compare_features, installed
 
 SECTIONS = ("cleaning", "features", "kernel", "catalogue", "engine")
 ROWS_MIN = 20_000

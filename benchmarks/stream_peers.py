@@ -1,4 +1,4 @@
-"""Two other ways to consume the same backlog; started by stream.py, each in its own process.
+"""Two other ways to consume the same backlog; started by stream_speed.py, each in its own process.
 
     mission_way   poll a batch of lines → pandas → types → Spark frame → Spark ML model → collect →
                   one message with the predictions joined by newlines; offsets are committed after it.
@@ -34,7 +34,7 @@ DAYS = (1, 7, 30)
 
 
 def connection() -> dict[str, Any]:
-    """The client's configuration, from the settings that stream.py gives."""
+    """The client's configuration, from the settings that stream_speed.py gives."""
     return {
         "bootstrap.servers": os.environ["ZASLON_KAFKA_SERVERS"],
         "security.protocol": "SASL_SSL",

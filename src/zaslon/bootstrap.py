@@ -20,10 +20,10 @@ from pydantic import SecretStr
 
 from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
-from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.adapters.embedded.lock import exclusive_in, one_at_a_time_in
 from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.adapters.process.channel import Channel
 from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
 from zaslon.admission import admit
@@ -196,8 +196,8 @@ def open_api_keys(settings: Settings) -> ApiKeys:
     Raises:
         ZaslonError: the store cannot be used, or keys from before it are damaged.
     """
-    from zaslon.adapters.relational.stored_api_keys import StoredApiKeys  # noqa: PLC0415  slow to import
     from zaslon.adapters.relational.from_files import take_key_file  # noqa: PLC0415
+    from zaslon.adapters.relational.stored_api_keys import StoredApiKeys  # noqa: PLC0415  slow to import
 
     store = _open_store(settings, settings.home)
     take_key_file(store, settings.home / _KEY_FILE)

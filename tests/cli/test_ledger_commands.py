@@ -11,8 +11,8 @@ import pytest
 from tests.cli.conftest import SmallRun, Zaslon
 from tests.cli.test_nonsense import assert_helps
 
-from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.adapters.relational.store import Store
+from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import ServerError

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.adapters.embedded.snapshots import FileSnapshots
+from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.adapters.relational.address import postgresql_address
+from zaslon.adapters.relational.store import Store
 from zaslon.adapters.relational.stored_api_keys import StoredApiKeys
 from zaslon.adapters.relational.stored_ledger import StoredLedger
-from zaslon.adapters.relational.store import Store
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.ports import ApiKeys, Journal, Ledger, SnapshotStore
 

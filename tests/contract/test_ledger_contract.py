@@ -13,8 +13,8 @@ from tests.contract.conftest import OpenLedger, OpenStore
 from tests.postgres_server import LocalPostgres
 
 from zaslon.adapters.relational.address import postgresql_address
-from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.adapters.relational.store import Store
+from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.domain.errors import BusyError, ServerError, ZaslonError
 from zaslon.domain.ledger import NO_HASH, TRAIN, LedgerEntry, Promotion, first_broken
 

@@ -16,10 +16,10 @@ from tests.contract.test_ledger_contract import PROMOTION
 from tests.postgres_server import LocalPostgres
 
 from zaslon.adapters.relational.address import postgresql_address
-from zaslon.adapters.relational.stored_api_keys import StoredApiKeys
-from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.adapters.relational.store import Store
 from zaslon.adapters.relational.store_tables import NEWEST_MIGRATION, metadata
+from zaslon.adapters.relational.stored_api_keys import StoredApiKeys
+from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.domain.errors import ArtefactError, BusyError, ServerError, SystemRefusedError, ZaslonError
 from zaslon.settings import load_settings
 

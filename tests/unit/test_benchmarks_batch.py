@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 from benchmarks import batch
-from benchmarks.speed import tool_comparison, ours, polar
 from benchmarks.speed import measure as speed
+from benchmarks.speed import ours, polar, tool_comparison
 from benchmarks.speed.engine_speed import engine_costs, train_champion
 from benchmarks.speed.kernel_speed import apply_cost, simulated_events
 from benchmarks.speed.measure import cpu_seconds, measure
@@ -36,23 +36,25 @@ def test_a_peer_cleans_to_the_same_rows_and_the_same_reasons(rows: Path, tmp_pat
         for name, tool in (("zaslon", ours), ("polars", polar))
     ]
     assert len(results[0]) > 8, "the rows must have many kinds of defects"
-    compare._check_clean(results[1], results[0], tmp_path, "polars")
+    tool_comparison._check_clean(results[1], results[0], tmp_path, "polars")
 
 
 def test_one_rejection_more_fails_the_benchmark(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="cleaned otherwise"):
-        compare._check_clean({"rows_clean": 9, "duplicate": 1}, {"rows_clean": 10}, tmp_path, "polars")
+        tool_comparison._check_clean(
+            {"rows_clean": 9, "duplicate": 1}, {"rows_clean": 10}, tmp_path, "polars"
+        )
 
 
 def test_a_peer_has_the_same_fifteen_features(rows: Path, tmp_path: Path) -> None:
     for name, tool in (("zaslon", ours), ("polars", polar)):
         tool.features_checked(rows / "clean", tmp_path / name / "checked")
-    compare._check_features(tmp_path, "polars")
+    tool_comparison._check_features(tmp_path, "polars")
     path = tmp_path / "polars" / "checked" / "features.parquet"
     frame = pl.read_parquet(path)
     frame.with_columns(pl.col("terminal_share_7d") + 0.001).write_parquet(path)
     with pytest.raises(SystemExit, match="terminal_share_7d differs"):
-        compare._check_features(tmp_path, "polars")
+        tool_comparison._check_features(tmp_path, "polars")
 
 
 def test_the_fifteen_features_are_those_of_the_book(rows: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import httpx2
 import orjson
 
+from zaslon.client.refusals import RefusedError, UnavailableError
 from zaslon.client.responses import (
     Decision,
     LabelAccepted,
@@ -24,7 +25,6 @@ from zaslon.client.responses import (
     read_label,
     read_outcome,
 )
-from zaslon.client.refusals import RefusedError, UnavailableError
 
 Id = TypeVar("Id", int, str)
 Verdict = Literal["confirmed_fraud", "confirmed_good", "chargeback"]

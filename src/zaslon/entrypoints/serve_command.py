@@ -13,8 +13,8 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints import show
 from zaslon.entrypoints.console import out, print_json, print_table
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
-from zaslon.services.key_management import create_key, revoke_key
 from zaslon.services.home import existing_home
+from zaslon.services.key_management import create_key, revoke_key
 from zaslon.services.logs import with_named_log
 from zaslon.settings import Settings, load_settings
 

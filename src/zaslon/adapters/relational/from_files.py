@@ -6,8 +6,8 @@ from pathlib import Path
 
 import orjson
 
-from zaslon.adapters.relational.stored_api_keys import add_missing
 from zaslon.adapters.relational.store import Store
+from zaslon.adapters.relational.stored_api_keys import add_missing
 from zaslon.domain.api_keys import ApiKey, Role
 from zaslon.domain.errors import ArtefactError
 from zaslon.system.durable import sync_directory

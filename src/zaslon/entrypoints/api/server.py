@@ -13,9 +13,9 @@ from zaslon.entrypoints.api.service import Service
 from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.entrypoints.json_log import LogProgress, log_as_json
 from zaslon.features.plan import plan_features
-from zaslon.services.key_management import KeyRing
 from zaslon.services.context import Context
 from zaslon.services.home import load_champion
+from zaslon.services.key_management import KeyRing
 from zaslon.services.logs import exclusive
 from zaslon.settings import Settings
 

@@ -20,9 +20,9 @@ from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.features.plan import plan_features
 from zaslon.models.model import Model
 from zaslon.ports import Answered, Clock, Decider, Outcomes
-from zaslon.services.key_management import KeyRing
 from zaslon.services.context import Context
 from zaslon.services.home import load_versions
+from zaslon.services.key_management import KeyRing
 from zaslon.settings import Settings
 
 T = TypeVar("T")
