@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         """Send and read one answer.
 
         Raises:
-            RuntimeError: the answer is no success.
+            RuntimeError: the answer is an error.
             ConnectionError: the server closed the connection.
         """
         loop = asyncio.get_running_loop()

@@ -71,7 +71,7 @@ def postgres() -> Iterator[LocalPostgres]:
     """A real PostgreSQL; each test takes a database of its own."""
     missing = LocalPostgres.missing_tool()
     if missing and os.environ.get("ZASLON_SERVERS_REQUIRED") != "1":
-        pytest.skip(f"no PostgreSQL can be had here: {missing}")
+        pytest.skip(f"PostgreSQL cannot be started here: {missing}")
     server = LocalPostgres()
     server.start()
     yield server

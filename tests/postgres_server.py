@@ -32,7 +32,7 @@ class LocalPostgres:
 
     @staticmethod
     def missing_tool() -> str | None:
-        """Why no server can be had on this machine, or None if one can."""
+        """Why a server cannot be started on this machine; None if it can."""
         if _programs() is not None or shutil.which("apt-get"):
             return None
         return "there is no PostgreSQL, and no apt-get to fetch it"

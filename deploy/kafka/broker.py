@@ -54,7 +54,7 @@ class LocalBroker:
 
     @staticmethod
     def missing_tool() -> str | None:
-        """Why no broker can be had on this machine, or None if one can."""
+        """Why a broker cannot be started on this machine; None if it can."""
         for tool in ("java", "mvn", "openssl"):
             if shutil.which(tool) is None:
                 return f"a broker needs `{tool}`, which is not on the PATH"

@@ -191,7 +191,9 @@ def test_what_serves_is_reported(admin: Caller) -> None:
     assert policy["content"]["thresholds"].keys() == {"review", "block"}
 
 
-def test_probes_and_metrics_tell_how_it_does(admin: Caller, callers: Callable[[str | None], Caller]) -> None:
+def test_probes_and_metrics_report_the_service_state(
+    admin: Caller, callers: Callable[[str | None], Caller]
+) -> None:
     stranger = callers(None)
     assert stranger.get("/healthz").json() == {"status": "alive"}
     assert stranger.get("/readyz").json() == {"status": "ready"}

@@ -43,7 +43,7 @@ def test_every_route_asks_for_a_key_and_for_its_role(callers: Callers, method: s
     assert status_of(callers("admin"), method, path) in (200, 404, 422)
 
 
-def test_other_than_local_addresses_need_tls() -> None:
+def test_addresses_of_other_machines_need_tls() -> None:
     with pytest.raises(ZaslonError, match="not a local address"):
         _check_address(load_settings(api_host="0.0.0.0"))
     with pytest.raises(ZaslonError, match="needs both"):
@@ -155,7 +155,7 @@ def test_a_wrong_label_does_not_stop_the_others(admin: Caller) -> None:
     )
 
 
-def test_a_mistake_of_ours_tells_nothing_of_the_inside(small_world: SmallWorld, tmp_path: Path) -> None:
+def test_an_internal_error_reveals_no_details(small_world: SmallWorld, tmp_path: Path) -> None:
     with serving(small_world, tmp_path / "home") as callers:
         admin = callers("admin")
         del admin.service.rates  # as if we had forgotten it

@@ -124,7 +124,7 @@ def test_a_label_names_a_text_and_its_receipt_too(admin: Caller) -> None:
 
 
 @pytest.mark.parametrize("name", [7, 7.5, None, True, "", "x" * 65, "a\u200bb", "a\u0000b", ["a"]])
-def test_what_is_no_text_is_refused_with_what_was_expected(admin: Caller, name: Any) -> None:
+def test_a_value_that_is_not_text_is_refused_with_what_is_expected(admin: Caller, name: Any) -> None:
     refused = admin.post("/v1/transactions", named(name))
     assert refused.status_code == 422
     assert refused.json()["detail"].endswith(

@@ -143,7 +143,7 @@ def test_a_failed_snapshot_is_logged_and_counted(world: SmallWorld) -> None:
     assert "snapshot" in line["message"].lower()
 
 
-def test_a_caller_that_hangs_up_in_a_body_is_not_our_error(world: SmallWorld) -> None:
+def test_a_caller_that_hangs_up_in_a_body_is_no_server_error(world: SmallWorld) -> None:
     key, head = (
         key_of(world),
         "POST /v1/transactions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n",

@@ -31,7 +31,7 @@ def _name(call: ast.Call) -> str:
 
 
 def _is_sleep(node: ast.AST) -> bool:
-    """A turn of the event loop, `sleep(0)`, is none."""
+    """`sleep(0)`, a turn of the event loop, does not count."""
     if not isinstance(node, ast.Call) or _name(node) != "sleep":
         return False
     return not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)

@@ -251,7 +251,7 @@ def test_doctor_finds_a_record_for_any_catalogue_that_accepts_one(zaslon: Zaslon
     assert answer.json["healthy"], answer.json["checks"]
 
 
-def test_people_get_tables_and_no_json(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+def test_people_get_tables_instead_of_json(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     for command in (["score", small_run.tomorrow], ["evaluate"], ["replay", 3], ["doctor"]):
         answer = zaslon(*command, "--home", home)
         assert answer.code == 0, answer

@@ -99,7 +99,7 @@ def test_people_see_a_table_and_the_verdict_in_words(zaslon: Zaslon, two: Path, 
         assert words in text
 
 
-def test_a_model_that_is_not_there_is_answered(zaslon: Zaslon, two: Path, weak_model: Path) -> None:
+def test_a_missing_model_is_refused(zaslon: Zaslon, two: Path, weak_model: Path) -> None:
     almost = weak_model.name[:-1]
     refused(zaslon("compare", "champion", almost, "--home", two, "--json"), 6, f"'{weak_model.name}'")
     refused(zaslon("compare", "champion", "clean", "--home", two, "--json"), 6, "no complete model")
@@ -124,7 +124,7 @@ def test_without_a_champion_a_model_is_the_first(zaslon: Zaslon, two: Path, weak
     refused(zaslon("compare", weak_model.name, "champion", "--home", two, "--json"), 7, "no champion")
 
 
-def test_answers_that_may_still_change_are_no_evidence(
+def test_answers_that_may_still_change_are_not_evidence(
     zaslon: Zaslon, two: Path, weak_model: Path, small_run: SmallRun
 ) -> None:
     days = json.loads((two / "clean" / "_report.json").read_bytes())["days"]

@@ -41,7 +41,7 @@ def test_evaluating_writes_nothing_into_the_home(zaslon: Zaslon, home: Path) -> 
     assert written() == before
 
 
-def test_a_home_that_cannot_be_one_is_answered(zaslon: Zaslon, tmp_path: Path) -> None:
+def test_an_impossible_home_is_refused(zaslon: Zaslon, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "home", Path("/proc/home")):
         assert_helps(zaslon("clean", "rows.txt", "--home", home, "--json"), 10, str(home))

@@ -172,7 +172,7 @@ def test_a_store_that_is_away_stops_no_decision_and_every_promotion(
     assert champion(home) == before
 
 
-def test_nonsense_is_answered(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+def test_nonsense_is_refused_with_a_hint(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     def json(*arguments: object) -> tuple[int, str]:
         answer = zaslon(*arguments, "--home", home, "--json")
         return answer.code, answer.json["error"]["message"]

@@ -62,7 +62,7 @@ USAGE = [
 @pytest.mark.parametrize(
     ("arguments", "message"), USAGE, ids=lambda v: " ".join(v) if isinstance(v, list) else v
 )
-def test_a_wrong_command_line_is_answered(
+def test_a_wrong_command_line_is_refused(
     zaslon: Zaslon, tmp_path: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -86,7 +86,7 @@ def test_a_search_without_its_library_is_refused_before_the_work(
 
 
 @pytest.mark.parametrize("command", [["topics", "check"], ["produce", "x"]], ids=lambda c: c[0])
-def test_a_broker_that_cannot_even_be_asked_is_answered(
+def test_an_unreachable_broker_is_one_clear_error(
     zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     pytest.importorskip("confluent_kafka", reason="the extra `kafka` is not installed")
@@ -108,7 +108,7 @@ def test_a_broker_that_cannot_even_be_asked_is_answered(
 
 
 @pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
-def test_a_source_that_is_none_is_named(zaslon: Zaslon, home: Path, command: list[str]) -> None:
+def test_an_invalid_source_is_named(zaslon: Zaslon, home: Path, command: list[str]) -> None:
     place = home.parent
     (place / "empty.txt").touch()
     (place / "binary.txt").write_bytes(bytes(range(256)) * 20)
@@ -172,7 +172,7 @@ LABELS = [
 
 
 @pytest.mark.parametrize(("content", "message"), LABELS, ids=[s for _, s in LABELS])
-def test_a_label_file_that_is_none_is_answered(
+def test_a_file_that_is_not_a_label_file_is_refused(
     zaslon: Zaslon, home: Path, content: bytes, message: str
 ) -> None:
     labels = home / "labels.csv"
@@ -186,18 +186,16 @@ def test_a_label_file_that_is_missing_or_a_directory_is_named(zaslon: Zaslon, ho
 
 
 @pytest.mark.parametrize("name", ["x", "tx:", "tx:abc", "5.5", "tx:--1", "y:5", ":5", "9" * 30, "٣"])
-def test_a_decision_id_that_is_none_is_answered(zaslon: Zaslon, home: Path, name: str) -> None:
+def test_an_invalid_decision_id_is_refused(zaslon: Zaslon, home: Path, name: str) -> None:
     assert_helps(zaslon("replay", name, "--home", home, "--json"), 7, "decision id")
 
 
 @pytest.mark.parametrize("name", ["999999999", "9" * 19, "tx:999999999", "tx:-1", "tx:" + "9" * 19])
-def test_a_decision_that_was_never_made_is_answered(zaslon: Zaslon, home: Path, name: str) -> None:
+def test_a_decision_that_was_never_made_is_not_found(zaslon: Zaslon, home: Path, name: str) -> None:
     assert_helps(zaslon("replay", name, "--home", home, "--json"), 7, str(home))
 
 
-def test_a_log_that_is_not_there_is_answered_with_those_that_are(
-    zaslon: Zaslon, home: Path, tmp_path: Path
-) -> None:
+def test_a_missing_log_is_refused_with_the_known_ones(zaslon: Zaslon, home: Path, tmp_path: Path) -> None:
     assert_helps(zaslon("replay", 3, "--home", home, "--log", "log-9", "--json"), 7, "log-9", "log")
     assert_helps(zaslon("replay", 3, "--home", tmp_path / "new", "--json"), 7, "zaslon run")
 
@@ -215,7 +213,7 @@ def test_reconcile_shows_people_a_table(zaslon: Zaslon, home: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["1_000", "abc", "\u0663", "-", "x" * 5_000])
-def test_an_id_that_is_no_number_is_named_by_reconcile(zaslon: Zaslon, home: Path, word: str) -> None:
+def test_reconcile_names_an_id_that_is_not_a_number(zaslon: Zaslon, home: Path, word: str) -> None:
     (home / "sent.txt").write_text(f"17\n{word}\n")
     answer = zaslon("reconcile", "--home", home, "--sent", home / "sent.txt", "--json")
     assert_helps(answer, 3, f"'{word[:60]}", "which is not a whole number")
@@ -240,25 +238,25 @@ def the_policy(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"model": 5}', b'"x"', b"\xff"])
-def test_a_damaged_champion_is_answered(zaslon: Zaslon, home: Path, content: bytes) -> None:
+def test_a_damaged_champion_is_refused(zaslon: Zaslon, home: Path, content: bytes) -> None:
     (home / "champion.json").write_bytes(content)
     assert_helps(zaslon("evaluate", "--home", home, "--json"), 6, "champion.json")
 
 
-def test_a_champion_that_names_what_is_not_there_is_answered(zaslon: Zaslon, home: Path) -> None:
+def test_a_champion_that_names_a_missing_model_is_refused(zaslon: Zaslon, home: Path) -> None:
     (home / "champion.json").write_bytes(
         b'{"model": "abc", "policy": "def", "number": 1, "by": "me", "reason": ""}'
     )
     assert_helps(zaslon("evaluate", "--home", home, "--json"), 6, "Model abc is no longer")
 
 
-def test_a_damaged_model_is_answered(zaslon: Zaslon, home: Path) -> None:
+def test_a_damaged_model_has_an_error_with_a_hint(zaslon: Zaslon, home: Path) -> None:
     damage(model_file(home, "model.txt"))
     for command in (["evaluate"], ["replay", 3]):
         assert_helps(zaslon(*command, "--home", home, "--json"), 6, "model.txt has changed")
 
 
-def test_a_changed_policy_is_answered(zaslon: Zaslon, home: Path) -> None:
+def test_a_changed_policy_is_refused(zaslon: Zaslon, home: Path) -> None:
     path = the_policy(home)
     path.write_text(path.read_text().replace("version = 1", "version = 2"))
     for command in (["evaluate"], ["replay", 3]):
@@ -294,7 +292,7 @@ def test_a_catalogue_of_another_company_is_refused_for_this_home(
     assert_helps(zaslon("score", small_run.tomorrow, *given), 6, "catalogue")
 
 
-def test_a_catalogue_that_is_none_is_answered(zaslon: Zaslon, home: Path) -> None:
+def test_a_file_that_is_not_a_catalogue_is_refused(zaslon: Zaslon, home: Path) -> None:
     (home / "broken.toml").write_text("name = [")
     for path in (home / "none.toml", home, home / "broken.toml"):
         for command in (["evaluate"], ["clean", "x"]):
@@ -302,7 +300,7 @@ def test_a_catalogue_that_is_none_is_answered(zaslon: Zaslon, home: Path) -> Non
             assert_helps(answer, 4, str(path))
 
 
-def test_a_damaged_journal_is_answered(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+def test_a_damaged_journal_is_refused(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     journal = home / "log" / "journal.db"
     intact = journal.read_bytes()
     for content in (b"no journal at all" * 100, intact[: len(intact) // 3], b"\0" * 8192):
@@ -356,9 +354,7 @@ def test_a_damaged_snapshot_is_named_and_passed_over(
     assert "damaged" in answer.err
 
 
-def test_a_log_whose_beginning_is_gone_is_not_followed_from_nothing(
-    zaslon: Zaslon, small_run: SmallRun, home: Path
-) -> None:
+def test_a_log_without_its_beginning_is_not_replayed(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     for path in snapshots(home):
         damage(path)
     assert_helps(zaslon("score", small_run.tomorrow, "--home", home, "--json"), 6, "No snapshot", "backup")
@@ -449,7 +445,7 @@ def test_a_setting_that_cannot_be_used_is_named(
     assert_helps(zaslon("evaluate", "--home", tmp_path, "--json"), 2, message)
 
 
-def test_a_key_that_was_lost_halfway_is_not_taken_for_none(zaslon: Zaslon, tmp_path: Path) -> None:
+def test_a_damaged_key_file_is_not_taken_for_a_missing_one(zaslon: Zaslon, tmp_path: Path) -> None:
     (tmp_path / "pseudonym.key").touch()
     assert_helps(zaslon("evaluate", "--home", tmp_path, "--json"), 6, "pseudonym.key", "backup")
 

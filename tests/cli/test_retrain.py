@@ -161,7 +161,7 @@ def test_without_new_days_nothing_is_trained(zaslon: Zaslon, home: Path) -> None
     assert "No news" in told.out
 
 
-def test_days_whose_answers_may_still_change_are_no_news(zaslon: Zaslon, home: Path, world: World) -> None:
+def test_days_whose_answers_may_still_change_are_not_news(zaslon: Zaslon, home: Path, world: World) -> None:
     last = max((home / "clean").glob("day=*")).name.removeprefix("day=")
     assert (
         zaslon("clean", world.whole, "--home", home, "--arrived", "2018-05-26 23:59:59", "--json").code == 0
@@ -222,7 +222,7 @@ def test_a_better_challenger_becomes_the_champion(zaslon: Zaslon, news: Path, wo
     entry = zaslon("history", "--home", news, "--json").json["promotions"][-1]
     assert (entry["action"], entry["verdict"], entry["number"]) == ("retrain", "better", found["entry"])
     assert entry["evidence"]["challenge"]["measures"]["roc_auc"]["interval"][0] > 0
-    assert zaslon("retrain", "--home", news, "--json").code == 99, "its own days are no news"
+    assert zaslon("retrain", "--home", news, "--json").code == 99, "its own days are not news"
 
 
 def test_the_same_days_give_the_same_challenger(zaslon: Zaslon, news: Path) -> None:
@@ -406,7 +406,7 @@ def test_a_validated_window_is_one_of_some(
 
 
 @pytest.mark.parametrize("window", ["", "sliding", "0d", "36h", "-7d"])
-def test_a_window_that_is_none_is_answered(
+def test_an_invalid_window_is_refused(
     zaslon: Zaslon, home: Path, monkeypatch: pytest.MonkeyPatch, window: str
 ) -> None:
     monkeypatch.setenv("ZASLON_RETRAIN_WINDOW", window)

@@ -160,7 +160,7 @@ def test_the_last_label_counts_for_the_next_transaction(
         assert frauds_known_at(home, third) == before + more
 
 
-def test_an_answer_with_a_repeat_in_a_later_file_is_a_label(
+def test_an_answer_on_a_repeat_in_a_later_file_is_a_label(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     first, *_ = three_at_one_terminal(small_run.tomorrow)

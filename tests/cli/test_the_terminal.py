@@ -80,7 +80,7 @@ def limit_of_files(size: int) -> Callable[[], None]:
     return limit
 
 
-def test_a_full_disk_is_answered_and_the_log_stays_whole(
+def test_a_full_disk_is_reported_and_the_log_stays_whole(
     zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
 ) -> None:
     before = zaslon("replay", 3, "--home", home, "--json").json
@@ -101,7 +101,7 @@ def test_a_full_disk_is_answered_and_the_log_stays_whole(
     assert outcomes(place) == outcomes(undisturbed)
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_not_an_error(tmp_path: Path) -> None:
     process = spawned("doctor", "--home", tmp_path, "--json")
     assert process.stdout is not None
     process.stdout.close()

@@ -61,7 +61,7 @@ def test_a_clock_set_back_does_not_reorder_the_ledger(open_ledger: OpenLedger) -
     assert first_broken(ledger.entries()) is None
 
 
-def test_of_writers_at_once_one_comes_after_the_other(open_ledger: OpenLedger) -> None:
+def test_concurrent_writers_append_one_after_the_other(open_ledger: OpenLedger) -> None:
     def insist(writer: int) -> None:
         ledger = open_ledger()
         while True:

@@ -104,14 +104,14 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.write_bytes(b"x" * 8192)
     with pytest.raises(ArtefactError, match=r"store\.db' is damaged"):
         StoredLedger(Store(path)).entries()
 
 
-def test_a_place_that_cannot_be_one_is_named(tmp_path: Path) -> None:
+def test_an_impossible_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SystemRefusedError, match="cannot be used"):
         Store(tmp_path / "file" / "store.db").migrate()

@@ -19,7 +19,7 @@ LIBS = Path(__file__).resolve().parents[2] / ".kafka" / "libs"
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     missing = LocalBroker.missing_tool()
     if missing and os.environ.get("ZASLON_SERVERS_REQUIRED") != "1":
-        pytest.skip(f"no Kafka broker can be had here: {missing}")
+        pytest.skip(f"a Kafka broker cannot be started here: {missing}")
     broker = LocalBroker(tmp_path_factory.mktemp("kafka"), libs=LIBS)
     broker.start()
     yield broker
@@ -30,7 +30,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
     missing = LocalS3.missing_tool()
     if missing and os.environ.get("ZASLON_SERVERS_REQUIRED") != "1":
-        pytest.skip(f"no S3 server can be had here: {missing}")
+        pytest.skip(f"an S3 server cannot be started here: {missing}")
     server = LocalS3(tmp_path_factory.mktemp("s3"))
     server.start()
     yield server

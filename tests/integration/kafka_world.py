@@ -285,4 +285,4 @@ def begin_from_clean_days(context: Context, clean: Path, *, last: int) -> int:
         pass
     engine = featuriser.engine
     engine.save(stream_snapshots(context), **{CHECKPOINT: b'{"history":"clean days","position":0}'})
-    return len(engine.history.remembered)
+    return len(engine.history.deduplication)

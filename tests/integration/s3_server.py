@@ -30,7 +30,7 @@ class LocalS3:
 
     @staticmethod
     def missing_tool() -> str | None:
-        """Why no server can be had on this machine, or None if one can."""
+        """Why a server cannot be started on this machine; None if it can."""
         for tool in ("java", "mvn", "openssl"):
             if shutil.which(tool) is None:
                 return f"an S3 server needs `{tool}`, which is not on the PATH"

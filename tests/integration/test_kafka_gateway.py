@@ -227,7 +227,7 @@ def test_a_record_that_is_too_large_for_the_log_is_not_sent(caller: Caller) -> N
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:zaslon:problem:too_large")
 
 
-def test_metrics_tell_how_long_the_log_and_the_scorer_took(caller: Caller) -> None:
+def test_metrics_report_the_time_of_log_and_scorer(caller: Caller) -> None:
     assert caller.post("/v1/transactions", transaction()).status_code == 200
     text = caller.get("/metrics").text
     for name in ("zaslon_logged_seconds_count", "zaslon_decided_seconds_count"):
@@ -310,7 +310,7 @@ def test_a_gateway_started_later_knows_the_newest_decisions_only(broker: LocalBr
     cluster.send("input", [orjson.dumps(one) for one in sent])
     cluster.stream_until(home, 300)
     (home / "gateway").mkdir()
-    (home / "gateway" / "decisions.db").write_bytes(b"this is no store of decisions, or is damaged" * 99)
+    (home / "gateway" / "decisions.db").write_bytes(b"this is not a store of decisions, or damaged" * 99)
     with gateway(cluster, home, api_kept_records=100) as caller:
         newest, oldest = (caller.get(f"/v1/decisions/{sent[i]['transaction_id']}") for i in (-1, 0))
         page = caller.get("/v1/decisions", limit=200).json()["decisions"]

@@ -63,7 +63,7 @@ def test_undecided_deleted_records_are_one_clear_error(
 def test_a_stream_idle_until_everything_was_deleted_continues(
     broker: LocalBroker, small_world: SmallWorld, home: Path
 ) -> None:
-    """Transaction markers follow the last record; that they are deleted is no loss."""
+    """Transaction markers follow the last record; deleting them loses nothing."""
     cluster, lines, engine = Cluster.new(broker), _lines(small_world), small_world.engine()
     sender = cluster.connection("admin").producer(Watch("broker"), transactional_id="zaslon-sender")
     sender.init_transactions(DEADLINE_SECONDS)

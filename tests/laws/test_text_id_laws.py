@@ -34,7 +34,7 @@ def _records(draw: st.DrawFn) -> Record:
     return text.encode(), Kind.TRANSACTION_LINE
 
 
-def _folded(records: list[Record], catalogue: Catalogue) -> tuple[bytes, list[int], list[int]]:
+def _applied(records: list[Record], catalogue: Catalogue) -> tuple[bytes, list[int], list[int]]:
     arrivals = [1_566_432_000 + 3_600 * i for i in range(len(records))]
     raw, kinds = [record for record, _ in records], [kind for _, kind in records]
     engine = Engine(catalogue, key=KEY)
@@ -48,7 +48,7 @@ def test_text_ids_change_no_feature_and_no_rejection(
     records: list[Record],
 ) -> None:
     by_text = [(renamed(record, kind), kind) for record, kind in records]
-    assert _folded(by_text, TEXT_MISSION) == _folded(records, MISSION)
+    assert _applied(by_text, TEXT_MISSION) == _applied(records, MISSION)
 
 
 @given(st.lists(st.text(max_size=70), min_size=1, max_size=5, unique_by=lambda text: text.strip(" \t")))

@@ -29,7 +29,7 @@ def batch_without(world: SmallWorld, degradation: Degradation, begin: int = 0, e
     return replace(whole, degradation=np.full(len(whole), degradation, np.uint8))
 
 
-def test_without_the_explanation_everything_else_is_as_ever(small_world: SmallWorld) -> None:
+def test_without_the_explanation_all_else_is_unchanged(small_world: SmallWorld) -> None:
     full = decided(small_world.engine(), batch_without(small_world, Degradation.NOTHING))
     short = decided(small_world.engine(), batch_without(small_world, Degradation.EXPLANATION))
     assert any(d["reasons"] for d in full)
@@ -57,7 +57,7 @@ def test_without_rules_the_fallback_of_the_policy_decides(small_world: SmallWorl
     assert {(d["action"], d["score"], tuple(d["rules"])) for d in found} == {("review", None, ())}
 
 
-def test_what_was_left_out_changes_no_later_decision(small_world: SmallWorld) -> None:
+def test_a_record_that_was_left_out_changes_no_decision(small_world: SmallWorld) -> None:
     engines = [small_world.engine(), small_world.engine()]
     engines[0].process(batch_without(small_world, Degradation.NOTHING))
     engines[1].process(batch_without(small_world, Degradation.RULES))

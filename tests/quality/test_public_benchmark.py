@@ -70,7 +70,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), NONSENSE)
-def test_nonsense_is_answered_with_a_sentence(
+def test_nonsense_is_refused_with_a_sentence(
     arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

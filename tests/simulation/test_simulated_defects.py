@@ -113,7 +113,7 @@ def test_stray_terminals_are_those_of_the_mission(tmp_path: Path) -> None:
     assert stray.most_common(1)[0][0] == "89518096"
 
 
-def test_a_repeat_follows_its_row_on_the_same_day_with_the_same_id(tmp_path: Path) -> None:
+def test_a_repeat_comes_after_its_row_of_the_same_day(tmp_path: Path) -> None:
     report = simulated(tmp_path / "a.txt", 20_000, 3, 1_000)
     first: dict[str, str] = {}
     repeats = 0

@@ -139,7 +139,7 @@ def test_simulated_parquet_has_the_handbooks_columns(tmp_path: Path) -> None:
         ({"name": "mission", "defects": -1}, "defects = -1 is out of range"),
     ],
 )
-def test_nonsense_is_answered_with_a_sentence(given: dict[str, object], sentence: str) -> None:
+def test_nonsense_is_refused_with_a_sentence(given: dict[str, object], sentence: str) -> None:
     with pytest.raises(ZaslonError, match=sentence):
         simulation_profile(**given)  # type: ignore[arg-type]
 

@@ -113,7 +113,7 @@ def test_wrong_dates_of_several_files_are_all_rejected(tmp_path: Path) -> None:
     assert all(f"of {9009} rows" in detail for detail in late["detail"])
 
 
-def test_few_rows_before_or_among_others_are_no_harm_and_stay(tmp_path: Path) -> None:
+def test_few_rows_before_or_among_others_are_kept(tmp_path: Path) -> None:
     odd = [line(transaction_id=8000 + i, tx_datetime=t) for i, t in enumerate(
         ["1970-01-01 00:00:00", "2015-05-05 05:05:05"])]  # fmt: skip
     report = run([write(tmp_path / "in.txt", [*odd, *honest(3000)])], tmp_path / "out")
@@ -246,7 +246,7 @@ def test_a_busy_day_of_the_log_counts_as_one_of_the_file() -> None:
     assert wrong_dates({100: 1, 200: 1}) is None
     assert wrong_dates({100: 1, 200: 1}, {99: 50}) == WrongDates(200, 99, 1, 1, 50)
     assert wrong_dates({100: 1, 200: 1}, {99: 50, 180: 50}) is None
-    assert wrong_dates({60: 5}, {100: 90}) is None, "days before the newest of the log are no harm"
+    assert wrong_dates({60: 5}, {100: 90}) is None, "days before the newest of the log do no harm"
     found = wrong_dates({200: 5}, {100: 90})
     assert found is not None and found.are_most
 

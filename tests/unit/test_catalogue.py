@@ -120,7 +120,7 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "version beyond 64 bits": ("version = 1", f"version = {10**30}", ("version", "less than")),
     "bound beyond floats": ('name = "paid"', f'name = "paid"\nminimum = {10**400}', ("minimum", "1e+300")),
-    "bound that is none": ('name = "paid"', 'name = "paid"\nmaximum = nan', ("fields.4.maximum", "1e+300")),
+    "bound that is not a number": ('name = "paid"', 'name = "paid"\nmaximum = nan', ("fields.4.maximum", "1e+300")),
     "bounds that cross": (
         'name = "paid"', 'name = "paid"\nminimum = 5\nmaximum = 4.5', ("'paid'", "minimum = 5", "4.5")
     ),

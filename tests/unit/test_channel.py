@@ -59,7 +59,7 @@ def test_what_was_sent_before_the_end_is_still_received(
         other.receive()
 
 
-def test_hanging_up_ends_the_sending_here_and_the_hearing_there(ends: tuple[Channel, Channel]) -> None:
+def test_closing_one_end_ends_the_channel_for_both(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     rest = one.send_at_once(packed(Message("large", None, [bytes(10_000_000)])))
     hanging_up = threading.Thread(target=one.shut_down)
@@ -68,7 +68,7 @@ def test_hanging_up_ends_the_sending_here_and_the_hearing_there(ends: tuple[Chan
         one.send_rest(rest)
     hanging_up.join()
     with pytest.raises(EOFError):
-        other.receive()  # what came is no whole message
+        other.receive()  # what came is not a whole message
     one.shut_down()
 
 

@@ -155,7 +155,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("text", "message"), NONSENSE, ids=[n[0][:40] for n in NONSENSE])
-def test_nonsense_is_answered_with_a_sentence_that_helps(text: str, message: str) -> None:
+def test_nonsense_is_refused_with_a_sentence_that_helps(text: str, message: str) -> None:
     with pytest.raises(PolicyError) as raised:
         parse_policy(text, KNOWN, origin="Policy 'p.toml'")
     assert message in str(raised.value)

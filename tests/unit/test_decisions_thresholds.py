@@ -206,7 +206,7 @@ def _with(**changes: Any) -> dict[str, Any]:
         ({name: column[:0] for name, column in _data(EASY).items()}, "no fraud among 0"),
     ],
 )
-def test_nonsense_is_answered_with_a_sentence(data: dict[str, Any], message: str) -> None:
+def test_nonsense_is_refused_with_a_sentence(data: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         choose_thresholds(**data, limits=Limits(), costs=Costs())
 

@@ -56,9 +56,7 @@ def test_a_directory_that_cannot_be_synced_is_written_all_the_same(
     assert (tmp_path / "home" / "models").is_dir()
 
 
-def test_a_disk_that_fails_is_never_taken_for_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_is_never_reported_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.EIO, "the disk is broken")
 

@@ -79,7 +79,7 @@ def test_a_reader_in_another_thread_sees_what_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no database" * 400, b""])
-def test_a_file_that_is_no_store_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_store_is_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "d.db").write_bytes(content)
     store = SqliteDecisions(tmp_path / "d.db", 100)
     assert store.checkpoint == b""

@@ -94,7 +94,7 @@ def mission_like(customers: int, days: int, seed: int = 1) -> list[tuple[Transac
     return made
 
 
-def test_a_batch_of_any_size_is_folded_in_parts_with_the_same_bytes() -> None:
+def test_a_large_batch_is_applied_in_parts_with_the_same_bytes() -> None:
     transactions, labels = mission_like(50_000, 1)[0]
     first = labels.take(slice(0, 30_000))
     early = Labels(first.transaction_id, first.is_fraud, np.sort(first.arrival_time_seconds - 7 * DAY))
@@ -141,7 +141,7 @@ def test_only_digests_cost_more_while_history_fills() -> None:
     """
     history, days = History(plan_features(load_catalogue()), secret=SECRET), mission_like(20_000, 16)
     for day in applied_by_day(history, days):
-        digests = history.remembered.arrays.digest.nbytes
+        digests = history.deduplication.arrays.digest.nbytes
         assert digests <= 1.05 * 16 * min(day + 1, 8) * 31_334
         if day >= 8:
             assert history.bytes_used() - digests <= 61 * len(history)
@@ -199,7 +199,7 @@ def test_digests_are_kept_only_while_a_repeat_is_not_too_late() -> None:
         by_kernel(history, [Payment(t, t, 5, {"card": 1, "shop": 1}) for t in moments])
         assert digests_kept(history) == min(begin + 7, 20)
     assert 100 <= len(history) <= 101
-    assert len(history.remembered.arrays.digest) < 30
+    assert len(history.deduplication.arrays.digest) < 30
 
 
 def test_a_label_from_the_future_does_not_make_digests_stay() -> None:

@@ -142,7 +142,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], None], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_snapshot_is_refused_by_name_and_never_folded(name: str) -> None:
+def test_a_damaged_snapshot_is_refused_by_name_and_never_applied(name: str) -> None:
     damage, message = DAMAGES[name]
     saved = saved_state()
     damage(saved)

@@ -68,7 +68,7 @@ def test_another_seed_keeps_others() -> None:
     assert 0.2 < len(first ^ second) / 1_000 < 0.7
 
 
-def test_what_has_no_known_answer_is_in_no_sample() -> None:
+def test_rows_without_a_known_answer_are_not_sampled() -> None:
     assert Shares(1.0, 1.0).keep(np.arange(3), np.array([-1, 0, 1], np.int8), 0).tolist() == [
         False,
         True,

@@ -84,7 +84,7 @@ def test_chosen_ids_and_keys_do_not_lengthen_look_ups(name: str) -> None:
     transactions = payments_of(CHOSEN[name])
     history.apply(transactions, as_labels([]), np.zeros(NUMBERS, np.bool_))
     assert len(history) == NUMBERS
-    assert history.remembered.arrays.passed.sum() < NUMBERS / 10, "buckets that were full"
+    assert history.deduplication.arrays.passed.sum() < NUMBERS / 10, "buckets that were full"
     for entity in history.entities:
         assert len(entity.keys) == NUMBERS
         assert probes(entity.keys.arrays.places != EMPTY) < 30

@@ -69,7 +69,7 @@ def test_the_report_in_the_output_is_the_one_that_is_returned(tmp_path: Path) ->
     assert report.rows_rejected == {"out_of_range:tx_amount": 1, "wrong_field_count": 2}
     assert report.flags["amount_zero"] == 1
     written = json.loads((tmp_path / "out" / "_report.json").read_text())
-    assert "seconds" not in written, "how long it took is no part of what came out"
+    assert "seconds" not in written, "how long it took is not part of the output"
     assert written | {"seconds": report.seconds} == report.to_json_dict()
 
 
@@ -148,7 +148,7 @@ def test_a_file_of_rejections_gives_an_output_without_days(tmp_path: Path) -> No
     assert report.rows_rejected == {"wrong_field_count": 1000} and clean_days(tmp_path / "out", MISSION) == []
 
 
-def test_what_is_no_output_of_ours_is_not_overwritten(tmp_path: Path) -> None:
+def test_files_of_others_are_not_overwritten(tmp_path: Path) -> None:
     source = _write(tmp_path / "in.txt", GOOD)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

@@ -196,7 +196,7 @@ def test_a_problem_is_the_same_after_it_was_written_and_read() -> None:
     assert again == problems
 
 
-def test_of_a_hundred_wrong_fields_sixteen_are_named() -> None:
+def test_at_most_sixteen_wrong_fields_are_named() -> None:
     numbers = "".join(f'[[fields]]\nname = "n{i}"\nrole = "number"\n' for i in range(100))
     wide = parse_catalogue(SHOP_TEXT + numbers)
     (problems,) = clean("{}", kind=Kind.TRANSACTION_JSON, catalogue=wide).rejected.problems

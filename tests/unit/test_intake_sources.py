@@ -238,7 +238,7 @@ def test_quarantine_keeps_the_original_bytes_and_where_they_stood(tmp_path: Path
 
 
 def _awkward() -> bytes:
-    """Short and long lines, empty ones, bytes that are no text, and no newline at the end."""
+    """Short and long lines, empty ones, bytes that are not text, and no newline at the end."""
     long = [b"y" * n for n in (40, 4094, 4095, 4096, 4097, 4098, 4099, 9000)]
     filled = [GOOD.encode() + b" " * (n - len(GOOD)) + b"\r" for n in (4095, 4096, 4097, 4098)]
     rows = [LINES[0].encode(), *long, b"", b"\xff", *filled, b"\r" * 5000, LINES[1].encode()]
@@ -411,7 +411,7 @@ def test_an_address_that_leads_nowhere_gets_one_clear_error(
     _expect_error([source], tmp_path, sentence)
 
 
-def test_a_directory_is_no_source(tmp_path: Path) -> None:
+def test_a_directory_is_not_a_source(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     _expect_error([tmp_path / "folder"], tmp_path, "is a directory")
 

@@ -118,7 +118,7 @@ def test_outcomes_match_positions_in_any_arrival_order(data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("end", ["refused", "withdraw"])
-def test_a_record_that_was_not_taken_is_not_waited_for(end: str) -> None:
+def test_nothing_waits_for_a_record_that_was_not_taken(end: str) -> None:
     world = World()
     getattr(world.matching, end)(world.matching.send())
     world.outcome(0, b"theirs")

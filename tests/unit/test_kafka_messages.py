@@ -58,7 +58,7 @@ def test_a_decision_has_its_id_as_key_and_no_header(name: TransactionId) -> None
     assert found.json == _decision(41, name).to_json()
 
 
-def test_the_receipt_of_a_label_is_no_decision() -> None:
+def test_the_receipt_of_a_label_is_not_a_decision() -> None:
     from zaslon.adapters.cluster.kafka.messages import recorded
 
     receipt = LabelAccepted(7, 1234, is_fraud=True)

@@ -51,7 +51,7 @@ def test_a_senders_clock_never_makes_an_arrival_of_the_future() -> None:
     assert pending.stamps == [now, now, now, now + 7]
 
 
-def test_what_is_taken_is_gone_and_what_is_left_begins_after_it() -> None:
+def test_taken_records_are_gone_and_the_rest_begins_after_them() -> None:
     from zaslon.adapters.cluster.kafka.order import Range
 
     partitions, pending = _partition()

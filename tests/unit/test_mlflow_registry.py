@@ -184,7 +184,7 @@ def test_a_model_that_serves_again_has_the_newest_entry(
         assert state.agrees
 
 
-def test_of_promotions_at_once_the_alias_names_the_newest(
+def test_concurrent_promotions_leave_the_newest_alias(
     world: Context, trained: Trained, published: RegistryState
 ) -> None:
     models = other_models(world, trained, 6)
@@ -321,7 +321,7 @@ def test_a_run_in_progress_has_a_point_of_each_metric_per_step(tmp_path: Path) -
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 2.0)]
 
 
-def test_a_candidate_of_nobody_is_no_champion(tmp_path: Path) -> None:
+def test_an_unpromoted_candidate_is_not_the_champion(tmp_path: Path) -> None:
     registry = MlflowRegistry(Tracking(tmp_path))
     assert registry.promote("0" * 12, {}) is False
     assert registry.champion() is None

@@ -58,7 +58,7 @@ def test_the_measures_are_those_of_their_definitions() -> None:
         assert [getattr(measure, side) for measure in found.values()] == pytest.approx(expected)
 
 
-def test_a_sample_with_weights_gives_the_measures_of_what_it_represents() -> None:
+def test_a_weighted_sample_gives_the_measures_of_its_population() -> None:
     scored = pair(0.8, 0.85)
     weight = np.where(scored.is_fraud == 1, 2.0, 25.0)
     found = compared(replace(scored, weight=weight), replicates=5).measures
@@ -182,7 +182,7 @@ def test_interval_and_delong_must_agree() -> None:
     assert judge(given(0.04, -0.001, 0.02)).verdict == Verdict.NOT_SHOWN
 
 
-def test_silence_counts_only_where_an_improvement_would_be_found() -> None:
+def test_no_difference_counts_only_with_enough_power() -> None:
     assert judge(given(0.5, -0.01, 0.02, error=0.007)).verdict == Verdict.NOT_SHOWN
     unsure = judge(given(0.5, -0.02, 0.03, error=0.0143))
     assert unsure.verdict == Verdict.NOT_ENOUGH_EVIDENCE

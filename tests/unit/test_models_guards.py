@@ -143,7 +143,7 @@ def test_a_difference_that_luck_explains_is_kept() -> None:
     recall, _ = segment_guards(
         {"few": few}, IS_FRAUD, WEIGHT, Stops(champion & ~few, champion), drop_max=0.05, rise_max=0.05
     )
-    assert recall.passed, "four frauds are no evidence at 5 %"
+    assert recall.passed, "four frauds are not evidence at 5 %"
     eight = np.zeros(N, np.bool_)
     eight[np.flatnonzero(IS_FRAUD)[:8]] = True
     recall, _ = segment_guards(

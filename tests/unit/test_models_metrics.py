@@ -259,7 +259,7 @@ def test_the_report_is_plain_json() -> None:
         ({"amount_minor": np.zeros(3)}, "differ in length: 4000, 4000, 3, 4000"),
     ],
 )
-def test_nonsense_is_answered_with_a_sentence(changed: dict[str, Any], sentence: str) -> None:
+def test_nonsense_is_refused_with_a_sentence(changed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         evaluate(**(drawn() | changed))
 

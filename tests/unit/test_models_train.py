@@ -171,7 +171,7 @@ def test_one_class_cannot_be_trained_or_validated_on(past: Sample, later: Sample
         train(past, later.take(later.is_fraud == is_fraud), SMALL)
 
 
-def test_nothing_cannot_be_trained_on(past: Sample) -> None:
+def test_training_needs_rows(past: Sample) -> None:
     with pytest.raises(DataError, match="no frauds among the 0 transactions"):
         train(past.take(slice(0)), None, SMALL)
 
@@ -289,7 +289,7 @@ def test_a_model_of_another_catalogue_is_refused(model: Model, tmp_path: Path) -
         load_model(tmp_path / "nowhere")
 
 
-def test_text_that_is_no_model_is_refused(model: Model) -> None:
+def test_text_that_is_not_a_model_is_refused(model: Model) -> None:
     with pytest.raises(ArtefactError, match="trees cannot be read"):
         replace(model, trees="no trees")
 

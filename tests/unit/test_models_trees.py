@@ -94,7 +94,7 @@ def _damaged(old: str, new: str) -> str:
         ("threshold=", "threshold=x ", "could not convert"),
     ],
 )
-def test_a_text_that_is_no_such_model_is_refused_in_words(old: str, new: str, sentence: str) -> None:
+def test_a_text_that_is_not_such_a_model_is_refused(old: str, new: str, sentence: str) -> None:
     with pytest.raises(ArtefactError, match=sentence):
         read_trees(_damaged(old, new))
 

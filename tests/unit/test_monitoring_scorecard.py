@@ -122,7 +122,7 @@ def test_the_analysts_day_is_a_goal_where_their_capacity_is_set(most: int | None
     assert ("it was 35;" in row(found, "Reviews")[2]) is (status == "not_met")
 
 
-def test_an_ordinary_amount_without_known_fraud_is_no_evidence() -> None:
+def test_an_ordinary_amount_without_known_fraud_proves_nothing() -> None:
     card_frauds = np.array([0, 1, 0, np.nan, 0], np.float32)
     device_frauds = np.array([0, 0, 2, 0, 0], np.float32)
     ordinary = np.array([True, True, True, True, False])

@@ -71,7 +71,7 @@ def test_a_required_one_is_still_demanded() -> None:
     assert reasons("1,1700000000,4x,d,5,", catalogue=NUMBERS) == ["not_an_integer:card"]
 
 
-def test_it_comes_back_from_files_and_from_the_log(tmp_path: Path) -> None:
+def test_text_ids_come_back_from_files_and_from_the_log(tmp_path: Path) -> None:
     records = [json.dumps(_record(card, i)) for i, (card, _, _) in enumerate(PAYMENTS)]
     batch = RecordBatch.of([r.encode() for r in records], [Kind.TRANSACTION_JSON] * 5, [1_700_000_010] * 5)
     admitted = admit(batch, TEXTS, KEY)
@@ -129,7 +129,7 @@ def test_a_snapshot_keeps_it() -> None:
     assert {n: a.tobytes() for n, a in again.save().items()} == {n: a.tobytes() for n, a in saved.items()}
 
 
-def test_reasons_say_that_there_is_none() -> None:
+def test_a_missing_value_has_a_reason_of_its_own() -> None:
     writer = ReasonWriter.of(PLAN.infos)
     x = np.array([[row[name] for name in PLAN.names] for row in _features()[1:3]], np.float32)
     for name, without, texts in (

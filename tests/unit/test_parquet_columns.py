@@ -78,7 +78,7 @@ REJECTED = {
 
 
 @pytest.mark.parametrize("kind", REJECTED)
-def test_what_is_no_time_is_rejected_row_by_row(kind: str, tmp_path: Path) -> None:
+def test_a_value_that_is_not_a_time_is_one_rejection_per_row(kind: str, tmp_path: Path) -> None:
     assert _reasons(tmp_path, tx_datetime=REJECTED[kind]) == {"not_a_time:tx_datetime": 2}
 
 

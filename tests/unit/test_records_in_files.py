@@ -72,7 +72,7 @@ def _cleaned(
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 60, 1 << 20])
-def test_a_line_break_in_quotes_makes_no_record(tmp_path: Path, chunk_bytes: int) -> None:
+def test_a_line_break_in_quotes_does_not_begin_a_record(tmp_path: Path, chunk_bytes: int) -> None:
     amounts = _cleaned(HEADER + FIRST + QUOTED + LAST, tmp_path, chunk_bytes=chunk_bytes)
     assert amounts == {"A1": 600, "A2": 90_000, "A3": 700}
 
@@ -83,7 +83,7 @@ def test_other_line_ends_make_no_difference(tmp_path: Path, line_end: str) -> No
     assert _cleaned(content, tmp_path) == {"A1": 600, "A2": 90_000, "A3": 700}
 
 
-def test_a_lone_carriage_return_ends_no_record_among_lf_lines(tmp_path: Path) -> None:
+def test_a_lone_carriage_return_does_not_end_an_lf_line(tmp_path: Path) -> None:
     stray = FIRST.replace("ok", "ok\rA99,2019-03-04 10:01:30,K1,S1,0.01,x")
     assert _cleaned(HEADER + stray + LAST, tmp_path) == {"A3": 700}
     assert quarantine_of(tmp_path / "out")["reason"].to_list() == ["not_text"]
@@ -267,7 +267,7 @@ def test_a_header_may_have_line_breaks_and_separators_in_its_names(tmp_path: Pat
     assert _cleaned(header + '2019-03-04 10:00:00,K1,S1,A1,6.00,"a\nb"\n', tmp_path) == {"A1": 600}
 
 
-def test_a_first_record_with_an_open_quote_is_no_header(tmp_path: Path) -> None:
+def test_a_first_record_with_an_open_quote_is_not_a_header(tmp_path: Path) -> None:
     assert _cleaned(QUOTED + LAST, tmp_path) == {"A2": 90_000, "A3": 700}
     assert _cleaned(FIRST.replace("ok", '5" of') + LAST, tmp_path) == {"A1": 600, "A3": 700}
 
@@ -352,7 +352,7 @@ def test_no_transaction_is_taken_for_a_header(tmp_path: Path, line: str) -> None
     assert (report.rows_in, report.headers_inside) == (3, 0)
 
 
-def test_so_many_headers_of_different_kinds_are_no_file(tmp_path: Path) -> None:
+def test_too_many_kinds_of_headers_are_refused(tmp_path: Path) -> None:
     other = HEADER.replace("card,shop", "shop,card")
     with pytest.raises(InputError, match="more than 1000 headers of different kinds"):
         _cleaned((HEADER + other) * 600, tmp_path)
@@ -390,7 +390,7 @@ def _labels(content: str | bytes, tmp_path: Path, catalogue: Catalogue = BANK) -
 
 @pytest.mark.parametrize("breaking", ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x85"])
 @pytest.mark.parametrize("quote", ['"', ""])
-def test_a_note_in_a_label_file_makes_no_label(tmp_path: Path, breaking: str, quote: str) -> None:
+def test_a_note_in_a_label_file_is_not_a_label(tmp_path: Path, breaking: str, quote: str) -> None:
     if not quote and breaking in "\r\n":
         pytest.skip("outside quotes that is a line end")
     note = f"{quote}x{breaking}A9,1,y{quote}"

@@ -83,7 +83,7 @@ def test_stream_states_are_in_the_home_or_the_set_place(tmp_path: Path) -> None:
     ["s3://", "s3:///prefix", "gs://bucket/prefix", "http://server/bucket", "s3://key:secret@bucket/x", "s3://B/x",
      "s3://bucket/x?versionId=1", "s3://bucket/a#b"],
 )  # fmt: skip
-def test_a_place_that_cannot_be_meant_is_refused_by_name(place: str) -> None:
+def test_an_impossible_snapshot_place_is_refused_by_name(place: str) -> None:
     with pytest.raises(
         ZaslonError, match="stream_snapshots: .* is neither a directory nor s3://bucket/prefix"
     ):

@@ -172,7 +172,7 @@ def test_copy_and_write_are_timed(metrics: Metrics | StreamMetrics, name: str) -
     assert metrics.registry.get_sample_value(f"{name}_snapshot_position") == 7
 
 
-def test_a_mistake_of_ours_stops_the_thread_that_decides(tmp_path: Path) -> None:
+def test_a_bug_stops_the_deciding_thread(tmp_path: Path) -> None:
     class Mistaken(FileSnapshots):
         def save(self, position: int, content: Mapping[str, NDArray[np.generic]]) -> None:
             raise KeyError("no such array")

@@ -123,7 +123,7 @@ def test_a_record_without_a_text_has_no_id(record: str) -> None:
         ),
     ],
 )
-def test_control_characters_and_what_is_no_utf8_are_no_text_at_all(record: str | bytes, kind: Kind) -> None:
+def test_control_characters_and_invalid_utf8_are_not_text(record: str | bytes, kind: Kind) -> None:
     (reason,) = clean(record, kind=kind, catalogue=TEXT_MISSION).rejected.reason.tolist()
     assert reason == 3
 
@@ -135,7 +135,7 @@ def test_a_label_without_id_or_verdict_names_what_is_expected(label: str) -> Non
     assert "; expected " in detail
 
 
-def test_numbers_are_read_as_ever_where_ids_are_numbers() -> None:
+def test_numeric_ids_are_read_as_before() -> None:
     found = clean(line()).transactions
     assert found.id_text is None
     assert public_ids(found) == found.transaction_id.tolist() == [17]
@@ -150,7 +150,7 @@ def test_another_key_gives_other_numbers_and_the_same_text() -> None:
     assert public_ids(one) == public_ids(other) == ["a"]
 
 
-def test_two_texts_with_one_hash_are_a_conflict_and_no_duplicate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_texts_with_one_hash_are_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleaning, "numbers_of", lambda word, key: (5, numbers_of(word, key)[1]))
     engine = Engine(TEXT_MISSION, key=KEY)
     cleaned = clean(*(line(transaction_id=name) for name in ("a", "a", "b")), catalogue=TEXT_MISSION)

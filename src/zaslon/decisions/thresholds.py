@@ -312,7 +312,7 @@ def _limits_reached(
     if (most := limits.reviews_per_day_max) is not None:
         reviews = float(cuts.stopped[review] - cuts.stopped[block]) / days
         sentence = f"{reviews:.1f} reviews a day; the analysts have time for {most}."
-        # Sums of weights: a review too many by a rounding error is none.
+        # Sums of weights: a rounding error must not count as a review too many.
         reached.append(LimitReached("reviews_per_day_max", most, reviews, reviews <= most + 1e-6, sentence))
     return tuple(reached)
 

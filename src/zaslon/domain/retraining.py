@@ -13,7 +13,7 @@ def checked_window(text: str) -> str:
     """`expanding`, `validated`, or a duration of whole days.
 
     Raises:
-        ValueError: the text is none of these.
+        ValueError: the text is something else.
     """
     if text not in (EXPANDING, VALIDATED):
         window_days(text)

@@ -87,7 +87,9 @@ class History:
         )
         self._rows_min = min(_ROWS_MIN, pool_entries_min)
         self._secret = secret_words(secret)
-        self.remembered = DeduplicationIndex(len(plan.entities), self._limits, self._rows_min, self._secret)
+        self.deduplication = DeduplicationIndex(
+            len(plan.entities), self._limits, self._rows_min, self._secret
+        )
         self.entities = [
             EntityHistory(entity, pool_entries_min, self._secret, plan.keep_seconds)
             for entity in plan.entities
@@ -96,20 +98,20 @@ class History:
 
     def __len__(self) -> int:
         """Remembered transactions (and waiting labels)."""
-        return len(self.remembered)
+        return len(self.deduplication)
 
     @property
     def watermark_seconds(self) -> int:
         """Newest event time that was accepted; 0 before the first."""
-        return self.remembered.watermark_seconds
+        return self.deduplication.watermark_seconds
 
     def rows_by_day(self) -> NDArray[np.int64]:
         """int64[DAYS_MAX], how many transactions of each day are remembered."""
-        return self.remembered.rows_by_day()
+        return self.deduplication.rows_by_day()
 
     def bytes_used(self) -> int:
         """Bytes of all arrays: what remembering costs."""
-        return self.remembered.bytes_used() + sum(e.bytes_used() for e in self.entities)
+        return self.deduplication.bytes_used() + sum(e.bytes_used() for e in self.entities)
 
     def apply(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
         """Apply one batch in log order and return the result of each event.
@@ -143,19 +145,19 @@ class History:
         )
 
     def _apply_part(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
-        self.remembered.move_up(len(is_label))
+        self.deduplication.move_up(len(is_label))
         status, label_status = np.empty(len(transactions), np.uint8), np.empty(len(labels), np.uint8)
         steps = np.empty(len(is_label) + 1, STEP)  # one is written before it is known to count
         progress = np.zeros(4, np.int64)
         hashes = hashes_of(transactions.transaction_id, self._secret)
         label_hashes = hashes_of(labels.transaction_id, self._secret)
         while not identify(
-            self.remembered.arrays, self._limits, is_label, transactions.transaction_id, hashes,
+            self.deduplication.arrays, self._limits, is_label, transactions.transaction_id, hashes,
             transactions.event_time_seconds, transactions.amount_minor, transactions.digest,
             labels.transaction_id, label_hashes, labels.arrival_time_seconds, labels.is_fraud, labels.are_live,
             status, label_status, steps, progress,
         ):  # fmt: skip
-            self.remembered.make_room()
+            self.deduplication.make_room()
         if progress[ACCEPTED_COUNT] < len(transactions):
             transactions = transactions.take(status == 0)
         batch = _Batch(self, transactions, steps[: progress[STEP_COUNT]])
@@ -166,7 +168,7 @@ class History:
 
         They are views of arrays that the next call changes: write or copy them first.
         """
-        saved = {f"remembered/{k}": v for k, v in self.remembered.save().items()}
+        saved = {f"remembered/{k}": v for k, v in self.deduplication.save().items()}
         saved["layout"] = np.array([STATE_VERSION], np.int64)
         for entity in self.entities:
             saved |= {f"entity/{entity.plan.entity}/{k}": v for k, v in entity.save().items()}
@@ -203,11 +205,11 @@ class History:
     def _take_over(self, saved: dict[str, NDArray[Any]]) -> None:
         if saved["layout"].tolist() != [STATE_VERSION]:
             raise ValueError("it was made by another version of Zaslon")
-        remembered = _below("remembered/", saved)
-        if remembered["slots"].ndim != 2 or remembered["slots"].shape[1] != len(self.entities):
+        index = _below("remembered/", saved)
+        if index["slots"].ndim != 2 or index["slots"].shape[1] != len(self.entities):
             raise ValueError("its transactions have other entities")
-        self.remembered = DeduplicationIndex.restore(remembered, self._limits, self._rows_min, self._secret)
-        slots = self.remembered.arrays.slots[: len(self.remembered)]
+        self.deduplication = DeduplicationIndex.restore(index, self._limits, self._rows_min, self._secret)
+        slots = self.deduplication.arrays.slots[: len(self.deduplication)]
         for number, entity in enumerate(self.entities):
             entity.restore(_below(f"entity/{entity.plan.entity}/", saved))
             named = (
@@ -215,7 +217,7 @@ class History:
             )
             if named.max(initial=0) >= max(len(entity.keys), 1):
                 raise ValueError(f"a transaction has an unknown {entity.plan.entity}")
-        self.remembered.rebuild_index()  # last: until then there are two copies of the largest array
+        self.deduplication.rebuild_index()  # last: until then there are two copies of the largest array
 
 
 def _below(prefix: str, saved: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -233,7 +235,7 @@ class _Batch:
     def __init__(self, history: History, transactions: Transactions, steps: Steps) -> None:
         self.history, self.plan = history, history.plan
         self.transactions, self.steps = transactions, steps
-        table = history.remembered.arrays
+        table = history.deduplication.arrays
         self.rows = RowArrays(table.time, table.note, table.slots)
         self.matrix = np.empty((len(transactions), len(self.plan.names)), np.float32)
 

@@ -60,7 +60,7 @@ class ProduceReport:
 
 @dataclass(frozen=True)
 class SendRate:
-    """How fast to send: records per second, or how many times faster than real time; 0 is no limit."""
+    """How fast to send: records per second, or how many times faster than real time; 0 means without a limit."""
 
     per_second: float = 0.0
     speed: float = 0.0

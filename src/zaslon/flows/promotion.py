@@ -146,7 +146,7 @@ def promote_by_hand(
         DataError: there is no such model, or it has no thresholds.
         ArtefactError: it is damaged, or of another catalogue.
         GuardError: it is worse than the champion or breaks a guard, or there is nothing to judge it on.
-        ZaslonError: the approver is no second person.
+        ZaslonError: the approver is not a second person.
     """
     _check_second(context, approver)
     model, policy = _named_candidate(context, model_id)

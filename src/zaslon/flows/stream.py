@@ -338,7 +338,7 @@ def newest_state(
     return engine, checkpoint
 
 
-def _remembered(context: Context) -> Engine:
+def _engine_of_own_log(context: Context) -> Engine:
     """The state after the last record of the home's own log; an empty one without a log."""
     if not (context.home / context.log).is_dir():
         return Engine(context.catalogue, key=context.key)
@@ -352,7 +352,7 @@ def _remembered(context: Context) -> Engine:
 
 def _begin(context: Context, snapshots: SnapshotStore) -> None:
     """Save the state from which the stream's log begins: the home's history, or an empty one."""
-    past = _remembered(context).history
+    past = _engine_of_own_log(context).history
     digest = hashlib.blake2b(context.catalogue.hash.encode(), digest_size=8)
     for name, values in sorted(past.save().items()):
         digest.update(name.encode())

@@ -1,7 +1,7 @@
 """Compiled: where the elements of a JSON array lie, and how deep JSON is nested.
 
 Only strings, brackets and commas are looked at. Whether an element is valid JSON is found when it is
-read as a record: a bad one is one rejection. Where brackets or quotes do not match, the text is no array.
+read as a record: a bad one is one rejection. Where brackets or quotes do not match, the text is not an array.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _NAME_CHARACTERS_MAX, _NAMES_MAX = 80, 20
 
 
 def label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:
-    """Each label of a file as one JSON object; a row that is none of its header's as its own bytes.
+    """Each label of a file as one JSON object; a row that does not fit its header as its own bytes.
 
     Text has columns transaction_id and is_fraud, under these names or the catalogue's, anywhere among
     others and with any separator. A further header in the file holds from there on.

@@ -19,7 +19,7 @@ from zaslon.intake.fields import line_columns
 from zaslon.intake.splitting import split_line
 
 _PLACES_MAX = 10
-# What says that a record as a whole is none.
+# The reasons why a text as a whole is not a record.
 _IS_NONE = (Reason.TOO_LONG, Reason.NOT_TEXT, Reason.WRONG_FIELD_COUNT)
 
 

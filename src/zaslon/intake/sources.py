@@ -230,7 +230,7 @@ def _behind_open_quotes(file: IO[bytes], line: bytes) -> bytes:
 
 
 def _header_over_lines(address: str, content: bytes, first: bytes, catalogue: Catalogue) -> Layout | None:
-    """The layout of a header with line breaks inside quoted names; None where `content` is none."""
+    """The layout of a header with line breaks inside quoted names; None where `content` is not one."""
     header = likely_header(content, catalogue)
     if header is None or not is_open(first, header.separator):
         return None

@@ -267,7 +267,7 @@ def _valid_at_small_counts(
 def t_test_p(replicates_a: Float64, replicates_b: Float64) -> float:
     """P of Student's test for independent samples over bootstrap replicates; never a reason to decide.
 
-    Replicates are no observations: drawing more of them brings no news of fraud, but the test divides their
+    Replicates are not observations: drawing more of them brings no news of fraud, but the test divides their
     spread by the square root of their number. So any difference, however small, gets any p, see
     `t_test_by_replicates`.
     """

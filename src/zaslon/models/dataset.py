@@ -193,7 +193,7 @@ class Days:
         """The days that `str` has written.
 
         Raises:
-            ZaslonError: the text is none of these.
+            ZaslonError: the text is something else.
         """
         first, _, last = text.partition(" … ")
         return Days(parse_day(first), parse_day(last))

@@ -68,7 +68,7 @@ def business_guards(
     challenger: Evaluation, champion: Evaluation | None, *,
     false_positive_rate_max: float, loss_minor_per_month_max: float,
 ) -> list[Guard]:  # fmt: skip
-    """What the business allows. Where the champion loses more than that, its loss is the limit: waiting is no better."""
+    """What the business allows. Where the champion loses more than that, its loss is the limit: waiting would not be better."""
     rate = challenger["false_positive_rate_at_review"]
     loss = challenger.money.lost.value
     limit = loss_minor_per_month_max

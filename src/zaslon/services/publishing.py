@@ -230,7 +230,7 @@ def _from_artefact(context: Context, model_id: str) -> tuple[RunRecord, Candidat
 
 
 def _waiting(context: Context) -> list[Path]:
-    """Directories of the runs that are not in the registry yet, oldest first; what a crash cut short is no run."""
+    """Directories of the runs that are not in the registry yet, oldest first; a run cut short by a crash is left out."""
     records = (context.home / _WAITING).glob(f"*/{_RECORD}")
     return [path.parent for path in sorted(records, key=lambda path: path.stat().st_mtime_ns)]
 
