@@ -108,8 +108,12 @@ class Settings(BaseSettings):
     decide_rows_max: int = Field(
         1_000_000, ge=1, description="rows of the last days that `run` decides; at least one day"
     )
-    test_days: int = Field(7, ge=1, description="days of the test period")
-    validation_days: int = Field(7, ge=1, description="days of the validation period")
+    test_days: int = Field(7, ge=1, description="fewest days of the test period")
+    validation_days: int = Field(7, ge=1, description="fewest days of the validation period")
+    period_frauds_target: int = Field(
+        400, ge=1, description="frauds wanted in either; a period with fewer takes more days"
+    )
+    period_days_max: int = Field(28, ge=1, le=3_650, description="days up to which either grows for that")
     false_positive_rate_max: float = Field(0.05, gt=0, lt=1, description="good payments stopped")
     limit_margin: float = Field(
         0.1, ge=0, lt=1, description="part of the false-positive limit kept free when choosing thresholds"

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from zaslon.domain.errors import DataError, ZaslonError
-from zaslon.domain.time import SECONDS_PER_DAY, parse_day
-from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, check_names
+from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.models.dataset import Days, Sample, SampleFiles, check_names
 
 
 def make_sample(rows: int = 1000, seed: int = 0) -> Sample:
@@ -67,42 +65,6 @@ def test_a_sample_whose_parts_do_not_belong_together_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=sentence):
         replace(make_sample(10), **changed)  # type: ignore[arg-type]
-
-
-def test_the_handbook_weeks_come_out_of_a_split() -> None:
-    split = TimeSplit.of(
-        parse_day("2018-07-25"), parse_day("2018-08-28"), delay_days=7, validation_days=7, test_days=7
-    )
-    assert str(split.train) == "2018-07-25 … 2018-07-31"
-    assert str(split.validation) == "2018-08-08 … 2018-08-14"
-    assert str(split.test) == "2018-08-22 … 2018-08-28"
-
-
-@given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 20), st.integers(0, 100))
-def test_every_period_is_apart_from_the_next_by_the_delay(
-    delay: int, validation: int, test: int, spare: int
-) -> None:
-    last = 20_000 + spare + validation + test + 2 * delay
-    split = TimeSplit.of(20_000, last, delay_days=delay, validation_days=validation, test_days=test)
-    assert split.train.first == 20_000
-    assert split.test.last == last
-    assert split.validation.first - split.train.last == delay + 1
-    assert split.test.first - split.validation.last == delay + 1
-    assert (len(split.train), len(split.validation), len(split.test)) == (spare + 1, validation, test)
-
-
-def test_too_few_days_are_refused_with_how_many_are_needed() -> None:
-    with pytest.raises(DataError, match=r"span 30 days, but 35 are needed.*7 until their labels"):
-        TimeSplit.of(100, 129, delay_days=7, validation_days=7, test_days=7, train_days_min=7)
-    with pytest.raises(DataError, match="span 0 days"):
-        TimeSplit.of(100, 90, delay_days=0, validation_days=1, test_days=1)
-
-
-@pytest.mark.parametrize("odd", [{"delay_days": -1}, {"validation_days": 0}, {"test_days": -3}])
-def test_periods_of_no_days_are_refused(odd: dict[str, int]) -> None:
-    periods = {"delay_days": 7, "validation_days": 7, "test_days": 7} | odd
-    with pytest.raises(DataError, match="cannot be made"):
-        TimeSplit.of(0, 100, **periods)
 
 
 def test_days_are_read_as_they_are_written_and_know_what_they_share() -> None:

@@ -6,10 +6,16 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, chi2, sem, t
 
-from zaslon.domain.estimates import Estimate
-from zaslon.models.intervals import bootstrap_interval, effective_count, exact_interval, wider
+from zaslon.domain.estimates import Estimate, exact_interval, trials_needed
+from zaslon.models.intervals import (
+    bootstrap_interval,
+    effective_count,
+    mean_interval,
+    sum_interval,
+    wider,
+)
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (49, 49), (48, 49), (3, 1000), (0, 40)])
@@ -63,3 +69,36 @@ def test_replicates_that_cannot_be_corrected_give_the_plain_interval() -> None:
     none = bootstrap_interval(0.5, np.array([math.nan]), np.empty(0))
     assert math.isnan(none.low)
     assert wider(none, 0.1, 0.9) == Estimate(0.5, 0.1, 0.9)
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.0, 183), (0.01, 755), (0.03, 917)])
+def test_the_frauds_that_would_show_a_goal_are_known(rate: float, needed: int) -> None:
+    found = trials_needed(rate, 0.02, 20)
+    assert found is not None
+    assert found == pytest.approx(needed, rel=0.02)
+    low, high = exact_interval(rate, found)
+    assert high <= 0.02 or low > 0.02
+    assert trials_needed(0.02, 0.02, 20) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 200])
+def test_a_sum_of_equal_parts_has_the_interval_of_a_count(count: int) -> None:
+    low, high = sum_interval(np.full(count, 3.0), 3.0)
+    assert low == pytest.approx(3 * (chi2.ppf(0.025, 2 * count) / 2 if count else 0))
+    assert high == pytest.approx(3 * chi2.ppf(0.975, 2 * count + 2) / 2)
+
+
+def test_a_sum_holds_its_expectation_in_95_of_100_samples() -> None:
+    random = np.random.default_rng(3)
+    held = []
+    for _ in range(2_000):
+        parts = random.exponential(1.0, random.poisson(4.0))
+        low, high = sum_interval(parts, max(3.0, parts.max(initial=0.0)))
+        held.append(low <= 4.0 <= high)
+    assert np.mean(held) >= 0.945
+
+
+def test_a_mean_of_few_values_has_students_interval() -> None:
+    values = np.array([1.0, 4.0, 2.5])
+    expected = t.interval(0.95, 2, loc=2.5, scale=sem(values))
+    assert mean_interval(values) == pytest.approx(expected)

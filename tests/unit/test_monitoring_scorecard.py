@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zaslon.domain.estimates import Estimate
+from zaslon.domain.estimates import Estimate, exact_interval
 from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard, unseeable_share
 
 
@@ -19,7 +19,7 @@ def sure(value: float) -> Estimate:
 MET = Reached(
     frauds=900, transactions=100_000, days=10,
     recall=sure(0.99), precision=sure(0.6), false_positive_rate=sure(0.04), roc_auc=sure(0.95),
-    loss_minor_per_month=sure(1_000_000), reviews_per_day=40.0, transactions_per_second=900.0,
+    loss_minor_per_month=sure(1_000_000), reviews_per_day=sure(40.0), transactions_per_second=900.0,
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def test_goals_that_are_reached_need_no_excuse() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "status"),
     [(0.985, 0.995, "met"), (0.9, 0.97, "not_met"), (0.97, 0.995, "not_shown"), (0.98, 0.99, "met"),
-     (float("nan"), float("nan"), "met")],
+     (float("nan"), float("nan"), "not_shown")],
 )  # fmt: skip
 def test_a_goal_is_met_where_the_whole_interval_meets_it(low: float, high: float, status: str) -> None:
     reached = replace(MET, recall=Estimate(0.985 if low != 0.9 else 0.95, low, high))
@@ -53,13 +53,39 @@ def test_a_goal_is_met_where_the_whole_interval_meets_it(low: float, high: float
 def test_a_goal_not_shown_says_how_many_days_would_show_it() -> None:
     few = replace(MET, frauds=50, recall=Estimate(0.99, 0.96, 0.999))
     assert row(card(few), "Frauds missed") == (
-        "not_shown", "1.0% (0.1% to 4.0%)", "50 frauds in 10 days are too few to decide: about 90 days would.",
+        "not_shown", "1.0% (0.1% to 4.0%)", "50 frauds in 10 days are too few to decide: about 152 days would.",
     )  # fmt: skip
+    assert card(few).rows[0].days_needed == 152
+    assert [r.days_needed for r in card(MET).rows] == [None] * len(card(MET).rows)
     at_limit = replace(few, recall=Estimate(0.98, 0.95, 0.995))
     assert (
         row(card(at_limit), "Frauds missed")[2]
         == "50 frauds in 10 days are too few to decide: it is at the limit."
     )
+
+
+@pytest.mark.parametrize(("missed", "frauds"), [(0, 20), (1, 100), (9, 300), (3, 100)])
+def test_the_days_named_are_about_those_that_show_the_goal(missed: int, frauds: int) -> None:
+    """The same share of that many frauds has an exact interval clear of the limit, and of a tenth fewer has not."""
+    rate = missed / frauds
+    few = replace(MET, frauds=frauds, recall=Estimate(1 - rate, *exact_interval(1 - rate, frauds)))
+    found = card(few).rows[0]
+    assert (found.status, found.days_needed is None) == ("not_shown", False)
+    assert found.days_needed is not None
+
+    def is_shown(days: float) -> bool:
+        low, high = exact_interval(rate, frauds * days / few.days)
+        return high <= 0.02 or low > 0.02
+
+    assert is_shown(found.days_needed)
+    assert not is_shown(0.9 * found.days_needed)
+
+
+def test_a_loss_that_is_not_shown_names_days_too() -> None:
+    none = replace(MET, loss_minor_per_month=Estimate(0, 0, 120_000_000))
+    assert card(none).rows[2].days_needed == 24, "nothing lost: its limit falls with the days"
+    some = replace(MET, loss_minor_per_month=Estimate(30_000_000, 10_000_000, 70_000_000))
+    assert card(some).rows[2].days_needed == 40, "an ordinary interval falls with their square root"
 
 
 def test_a_missed_goal_names_its_cause_in_catalogue_terms() -> None:
@@ -120,6 +146,12 @@ def test_the_analysts_day_is_a_goal_where_their_capacity_is_set(most: int | None
     found = card(replace(MET, reviews_per_day_before=35.4), Goals(reviews_per_day_max=most))
     assert row(found, "Reviews")[0] == status
     assert ("it was 35;" in row(found, "Reviews")[2]) is (status == "not_met")
+
+
+def test_the_analysts_day_is_not_shown_where_days_differ() -> None:
+    few = replace(MET, reviews_per_day=Estimate(38, 30, 46))
+    found = card(few, Goals(reviews_per_day_max=40))
+    assert row(found, "Reviews")[:2] == ("not_shown", "38 (30 to 46)")
 
 
 def test_an_ordinary_amount_without_known_fraud_proves_nothing() -> None:

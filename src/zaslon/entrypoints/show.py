@@ -81,9 +81,22 @@ def _metrics(values: dict[str, Any]) -> None:
     print_table("Test period", ("metric", "value", "95 % interval"), rows)
 
 
+def _periods(values: dict[str, Any]) -> None:
+    """Which days figures are from, what these hold, and why they are so many."""
+    rows = [
+        [name, period["first"], period["last"], period["days"], period["frauds"], period["transactions"],
+         period["length"]]
+        for name, period in values["periods"].items()
+    ]  # fmt: skip
+    columns = ("period", "from", "to", "days", "frauds", "transactions", "length")
+    print_table("Periods", columns, rows)
+
+
 def train_report(report: Any) -> None:
-    """Metrics of the test period."""
+    """The periods, and metrics of the test period."""
     values = report.to_json_dict()
+    _warnings(values)
+    _periods(values)
     _metrics(values)
     for sentence in values.get("limits", []):
         out.print(f"  {sentence}", highlight=False)
@@ -223,6 +236,12 @@ def label_report(report: Any) -> None:
 _STATUS = {"met": "[green]met[/]", "not_met": "[red]not met[/]", "not_shown": "not shown", None: ""}
 
 
+def _warnings(values: dict[str, Any]) -> None:
+    for warning in values.get("warnings", []):
+        sentence = escape(f"{warning['message']} {warning['hint']}")
+        out.print(f"[yellow]Warning:[/] {sentence}", highlight=False, soft_wrap=True)
+
+
 def scorecard(values: dict[str, Any]) -> None:
     """What makes the figures doubtful, then each goal with its target and what was reached."""
     _warnings(values)
@@ -245,6 +264,7 @@ def run_report(report: Any) -> None:
     """The whole run."""
     values = report.to_json_dict()
     clean_report(report.clean)
+    _periods(values)
     _metrics(values)
     _decided(values)
     _labels(values)

@@ -29,6 +29,7 @@ from zaslon.flows.training_record import publish_training
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.dataset import Days, Sample
 from zaslon.models.model import Model
+from zaslon.models.time_split import WINDOW, Period
 from zaslon.models.training import TrainSettings
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day
@@ -195,9 +196,13 @@ def _is_learnable(sample: Sample) -> bool:
 def in_window(samples: Samples, days: int) -> Samples:
     """The samples with only the newest days to learn from."""
     last = samples.split.train.last
-    window = Days(max(samples.split.train.first, last - days + 1), last)
-    newest = samples.train.event_time_seconds >= window.first * SECONDS_PER_DAY
-    return replace(samples, train=samples.train.take(newest), split=replace(samples.split, train=window))
+    first = last - days + 1
+    if first <= samples.split.train.first:
+        return samples
+    train = samples.train.take(samples.train.event_time_seconds >= first * SECONDS_PER_DAY)
+    frauds, transactions = float(train.weight @ train.is_fraud), float(train.weight.sum())
+    window = Period(first, last, round(frauds), round(transactions), WINDOW)
+    return replace(samples, train=train, split=replace(samples.split, train=window))
 
 
 def _validated(context: Context, samples: Samples) -> float:

@@ -16,6 +16,7 @@ from zaslon.intake import CleanReport
 from zaslon.models.metrics import Evaluation
 from zaslon.models.plots import draw_all
 from zaslon.models.report import ReportContent, render_report, write_report
+from zaslon.models.time_split import Period
 from zaslon.monitoring.data_warnings import DataWarning
 from zaslon.monitoring.scorecard import Scorecard
 from zaslon.services.context import Context
@@ -97,14 +98,22 @@ def _of_model(context: Context, trained: Trained, pictures: Mapping[str, bytes])
         evaluation=trained.evaluation,
         pictures=pictures,
         periods=[
-            ("trained on", str(split.train)), ("validated on", str(split.validation)),
-            ("tested on", str(split.test)),
+            ("trained on", _period(split.train)), ("validated on", _period(split.validation)),
+            ("tested on", _period(split.test)),
         ],
         warnings=_left_out(trained),
         versions={"Zaslon": __version__, "policy": trained.policy.hash},
         currency=context.catalogue.currency,
         minor_digits=context.catalogue.minor_digits,
     )  # fmt: skip
+
+
+def _period(period: Period) -> str:
+    """Days, what they hold, and why they are so many."""
+    return (
+        f"{period}: {len(period)} days with {period.frauds:,} frauds among {period.transactions:,} transactions; "
+        f"length: {period.length_in_words}"
+    )
 
 
 def _delay_rows(by_delay: Mapping[str, Evaluation]) -> list[dict[str, str]]:

@@ -22,14 +22,17 @@ from numpy.typing import NDArray
 from zaslon.decisions.policy import Policy
 from zaslon.decisions.thresholds import ChosenThresholds, Limits, choose_thresholds
 from zaslon.domain.errors import DataError
+from zaslon.domain.estimates import Estimate
 from zaslon.domain.events import TransactionId
-from zaslon.domain.time import SECONDS_PER_DAY, day_text, days_spanned, parse_duration_seconds
+from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_duration_seconds
 from zaslon.engine import Engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.models.artefact import save_model
-from zaslon.models.dataset import Days, Sample, SampleFiles, TimeSplit, keep_by_id
+from zaslon.models.dataset import Days, Sample, SampleFiles, keep_by_id
 from zaslon.models.metrics import REPLICATES, Evaluation, evaluate
 from zaslon.models.model import Model, ModelFacts
+from zaslon.models.small_counts import mean_per_day
+from zaslon.models.time_split import SplitRules, TimeSplit
 from zaslon.models.training import TrainSettings, train
 from zaslon.monitoring.scorecard import unseeable_share
 from zaslon.services.context import Context
@@ -75,22 +78,29 @@ class Trained:
     test: Sample
     test_score: NDArray[np.float64]
     unseeable_share: float | None
-    reviews_per_day: float
+    reviews_per_day: Estimate
     path: Path
     left_out: tuple[TransactionId, ...]
     example: NDArray[np.float32]
 
 
-def time_split(context: Context, days: Sequence[Day], label_delay_seconds: int) -> TimeSplit:
-    """The periods for these days; DataError in words if they are too few."""
+def time_split(
+    context: Context, days: Sequence[Day], label_delay_seconds: int, *, new_after: int | None = None
+) -> TimeSplit:
+    """The periods for these days, by their frauds; DataError in words if the days are too few.
+
+    `new_after`: as in `SplitRules`.
+    """
     if not days:
         raise DataError("There are no clean days to train on.", hint="Run `zaslon clean` first.")
-    delay_days = -(-label_delay_seconds // SECONDS_PER_DAY)
     options = context.options
-    return TimeSplit.of(
-        days[0][0], days[-1][0], delay_days=delay_days,
-        validation_days=options.validation_days, test_days=options.test_days,
+    rules = SplitRules(
+        test_days=options.test_days, validation_days=options.validation_days,
+        delay_days=-(-label_delay_seconds // SECONDS_PER_DAY),
+        frauds_target=options.period_frauds_target, days_max=options.period_days_max,
+        new_after=new_after,
     )  # fmt: skip
+    return TimeSplit.of({day: answers_of_day(path) for day, path in days}, rules)
 
 
 def collect_samples(
@@ -308,11 +318,13 @@ def train_and_evaluate(context: Context, samples: Samples, train_settings: Train
     )  # fmt: skip
 
 
-def reviews_per_day(score: NDArray[np.float64], sample: Sample, policy: Policy) -> float:
+def reviews_per_day(score: NDArray[np.float64], sample: Sample, policy: Policy) -> Estimate:
     """What the thresholds give the analysts on an average day of the sample."""
-    reviewed = (score >= policy.thresholds.review) & (score < policy.thresholds.block)
-    days = days_spanned(sample.event_time_seconds.min(), sample.event_time_seconds.max())
-    return float(sample.weight[reviewed].sum()) / days
+    review, block = policy.thresholds.review, policy.thresholds.block
+    if review >= block:
+        return Estimate(0.0, 0.0, 0.0)  # no score is reviewed
+    reviewed = (score >= review) & (score < block)
+    return mean_per_day(reviewed, sample.weight.astype(np.float64), sample.event_time_seconds)
 
 
 def evaluate_sample(
@@ -391,7 +403,8 @@ def trained_values(trained: Trained) -> dict[str, Any]:
     """A trained model on its test period by the names that every command uses."""
     return {
         **evaluation_values(trained.evaluation),
-        "reviews_per_day": round(trained.reviews_per_day, 1),
+        "periods": trained.split.to_json_dict(),
+        "reviews_per_day": round(trained.reviews_per_day.value, 1),
         "thresholds": {"review": trained.policy.thresholds.review, "block": trained.policy.thresholds.block},
         "limits": [limit.sentence for limit in trained.thresholds.limits],
         "model": trained.model.artefact_id,

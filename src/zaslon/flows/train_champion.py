@@ -13,6 +13,7 @@ from zaslon.flows.train import (
     evaluate_sample,
     evaluation_values,
     reviews_per_day,
+    time_split,
     train_and_evaluate,
     trained_values,
 )
@@ -75,11 +76,11 @@ def evaluate_champion(context: Context) -> TrainReport:
     options, watch = context.options, Stopwatch()
     model, policy = load_champion(context, plan_features(context.catalogue))
     days = clean_days(context.home / "clean", context.catalogue)
+    delay = options.label_delay_seconds
+    split = time_split(context, days, delay, new_after=max((p.last for p in _learned(model)), default=None))
     context.progress.start("features", None)
     with watch.stage("features"):
-        samples = collect_samples(
-            context, days, label_delay_seconds=options.label_delay_seconds, in_home=False
-        )
+        samples = collect_samples(context, days, label_delay_seconds=delay, split=split, in_home=False)
     test, period = samples.test, samples.split.test
     seen = _days_seen(model, period)
     if seen:
@@ -94,7 +95,8 @@ def evaluate_champion(context: Context) -> TrainReport:
     return TrainReport(
         {
             **evaluation_values(found),
-            "reviews_per_day": round(reviews_per_day(score, test, policy), 1),
+            "periods": samples.split.to_json_dict(),
+            "reviews_per_day": round(reviews_per_day(score, test, policy).value, 1),
             "thresholds": {"review": thresholds.review, "block": thresholds.block},
             "model": model.artefact_id,
             "policy": policy.hash,
@@ -117,5 +119,9 @@ def _warn_of_rules(context: Context, policy: Policy) -> None:
 
 def _days_seen(model: Model, period: Days) -> int:
     """Days of a period from which the model, its calibration or its thresholds were learned."""
+    return sum(learned.shared_with(period) for learned in _learned(model))
+
+
+def _learned(model: Model) -> list[Days]:
     learned = (model.facts.train_days, model.facts.validation_days)
-    return sum(Days.parse(days).shared_with(period) for days in learned if days)
+    return [Days.parse(days) for days in learned if days]

@@ -12,7 +12,7 @@ from zaslon.engine import ENGINE_VERSION
 from zaslon.flows.run_report import training_report
 from zaslon.flows.train import Trained, answers_of_day
 from zaslon.intake import clean_fingerprint
-from zaslon.models.dataset import TimeSplit
+from zaslon.models.time_split import TimeSplit
 from zaslon.models.training import TrainSettings
 from zaslon.ports.registry import ARTEFACT, RunRecord
 from zaslon.services.context import Context
@@ -87,7 +87,7 @@ def _data(split: TimeSplit, days: Sequence[Day]) -> dict[str, Any]:
 def _metrics(trained: Trained) -> dict[str, float]:
     """All figures of the test period; `_low` and `_high` are the limits of their 95 % intervals."""
     found, money = trained.evaluation, trained.evaluation.money
-    metrics = {**found.flat(), "reviews_per_day": trained.reviews_per_day}
+    metrics = {**found.flat(), "reviews_per_day": trained.reviews_per_day.value}
     for name, estimate in (("lost", money.lost), ("saved", money.saved)):
         metrics |= {
             f"money_{name}_minor_per_month_low": estimate.low, f"money_{name}_minor_per_month_high": estimate.high,

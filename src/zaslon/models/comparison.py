@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import DataError
-from zaslon.domain.estimates import Estimate
+from zaslon.domain.estimates import Estimate, exact_interval
 from zaslon.models.delong import DeLong, delong
 from zaslon.models.intervals import (
     bootstrap_interval,
     bootstrap_p,
     effective_count,
-    exact_interval,
+    student,
+    student_p,
     wider,
 )
 from zaslon.models.metrics import DAYS_PER_MONTH, check_scores, threshold_at
@@ -229,8 +230,20 @@ def _left_out(sides: Sequence[_Side]) -> Float64:
 
 
 def _measure(a: float, b: float, replicated: Float64, left_out: Float64) -> Measure:
+    """The bootstrap's interval and p, and Student's where these are more cautious: with few frauds they are.
+
+    Student's standard error is the jackknife's, over the parts of the frauds (Efron, "The jackknife, the bootstrap
+    and other resampling plans", 1982).
+    """
     drawn, without = replicated[:, 1] - replicated[:, 0], left_out[:, 1] - left_out[:, 0]
-    return Measure(a, b, bootstrap_interval(b - a, drawn, without), bootstrap_p(b - a, drawn, without))
+    interval, p = bootstrap_interval(b - a, drawn, without), bootstrap_p(b - a, drawn, without)
+    parts = len(without)
+    error = float(np.sqrt((parts - 1) * np.var(without))) if parts > 1 else 0.0
+    if error > 0:
+        half = student(parts - 1) * error
+        interval = wider(interval, b - a - half, b - a + half)
+        p = max(p, student_p((b - a) / error, parts - 1))
+    return Measure(a, b, interval, p)
 
 
 def _valid_at_small_counts(
@@ -240,7 +253,8 @@ def _valid_at_small_counts(
 
     Recall and loss depend on the frauds that exactly one model stops. If each is as likely to be stopped by
     the one as by the other, all d of them are on one side with probability 2 / 2^d (the sign test, McNemar
-    1947), so p is not less. An interval without width becomes as wide as the exact one of a rate.
+    1947), so p is not less; for the other measures d is all frauds. An interval without width, or of fewer frauds
+    than can show a difference, becomes as wide as the exact one of a rate.
     """
     ranking = sides[0].ranking
     frauds, by_amount = effective_count(ranking.fraud_weight), effective_count(ranking.fraud_minor)
@@ -250,16 +264,18 @@ def _valid_at_small_counts(
         "recall": exact_interval(0.0, frauds)[1],
         "loss_minor_per_month": exact_interval(0.0, by_amount)[1] * month_minor,
     }  # fmt: skip
-    differing = np.count_nonzero(sides[0].is_stopped != sides[1].is_stopped)
-    least_p = min(1.0, 2.0 ** (1 - int(differing)))
+    differing = int(np.count_nonzero(sides[0].is_stopped != sides[1].is_stopped))
+    deciding = {"recall": differing, "loss_minor_per_month": differing}
     same = np.array_equal(scored.a, scored.b)
     found = {}
     for name, measure in measures.items():
-        floor = least_p if name in ("recall", "loss_minor_per_month") else 0.0
+        floor = min(1.0, 2.0 ** (1 - deciding.get(name, len(ranking.fraud_cell))))
         has_no_width = measure.difference.low == measure.difference.high
         difference = measure.difference
         if not same and (floor >= ALPHA or has_no_width):
             difference = wider(difference, -unsure[name], unsure[name])
+        if name != "loss_minor_per_month":  # no share differs by more than 1
+            difference = Estimate(difference.value, max(-1.0, difference.low), min(1.0, difference.high))
         found[name] = Measure(measure.a, measure.b, difference, max(measure.p, floor))
     return found
 

@@ -1,8 +1,9 @@
 """Intervals that hold at small counts: 49 of 49 frauds stopped does not show that all of them are.
 
 The bootstrap draws from what was seen. Where no fraud was missed it never draws one, so its interval has
-no width, however few frauds there were. For a rate the exact interval is known (Clopper and Pearson,
-"The use of confidence or fiducial limits illustrated in the case of the binomial", 1934).
+no width, however few frauds there were. For a rate the exact interval is known (`domain.estimates`), for a sum of
+unequal parts one that is nearly exact (Fay and Feuer, "Confidence intervals for directly standardized rates: a
+method based on the gamma distribution", 1997).
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.estimates import Estimate
+from zaslon.domain.estimates import LEVEL, Estimate
 
 Float64 = NDArray[np.float64]
 
-LEVEL = 0.95
 _TAIL = (1 - LEVEL) / 2
 _NORMAL = NormalDist()
 
@@ -32,21 +32,48 @@ def effective_count(weight: Float64) -> float:
     return float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
-def exact_interval(rate: float, count: float) -> tuple[float, float]:
-    """Clopper–Pearson: the rates that so many trials do not speak against at 95 %.
+def sum_interval(parts: Float64, largest: float) -> tuple[float, float]:
+    """What a sum of parts may be expected to be, by chance of how many there are and which (Fay and Feuer).
+
+    One more part of the largest size may always have been missed by luck, so nothing seen is not nothing. Both
+    limits are those of a Poisson count, to be multiplied, where all parts are equal.
 
     Args:
-        rate: share of successes, 0 … 1.
-        count: of trials; a fraction where they are weighted, see `effective_count`. Zero carry no information.
+        parts: float64[n], 0 or more.
+        largest: what one part can be, over 0.
     """
-    from scipy.special import betaincinv  # noqa: PLC0415  only evaluation needs it
+    from scipy.special import gammaincinv  # noqa: PLC0415  only evaluation needs it
 
-    if count <= 0 or math.isnan(rate):
-        return 0.0, 1.0
-    hits = min(max(rate * count, 0.0), count)
-    low = float(betaincinv(hits, count - hits + 1, _TAIL)) if hits > 0 else 0.0
-    high = float(betaincinv(hits + 1, count - hits, 1 - _TAIL)) if hits < count else 1.0
-    return min(low, rate), max(high, rate)
+    total, squares = float(parts.sum()), float(parts @ parts)
+    low = 0.0
+    if squares > 0:
+        low = squares / total * float(gammaincinv(total**2 / squares, _TAIL))
+    total, squares = total + largest, squares + largest**2
+    return low, squares / total * float(gammaincinv(total**2 / squares, 1 - _TAIL))
+
+
+def mean_interval(values: Float64) -> tuple[float, float]:
+    """Student's interval of a mean.
+
+    Args:
+        values: float64[n], 2 or more.
+    """
+    half = student(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def student(degrees: int) -> float:
+    """How many standard errors to either side hold 95 %, with so many degrees of freedom (1 or more)."""
+    from scipy.special import stdtrit  # noqa: PLC0415  only evaluation needs it
+
+    return float(stdtrit(degrees, 1 - _TAIL))
+
+
+def student_p(deviations: float, degrees: int) -> float:
+    """Two-sided p of a value so many standard errors from 0."""
+    from scipy.special import stdtr  # noqa: PLC0415  only comparisons need it
+
+    return 2 * float(stdtr(degrees, -abs(deviations)))
 
 
 def wider(estimate: Estimate, low: float, high: float) -> Estimate:

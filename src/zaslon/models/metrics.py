@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import DataError
-from zaslon.domain.estimates import Estimate
+from zaslon.domain.estimates import Estimate, exact_interval
 from zaslon.domain.time import days_spanned
 from zaslon.models.card_precision import card_precision_by_day
-from zaslon.models.intervals import bootstrap_interval, effective_count, exact_interval, wider
+from zaslon.models.intervals import (
+    bootstrap_interval,
+    effective_count,
+    mean_interval,
+    wider,
+)
 from zaslon.models.ranking import FALSE_POSITIVE_RATES, Ranking, rank, ranking_metrics
+from zaslon.models.small_counts import valid_at_small_counts
 
 DAYS_PER_MONTH = 30  # as in the business limits: thirty days, so that months compare
 REPLICATES = 400
@@ -182,7 +188,7 @@ def evaluate(
         headline["pr_auc"], metrics.average_precision_score(is_fraud, score, sample_weight=w)
     )
     stopped = {name: effective_count(w[score >= threshold]) for name, threshold in thresholds.items()}
-    headline = _valid_at_small_counts(headline, ranking, stopped)
+    headline = valid_at_small_counts(headline, ranking, thresholds, stopped)
     good_stopped = float((amount_minor * w)[(score >= review) & (is_fraud == 0)].sum())
     money = _money(headline, thresholds, good_stopped, days)
     by_day = _card_precision(score, is_fraud, w, event_time_seconds, customer_key)
@@ -266,38 +272,6 @@ def _headline(
     return found, replicates
 
 
-def _valid_at_small_counts(
-    headline: dict[str, Estimate], ranking: Ranking, stopped: dict[str, float]
-) -> dict[str, Estimate]:
-    """Intervals at least as wide as the exact ones of rates: the bootstrap's are too narrow for few frauds.
-
-    Args:
-        headline: estimates by name.
-        ranking: what they are of.
-        stopped: how many transactions each named threshold stops, in equal weights.
-    """
-    frauds, by_amount = effective_count(ranking.fraud_weight), effective_count(ranking.fraud_minor)
-    total_minor = float(ranking.fraud_minor.sum())
-    widened = {}
-    for name, estimate in headline.items():
-        measure, _, threshold = name.partition("_at_")
-        count = {
-            "recall": frauds, "recall_by_amount": by_amount, "false_positive_rate": ranking.good_count,
-            "precision": stopped.get(threshold, 0.0),
-        }.get(measure)  # fmt: skip
-        if measure in ("lost_minor", "saved_minor"):
-            share = estimate.value / total_minor if total_minor else math.nan
-            low, high = (bound * total_minor for bound in exact_interval(share, by_amount))
-            widened[name] = wider(estimate, low, high)
-        elif count is not None:
-            widened[name] = wider(estimate, *exact_interval(estimate.value, count))
-        elif estimate.value in (0.0, 1.0):  # a perfect ranking: as sure as that many rates of it
-            widened[name] = wider(estimate, *exact_interval(estimate.value, frauds))
-        else:
-            widened[name] = estimate
-    return widened
-
-
 def _with_value(estimate: Estimate, value: float) -> Estimate:
     return Estimate(float(value), estimate.low, estimate.high)
 
@@ -311,11 +285,21 @@ def _card_precision(
 
 
 def _mean_over_days(by_day: Float64, seed: int, replicates: int) -> Estimate:
-    """The mean, with an interval from drawing days."""
+    """The mean, with an interval from drawing days.
+
+    It is not narrower than Student's, nor than that of as many cards that were called: the bootstrap of a few
+    days is too narrow, and that of one day has no width.
+    """
     if not len(by_day):
         return Estimate(math.nan, math.nan, math.nan)
+    mean = float(by_day.mean())
     drawn = np.random.default_rng(seed).integers(0, len(by_day), (replicates, len(by_day)))
-    return bootstrap_interval(float(by_day.mean()), by_day[drawn].mean(axis=1), _means_without_each(by_day))
+    found = bootstrap_interval(mean, by_day[drawn].mean(axis=1), _means_without_each(by_day))
+    found = wider(found, *exact_interval(mean, CARDS_A_DAY * len(by_day)))
+    if len(by_day) < 2:
+        return found
+    low, high = mean_interval(by_day)
+    return wider(found, max(0.0, low), min(1.0, high))
 
 
 def _means_without_each(values: Float64) -> Float64:

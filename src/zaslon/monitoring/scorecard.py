@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.estimates import Estimate
+from zaslon.domain.estimates import Estimate, trials_needed
 from zaslon.domain.money import whole_text
 
 _ROUNDING = 1e-9  # of sums of weights: 49 frauds of 50 are 98 %
@@ -63,7 +63,7 @@ class Reached:
     false_positive_rate: Estimate
     roc_auc: Estimate
     loss_minor_per_month: Estimate
-    reviews_per_day: float
+    reviews_per_day: Estimate
     unseeable_share: float | None = None
     entities: tuple[str, ...] = ()
     false_positive_rate_before: float | None = None
@@ -86,7 +86,8 @@ class ScorecardRow:
     """One goal as it is printed.
 
     `status` is None without a target or a measurement. `frauds` and `transactions` are how many the
-    figure is based on.
+    figure is based on. `days_needed`: of a goal that is not shown, after how many days it would be, if
+    that can be estimated.
     """
 
     goal: str
@@ -96,6 +97,7 @@ class ScorecardRow:
     frauds: int
     transactions: int
     comment: str = ""
+    days_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,129 +113,161 @@ class Scorecard:
 
 def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digits: int) -> Scorecard:
     """Compare what was reached with the goals; a goal that was missed names the cause."""
-    missed = _complement(reached.recall)
-    loss, loss_max = reached.loss_minor_per_month, goals.loss_minor_per_month_max
-    of_missed = _status(missed, goals.missed_frauds_max)
-    of_stopped = _status(reached.false_positive_rate, goals.false_positive_rate_max)
-    of_loss = _status(loss, loss_max)
-    why = _why_out_of_reach(goals, reached)
-    before = _before(reached.false_positive_rate_before, ".2%")
+    rows = [
+        *_of_rates(goals, reached),
+        _of_loss(goals, reached, currency, minor_digits),
+        _of_reviews(goals, reached),
+        _row(reached, "Precision of what is stopped", "–", _precision(reached.precision)),
+        _row(reached, "ROC-AUC", "–", _shown(reached.roc_auc, ".3f")),
+    ]
+    if reached.rules:
+        rows.append(_of_rules(reached))
+    if reached.transactions_per_second is not None:
+        rows.append(_of_speed(goals, reached, reached.transactions_per_second))
+    return Scorecard(tuple(rows))
 
-    def row(
-        goal: str, target: str, figure: str, status: Status | None = None, comment: str = ""
-    ) -> ScorecardRow:
-        return ScorecardRow(goal, target, figure, status, reached.frauds, reached.transactions, comment)
+
+def _row(
+    reached: Reached, goal: str, target: str, figure: str, status: Status | None = None, comment: str = "",
+    days_needed: int | None = None,
+) -> ScorecardRow:  # fmt: skip
+    return ScorecardRow(
+        goal, target, figure, status, reached.frauds, reached.transactions, comment, days_needed
+    )
+
+
+def _of_rates(goals: Goals, reached: Reached) -> tuple[ScorecardRow, ScorecardRow]:
+    missed, missed_max = _complement(reached.recall), goals.missed_frauds_max
+    stopped, stopped_max = reached.false_positive_rate, goals.false_positive_rate_max
+    good = reached.transactions - reached.frauds
+    return (
+        _row(
+            reached, "Frauds missed", f"≤ {missed_max:.1%}", _shown(missed, ".1%"),
+            *_judged(
+                missed, missed_max, reached, _why_out_of_reach(goals, reached),
+                _days_for_rate(missed, missed_max, reached.frauds, reached.days),
+            ),
+        ),
+        _row(
+            reached, "Good transactions stopped", f"≤ {stopped_max:.1%}", _shown(stopped, ".2%"),
+            *_judged(
+                stopped, stopped_max, reached, _before(reached.false_positive_rate_before, ".2%"),
+                _days_for_rate(stopped, stopped_max, good, reached.days),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _of_loss(goals: Goals, reached: Reached, currency: str, minor_digits: int) -> ScorecardRow:
+    loss, most = reached.loss_minor_per_month, goals.loss_minor_per_month_max
 
     def money(minor: float) -> str:
         return whole_text(round(minor), minor_digits)
 
-    rows = [
-        row(
-            "Frauds missed", f"≤ {goals.missed_frauds_max:.1%}", _shown(missed, ".1%"), of_missed,
-            _comment(of_missed, why, missed, goals.missed_frauds_max, reached),
-        ),
-        row(
-            "Good transactions stopped", f"≤ {goals.false_positive_rate_max:.1%}",
-            _shown(reached.false_positive_rate, ".2%"), of_stopped,
-            _comment(
-                of_stopped, before, reached.false_positive_rate, goals.false_positive_rate_max, reached
-            ),
-        ),
-        row(
-            "Customers' loss in 30 days", f"≤ {money(loss_max)} {currency}",
-            f"{money(loss.value)} {currency} ({money(loss.low)} to {money(loss.high)})"
-            if math.isfinite(loss.low) else f"{money(loss.value)} {currency}",
-            of_loss,
-            _comment(
-                of_loss, "The same frauds that are missed above." if of_missed == Status.NOT_MET else why,
-                loss, loss_max, reached,
-            ),
-        ),
-        row(*_reviews(goals, reached)),
-        row("Precision of what is stopped", "–", _precision(reached.precision)),
-        row("ROC-AUC", "–", _shown(reached.roc_auc, ".3f")),
-    ]  # fmt: skip
-    if reached.rules:
-        rows.append(row(*_rules(reached.rules)))
-    if reached.transactions_per_second is not None:
-        is_fast = reached.transactions_per_second >= goals.transactions_per_second_min
-        rows.append(
-            row(
-                "Transactions decided per second", f"≥ {goals.transactions_per_second_min:.0f}",
-                f"{reached.transactions_per_second:,.0f}", Status.MET if is_fast else Status.NOT_MET,
-                "one engine on this machine, log and store included",
-            )
-        )  # fmt: skip
-    return Scorecard(tuple(rows))
+    figure = f"{money(loss.value)} {currency}"
+    if _has_interval(loss):
+        figure += f" ({money(loss.low)} to {money(loss.high)})"
+    is_missed = _status(_complement(reached.recall), goals.missed_frauds_max) == Status.NOT_MET
+    why = "The same frauds that are missed above." if is_missed else _why_out_of_reach(goals, reached)
+    days = _days_for_mean(loss, most, reached.days)
+    return _row(
+        reached, "Customers' loss in 30 days", f"≤ {money(most)} {currency}", figure,
+        *_judged(loss, most, reached, why, days),
+    )  # fmt: skip
+
+
+def _of_reviews(goals: Goals, reached: Reached) -> ScorecardRow:
+    """The analysts' day: within their capacity, if it is set."""
+    name, most, reviews = "Reviews on an average day", goals.reviews_per_day_max, reached.reviews_per_day
+    if most is None:
+        hint = (
+            "No capacity is set (ZASLON_REVIEWS_PER_DAY_MAX); where one is, the surest are blocked instead."
+        )
+        return _row(reached, name, "not set", _shown(reviews, ",.0f"), None, hint)
+    judged = _judged(
+        reviews, most, reached, _before(reached.reviews_per_day_before, ",.0f"),
+        _days_for_mean(reviews, most, reached.days),
+    )  # fmt: skip
+    return _row(reached, name, f"≤ {most:,}", _shown(reviews, ",.0f"), *judged)
+
+
+def _of_rules(reached: Reached) -> ScorecardRow:
+    """The figures are the model's alone; a row about the rules makes that clear."""
+    return _row(
+        reached, "Rules beside the model", "–", f"{reached.rules} may act", None,
+        "The figures above are of the model's thresholds alone, without what rules stop or allow.",
+    )  # fmt: skip
+
+
+def _of_speed(goals: Goals, reached: Reached, per_second: float) -> ScorecardRow:
+    is_fast = per_second >= goals.transactions_per_second_min
+    return _row(
+        reached, "Transactions decided per second", f"≥ {goals.transactions_per_second_min:.0f}",
+        f"{per_second:,.0f}", Status.MET if is_fast else Status.NOT_MET,
+        "one engine on this machine, log and store included",
+    )  # fmt: skip
 
 
 def _complement(share: Estimate) -> Estimate:
     return Estimate(1 - share.value, 1 - share.high, 1 - share.low)
 
 
+def _has_interval(measured: Estimate) -> bool:
+    return math.isfinite(measured.low) and math.isfinite(measured.high)
+
+
 def _status(measured: Estimate, most: float) -> Status:
-    """Where the interval lies; where there is none, where the figure does."""
-    low, high = measured.low, measured.high
-    if not math.isfinite(low) or not math.isfinite(high):
-        low = high = measured.value
-    if high <= most + _ROUNDING:
+    """Where the whole interval lies; without one nothing is shown."""
+    if not _has_interval(measured):
+        return Status.NOT_SHOWN
+    if measured.high <= most + _ROUNDING:
         return Status.MET
-    return Status.NOT_MET if low > most + _ROUNDING else Status.NOT_SHOWN
+    return Status.NOT_MET if measured.low > most + _ROUNDING else Status.NOT_SHOWN
 
 
-def _comment(status: Status, why: str, measured: Estimate, most: float, reached: Reached) -> str:
+def _judged(
+    measured: Estimate, most: float, reached: Reached, why: str, days: int | None
+) -> tuple[Status, str, int | None]:
+    """The status of a goal, the comment on it, and after how many days it would be shown."""
+    status = _status(measured, most)
     if status == Status.MET:
-        return ""
+        return status, "", None
     if status == Status.NOT_MET:
-        return why
+        return status, why, None
     count = f"{reached.frauds:,} frauds in {reached.days} days are too few to decide"
-    days = _days_to_tell(measured, most, reached.days)
-    return f"{count}: about {days:,} days would." if days else f"{count}: it is at the limit."
+    if days is None:
+        return status, f"{count}: it is at the limit.", None
+    return status, f"{count}: about {days:,} days would.", days
 
 
-def _days_to_tell(measured: Estimate, most: float, days: int) -> int | None:
-    """After how many days the same figure would lie clear of the limit; None where it is at the limit.
+def _days_for_rate(rate: Estimate, most: float, trials: int, days: int) -> int | None:
+    """After how many days the same rate would lie clear of the limit; None where it is at the limit."""
+    needed = trials_needed(rate.value, most, trials) if trials else None
+    return None if needed is None else max(days + 1, math.ceil(days * needed / trials))
 
-    An interval becomes narrower with the square root of the days.
+
+def _days_for_mean(mean: Estimate, most: float, days: int) -> int | None:
+    """The same of a mean: its interval becomes narrower with the square root of the days.
+
+    That of nothing at all, such as no loss, becomes narrower with the days themselves.
     """
-    distance = abs(most - measured.value)
-    half = (measured.high if measured.value <= most else 2 * measured.value - measured.low) - measured.value
-    if distance <= _ROUNDING:
+    distance = abs(most - mean.value)
+    if not _has_interval(mean) or distance <= _ROUNDING:
         return None
-    return max(days + 1, math.ceil(days * (half / distance) ** 2 - _ROUNDING))
+    half = mean.high - mean.value if mean.value <= most else mean.value - mean.low
+    times = half / distance
+    return max(days + 1, math.ceil(days * (times if mean.value == 0 else times**2) - _ROUNDING))
 
 
 def _shown(measured: Estimate, form: str) -> str:
     """A figure with its interval."""
-    if not math.isfinite(measured.low):
+    if not _has_interval(measured):
         return f"{measured.value:{form}}"
     return f"{measured.value:{form}} ({measured.low:{form}} to {measured.high:{form}})"
 
 
-def _rules(rules: int) -> tuple[str, str, str, None, str]:
-    """The figures are the model's alone; a row about the rules makes that clear."""
-    return (
-        "Rules beside the model", "–", f"{rules} may act", None,
-        "The figures above are of the model's thresholds alone, without what rules stop or allow.",
-    )  # fmt: skip
-
-
 def _precision(precision: Estimate) -> str:
     return "nothing was stopped" if math.isnan(precision.value) else _shown(precision, ".1%")
-
-
-def _reviews(goals: Goals, reached: Reached) -> tuple[str, str, str, Status | None, str]:
-    """The analysts' day: within their capacity, if it is set."""
-    name, most = "Reviews on an average day", goals.reviews_per_day_max
-    count = f"{reached.reviews_per_day:,.0f}"
-    if most is None:
-        hint = (
-            "No capacity is set (ZASLON_REVIEWS_PER_DAY_MAX); where one is, the surest are blocked instead."
-        )
-        return name, "not set", count, None, hint
-    is_met = round(reached.reviews_per_day) <= most
-    comment = "" if is_met else _before(reached.reviews_per_day_before, ",.0f")
-    return name, f"≤ {most:,}", count, Status.MET if is_met else Status.NOT_MET, comment
 
 
 def _before(value: float | None, form: str) -> str:

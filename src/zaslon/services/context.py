@@ -104,6 +104,8 @@ class Options:
     decide_rows_max: int
     test_days: int
     validation_days: int
+    period_frauds_target: int
+    period_days_max: int
     false_positive_rate_max: float
     limit_margin: float
     rejected_share_max: float
