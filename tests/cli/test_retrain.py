@@ -58,8 +58,10 @@ class World:
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thresholds that stay well below the limit, so that no guard fails by luck."""
-    for name, value in (("LIMIT_MARGIN", "0.5"), ("RETRAIN_WINDOW", "expanding"), ("THREADS", "1")):
+    """Thresholds that stay well below the limit and periods of a week, so that no guard fails by luck."""
+    for name, value in (
+        ("LIMIT_MARGIN", "0.5"), ("RETRAIN_WINDOW", "expanding"), ("THREADS", "1"), ("PERIOD_DAYS_MAX", "7"),
+    ):  # fmt: skip
         monkeypatch.setenv(f"ZASLON_{name}", value)
 
 
@@ -107,7 +109,13 @@ def save(context: Context, model: Model, review: float, block: float) -> str:
 
 
 def context_of(home: Path, **given: Any) -> Context:
-    settings = {"limit_margin": 0.5, "retrain_window": "expanding", "threads": 1, **given}
+    settings = {
+        "limit_margin": 0.5,
+        "retrain_window": "expanding",
+        "threads": 1,
+        "period_days_max": 7,
+        **given,
+    }
     return build_context(load_settings(home=home, **settings))
 
 
@@ -375,7 +383,7 @@ def samples(world: World) -> Samples:
 def test_a_window_keeps_the_newest_days(samples: Samples) -> None:
     last = samples.split.train.last
     week = in_window(samples, 7)
-    assert week.split.train == Days(last - 6, last)
+    assert str(week.split.train) == str(Days(last - 6, last))
     days = week.train.event_time_seconds // SECONDS_PER_DAY
     assert (days.min(), days.max()) == (last - 6, last)
     kept = samples.train.event_time_seconds >= (last - 6) * SECONDS_PER_DAY

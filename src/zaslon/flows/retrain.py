@@ -24,7 +24,15 @@ from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import Challenge, Evidence, challenge
 from zaslon.flows.compare import last_day_learned, period_bounds
 from zaslon.flows.comparison_record import publish_comparison
-from zaslon.flows.train import Samples, Trained, collect_samples, fit, train_and_evaluate, trained_values
+from zaslon.flows.train import (
+    Samples,
+    Trained,
+    collect_samples,
+    fit,
+    time_split,
+    train_and_evaluate,
+    trained_values,
+)
 from zaslon.flows.training_record import publish_training
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.dataset import Days, Sample
@@ -117,7 +125,7 @@ def retrain(context: Context, *, may_promote: bool = True) -> RetrainReport:
         return known
     context.progress.start("features", None)
     with watch.stage("features"):
-        samples = collect_samples(context, days, label_delay_seconds=context.options.label_delay_seconds)
+        samples = _samples(context, days, before)
     with watch.stage("train"):
         samples = in_best_window(context, samples)
         trained = train_and_evaluate(context, samples, _settings(context))
@@ -135,6 +143,14 @@ def retrain(context: Context, *, may_promote: bool = True) -> RetrainReport:
         publish(context)
     _keep(context, report)
     return report
+
+
+def _samples(context: Context, days: Sequence[Day], champion: Model | None) -> Samples:
+    """The periods, of which the test period holds no day only for its frauds that the champion knows."""
+    delay = context.options.label_delay_seconds
+    known = None if champion is None else last_day_learned(champion)
+    split = time_split(context, days, delay, new_after=known)
+    return collect_samples(context, days, label_delay_seconds=delay, split=split)
 
 
 def mature_days(context: Context) -> tuple[list[Day], str]:
