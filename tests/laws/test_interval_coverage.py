@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.coverage import World, coverage, of_two_models, truth_of_two
+from benchmarks.interval_coverage import World, coverage, of_two_models, truth_of_two
 
 pytestmark = pytest.mark.slow
 

@@ -50,7 +50,8 @@ def clean_report(report: Any) -> None:
 
 def _warnings(values: dict[str, Any]) -> None:
     for warning in values.get("warnings", []):
-        out.print(f"[yellow]Warning:[/] {escape(warning['message'])} {warning['hint']}")
+        sentence = escape(f"{warning['message']} {warning['hint']}")
+        out.print(f"[yellow]Warning:[/] {sentence}", highlight=False, soft_wrap=True)
 
 
 def features_report(report: Any) -> None:
@@ -234,12 +235,6 @@ def label_report(report: Any) -> None:
 
 
 _STATUS = {"met": "[green]met[/]", "not_met": "[red]not met[/]", "not_shown": "not shown", None: ""}
-
-
-def _warnings(values: dict[str, Any]) -> None:
-    for warning in values.get("warnings", []):
-        sentence = escape(f"{warning['message']} {warning['hint']}")
-        out.print(f"[yellow]Warning:[/] {sentence}", highlight=False, soft_wrap=True)
 
 
 def scorecard(values: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 A model that misses one fraud in fifty has often missed none of the first hundred. Every replicate is drawn from
 these hundred, so its interval is too narrow: over 100 samples of 100 frauds it held the true ROC-AUC in 84.
-`benchmarks/coverage.py` counts this for every figure.
+`benchmarks/interval_coverage.py` counts this for every figure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How often the intervals that Zaslon prints hold the truth, with few frauds and with many.
 
-    python benchmarks/coverage.py [--samples 400]
+    python benchmarks/interval_coverage.py [--samples 400]
 
 Scores are simulated: a share of the frauds looks like a good transaction, the others score higher. The truth comes
 from the same simulation with 200 times as many transactions. docs/benchmarks.md has the figures.
