@@ -88,3 +88,22 @@ def test_it_is_refused_in_a_label(name: str) -> None:
     assert cleaned.label_index.tolist() == [0]
     assert cleaned.rejected.reason.tolist() == [Reason.UNREADABLE_LABEL]
     assert cleaned.rejected.detail[0].endswith("' twice.")
+
+
+@pytest.mark.parametrize(
+    ("more", "detail"),
+    [
+        ('"verdict": "chargeback"', "The record has 'is_fraud' and 'verdict', two names of one field; expected one of them, as 'is_fraud'."),
+        ('"Verdict": null', "The record has 'is_fraud' and 'Verdict', two names of one field; expected one of them, as 'is_fraud'."),
+        ('"tx_fraud": 1', "The record has 'is_fraud' and 'tx_fraud', two names of one field; expected one of them, as 'is_fraud'."),
+        ('"IS_FRAUD": 1', "The record names 'is_fraud' twice."),
+    ],
+)  # fmt: skip
+def test_two_names_of_one_field_are_both_named(more: str, detail: str) -> None:
+    label = f'{{"transaction_id": 1, "is_fraud": true, {more}}}'
+    assert clean(label, kind=Kind.LABEL_JSON).rejected.detail == [detail]
+
+
+def test_a_verdict_given_twice_is_named_as_it_was_sent() -> None:
+    label = '{"transaction_id": 1, "verdict": "chargeback", "verdict": "confirmed_good"}'
+    assert clean(label, kind=Kind.LABEL_JSON).rejected.detail == ["The record names 'verdict' twice."]

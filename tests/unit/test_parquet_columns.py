@@ -137,3 +137,23 @@ def test_rows_are_produced_as_lines_and_as_json(tmp_path: Path) -> None:
         {"ref": "A", "at": at, "card": 'K,"1"', "shop": "S", "sum": "7"},
         {"ref": "B", "at": at, "card": "K2", "shop": "", "sum": "8"},
     ]
+
+
+WIDE = pa.array([Decimal("1.50"), None], pa.decimal256(50, 2))
+
+
+def test_a_column_of_too_wide_decimals_is_refused_by_its_type(tmp_path: Path) -> None:
+    pq.write_table(pa.table(TEXTS | {"tx_amount": WIDE}), tmp_path / "in")
+    expected = r"Column 'tx_amount' of '.*' holds decimals of 50 digits \(decimal256\), which cannot be read"
+    with pytest.raises(InputError, match=expected):
+        run([tmp_path / "in"], tmp_path / "out")
+
+
+def test_a_column_that_is_not_read_may_have_any_type(tmp_path: Path) -> None:
+    others = {
+        "wide": WIDE, "tx_time_days": WIDE, "list": pa.array([[1], None]), "struct": pa.array([{"a": 1}, None]),
+        "map": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int8())), "span": pa.array([1, 2], pa.duration("s")),
+        "listed": pa.array([[Decimal(1)], None], pa.list_(pa.decimal256(50, 2))), "json": pa.array(["1", None], pa.json_()),
+        "id": pa.array([b"0" * 16, None], pa.uuid()),
+    }  # fmt: skip
+    assert _reasons(tmp_path, **others) == {}

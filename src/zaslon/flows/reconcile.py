@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -175,13 +177,23 @@ def _words_of_id(raw: str, catalogue: Catalogue) -> list[str]:
     """The value of a record's transaction id: of a JSON object or a line without header."""
     field_of_id = catalogue.field_of("transaction_id")
     try:
-        content = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        # Numbers as they are written: one of more than 64 bits would become another one as a float.
+        content = json.loads(raw, object_pairs_hook=_Members, parse_int=str, parse_float=_whole)
+    except (ValueError, RecursionError):
         values = [word.decode() for word in split_line(raw.encode(), catalogue.record.separator)]
         columns = map(catalogue.find_field, catalogue.record.columns)
         return [value for column, value in zip(columns, values, strict=False) if column == field_of_id]
-    named = content.items() if isinstance(content, dict) else ()
+    named = content if isinstance(content, _Members) else ()
     return [str(value) for name, value in named if catalogue.find_field(name) == field_of_id]
+
+
+class _Members(list[tuple[str, Any]]):
+    """The members of a JSON object, those with one name too: a record that has two ids is about both."""
+
+
+def _whole(number: str) -> str:
+    """A JSON number with a point or an exponent; without a fraction of zeros, which means nothing."""
+    return re.sub(r"\.0+$", "", number)
 
 
 def _ids(path: Path, catalogue: Catalogue) -> list[TransactionId]:

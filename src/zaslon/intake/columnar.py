@@ -22,6 +22,7 @@ from zaslon.system.opening import local_path
 
 _ROWS = 250_000
 _TEXTS = (pl.String, pl.Binary, pl.Categorical, pl.Enum)
+_DECIMAL_DIGITS_MAX = 38  # that Polars reads: 128 bits
 _WIDE = (pl.UInt64, pl.Int128, pl.UInt128)  # integers that may not fit into 64 bits with a sign
 
 
@@ -93,6 +94,12 @@ def _refuse_type(address: str, name: str, kind: Any, field: SourceField) -> None
     if kind.is_nested() or kind in (pl.Object, pl.Duration):
         raise InputError(
             f"Column '{name}' of '{address}' holds {kind}.", hint="Expected a plain value in every row."
+        )
+    if kind.is_decimal() and kind.precision > _DECIMAL_DIGITS_MAX:
+        raise InputError(
+            f"Column '{name}' of '{address}' holds decimals of {kind.precision} digits (decimal256), which cannot"
+            f" be read: at most {_DECIMAL_DIGITS_MAX} can.",
+            hint=f"Store it with at most {_DECIMAL_DIGITS_MAX} digits; no amount needs more.",
         )
     if field.is_text_id and not (kind.is_integer() or kind == pl.Null or kind in _TEXTS):
         raise InputError(

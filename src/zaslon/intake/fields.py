@@ -161,13 +161,14 @@ def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
             fields.reject(i, reason, *problem_of_reason(reason, bytes_max))
             continue
         twice = keys.first_read(names_twice(record)) if members != len(content) else None
-        named = 0  # bit k: field k
+        named: dict[int, str] = {}  # by field, how it is spelt
         for key, value in content.items():
             number, field = keys.find(key)
             if field is None:
                 continue
-            twice = field.name if named >> number & 1 else twice  # two spellings: which one counts?
-            named |= 1 << number
+            if number in named:  # two spellings: which one counts?
+                twice = _two_names(named[number], key, field)
+            named[number] = key
             text = _as_text(value, field, catalogue)
             if text is None:
                 continue
@@ -180,7 +181,7 @@ def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
             pieces.append(piece)
             at += len(piece)
         if twice is not None and not reason:
-            fields.reject(i, Reason.WRONG_FIELD_COUNT, f"The record names '{twice}' twice")
+            fields.reject(i, Reason.WRONG_FIELD_COUNT, *twice)
     fields.length[:, fields.reason != 0] = -1
     fields.buffer = np.frombuffer(b"".join(pieces), np.uint8)
     return fields
@@ -202,9 +203,19 @@ class _Keys:
             self._found[key] = (self._numbers[field.name], field) if is_read and field else (-1, None)
         return self._found[key]
 
-    def first_read(self, keys: Iterable[str]) -> str | None:
-        """The name of the first field that one of the keys means and that is read."""
-        return next((field.name for key in keys if (field := self.find(key)[1])), None)
+    def first_read(self, keys: Iterable[str]) -> tuple[str, str | None] | None:
+        """What is wrong and what was expected: about the first of the keys, all named twice, that is read."""
+        found = ((key, field) for key in keys if (field := self.find(key)[1]))
+        return next((_two_names(key, key, field) for key, field in found), None)
+
+
+def _two_names(first: str, second: str, field: SourceField) -> tuple[str, str | None]:
+    """What is wrong and what was expected, where two names in a record mean one field. Their case does not matter."""
+    if first.lower() == second.lower():
+        name = field.name if first.lower() == field.name.lower() else first
+        return f"The record names '{name}' twice", None
+    problem = f"The record has '{first}' and '{second}', two names of one field"
+    return problem, f"one of them, as '{field.name}'"
 
 
 def _object(record: bytes, bytes_max: int) -> tuple[dict[str, Any], Reason]:
