@@ -15,18 +15,19 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from zaslon.system.c_library import exchange_names
 
+PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700  # whatever may hold customer data is its owner's only
 _PARTIAL = ".partial"
 _SYNC_THREADS = 16  # file systems write at once what several wait for: ten times faster than one by one
 
 
 @contextmanager
-def writing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+def writing(path: Path, mode: int = PRIVATE_FILE) -> Iterator[IO[bytes]]:
     """A file to write into; it takes the name `path` when the block ends well, and goes otherwise.
 
     Args:
@@ -48,7 +49,7 @@ def writing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     sync_directory(path.parent)
 
 
-def write_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+def write_file(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
     """Write a file, with the directories above it where there are none."""
     make_directory(path.parent)
     with writing(path, mode) as file:
@@ -56,15 +57,31 @@ def write_file(path: Path, content: bytes, mode: int = 0o666) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and those above it. One that exists has its name on disk afterwards, too."""
+    """Make a directory, for its owner only, and those above it. One that exists has its name on disk, too."""
     missing = [path] if not path.is_dir() else []
     while missing and not missing[-1].parent.is_dir():
         missing.append(missing[-1].parent)
     deepest = missing[-1].parent if missing else path
     sync_directory(deepest.parent)  # its creator may have been killed before that
     for directory in reversed(missing):
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         sync_directory(directory.parent)
+
+
+def make_private_file(path: Path) -> None:
+    """An empty file for its owner only, where there is none: what writes past us, as SQLite, keeps its mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
+
+
+def make_private(directory: Path) -> None:
+    """Let only its owner read a directory and all that is in it."""
+    directory.chmod(PRIVATE_DIRECTORY)
+    for folder, directories, files in os.walk(directory):
+        for name in directories:
+            Path(folder, name).chmod(PRIVATE_DIRECTORY)
+        for name in files:
+            Path(folder, name).chmod(PRIVATE_FILE)
 
 
 def rename(old: Path, new: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from zaslon.domain.errors import InputError
-from zaslon.system.durable import make_directory, recover_directory, replace_directory
+from zaslon.system.durable import make_directory, make_private, recover_directory, replace_directory
 
 
 @contextmanager
@@ -41,6 +41,7 @@ def replacing(out: Path, mark: str, command: str) -> Iterator[Path]:
                 recover_directory(target)
                 _clear(building)
                 yield building
+                make_private(building)
                 replace_directory(building, target)
             finally:
                 shutil.rmtree(building, ignore_errors=True)

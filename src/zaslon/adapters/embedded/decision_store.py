@@ -10,7 +10,7 @@ from pathlib import Path
 from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, first_of, only_of
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.domain.events import TransactionId
-from zaslon.system.durable import make_directory
+from zaslon.system.durable import make_directory, make_private_file
 
 _FORMAT = 1
 _SCHEMA = """
@@ -132,6 +132,7 @@ def _make_room(path: Path) -> None:
     if not _is_ours(path):
         for part in ("-wal", "-shm", ""):  # the file itself last: its log is never alone
             path.with_name(path.name + part).unlink(missing_ok=True)
+    make_private_file(path)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

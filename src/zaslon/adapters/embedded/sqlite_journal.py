@@ -20,7 +20,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import LogBatch, Originals, TransactionId
 from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection, Versions
-from zaslon.system.durable import make_directory, sync_directory
+from zaslon.system.durable import make_directory, make_private_file, sync_directory
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (identity TEXT PRIMARY KEY) STRICT;
@@ -112,6 +112,7 @@ class SqliteJournal:
         with self._explained():
             if not read_only:
                 make_directory(path.parent)
+                make_private_file(path)
             mode = "ro" if read_only else "rwc"
             address = f"{path.absolute().as_uri()}?mode={mode}"
             self._connection = sqlite3.connect(

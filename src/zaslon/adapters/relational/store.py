@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from zaslon.adapters.relational.store_tables import NEWEST_MIGRATION, metadata
 from zaslon.domain.errors import ArtefactError, BusyError, ServerError, SystemRefusedError
-from zaslon.system.durable import make_directory, sync_directory
+from zaslon.system.durable import make_directory, make_private_file, sync_directory
 
 _BUSY_MS = 10_000  # how long SQLite waits for another process's transaction
 _MIGRATION_LOCK = 0x7A61736C6F6E  # of PostgreSQL's advisory locks: "zaslon"
@@ -125,7 +125,7 @@ class Store:
         """SQLite's file, for its owner only."""
         if isinstance(self._place, Path) and not self._place.exists():
             make_directory(self._place.parent)
-            self._place.touch(mode=0o600)
+            make_private_file(self._place)
             sync_directory(self._place.parent)
 
     def _check_migrated(self) -> None:
