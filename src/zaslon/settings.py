@@ -101,7 +101,10 @@ class Settings(BaseSettings):
         1_000_000, ge=1, description="records between two snapshots of the state, restarts or not"
     )
     original_retention_days: int = Field(
-        0, ge=0, le=36_500, description="days after which the log loses original bytes; 0 keeps them"
+        0,
+        ge=0,
+        le=36_500,
+        description="days after which logs and quarantines lose original bytes; 0 keeps them",
     )
     train_rows_max: int = Field(1_000_000, ge=1_000, description="rows in a training sample")
     test_rows_max: int = Field(1_000_000, ge=1_000, description="rows in an evaluation sample")

@@ -32,12 +32,15 @@ from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
 from zaslon.intake.fields import fields_of_json
+from zaslon.intake.hidden_fields import FieldHider
+from zaslon.intake.layouts import Layout
 from zaslon.intake.ordinary import check_cleaning, problem_of_fault
 from zaslon.intake.over_lines import OverLines, rejected_lines, torn_field, without
 from zaslon.intake.pseudonyms import table_secret
 from zaslon.intake.repeat_filter import RepeatFilter
 from zaslon.intake.sources import read_source
 from zaslon.intake.staging import Staging, frame_of, transactions_of
+from zaslon.system.durable import make_private_file, rename
 from zaslon.system.isolation import by_halves
 from zaslon.system.opening import local_path
 from zaslon.system.replacing import replacing
@@ -45,12 +48,12 @@ from zaslon.system.replacing import replacing
 REPORT, QUARANTINE, STAGING = "_report.json", "_quarantine.parquet", ".staging"
 _QUARANTINE_SCHEMA = {
     "source": pl.String, "record": pl.Int64, "offset": pl.Int64, "reason": pl.String,
-    "field": pl.String, "detail": pl.String, "raw": pl.Binary,
+    "field": pl.String, "detail": pl.String, "raw": pl.Binary, "in_clear": pl.Boolean,
 }  # fmt: skip
 # Rejected rows held in memory before they go to disk, and in a row group of the quarantine.
 _QUARANTINE_ROWS_HELD = 100_000
 _QUARANTINE_BYTES_HELD = 64 << 20
-_ORIGINAL = ("source", "record", "offset", "raw")
+_ORIGINAL = ("source", "record", "offset", "raw", "layout")
 _CODES = {int(reason): reason.code for reason in Reason}
 _REPEAT_DETAIL = {
     Reason.DUPLICATE: "The transaction occurs earlier in the input with the same content.",
@@ -170,6 +173,8 @@ class _Cleaning:
         self._reasons: dict[str, int] = {}
         self._rows_in = self._headers_inside = 0
         self._over_lines = OverLines()
+        self._hider = FieldHider(catalogue, key)
+        self._layouts: dict[Layout, int] = {}
 
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
@@ -186,7 +191,7 @@ class _Cleaning:
             return
         self._keep(transactions.take(~suspect), order[~suspect])
         rows = frame_of(transactions.take(suspect)).with_columns(pl.Series("order", order[suspect]))
-        self._staging.add_suspects(rows.hstack(_originals(chunk, found.index[suspect])))
+        self._staging.add_suspects(rows.hstack(self._originals(chunk, found.index[suspect])))
 
     def _cleaned(self, chunk: Chunk) -> CleanFields:
         """The result for its records; one that breaks our own code is rejected as `engine_error`."""
@@ -209,7 +214,7 @@ class _Cleaning:
         moments = found.transactions.event_time_seconds
         doubtful = self._days.add(moments)
         if doubtful.any():
-            rows = _originals(chunk, found.index[doubtful])
+            rows = self._originals(chunk, found.index[doubtful])
             self._staging.add_doubtful(rows.with_columns(event_time_seconds=moments[doubtful]))
 
     def _keep(self, transactions: Transactions, order: Int64) -> None:
@@ -226,7 +231,8 @@ class _Cleaning:
                 continue
             if (name := torn_field(chunk, record, problem, self._catalogue)) is not None:
                 lines = rejected_lines(chunk, record, name)
-                self._hold([problem.reason.code] * len(lines), lines.to_dict())
+                layout = pl.lit(self._number_of(chunk.layout), pl.Int64).alias("layout")
+                self._hold([problem.reason.code] * len(lines), lines.with_columns(layout).to_dict())
                 self._rows_in += len(lines) - 1
                 torn.add(record)
         self._over_lines.add(chunk, sorted(over_lines - torn))
@@ -238,7 +244,7 @@ class _Cleaning:
         self._hold(
             [_CODES[r] for r in rejected.reason.tolist()],
             {
-                **_originals(chunk, rejected.index).to_dict(),
+                **self._originals(chunk, rejected.index).to_dict(),
                 "field": rejected.field,
                 "detail": rejected.detail,
             },
@@ -250,13 +256,45 @@ class _Cleaning:
             reason = f"{code}:{name}" if name else code
             self._reasons[reason] = self._reasons.get(reason, 0) + count
         most = self._catalogue.record.max_record_bytes
-        frame = pl.DataFrame({**columns, "reason": codes}, schema_overrides=_QUARANTINE_SCHEMA)
+        frame = self._hidden(pl.DataFrame({**columns, "reason": codes}, schema_overrides=_QUARANTINE_SCHEMA))
         too_long = pl.col("reason") == Reason.TOO_LONG.code
         raw = pl.when(too_long).then(pl.col("raw").bin.head(most)).otherwise("raw").alias("raw")
         self._quarantine.append(frame.with_columns(raw).select(*_QUARANTINE_SCHEMA))
         held = sum(len(f) for f in self._quarantine), sum(f.estimated_size() for f in self._quarantine)
         if held[0] >= _QUARANTINE_ROWS_HELD or held[1] >= _QUARANTINE_BYTES_HELD:
             self._spill_quarantine()
+
+    def _hidden(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows of the quarantine without values of pseudonymised fields; `in_clear` where they cannot be found."""
+        if not self._hider.has_work:
+            return rows.with_columns(in_clear=pl.lit(False))
+        layouts, parts = list(self._layouts), []
+        for part in rows.partition_by("layout", maintain_order=True):
+            raws = part["raw"].to_list()
+            hidden = self._hider.hide(raws, layouts[part["layout"][0]])
+            kept = [raw if found is None else found for raw, found in zip(raws, hidden, strict=True)]
+            in_clear = [found is None for found in hidden]
+            parts.append(
+                part.with_columns(
+                    pl.Series("raw", kept, pl.Binary), pl.Series("in_clear", in_clear, pl.Boolean)
+                )
+            )
+        return pl.concat(parts)
+
+    def _originals(self, chunk: Chunk, rows: Int64) -> pl.DataFrame:
+        """The places of rows of a chunk in their source, their bytes, and the number of their layout."""
+        return pl.DataFrame(
+            {
+                "source": pl.Series([chunk.source] * len(rows), dtype=pl.String),
+                "record": chunk.first_record + rows,
+                "offset": chunk.offsets(rows),
+                "raw": pl.Series(chunk.originals(rows.tolist()), dtype=pl.Binary),
+                "layout": pl.Series([self._number_of(chunk.layout)] * len(rows), dtype=pl.Int64),
+            }
+        )
+
+    def _number_of(self, layout: Layout) -> int:
+        return self._layouts.setdefault(layout, len(self._layouts))
 
     def _spill_quarantine(self) -> None:
         path = self._building / STAGING / f"quarantine-{len(self._quarantine_parts):06d}.arrow"
@@ -335,16 +373,24 @@ class _Cleaning:
         )
 
 
-def _originals(chunk: Chunk, rows: Int64) -> pl.DataFrame:
-    """The places of rows of a chunk in their source, and their bytes."""
-    return pl.DataFrame(
-        {
-            "source": pl.Series([chunk.source] * len(rows), dtype=pl.String),
-            "record": chunk.first_record + rows,
-            "offset": chunk.offsets(rows),
-            "raw": pl.Series(chunk.originals(rows.tolist()), dtype=pl.Binary),
-        }
-    )
+def forget_raw_rows(quarantine: Path) -> None:
+    """Remove the bytes of rejected rows from a quarantine, and what sentences quote of them; reasons and places stay.
+
+    Raises:
+        OSError, PolarsError: it cannot be read or written.
+    """
+    rows = pl.scan_parquet(quarantine, glob=False)
+    if rows.select("raw").head(1).collect()["raw"].null_count() or not rows.select(pl.len()).collect().item():
+        return
+    partial = quarantine.with_name(f".{quarantine.name}.forgetting")
+    make_private_file(partial)
+    subject = pl.concat_str(pl.lit("Field '"), "field", pl.lit("'")).fill_null("The record")
+    without = rows.with_columns(
+        raw=pl.lit(None, pl.Binary), in_clear=pl.lit(value=False),
+        detail=pl.concat_str(subject, pl.lit(" is no longer kept.")),
+    )  # fmt: skip
+    without.sink_parquet(partial, compression="zstd", row_group_size=_QUARANTINE_ROWS_HELD)
+    rename(partial, quarantine)
 
 
 def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:

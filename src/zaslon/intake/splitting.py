@@ -197,7 +197,10 @@ def check_texts(buffer: UInt8, classes: UInt8, start: Int64, length: Int64, reas
 
 
 class Values:
-    """The fields of n records, every column of them; only records that `split_records` accepts have all."""
+    """The fields of n records, every column of them; only records that `split_records` accepts have all.
+
+    `is_split`: bool[n], which those are.
+    """
 
     def __init__(self, buffer: UInt8, starts: Int64, lengths: Int64, separator: str, columns: int) -> None:
         shape = (columns, len(starts))
@@ -207,10 +210,17 @@ class Values:
             np.full(shape, -1),
         )
         self._doubled, self.found = np.zeros(shape, np.uint8), np.zeros(len(starts), np.int64)
+        reason = np.zeros(len(starts), np.uint8)
         split_records(
             buffer, starts, lengths, byte_classes(separator), len(buffer), np.arange(columns), self._start,
-            self._length, self._doubled, np.zeros(len(starts), np.uint8), self.found,
+            self._length, self._doubled, reason, self.found,
         )  # fmt: skip
+        self.is_split = reason == 0
+
+    def span(self, column: int, record: int) -> tuple[int, int]:
+        """Where a field of a record begins and ends in the buffer; doubled quotes in it are as they are."""
+        begin = int(self._start[column, record])
+        return begin, begin + int(self._length[column, record])
 
     def of(self, record: int) -> list[bytes]:
         """The fields of one record, without blanks and quotes around them."""

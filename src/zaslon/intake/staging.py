@@ -103,7 +103,7 @@ class Staging:
             self._flush()
 
     def add_suspects(self, rows: pl.DataFrame) -> None:
-        """Rows that may be repeats, with `source`, `record`, `offset` and `raw`."""
+        """Rows that may be repeats, with `source`, `record`, `offset`, `raw` and `layout`."""
         path = self._directory / f"suspects-{len(self._suspects):06d}.arrow"
         rows.write_ipc(path, compression="uncompressed")
         self._suspects.append(path)
@@ -111,7 +111,7 @@ class Staging:
     def add_doubtful(self, rows: pl.DataFrame) -> None:
         """Original bytes of rows whose days may be dropped, beside `add` and `add_suspects`.
 
-        Columns: `event_time_seconds`, `source`, `record`, `offset`, `raw`.
+        Columns: `event_time_seconds`, `source`, `record`, `offset`, `raw`, `layout`.
         """
         path = self._directory / f"doubtful-{len(self._doubtful):06d}.arrow"
         rows.write_ipc(path, compression="uncompressed")
@@ -259,7 +259,7 @@ class Staging:
             self.flags[bit] += np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1))
 
 
-_ASIDE = ("source", "record", "offset", "raw")
+_ASIDE = ("source", "record", "offset", "raw", "layout")
 _DAY = pl.col("event_time_seconds") // SECONDS_PER_DAY
 
 

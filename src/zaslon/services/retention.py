@@ -1,4 +1,4 @@
-"""Retention: original bytes leave the log after `original_retention_days`; typed records stay.
+"""Retention: original bytes leave logs and quarantines after `original_retention_days`; typed records stay.
 
 Decisions stay explainable and are replayed from the typed records. Only logs that are kept here are
 concerned: how long a broker keeps records is its own affair.
@@ -7,9 +7,13 @@ concerned: how long a broker keeps records is its own affair.
 from __future__ import annotations
 
 from contextlib import closing
+from threading import Thread
+
+from polars.exceptions import PolarsError
 
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.intake.files import QUARANTINE, forget_raw_rows
 from zaslon.ports import Clock, Journal
 from zaslon.services.context import Context
 from zaslon.services.logs import logs_put_aside
@@ -20,7 +24,7 @@ _PAUSE_SECONDS = 0.2  # between two parts of what is due, so that no decision wa
 
 
 def forget_old_originals(context: Context, journal: Journal) -> None:
-    """Remove what is due from a log, and from the archived logs."""
+    """Remove what is due from a log, from the archived logs and from the quarantines of the home."""
     days = context.options.original_retention_days
     if not days:
         return
@@ -32,6 +36,17 @@ def forget_old_originals(context: Context, journal: Journal) -> None:
                 _forget(old, before)
         except ZaslonError as error:  # as of an earlier format
             context.progress.warn(f"The original bytes in log '{aside.log}' were not removed: {error}")
+    _forget_in_quarantines(context, before)
+
+
+def _forget_in_quarantines(context: Context, before_seconds: int) -> None:
+    """Remove the bytes of rejected rows from what was written before a time; why they were rejected stays."""
+    for path in (context.home / "clean" / QUARANTINE, *(context.home / "scored").glob(f"*/{QUARANTINE}")):
+        try:
+            if path.exists() and path.stat().st_mtime < before_seconds:
+                forget_raw_rows(path)
+        except (OSError, PolarsError) as error:
+            context.progress.warn(f"The original bytes in '{path}' were not removed: {error}")
 
 
 class OriginalRetention:
@@ -39,7 +54,8 @@ class OriginalRetention:
 
     def __init__(self, context: Context, journal: Journal) -> None:
         self._days, self._clock = context.options.original_retention_days, context.adapters.clock
-        self._journal, self._warn = journal, context.progress.warn
+        self._journal, self._warn, self._context = journal, context.progress.warn, context
+        self._quarantines: Thread | None = None  # their files may be large, and no decision waits for them
         self._next_seconds = self._clock.monotonic_seconds()
 
     def step(self) -> None:
@@ -51,9 +67,17 @@ class OriginalRetention:
             before = _cutoff_seconds(self._clock, self._days)
             if self._journal.forget_originals(before, _RECORDS_AT_ONCE):
                 pause = _PAUSE_SECONDS
+            else:
+                self._forget_in_quarantines(before)
         except ZaslonError as error:  # deciding continues; the next check tries again
             self._warn(f"Original bytes were not removed from the log: {error}")
         self._next_seconds = self._clock.monotonic_seconds() + pause
+
+    def _forget_in_quarantines(self, before_seconds: int) -> None:
+        if self._quarantines is None or not self._quarantines.is_alive():
+            arguments = (self._context, before_seconds)
+            self._quarantines = Thread(target=_forget_in_quarantines, args=arguments, daemon=True)
+            self._quarantines.start()
 
 
 def _cutoff_seconds(clock: Clock, days: int) -> int:

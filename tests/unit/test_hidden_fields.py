@@ -1,0 +1,168 @@
+"""The quarantine holds no value of a pseudonymised field, and says where one may be left."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.intake_cases import quarantine_of, rows_of, run
+from tests.unit.test_records_in_files import BANK
+from tests.unit.test_retention import NOW, SetClock, with_retention
+
+from zaslon.domain.catalogue import parse_catalogue
+from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.intake.hidden_fields import FieldHider
+from zaslon.intake.layouts import Layout
+from zaslon.services.retention import forget_old_originals
+from zaslon.testing import SmallWorld
+
+COLUMNS = BANK.record.columns
+IVANOV, GOOD = "Ivanov 4000", {"at": "2019-03-04 10:00:00", "shop": "S1", "sum": "6.00", "memo": "ok"}
+SECRETS = (IVANOV, "S1")
+
+
+def row(number: int, **changed: object) -> dict[str, object]:
+    return {"ref": f"A{number}", "card": IVANOV} | GOOD | changed
+
+
+# A wrong amount, a wrong time, a repeat and a conflict.
+ROWS = [
+    row(1),
+    row(2, sum="much"),
+    row(3, at="then"),
+    row(1),
+    row(1, sum="7.00"),
+    row(4, card=f" {IVANOV} ", sum=""),
+]
+
+
+def write(form: str, path: Path) -> Path:
+    if form == "jsonl":
+        path.write_bytes(b"\n".join(map(orjson.dumps, ROWS)))
+    elif form == "parquet":
+        pl.DataFrame(ROWS).write_parquet(path)
+    else:
+        lines = [",".join(f'"{r[c]}"' if form == "quoted" else str(r[c]) for c in COLUMNS) for r in ROWS]
+        path.write_text("\n".join([",".join(COLUMNS), *lines]))
+    return path
+
+
+@pytest.mark.parametrize("form", ["csv", "quoted", "jsonl", "parquet"])
+def test_every_rejected_row_keeps_its_customers_hidden(form: str, tmp_path: Path) -> None:
+    report = run([write(form, tmp_path / "in")], tmp_path / "out", catalogue=BANK)
+    assert (report.rows_clean, sum(report.rows_rejected.values())) == (1, 5)
+    kept, clean = quarantine_of(tmp_path / "out"), rows_of(tmp_path / "out")
+    assert not kept["in_clear"].any()
+    for raw in kept["raw"].to_list():
+        assert not any(secret.encode() in raw for secret in SECRETS)
+        assert f"key:{clean['card_key'][0]}".encode() in raw, "known as among the clean rows"
+    assert b"much" in b"".join(kept["raw"].to_list()), "all else is as it came"
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert IVANOV.encode() not in everything
+
+
+def test_what_cannot_be_split_is_kept_and_marked(tmp_path: Path) -> None:
+    bad = [
+        f"A1,2019-03-04 10:00:00,{IVANOV},6.00",
+        f'A2,2019-03-04 10:00:00,"{IVANOV}"x,S1,6.00,ok',
+        "A3,x,,S1,1,ok",
+    ]
+    (tmp_path / "in").write_text("\n".join([",".join(COLUMNS), *bad]))
+    run([tmp_path / "in"], tmp_path / "out", catalogue=BANK)
+    kept = quarantine_of(tmp_path / "out").sort("record")
+    assert kept["in_clear"].to_list() == [True, True, False]
+    assert kept["raw"].to_list()[:2] == [line.encode() for line in bad[:2]]
+    (tmp_path / "in").write_text('{"ref":"A"}\n{"card":"' + IVANOV + '",\n')
+    run([tmp_path / "in"], tmp_path / "out", catalogue=BANK)
+    assert quarantine_of(tmp_path / "out").sort("record")["in_clear"].to_list() == [False, True]
+
+
+def test_numbers_are_hidden_where_the_catalogue_says_so(tmp_path: Path) -> None:
+    text = """
+    name = "numbers"
+    version = 1
+    currency = "EUR"
+    [record]
+    columns = ["id", "at", "card", "shop", "sum"]
+    [[fields]]
+    name = "id"
+    role = "transaction_id"
+    [[fields]]
+    name = "at"
+    role = "event_time"
+    [[fields]]
+    name = "card"
+    role = "entity"
+    entity = "card"
+    pseudonymise = true
+    [[fields]]
+    name = "shop"
+    role = "entity"
+    entity = "shop"
+    [[fields]]
+    name = "sum"
+    role = "amount"
+    [[aggregates]]
+    entity = "card"
+    windows = ["1d"]
+    compute = ["count"]
+    """
+    lines = ["id,at,card,shop,sum", "1,2019-03-04 10:00:00,4000,5,6.00"]
+    lines += [
+        f"{i + 2},2019-03-04 10:00:00,{card},5,x" for i, card in enumerate(("4000", "4000.0", "+4000", "7x"))
+    ]
+    (tmp_path / "in").write_text("\n".join(lines))
+    run([tmp_path / "in"], tmp_path / "out", catalogue=parse_catalogue(text))
+    key = rows_of(tmp_path / "out")["card_key"][0]
+    kept = [
+        raw.decode().split(",") for raw in quarantine_of(tmp_path / "out").sort("record")["raw"].to_list()
+    ]
+    assert [fields[2] for fields in kept[:3]] == [f"key:{key}"] * 3
+    assert kept[3][2].startswith("key:") and kept[3][2] != f"key:{key}"
+    assert [fields[3] for fields in kept] == ["5"] * 4
+
+
+FIELD = st.text(st.sampled_from(list('ab",\n é7')), max_size=8)
+
+
+@given(st.lists(FIELD, min_size=6, max_size=6), st.binary(max_size=30), st.booleans())
+def test_no_record_makes_hiding_fail(fields: list[str], noise: bytes, is_json: bool) -> None:
+    hider, layout = FieldHider(BANK, b"key"), Layout(is_json, COLUMNS, ",")
+    line = ",".join('"' + f.replace('"', '""') + '"' for f in fields).encode()
+    json = orjson.dumps(dict(zip(COLUMNS, fields, strict=True)))
+    found = hider.hide([noise, json if is_json else line, line[:-1]], layout)
+    assert len(found) == 3
+    if is_json:
+        hidden = orjson.loads(found[1] or b"")
+        assert [hidden[c] for c in ("ref", "at", "sum", "memo")] == [fields[i] for i in (0, 1, 4, 5)]
+        card = fields[2].strip(" \t")
+        assert hidden["card"].startswith("key:") == bool(card)
+
+
+def test_the_bytes_of_rejected_rows_have_their_time(small_world: SmallWorld, tmp_path: Path) -> None:
+    world, clock = small_world.in_home(tmp_path), SetClock()
+    context = with_retention(world, 2, clock)
+    (tmp_path / "in.csv").write_text(
+        "transaction_id,tx_datetime,customer_id,terminal_id,tx_amount\n1,x,7,5,secret"
+    )
+    place = tmp_path / "scored" / "some"
+    for out in (tmp_path / "clean", place):
+        run([tmp_path / "in.csv"], out)
+        os.utime(out / "_quarantine.parquet", (NOW, NOW))
+    for days, is_kept in ((1, True), (3, False), (3, False)):
+        clock.seconds = NOW + days * SECONDS_PER_DAY
+        with closing(context.open_journal()) as journal:
+            forget_old_originals(context, journal)
+        for out in (tmp_path / "clean", place):
+            kept = quarantine_of(out)
+            assert (kept["raw"][0] is not None) == is_kept
+            assert kept["reason"].to_list() == ["not_a_number"]
+            assert (out / "_quarantine.parquet").stat().st_mode & 0o077 == 0
+            assert ("no longer kept" in kept["detail"][0]) != is_kept
+            assert (b"secret" in (kept["raw"][0] or b"")) == is_kept
