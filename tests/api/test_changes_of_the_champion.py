@@ -157,12 +157,22 @@ def test_a_model_that_cannot_be_loaded_changes_nothing(
     assert len(changes_in(context)) == 1
 
 
-def test_a_change_that_the_log_refuses_is_made_later(
-    caller: Caller, challenger: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def decided_after_failure(caller: Caller, challenger: Model) -> dict[str, Any]:
+    """A decision after a change that failed at first has been made."""
     context = caller.service.context
     _, policy = champion(context)
     caller.post("/v1/transactions", transaction())
+    save_model(challenger, context.home / "models" / challenger.artefact_id)
+    keep_champion(context, challenger, policy)
+    until(lambda: len(changes_in(context)) == 1)
+    until(lambda: caller.post("/v1/transactions", transaction()).status_code == 200)
+    decided: dict[str, Any] = caller.post("/v1/transactions", transaction()).json()
+    return decided
+
+
+def test_a_change_that_the_log_refuses_is_made_later(
+    caller: Caller, challenger: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = changes.make_change
     failures: list[int] = []
 
@@ -173,21 +183,15 @@ def test_a_change_that_the_log_refuses_is_made_later(
         return make(*given)
 
     monkeypatch.setattr(serve, "make_change", failing_once)
-    save_model(challenger, context.home / "models" / challenger.artefact_id)
-    keep_champion(context, challenger, policy)
-    until(lambda: len(changes_in(context)) == 1)
-    until(lambda: caller.post("/v1/transactions", transaction()).status_code == 200)
-    decided = caller.post("/v1/transactions", transaction()).json()
+    decided = decided_after_failure(caller, challenger)
     assert failures and decided["model"] == challenger.artefact_id
-    assert reconcile(context).is_whole
+    assert reconcile(caller.service.context).is_whole
 
 
 def test_a_commit_that_lasts_although_it_raises_makes_one_change(
     caller: Caller, challenger: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = caller.service.context
-    _, policy = champion(context)
-    caller.post("/v1/transactions", transaction())
     make = changes.make_change
     made: list[Any] = []
 
@@ -198,12 +202,8 @@ def test_a_commit_that_lasts_although_it_raises_makes_one_change(
         return made[-1]
 
     monkeypatch.setattr(serve, "make_change", raising_once)
-    save_model(challenger, context.home / "models" / challenger.artefact_id)
-    keep_champion(context, challenger, policy)
-    until(lambda: made)
-    until(lambda: caller.post("/v1/transactions", transaction()).status_code == 200)
-    decided = caller.post("/v1/transactions", transaction()).json()
-    assert decided["model"] == challenger.artefact_id
+    decided = decided_after_failure(caller, challenger)
+    assert made and decided["model"] == challenger.artefact_id
     assert [change["model"] for change in changes_in(context)] == [challenger.artefact_id]
     assert replay(context, decided["position"]).identical
 

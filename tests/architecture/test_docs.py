@@ -11,9 +11,11 @@ import typer
 
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.rejections import Reason
+from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.entrypoints.cli import MOSTLY_TOO_LATE, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, app
 from zaslon.entrypoints.cli_models import NO_NEWS
 from zaslon.entrypoints.console import INTERRUPTED
+from zaslon.entrypoints.stream_metrics import StreamMetrics
 from zaslon.flows.reconcile import Reconciled
 from zaslon.flows.stream import StreamReport
 from zaslon.settings import Settings
@@ -67,29 +69,19 @@ def test_every_setting_is_described_with_its_default() -> None:
     assert rows == expected
 
 
-def test_every_metric_of_the_service_is_in_the_runbook() -> None:
-    from zaslon.entrypoints.api.service_metrics import Metrics
-
-    documented = set(
-        re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/runbook-service.md"), re.MULTILINE)
-    )
+@pytest.mark.parametrize(
+    ("metrics", "prefix", "page"),
+    [
+        (Metrics(), "zaslon", "docs/operating/runbook-service.md"),
+        (StreamMetrics(), "zaslon_stream", "docs/guides/stream.md"),
+    ],
+    ids=["service", "stream"],
+)
+def test_every_metric_is_on_its_page(metrics: Metrics | StreamMetrics, prefix: str, page: str) -> None:
+    documented = set(re.findall(rf"^\| `({prefix}_\w+)` \|", _read(page), re.MULTILINE))
     counted = {
         family.name + ("_total" if family.type == "counter" else "")
-        for family in Metrics().registry.collect()
-        if family.name.startswith("zaslon_")
-    }
-    assert documented == counted
-
-
-def test_every_metric_of_the_stream_is_in_its_guide() -> None:
-    from zaslon.entrypoints.stream_metrics import StreamMetrics
-
-    documented = set(
-        re.findall(r"^\| `(zaslon_stream_\w+)` \|", _read("docs/guides/stream.md"), re.MULTILINE)
-    )
-    counted = {
-        family.name + ("_total" if family.type == "counter" else "")
-        for family in StreamMetrics().registry.collect()
+        for family in metrics.registry.collect()
         if family.name.startswith("zaslon_")
     }
     assert documented == counted

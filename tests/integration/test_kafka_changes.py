@@ -41,6 +41,15 @@ def replayed(cluster: Cluster, world: SmallWorld, models: list[Model], policies:
     return outcomes
 
 
+def two_homes(world: SmallWorld, place: Path) -> tuple[Context, Context, dict[str, str]]:
+    """Two homes with the same champion, and settings with which their scorers share a log."""
+    here, there = (world.in_home(place / name).context for name in ("here", "there"))
+    settings = {
+        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3", "ZASLON_PSEUDONYM_KEY": world.context.key.decode(),
+    }  # fmt: skip
+    return here, there, settings
+
+
 class Payments:
     """Sends one transaction after the other until one is decided by what is wanted."""
 
@@ -79,11 +88,7 @@ def test_a_standby_goes_on_with_the_newest_champion_of_the_log(
 ) -> None:
     cluster = Cluster.new(broker)
     payments = Payments(cluster, small_world)
-    settings = {
-        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3",
-        "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
-    }
-    here, there = (small_world.in_home(tmp_path / name).context for name in ("here", "there"))
+    here, there, settings = two_homes(small_world, tmp_path)
     model, policy = load_champion(here, plan_features(here.catalogue))
     stricter = policy.with_thresholds(0.001, 0.5)
     with ExitStack() as stack:
@@ -113,11 +118,7 @@ def test_a_standby_with_an_older_home_does_not_put_its_model_back(
 ) -> None:
     cluster = Cluster.new(broker)
     payments = Payments(cluster, small_world)
-    settings = {
-        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3",
-        "ZASLON_PSEUDONYM_KEY": small_world.context.key.decode(),
-    }
-    here, there = (small_world.in_home(tmp_path / name).context for name in ("here", "there"))
+    here, there, settings = two_homes(small_world, tmp_path)
     _, policy = load_champion(here, plan_features(here.catalogue))
     promote(here, challenger, policy)  # before the log begins: it has no change
     save_model(challenger, there.home / "models" / challenger.artefact_id)

@@ -162,8 +162,8 @@ def test_the_last_state_is_saved_unless_it_is_kept_already(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("metrics", "name"), [(Metrics(), "zaslon"), (StreamMetrics(), "zaslon_stream")])
 def test_copy_and_write_are_timed(metrics: Metrics | StreamMetrics, name: str) -> None:
-    metrics.snapshot(SnapshotResult(7, True, 0.25, 4.0))
-    metrics.snapshot(SnapshotResult(9, False, 0.5, 60.0))
+    metrics.snapshots.observe(SnapshotResult(7, True, 0.25, 4.0))
+    metrics.snapshots.observe(SnapshotResult(9, False, 0.5, 60.0))
     seconds = {
         stage: metrics.registry.get_sample_value(f"{name}_snapshot_seconds_sum", {"stage": stage})
         for stage in ("copy", "write")

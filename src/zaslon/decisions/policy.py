@@ -14,13 +14,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import orjson
 import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zaslon.decisions.wording import money_text, number_text
+from zaslon.domain.catalogue import Name
 from zaslon.domain.errors import PolicyError, did_you_mean
 from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.outcomes import Action
@@ -28,15 +29,6 @@ from zaslon.expressions.expression import Expression, ExpressionError, parse_exp
 
 RULES_MAX = 64  # one bit each in the mask of rules that fired
 REASON_CHARACTERS_MAX = 500
-
-
-def _checked_name(name: str) -> str:
-    if re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) is None:
-        raise ValueError(f"'{name}' is not a name: use lower-case letters, digits and _")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_checked_name)]
 
 
 class _Strict(BaseModel):

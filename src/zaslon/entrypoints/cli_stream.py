@@ -99,7 +99,7 @@ def stream(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = 
     _publish(settings, metrics.registry)
     with Quiet() as quiet:
         context = replace(build_context(settings), progress=quiet)
-        report = flow(context, stop.is_set, print_line, metrics.observe, metrics.snapshot)
+        report = flow(context, stop.is_set, print_line, metrics.observe, metrics.snapshots.observe)
     values = report.to_json_dict()
     if as_json:
         print_json(values)

@@ -12,11 +12,10 @@ from prometheus_client import (
 )
 
 from zaslon.domain.errors import SystemRefusedError
+from zaslon.entrypoints.snapshot_metrics import SnapshotMetrics
 from zaslon.services.batch_metrics import BatchMetrics
-from zaslon.services.snapshot_writer import SnapshotResult
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
-SNAPSHOT_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 120.0)
 _RECORDS = (1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 20_000, 100_000)
 
 
@@ -42,18 +41,7 @@ class StreamMetrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.lag_records = Gauge("zaslon_stream_lag_records", "arrived and not taken", registry=registry)
-        self.snapshots = Counter(
-            "zaslon_stream_snapshots", "snapshots of the state", ("result",), registry=registry
-        )
-        self.snapshot_position = Gauge(
-            "zaslon_stream_snapshot_position",
-            "of the newest snapshot kept by this process",
-            registry=registry,
-        )
-        self.snapshot_seconds = Histogram(
-            "zaslon_stream_snapshot_seconds", "copying a state and writing it", ("stage",),
-            buckets=SNAPSHOT_SECONDS, registry=registry,
-        )  # fmt: skip
+        self.snapshots = SnapshotMetrics("zaslon_stream", registry)
         self.log_position = Gauge("zaslon_stream_log_position", "next position", registry=registry)
         ProcessCollector(registry=registry)
 
@@ -69,14 +57,6 @@ class StreamMetrics:
             self.stage_seconds.labels(stage).observe(getattr(metrics, f"{stage}_seconds"))
         self.lag_records.set(metrics.lag_records)
         self.log_position.set(metrics.next_position)
-
-    def snapshot(self, saved: SnapshotResult) -> None:
-        """Count a snapshot; called from the thread that wrote it."""
-        self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
-        self.snapshot_seconds.labels("copy").observe(saved.copy_seconds)
-        self.snapshot_seconds.labels("write").observe(saved.write_seconds)
-        if saved.is_kept:
-            self.snapshot_position.set(saved.position)
 
 
 class SendMetrics:

@@ -75,6 +75,21 @@ def find_listed(
     return is_any
 
 
+@inlined
+def _is_read(length: Integer, is_required: bool, reason: UInt8, i: Integer) -> bool:
+    """Whether field i has a text and no reason yet; a required one without a text gets its reason here."""
+    if reason[i]:
+        return False
+    if length <= 0 and is_required:
+        reason[i] = _MISSING
+    return bool(length > 0)
+
+
+@inlined
+def _sign_length(byte: Integer) -> Integer:
+    return 1 if byte in (_MINUS, _PLUS) else 0
+
+
 @compiled
 def read_integers(
     buffer: UInt8, start: Int64, length: Int64, is_required: bool, has_one_form: bool,
@@ -88,15 +103,11 @@ def read_integers(
         has_one_form: whether 7 is the only way to write 7, and neither 07 nor +7 is read.
     """
     for i in range(start.size):
-        if reason[i]:
-            continue
-        if length[i] <= 0:
-            reason[i] = _MISSING if is_required else 0
+        if not _is_read(length[i], is_required, reason, i):
             continue
         at, end = start[i], start[i] + length[i]
         sign = buffer[at]
-        if sign in (_MINUS, _PLUS):
-            at += 1
+        at += _sign_length(sign)
         first, number, overflow = at, np.uint64(0), False
         while at < end:
             digit = buffer[at] - _ZERO
@@ -138,15 +149,11 @@ def read_decimals(
     `has_thousandths` it is one, and so it is with other than one to three digits before three.
     """
     for i in range(start.size):
-        if reason[i]:
-            continue
-        if length[i] <= 0:
-            reason[i] = _MISSING if is_required else 0
+        if not _is_read(length[i], is_required, reason, i):
             continue
         at, end = start[i], start[i] + length[i]
         negative = buffer[at] == _MINUS
-        if buffer[at] == _MINUS or buffer[at] == _PLUS:
-            at += 1
+        at += _sign_length(buffer[at])
         first, point = at, -1
         number, seen, after, precise, overflow = np.uint64(0), 0, -1, True, False
         while at < end:
@@ -194,15 +201,11 @@ def read_numbers(
     (Clinger, "How to read floating point numbers accurately", 1990).
     """
     for i in range(start.size):
-        if reason[i]:
-            continue
-        if length[i] <= 0:
-            reason[i] = _MISSING if is_required else 0
+        if not _is_read(length[i], is_required, reason, i):
             continue
         at, end = start[i], start[i] + length[i]
         negative = buffer[at] == _MINUS
-        if buffer[at] == _MINUS or buffer[at] == _PLUS:
-            at += 1
+        at += _sign_length(buffer[at])
         number, seen, after = np.uint64(0), 0, -1
         while at < end:
             byte = buffer[at]
@@ -257,10 +260,7 @@ def read_times(
 ) -> None:
     """`YYYY-MM-DD HH:MM:SS` (or T, a fraction, Z) as seconds since 1970; `dropped` marks fractions."""
     for i in range(start.size):
-        if reason[i]:
-            continue
-        if length[i] <= 0:
-            reason[i] = _MISSING
+        if not _is_read(length[i], True, reason, i):
             continue
         at, size = start[i], length[i]
         if size > 19 and buffer[at + size - 1] == _LETTER_Z:

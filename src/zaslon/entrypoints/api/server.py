@@ -27,7 +27,7 @@ def build_service(settings: Settings, context: Context) -> Service:
     clock, metrics = build_clock(), Metrics()
     model, policy = load_champion(context, plan_features(context.catalogue))
     decider = build_decider(
-        settings, context, begun=metrics.watch_worker, grouped=metrics.group, saved=metrics.snapshot,
+        settings, context, begun=metrics.watch_worker, grouped=metrics.group, saved=metrics.snapshots.observe,
         passed=metrics.passed, notify=context.progress.warn,
     )  # fmt: skip
     keys = KeyRing(open_api_keys(settings), clock.now_seconds)

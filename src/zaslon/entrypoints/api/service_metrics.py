@@ -8,10 +8,9 @@ import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from zaslon.domain.rejections import Reason
-from zaslon.entrypoints.stream_metrics import SNAPSHOT_SECONDS
+from zaslon.entrypoints.snapshot_metrics import SnapshotMetrics
 from zaslon.flows.serve import GroupDone
 from zaslon.ports import DeliveryTiming
-from zaslon.services.snapshot_writer import SnapshotResult
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
@@ -72,14 +71,7 @@ class Metrics:
             "zaslon_decided_seconds", "from there to its outcome", buckets=_SECONDS, registry=registry
         )
         self.waiting_records = Gauge("zaslon_waiting_records", "records without outcome", registry=registry)
-        self.snapshots = Counter("zaslon_snapshots", "snapshots of the state", ("result",), registry=registry)
-        self.snapshot_position = Gauge(
-            "zaslon_snapshot_position", "of the newest snapshot kept by this process", registry=registry
-        )
-        self.snapshot_seconds = Histogram(
-            "zaslon_snapshot_seconds", "copying a state and writing it", ("stage",),
-            buckets=SNAPSHOT_SECONDS, registry=registry,
-        )  # fmt: skip
+        self.snapshots = SnapshotMetrics("zaslon", registry)
         self.log_position = Gauge("zaslon_log_position", "next position of the log", registry=registry)
         self.ready = Gauge("zaslon_ready", "1 while decisions are made", registry=registry)
         ProcessCollector(registry=self.registry)
@@ -114,14 +106,6 @@ class Metrics:
         self.engine_seconds.observe(done.engine_seconds)
         self.commit_seconds.observe(done.commit_seconds)
         self.log_position.set(done.next_position)
-
-    def snapshot(self, saved: SnapshotResult) -> None:
-        """Count a snapshot; called from the receiving thread."""
-        self.snapshots.labels("kept" if saved.is_kept else "failed").inc()
-        self.snapshot_seconds.labels("copy").observe(saved.copy_seconds)
-        self.snapshot_seconds.labels("write").observe(saved.write_seconds)
-        if saved.is_kept:
-            self.snapshot_position.set(saved.position)
 
     def passed(self, deliveries: Sequence[DeliveryTiming], next_position: int) -> None:
         """Count records that passed through the stream; called from the gateway's thread."""
