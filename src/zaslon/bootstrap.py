@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shlex
 import signal
 import socket
 import subprocess
@@ -24,19 +25,24 @@ from zaslon.adapters.embedded.lock import exclusive_in, one_at_a_time_in
 from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
+from zaslon.adapters.process.alerts import AlertHooks
 from zaslon.adapters.process.channel import Channel
+from zaslon.adapters.process.job_process import ChildProcesses
 from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
 from zaslon.admission import admit
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
+from zaslon.domain.jobs import load_jobs
 from zaslon.domain.outcomes import Versions
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
+from zaslon.flows.chain import Ending, Schedule
 from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
 from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
-from zaslon.services.context import GATEWAY, KEY, LOCK, STORE, STREAM, Adapters, Context, Options
+from zaslon.services.context import GATEWAY, KEY, LOCK, SCHEDULE, STORE, STREAM, Adapters, Context, Options
+from zaslon.services.job_runs import JobRun
 from zaslon.services.promotion import StoreMigration
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotResult
 from zaslon.settings import Settings, load_settings
@@ -242,6 +248,36 @@ def _ledger(store: Store) -> Ledger:
     from zaslon.adapters.relational.stored_ledger import StoredLedger  # noqa: PLC0415  slow to import
 
     return StoredLedger(store)
+
+
+def build_schedule(
+    settings: Settings, ending: Ending, notify: Callable[[str], None], observe: Callable[[str, JobRun], None]
+) -> Schedule:
+    """The jobs of this machine, as child processes of the `zaslon` command in the same home.
+
+    Raises:
+        ZaslonError: the list of jobs or the setting of their files cannot be used.
+    """
+    url, program = settings.schedule_alert_url, settings.schedule_alert_program
+    told = AlertHooks(None if url is None else url.get_secret_value(), program)
+    return Schedule(
+        jobs=load_jobs(settings.schedule_jobs), directory=settings.home / SCHEDULE,
+        sources=_words(settings.schedule_sources or "", "ZASLON_SCHEDULE_SOURCES"),
+        processes=ChildProcesses(
+            [sys.executable, "-P", "-m", "zaslon.entrypoints.cli"], {"ZASLON_HOME": str(settings.home)}
+        ),
+        exclusive_in=lambda directory: exclusive_in(directory / LOCK), clock=SystemClock(), ending=ending,
+        alerts=None if url is None and program is None else told,
+        notify=notify, observe=observe, host=socket.gethostname(),
+    )  # fmt: skip
+
+
+def _words(text: str, setting: str) -> list[str]:
+    """Words as in a shell, where one with spaces is quoted."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ZaslonError(f"{setting} cannot be read: {error}.", hint="Close every quote.") from error
 
 
 def build_clock() -> Clock:

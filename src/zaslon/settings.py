@@ -57,6 +57,12 @@ def _checked_model(name: str) -> str:
     return name
 
 
+def _checked_webhook(url: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"https?://[^/?#\s]+(/\S*)?", url.get_secret_value()):
+        raise ValueError("a webhook is named as https://host/path")
+    return url
+
+
 Duration = Annotated[str, AfterValidator(checked_duration)]
 RetrainWindow = Annotated[str, AfterValidator(checked_window)]
 PseudonymKey = Annotated[SecretStr, AfterValidator(_checked_key)]
@@ -64,6 +70,7 @@ StoreUrl = Annotated[SecretStr, AfterValidator(_checked_store)]
 MlflowUri = Annotated[str, AfterValidator(_checked_mlflow)]
 RegisteredModel = Annotated[str, AfterValidator(_checked_model)]
 SnapshotPlace = Annotated[str, AfterValidator(_checked_place)]
+Webhook = Annotated[SecretStr, AfterValidator(_checked_webhook)]
 
 
 class Settings(BaseSettings):
@@ -271,6 +278,21 @@ class Settings(BaseSettings):
     mlflow_experiment: str = Field("zaslon", min_length=1, description="under which name runs are listed")
     mlflow_model: RegisteredModel = Field(
         "zaslon", description="registered model of what was promoted; `…-candidates` has what was trained"
+    )
+    schedule_jobs: Path | None = Field(None, description="list of jobs; the built-in one if not set")
+    schedule_sources: str | None = Field(
+        None,
+        description="all files that the job `clean` cleans: paths and patterns such as `/data/in/*.txt`, separated by spaces",
+    )
+    schedule_alert_url: Webhook | None = Field(
+        None, description="webhook that is told what failed or was missed, as JSON"
+    )
+    schedule_alert_program: Path | None = Field(
+        None, description="program that is told it on standard input, as JSON"
+    )
+    schedule_metrics_host: str = Field("127.0.0.1", description="address where Prometheus reads metrics")
+    schedule_metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="where Prometheus reads metrics of jobs; nowhere if not set"
     )
     stream_report_seconds: float = Field(
         10.0, ge=0, description="between two points in a run of the tracker (MLflow); 0 writes none"

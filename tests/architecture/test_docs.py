@@ -10,10 +10,12 @@ import pytest
 import typer
 
 from zaslon.domain.errors import ZaslonError
+from zaslon.domain.jobs import Chain, Job
 from zaslon.domain.rejections import Reason
 from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.entrypoints.cli import MOSTLY_TOO_LATE, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, app
 from zaslon.entrypoints.cli_models import NO_NEWS
+from zaslon.entrypoints.cli_schedule import JOB_FAILED
 from zaslon.entrypoints.console import INTERRUPTED
 from zaslon.entrypoints.stream_metrics import StreamMetrics
 from zaslon.flows.reconcile import Reconciled
@@ -85,6 +87,26 @@ def test_every_metric_is_on_its_page(metrics: Metrics | StreamMetrics, prefix: s
         if family.name.startswith("zaslon_")
     }
     assert documented == counted
+
+
+def test_every_metric_of_the_schedule_is_on_its_page() -> None:
+    from zaslon.entrypoints.schedule_metrics import ScheduleMetrics
+
+    documented = set(
+        re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/schedule.md"), re.MULTILINE)
+    )
+    counted = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in ScheduleMetrics().registry.collect()
+        if family.name.startswith("zaslon_")
+    }
+    assert documented == counted
+
+
+def test_every_key_of_the_list_of_jobs_is_explained() -> None:
+    page = _read("docs/operating/schedule.md")
+    keys = {*Chain.model_fields, *Job.model_fields} - {"jobs"}
+    assert [key for key in keys if f"`{key}`" not in page] == []
 
 
 @pytest.mark.parametrize(("command", "report"), [("stream", StreamReport()), ("reconcile", Reconciled())])
@@ -209,6 +231,6 @@ def test_every_exit_code_is_explained() -> None:
     explained = [int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)]
     kinds: list[type[ZaslonError]] = [ZaslonError, *ZaslonError.__subclasses__()]
     raised = {kind.exit_code for kind in kinds}
-    raised |= {0, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, MOSTLY_TOO_LATE, NO_NEWS, INTERRUPTED}
+    raised |= {0, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, MOSTLY_TOO_LATE, NO_NEWS, INTERRUPTED, JOB_FAILED}
     assert raised == set(explained)
     assert explained == sorted(set(explained))

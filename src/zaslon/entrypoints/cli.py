@@ -14,7 +14,7 @@ from zaslon import __version__
 from zaslon.bootstrap import open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
-from zaslon.entrypoints import cli_ledger, cli_models, cli_registry, cli_stream, show
+from zaslon.entrypoints import cli_ledger, cli_models, cli_registry, cli_schedule, cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.options import CatalogueFile, Delay, Home, Json
 from zaslon.entrypoints.performing import Lock, perform, settings_of
@@ -22,6 +22,7 @@ from zaslon.entrypoints.serve_command import add_commands
 from zaslon.services.context import Context
 from zaslon.services.logs import with_named_log
 from zaslon.simulate import simulation_profile, write_simulation
+from zaslon.system.opening import expanded
 
 app = typer.Typer(
     name="zaslon",
@@ -34,7 +35,10 @@ app = typer.Typer(
 NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, MOSTLY_TOO_LATE = 1, 8, 12
 
 Sources = Annotated[
-    list[str], typer.Argument(help="Files or fsspec addresses; text, CSV, JSON lines, Parquet.")
+    list[str],
+    typer.Argument(
+        callback=expanded, help="Files, patterns or fsspec addresses; text, CSV, JSON lines, Parquet."
+    ),
 ]
 Arrived = Annotated[
     str | None,
@@ -343,6 +347,7 @@ add_commands(app)
 cli_stream.add_to(app)
 cli_ledger.add_to(app)
 cli_registry.add_to(app)
+cli_schedule.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -76,8 +76,10 @@ class SendMetrics:
         self.rate.set(per_second)
 
 
-def publish(registry: CollectorRegistry, host: str, port: int) -> None:
-    """Let Prometheus read the metrics at `http://host:port/metrics`.
+def publish(
+    registry: CollectorRegistry, host: str, port: int, setting: str = "ZASLON_STREAM_METRICS_PORT"
+) -> None:
+    """Let Prometheus read the metrics at `http://host:port/metrics`; `setting` is where the port comes from.
 
     Raises:
         SystemRefusedError: the port is taken or may not be opened.
@@ -87,5 +89,5 @@ def publish(registry: CollectorRegistry, host: str, port: int) -> None:
     except OSError as error:
         raise SystemRefusedError(
             f"Metrics cannot be served at {host}:{port}: {error}.",
-            hint="Choose another ZASLON_STREAM_METRICS_PORT.",
+            hint=f"Choose another {setting}.",
         ) from error

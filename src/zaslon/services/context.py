@@ -19,6 +19,7 @@ from zaslon.system.c_library import return_freed_memory
 LOCK, KEY, STORE = ".lock", "pseudonym.key", "store.db"
 # What jobs on clean days and models keep for themselves: their lock.
 JOBS = "jobs"
+SCHEDULE = "schedule"
 # The home's log that a broker keeps; its directory holds only the snapshots.
 STREAM = "stream"
 # What a service in front of the stream keeps of it.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import io
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -22,6 +25,25 @@ def local_path(address: str) -> Path | None:
     if "://" in address and not address.startswith(_LOCAL):
         return None
     return Path(address.removeprefix(_LOCAL))
+
+
+def expanded(addresses: Iterable[str]) -> list[str]:
+    """The addresses, with the files that a local pattern such as `in/*.txt` matches in its place, by name.
+
+    Raises:
+        InputError: a pattern matches no file.
+    """
+    return [found for address in addresses for found in _matching(address)]
+
+
+def _matching(address: str) -> list[str]:
+    path = local_path(address)
+    if path is None or not glob.has_magic(address) or os.path.lexists(path):
+        return [address]
+    found = sorted(name for name in glob.glob(str(path)) if Path(name).is_file())  # noqa: PTH207  an absolute one too
+    if not found:
+        raise InputError(f"No file matches '{address}'.", hint="Check the path.")
+    return found
 
 
 def opened(address: str) -> io.BufferedReader:

@@ -1,0 +1,93 @@
+"""The list of jobs: what is built in, and what a person may have written wrong in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from tests.schedule_world import LIST, at
+
+from zaslon.domain.errors import ZaslonError
+from zaslon.domain.jobs import JobList, load_jobs, parse_jobs
+from zaslon.entrypoints.cli import app
+
+
+def listed(text: str) -> JobList:
+    return parse_jobs(text.replace("{clean}", "0").replace("{retrain}", "0"), origin="The list")
+
+
+def test_the_built_in_jobs_are_commands_that_exist() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    jobs = [job for chain in load_jobs(None).chains for job in chain.jobs]
+    assert [job.name for job in jobs] == ["clean", "retrain", "report", "ledger"]
+    for job in jobs:
+        options = {option for parameter in commands[job.command[0]].params for option in parameter.opts}
+        assert {word for word in job.command[1:] if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ('"30 2 * * *"', '"30 25 * * *"', ("chain daily, when", "hour is wrong")),
+        ('"30 2 * * *"', '"0 30 2 * * *"', ("chain daily, when", "minute, hour, day, month and weekday")),
+        ('"30 2 * * *"', '"@daily"', ("chain daily, when", "not a cron text")),
+        ('"12h"', '"soon"', ("chain daily, missed_within", "not a duration")),
+        ('timeout = "1h"\nretries = 2', "retries = 2", ("job clean, timeout", "missing")),
+        ('timeout = "1h"\nretries = 2', 'timeout = "0s"\nretries = 2', ("job clean, timeout", "at least 1s")),
+        ("retries = 2", "retries = -1", ("job clean, retries",)),
+        ("retries = 2", "retrys = 2", ("job clean, retrys", "'retries'")),
+        ('after = ["clean"]', 'after = ["cleam"]', ("job retrain comes after 'cleam'", "'clean'")),
+        ('name = "retrain"', 'name = "clean"', ("two jobs have the same name",)),
+        ('name = "clean"\n', 'name = "clean"\nafter = ["report"]\n', ("wait for each other",)),
+        ('["promote", "0"]', '["promote", "{model}"]', ("job promote", "{model}", "cannot be filled in")),
+        ('["promote", "0"]', '["promote", "x{sources}"]', ("job promote", "an argument of its own")),
+        ('["promote", "0"]', "[]", ("job promote, command",)),
+        ('name = "daily"', 'name = "../daily"', ("chain ../daily, name",)),
+        ("[[chains]]", "[[chain]]", ("'chains'",)),
+        ("[[chains]]", "[chains", ("not valid TOML",)),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_list_names_the_job(old: str, new: str, parts: tuple[str, ...]) -> None:
+    assert old in LIST
+    with pytest.raises(ZaslonError) as raised:
+        listed(LIST.replace(old, new, 1))
+    for part in ("The list", *parts):
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "chains = 3", "chains = [3]", "chains = [{jobs = 3}]", "[chains]\njobs = 1"]
+)
+def test_a_list_of_another_shape_is_refused(text: str) -> None:
+    with pytest.raises(ZaslonError, match="cannot be used"):
+        parse_jobs(text, origin="The list")
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ZaslonError, match="ZASLON_SCHEDULE_JOBS"):
+        load_jobs(tmp_path / "none.toml")
+
+
+def test_jobs_are_ordered_by_what_they_come_after() -> None:
+    text = LIST.replace('name = "clean"', 'name = "zero"').replace('after = ["clean"]', 'after = ["zero"]')
+    (chain,) = listed(text).chains
+    assert [job.name for job in chain.ordered] == ["zero", "retrain", "promote", "report"]
+
+
+def test_places_in_a_command_are_filled_in() -> None:
+    text = LIST.replace('["promote", "0"]', '["score", "{sources}", "--out=x/{date}"]')
+    job = listed(text).chains[0].jobs[2]
+    assert job.arguments(["a.txt", "b/{date}.txt"], at("2026-03-02 23:59")) == [
+        "score", "a.txt", "b/2026-03-02.txt", "--out=x/2026-03-02"
+    ]  # fmt: skip
+    with pytest.raises(ZaslonError, match="ZASLON_SCHEDULE_SOURCES"):
+        job.arguments([], 0)
+
+
+def test_moments_of_a_cron_text_are_in_utc() -> None:
+    chain = listed(LIST).chains[0]
+    assert chain.next_moment(at("2026-03-02 02:30")) == at("2026-03-03 02:30")
+    assert chain.newest_moment(at("2026-03-02 02:30")) == at("2026-03-02 02:30")
+    assert chain.newest_moment(at("2026-03-02 02:30") - 0.5) == at("2026-03-01 02:30")
+    assert chain.count_moments(at("2026-03-02 02:30"), at("2026-03-05 02:30")) == 3
