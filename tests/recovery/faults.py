@@ -16,11 +16,18 @@ from zaslon.domain.outcomes import Decision
 from zaslon.testing import SmallWorld
 
 STAGES = ("clean", "apply", "score", "rules", "explain", "encode")
+EMBEDDED_STAGES = (*STAGES, "record")  # where the log is a file
 # By stage: module, class or none, function, and where the amounts are among what it is given.
 _PLACES: dict[str, tuple[str, str | None, str, Callable[..., Any]]] = {
     "apply": ("features.history", "History", "apply", lambda _, rows, *rest: rows.amount_minor / 100),
     "score": ("models.model", "Model", "score", lambda _, matrix: matrix[:, 0]),
     "rules": ("engine.batch_outcomes", None, "decide", lambda _, scores, columns: columns["amount"]),
+    "record": (
+        "adapters.embedded.sqlite_journal",
+        None,
+        "encode",
+        lambda batch, *rest: batch.transactions.amount_minor / 100,
+    ),
     "explain": ("decisions.reasons", "ReasonWriter", "explain", lambda _, x, weights, minor: minor / 100),
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
-from tests.recovery.faults import STAGES, InjectedError, Poison, inject, stopped_poison
+from tests.recovery.faults import EMBEDDED_STAGES, InjectedError, Poison, inject, stopped_poison
 from tests.recovery.given_calls import GivenCalls, call, transaction
 
 from zaslon.bootstrap import build_clock
@@ -80,7 +80,7 @@ def expected(world: SmallWorld, index: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 100])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", EMBEDDED_STAGES)
 def test_a_poison_record_is_rejected_and_all_others_are_decided(
     small_world: SmallWorld, poison: tuple[Poison, int], tmp_path: Path, stage: str, size: int
 ) -> None:
@@ -126,7 +126,7 @@ def test_poison_records_beside_each_other_are_all_found(
     ]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", EMBEDDED_STAGES)
 def test_code_that_breaks_ordinary_records_stops_the_run(
     small_world: SmallWorld, poison: tuple[Poison, int], tmp_path: Path, stage: str
 ) -> None:
@@ -199,19 +199,22 @@ def rows(directory: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("stage", ["clean", "apply", "score"])
+@pytest.mark.parametrize("stage", EMBEDDED_STAGES)
 def test_a_poison_record_does_not_end_the_service(
     small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     world = small_world.in_home(tmp_path / "home")
     inject(monkeypatch, stage, Poison(13, 77.77))
+    # All are stopped, so that all are explained.
+    (tmp_path / "home" / "policy.toml").write_text("[thresholds]\nreview = 0.00001\nblock = 0.99999\n")
     others = [transaction(number, 20.0 + number) for number in range(10)]
     first = [call(0, others[:3]), call(1, [transaction(13, 77.77)]), call(2, others[3:6])]
     calls = GivenCalls(deque([first, [call(3, others[6:])], [call(4, [others[0]])]]))
     DecisionWorker(world.context, 100, build_clock(), calls).run()
     found = {number: calls.outcomes(number) for number in range(5)}
     assert calls.readiness == [True], "the worker goes on"
-    assert [o["outcome"] for n in (0, 2, 3) for o in found[n]] == ["decision"] * 10
+    assert [o["action"] for n in (0, 2, 3) for o in found[n]] == ["review"] * 10
+    assert all(o["reasons"] for n in (0, 2, 3) for o in found[n])
     assert [o["reason"] for o in found[1]] == ["engine_error"]
     assert found[4] == found[0][:1], "a repeat is still known"
     metrics = Metrics()
