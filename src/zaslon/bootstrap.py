@@ -25,6 +25,7 @@ from zaslon.adapters.embedded.lock import exclusive_in, one_at_a_time_in
 from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
+from zaslon.adapters.embedded.sqlite_shadow import SqliteShadowStore
 from zaslon.adapters.process.alerts import AlertHooks
 from zaslon.adapters.process.channel import Channel
 from zaslon.adapters.process.job_process import ChildProcesses
@@ -95,6 +96,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
             open_stream=lambda notify: _stream(settings, catalogue, notify),
             open_sender=lambda topic, notify: _sender(settings, topic, notify),
+            open_shadow=lambda path, reading: SqliteShadowStore(path, read_only=reading),
             open_ledger=lambda home: _ledger(store_of(home)),
             clock=SystemClock(),
             actor=_user(),

@@ -92,9 +92,7 @@ def test_every_metric_is_on_its_page(metrics: Metrics | StreamMetrics, prefix: s
 def test_every_metric_of_the_schedule_is_on_its_page() -> None:
     from zaslon.entrypoints.schedule_metrics import ScheduleMetrics
 
-    documented = set(
-        re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/schedule.md"), re.MULTILINE)
-    )
+    documented = set(re.findall(r"^\| `(zaslon_\w+)` \|", _read("docs/operating/schedule.md"), re.MULTILINE))
     counted = {
         family.name + ("_total" if family.type == "counter" else "")
         for family in ScheduleMetrics().registry.collect()

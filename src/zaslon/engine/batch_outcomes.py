@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.decisions.deciding import decide, fall_back
-from zaslon.domain.events import Degradation, LogBatch, TransactionId, public_ids
+from zaslon.decisions.deciding import Decided, decide, fall_back
+from zaslon.domain.events import Degradation, LogBatch, TransactionId, Transactions, public_ids
 from zaslon.domain.outcomes import (
     Action,
     Decision,
@@ -104,18 +104,29 @@ class BatchOutcomes:
                     waiting=status == LABEL_WAITS,
                 )  # fmt: skip
 
+    @property
+    def transactions(self) -> Transactions:
+        """Those that were accepted, in log order."""
+        transactions = self.batch.transactions
+        return transactions.take(self.accepted) if len(self.refused) else transactions
+
+    def decided(self) -> Decided:
+        """The actions alone, for every accepted transaction."""
+        return self._decided(
+            _RuleColumns(self.engine, transaction_columns(self.engine.plan, self.transactions), self)
+        )
+
+    def _decided(self, columns: _RuleColumns) -> Decided:
+        assert self.engine.policy is not None
+        decided = decide(self.engine.policy, self.scores, columns)
+        return fall_back(decided, self.degradation) if self.degradation.any() else decided
+
     def _decisions(self) -> None:
         if not len(self.accepted):
             return
-        engine = self.engine
-        assert engine.policy is not None
-        transactions = self.batch.transactions
-        if len(self.refused):
-            transactions = transactions.take(self.accepted)
+        engine, transactions = self.engine, self.transactions
         columns = _RuleColumns(engine, transaction_columns(engine.plan, transactions), self)
-        decided = decide(engine.policy, self.scores, columns)
-        if self.degradation.any():
-            decided = fall_back(decided, self.degradation)
+        decided = self._decided(columns)
         reasons = self._reasons(decided.action)
         digits = engine.catalogue.minor_digits
         fired = decided.fired.tolist()

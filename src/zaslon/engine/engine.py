@@ -98,12 +98,20 @@ class Engine:
         if self.model is None or self.policy is None:
             raise ValueError("this engine has no model and policy: it can only replay the log")
         applied = self.apply(batch.transactions, batch.labels, batch.is_label)
+        outcomes = self.outcomes_of(batch, applied)
+        self.position += len(batch)
+        return Processed(outcomes.assemble())
+
+    def outcomes_of(self, batch: LogBatch, applied: Applied) -> BatchOutcomes:
+        """What this engine's model and policy make of a batch that was applied, by itself or by another engine.
+
+        The state is not touched: a challenger decides beside the champion on what was applied once.
+        """
+        assert self.model is not None
         accepted = applied.status == 0
         degradation = batch.degradation[batch.transaction_index[accepted]]
         scores = self._score(self.model, applied.matrix, degradation)
-        outcomes = BatchOutcomes(self, batch, applied, accepted, scores)
-        self.position += len(batch)
-        return Processed(outcomes.assemble())
+        return BatchOutcomes(self, batch, applied, accepted, scores)
 
     def serve(self, model: Model, policy: Policy) -> None:
         """Decide with this model and policy from now on; the log must say so already."""

@@ -1,15 +1,22 @@
-"""The commands of models: `train`, `evaluate`, `compare`, `retrain`."""
+"""The commands of models: `train`, `evaluate`, `compare`, `retrain`, `shadow`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from zaslon.bootstrap import build_context
 from zaslon.entrypoints import show
+from zaslon.entrypoints.cli_stream import stop_on_signals
+from zaslon.entrypoints.console import Quiet, out, print_json
 from zaslon.entrypoints.options import CatalogueFile, Delay, Home, Json
-from zaslon.entrypoints.performing import Lock, perform
+from zaslon.entrypoints.performing import Lock, perform, settings_of
 from zaslon.services.context import Context
+from zaslon.services.home import existing_home
+from zaslon.services.logs import with_named_log
 
 NO_NEWS = 99  # which Airflow's BashOperator takes as "skipped"
 
@@ -69,6 +76,10 @@ def compare(
     catalogue: CatalogueFile = None,
     label_delay: Delay = None,
     days: Annotated[int, typer.Option(min=1, help="At most so many days, the newest.")] = 30,
+    live: Annotated[
+        bool, typer.Option("--live", help="On what both have decided live, see `zaslon shadow`.")
+    ] = False,
+    log: Annotated[str, typer.Option(help="With --live: log, or stream.")] = "log",
 ) -> int:
     """Say whether model B is better than A, on the newest days that neither has learned from.
 
@@ -76,12 +87,16 @@ def compare(
     """
 
     def work(context: Context) -> Any:
+        if live:
+            from zaslon.flows.compare_live import compare_live_models  # noqa: PLC0415
+
+            return compare_live_models(with_named_log(context, log), a, b)
         from zaslon.flows.compare import compare as flow  # noqa: PLC0415
 
         return flow(context, a, b, days_max=days)
 
     return perform(
-        as_json, work, show.comparison, lock=Lock.NOTHING,
+        as_json, work, show.live_comparison if live else show.comparison, lock=Lock.NOTHING,
         home=home, catalogue=catalogue, label_delay=label_delay,
     )  # fmt: skip
 
@@ -116,7 +131,47 @@ def retrain(
     return done if has_news else NO_NEWS
 
 
+def shadow(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="Challengers, named as for compare.")],
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy file that they decide with; that of the home if not given.")
+    ] = None,
+    log: Annotated[str, typer.Option(help="log, or stream.")] = "log",
+    within: Annotated[float, typer.Option(min=0.1, help="Seconds after which a decision is late.")] = 60.0,
+    keep_days: Annotated[int, typer.Option(min=1, help="Days of transactions that are kept.")] = 60,
+    once: Annotated[bool, typer.Option("--once", help="Decide what is in the log, and end.")] = False,
+) -> int:
+    """Let challengers decide beside the champion, on the live log, without a part in its decisions.
+
+    Example: [bold]zaslon shadow 3f2a9c81d05e[/]
+    """
+    from zaslon.flows.shadow import shadow as flow  # noqa: PLC0415
+
+    settings = settings_of(None, {"home": home, "catalogue": catalogue})
+    existing_home(settings.home)
+    stop = stop_on_signals()
+    with Quiet() as quiet:
+        context = replace(with_named_log(build_context(settings), log), progress=quiet)
+        report = flow(
+            context, models, policy, within_seconds=within, keep_days=keep_days,
+            is_over=(lambda _: True) if once else stop.wait,
+        )  # fmt: skip
+    values = report.to_json_dict()
+    if as_json:
+        print_json(values)
+    else:
+        out.print(
+            f"{len(values['challengers'])} challengers decided {values['transactions']:,} transactions, "
+            f"{values['late']:,} of them late; the log continues at position {values['next_position']:,}.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    return 0
+
+
 def add_to(app: typer.Typer) -> None:
     """Add them to the `zaslon` command."""
-    for command in (train, evaluate, compare, retrain):
+    for command in (train, evaluate, compare, retrain, shadow):
         app.command()(command)

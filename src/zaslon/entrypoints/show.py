@@ -141,6 +141,30 @@ def comparison(report: Any) -> None:
         out.print(f"  {reason}", highlight=False)
 
 
+def live_comparison(report: Any) -> None:
+    """What champion and challenger have decided beside each other, and the verdict on the challenger."""
+    values = report.to_json_dict()
+    models = values["models"]
+    out.print(f"A {models['a']}, B {models['b']}", highlight=False)
+    forms = (*_COMPARED, ("false-positive rate", "false_positive_rate", ".4f"))
+    rows = [[name, *_compared(values[key], form)] for name, key, form in forms]
+    title = (
+        f"{values['days']} days: {values['transactions']:,} transactions, {values['frauds']:,} known frauds, "
+        f"{values['good']:,} old enough to be good"
+    )
+    print_table(title, ("measure", "A", "B", "B − A", "95 % from", "to", "p"), rows)
+    out.print(
+        "  Recall and loss: with the thresholds and rules of each; their intervals hold at every look. ROC-AUC and "
+        "PR-AUC hold for a single look and decide nothing.",
+        highlight=False,
+    )
+    if values["late"]:
+        out.print(f"  {values['late']:,} transactions were decided later than asked for.", highlight=False)
+    out.print(f"[bold]{_VERDICTS[values['verdict']]}.[/]")
+    for reason in values["reasons"]:
+        out.print(f"  {reason}", highlight=False)
+
+
 def _compared(measure: dict[str, Any], form: str) -> list[str]:
     figures = [measure["a"], measure["b"]]
     changes = [measure["difference"], *(measure["interval"] or (None, None))]

@@ -12,6 +12,7 @@ from typing import Protocol
 from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.registry import Registry
+from zaslon.ports.shadows import ShadowStore
 from zaslon.ports.streams import Sender, Stream
 from zaslon.system.c_library import return_freed_memory
 
@@ -22,6 +23,8 @@ JOBS = "jobs"
 SCHEDULE = "schedule"
 # The home's log that a broker keeps; its directory holds only the snapshots.
 STREAM = "stream"
+# What challengers would have decided, by log.
+SHADOW = "shadow"
 # What a service in front of the stream keeps of it.
 GATEWAY = "gateway"
 
@@ -144,6 +147,7 @@ class Adapters:
     open_stream: Callable[[Callable[[str], None]], Stream]
     open_sender: Callable[[str, Callable[[str], None]], Sender]
     open_ledger: Callable[[Path], Ledger]
+    open_shadow: Callable[[Path, bool], ShadowStore]
     clock: Clock
     actor: str
 
@@ -178,6 +182,14 @@ class Context:
         Entering raises BusyError where another process is inside.
         """
         return self.adapters.exclusive_in(self.home)
+
+    def open_shadow(self, log_identity: str, *, reading: bool = False) -> ShadowStore:
+        """What challengers would have decided of a log; only `reading` it needs that there is one."""
+        return self.adapters.open_shadow(self.shadow_file(log_identity), reading)
+
+    def shadow_file(self, log_identity: str) -> Path:
+        """Where it is kept. The identity that Kafka gives may have a slash."""
+        return self.home / SHADOW / f"{log_identity.replace('/', '_')}.db"
 
     def open_ledger(self) -> Ledger:
         """The promotion ledger."""

@@ -1,0 +1,176 @@
+"""Compare a challenger with the champion on what both have decided live, with the labels known so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.errors import DataError
+from zaslon.models.comparison import Scored, compare_scores
+from zaslon.models.live import LiveComparison, LiveFrauds, compare_live, judge_live
+from zaslon.models.metrics import DAYS_PER_MONTH
+from zaslon.models.model import Model
+from zaslon.models.verdict import Judged
+from zaslon.ports.shadows import Match, Shadowed, ShadowStore
+from zaslon.services.context import Context
+from zaslon.services.home import named_model
+from zaslon.services.logs import existing_log
+
+_GOOD_ROWS_MAX = 200_000  # for the measures of ranking
+_AMOUNT_QUANTILE = 0.999  # of good transactions: a larger fraud counts as one of this amount
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """What is known so far of a match, and the verdict on its challenger.
+
+    Attributes:
+        match: champion and challenger, and the part of the log that both have decided.
+        found: rates with bounds that hold at every look.
+        judged: the verdict.
+        lost_a, lost_b: minor units lost in an average fraud by each.
+        ranking: ROC-AUC and PR-AUC by name, values for JSON; they hold for a single look.
+    """
+
+    match: Match
+    found: LiveComparison
+    judged: Judged
+    lost_a: float
+    lost_b: float
+    ranking: Mapping[str, Mapping[str, Any]]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values: a key for each measure, as for `zaslon compare`."""
+        found, match = self.found, self.match
+        month = found.frauds * DAYS_PER_MONTH / found.days if found.days else math.nan
+        loss = found.loss_minor
+        return {
+            **self.ranking,
+            "recall": _measure(found.recall_a, found.recall_b, [found.recall.low, found.recall.high]),
+            "false_positive_rate": _measure(found.false_positive_rate_a, found.false_positive_rate_b, None),
+            "loss_minor_per_month": {
+                "a": _number(self.lost_a * month), "b": _number(self.lost_b * month), "difference": _number(loss.value * month),
+                "interval": _interval(loss.low * month, loss.high * month), "p": None,
+            },
+            "verdict": self.judged.verdict.value,
+            "reasons": list(self.judged.reasons),
+            "days_needed": self.judged.days_needed,
+            "models": {"a": match.champion.model, "b": match.challenger.model},
+            "policies": {"a": match.champion.policy, "b": match.challenger.policy},
+            "positions": [match.first_position, match.next_position],
+            "days": found.days,
+            "transactions": match.transactions,
+            "late": match.late,
+            "frauds": found.frauds,
+            "good": found.good,
+        }  # fmt: skip
+
+
+def compare_live_models(context: Context, a: str, b: str) -> LiveReport:
+    """Whether challenger `b` is better than champion `a` on what both have decided live. It only reads.
+
+    Args:
+        context: the home and its log.
+        a, b: names as for `named_model`.
+
+    Raises:
+        DataError: they have decided nothing beside each other.
+    """
+    with closing(existing_log(context).open_journal_for_reading()) as journal:
+        identity = journal.identity
+    if not context.shadow_file(identity).exists():
+        raise DataError(
+            f"Nothing has decided beside '{a}' in this log.", hint=f"Start it: `zaslon shadow {b}`."
+        )
+    first, second = _named(context, a), _named(context, b)
+    with closing(context.open_shadow(identity, reading=True)) as store:
+        match = store.match(first.artefact_id, second.artefact_id)
+        if match is None:
+            raise DataError(
+                f"Model {second.artefact_id} has decided nothing beside model {first.artefact_id}.",
+                hint=f"Start it: `zaslon shadow {b}`.",
+            )
+        return _report(context, store, match)
+
+
+def _named(context: Context, name: str) -> Model:
+    model = named_model(context, name)
+    if model is None:
+        raise DataError("The home has no champion.", hint="Train one: `zaslon run FILE` or `zaslon train`.")
+    return model
+
+
+def _report(context: Context, store: ShadowStore, match: Match) -> LiveReport:
+    options = context.options
+    mature = int(context.adapters.clock.now_seconds()) - options.label_delay_seconds
+    frauds, good = store.frauds(match), store.good(match, mature, _GOOD_ROWS_MAX)
+    counts, days = store.stopped(match, mature), store.days(match)
+    amounts = good.amount_minor if len(good) else frauds.amount_minor
+    most = max(1, int(np.quantile(amounts, _AMOUNT_QUANTILE))) if len(amounts) else 1
+    found = compare_live(
+        LiveFrauds(frauds.action_champion > 0, frauds.action_challenger > 0, frauds.amount_minor),
+        good=counts.good, good_stopped_a=counts.champion, good_stopped_b=counts.challenger, most_minor=most, days=days,
+    )  # fmt: skip
+    judged = judge_live(found, false_positive_rate_max=options.false_positive_rate_max)
+    lost_a, lost_b = (_lost(frauds, action) for action in (frauds.action_champion, frauds.action_challenger))
+    return LiveReport(
+        match, found, judged, lost_a, lost_b, _ranking(context, frauds, good, counts.good, days)
+    )
+
+
+def _lost(frauds: Shadowed, action: NDArray[np.uint8]) -> float:
+    return float(frauds.amount_minor[action == 0].sum()) / len(frauds) if len(frauds) else math.nan
+
+
+def _ranking(
+    context: Context, frauds: Shadowed, good: Shadowed, good_count: int, days: int
+) -> dict[str, dict[str, Any]]:
+    """ROC-AUC and PR-AUC of both, where both have scores."""
+    frauds_scored, good_scored = (_with_scores(part) for part in (frauds, good))
+    if not frauds_scored.any() or not good_scored.any():
+        empty = {"a": None, "b": None, "difference": None, "interval": None, "p": None}
+        return {"roc_auc": {**empty, "t_test_p": None, "delong_p": None}, "pr_auc": dict(empty)}
+    parts = [(frauds, frauds_scored, 1.0), (good, good_scored, good_count / max(1, len(good)))]
+
+    def joined(name: str) -> Any:
+        return np.concatenate([getattr(part, name)[chosen] for part, chosen, _ in parts])
+
+    is_fraud = np.repeat([1, 0], [frauds_scored.sum(), good_scored.sum()]).astype(np.int8)
+    weight = np.where(is_fraud == 1, parts[0][2], parts[1][2])
+    scored = Scored(
+        joined("score_champion"), joined("score_challenger"), is_fraud, joined("amount_minor"), weight, max(1, days)
+    )  # fmt: skip
+    found = compare_scores(
+        scored, false_positive_rate_max=context.options.false_positive_rate_max, seed=context.options.seed
+    )
+    values = {}
+    for name in ("roc_auc", "pr_auc"):
+        m = found.measures[name]
+        values[name] = {**_measure(m.a, m.b, [m.difference.low, m.difference.high]), "p": m.p}
+    values["roc_auc"] |= {"t_test_p": found.t_test_p, "delong_p": found.delong.p}
+    return values
+
+
+def _with_scores(part: Shadowed) -> Any:
+    return ~np.isnan(part.score_champion) & ~np.isnan(part.score_challenger)
+
+
+def _measure(a: float, b: float, interval: list[float] | None) -> dict[str, Any]:
+    return {
+        "a": _number(a), "b": _number(b), "difference": _number(b - a),
+        "interval": None if interval is None else _interval(*interval), "p": None,
+    }  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _interval(low: float, high: float) -> list[float] | None:
+    return [low, high] if math.isfinite(low) and math.isfinite(high) else None

@@ -1,0 +1,137 @@
+"""The verdict on a challenger that decides beside the champion, however often one looks at it.
+
+Frauds become known one after the other, and people look every day. Recall is tested by a confidence sequence, which
+stays valid at every look (see `sequential`); an ordinary interval does not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zaslon.domain.estimates import Estimate
+from zaslon.models.sequential import confidence_sequence, loss_differences, stopped_differences
+from zaslon.models.verdict import FRAUDS_MIN, RELEVANT_DIFFERENCE, Judged, Verdict
+
+_LOOKS_MAX = 100
+# Frauds after which a difference in recall of 0.02 is found, median (docs/benchmarks.md, daily looks).
+_FRAUDS_TYPICAL = 1_300
+
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LiveFrauds:
+    """n known frauds, in the order in which they became known.
+
+    Attributes:
+        a, b: bool[n], stopped by the champion, by the challenger.
+        amount_minor: int64[n].
+    """
+
+    a: Bool
+    b: Bool
+    amount_minor: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LiveComparison:
+    """What is known so far.
+
+    Attributes:
+        recall, loss_minor: the challenger's minus the champion's, with bounds that hold at every look; loss a fraud.
+        recall_a, recall_b: of each.
+        false_positive_rate_a, false_positive_rate_b: of each, among good transactions that are old enough; NaN without.
+        frauds, good: how many these are.
+        days: that they span.
+    """
+
+    recall: Estimate
+    loss_minor: Estimate
+    recall_a: float
+    recall_b: float
+    false_positive_rate_a: float
+    false_positive_rate_b: float
+    frauds: int
+    good: int
+    days: int
+
+
+def compare_live(
+    frauds: LiveFrauds, *, good: int, good_stopped_a: int, good_stopped_b: int, most_minor: int, days: int
+) -> LiveComparison:  # fmt: skip
+    """Compare on everything that is known so far.
+
+    Args:
+        frauds: known frauds.
+        good: transactions that are old enough and no known frauds.
+        good_stopped_a, good_stopped_b: of these, stopped by each.
+        most_minor: a larger fraud counts as one of this amount; known before any fraud.
+        days: that the comparison spans.
+    """
+    a, b, n = frauds.a, frauds.b, len(frauds.a)
+    loss = loss_differences(a, b, frauds.amount_minor, most_minor)
+    return LiveComparison(
+        _estimate(stopped_differences(a, b), 1.0), _estimate(loss.astype(np.float64), float(most_minor)),
+        float(a.mean()) if n else math.nan, float(b.mean()) if n else math.nan,
+        good_stopped_a / good if good else math.nan, good_stopped_b / good if good else math.nan, n, good, days,
+    )  # fmt: skip
+
+
+def _estimate(values: NDArray[np.float64], most: float) -> Estimate:
+    """The mean of differences between `-most` and `most`, with the bounds of the last look."""
+    if not len(values):
+        return Estimate(math.nan, -most, most)
+    looks = np.unique(np.linspace(1, len(values), min(len(values), _LOOKS_MAX)).astype(int)).tolist()
+    low, high = confidence_sequence(values, looks, low=-most, high=most)
+    return Estimate(float(values.mean()), float(low[-1]), float(high[-1]))
+
+
+def judge_live(found: LiveComparison, *, false_positive_rate_max: float) -> Judged:
+    """The verdict on the challenger.
+
+    It is better where the bounds of the difference in recall lie above 0 while it stops no more good transactions than
+    the limit or the champion, and worse where they lie below 0: more frauds for more false stops are no news.
+    """
+    measured = _measured(found)
+    if found.frauds < FRAUDS_MIN or not found.good:
+        return Judged(Verdict.NOT_ENOUGH_EVIDENCE, (measured, _too_few(found)), _days_needed(found))
+    if found.recall.high < 0:
+        return Judged(Verdict.WORSE, (measured, "The whole interval lies below 0."))
+    rate, rate_max = found.false_positive_rate_b, max(false_positive_rate_max, found.false_positive_rate_a)
+    if found.recall.low > 0:
+        if rate <= rate_max:
+            return Judged(Verdict.BETTER, (measured, "The whole interval lies above 0."))
+        why = f"It finds more frauds, but stops {rate:.2%} of good transactions; {rate_max:.2%} is the limit."
+        return Judged(Verdict.NOT_SHOWN, (measured, why))
+    if found.recall.high < RELEVANT_DIFFERENCE:
+        why = f"An improvement of {RELEVANT_DIFFERENCE:g} is ruled out."
+        return Judged(Verdict.NOT_SHOWN, (measured, why))
+    why = f"The interval holds 0, and an improvement of {RELEVANT_DIFFERENCE:g} is not ruled out."
+    return Judged(Verdict.NOT_ENOUGH_EVIDENCE, (measured, why), _days_needed(found))
+
+
+def _measured(found: LiveComparison) -> str:
+    recall = found.recall
+    if not found.frauds:
+        return "No fraud is known so far among the transactions that both have decided."
+    return (
+        f"Recall is {found.recall_b:.4f} against {found.recall_a:.4f} on {found.frauds:,} frauds: a difference of "
+        f"{recall.value:+.4f} ({recall.low:+.4f} to {recall.high:+.4f}, at every look)."
+    )
+
+
+def _too_few(found: LiveComparison) -> str:
+    if not found.good:
+        return "No transaction is old enough yet to be taken for good."
+    return f"These are fewer than {FRAUDS_MIN} frauds."
+
+
+def _days_needed(found: LiveComparison) -> int | None:
+    """Days after which a relevant improvement is usually found, at the rate of frauds so far."""
+    if not found.frauds or not found.days:
+        return None
+    return max(math.ceil(_FRAUDS_TYPICAL * found.days / found.frauds), found.days + 1)

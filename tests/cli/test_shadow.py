@@ -1,0 +1,271 @@
+"""`zaslon shadow` and `zaslon compare --live`: challengers beside the champion on the live log."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from tests.cli.conftest import SmallRun, Zaslon
+from tests.cli.test_compare import weak_model as weak_model  # noqa: PLC0414  a fixture
+from tests.cli.test_nonsense import assert_helps
+
+from zaslon.bootstrap import build_context
+from zaslon.domain.outcomes import Action
+from zaslon.flows.shadow import shadow
+from zaslon.services.logs import exclusive
+from zaslon.settings import load_settings
+
+ACTIONS = {action.code: int(action) for action in Action}
+
+
+@pytest.fixture
+def two(home: Path, weak_model: Path) -> Path:
+    """A home with a second model; the run's serves."""
+    shutil.copytree(weak_model, home / "models" / weak_model.name)
+    return home
+
+
+@pytest.fixture
+def halves(small_run: SmallRun, tmp_path: Path) -> tuple[Path, Path]:
+    """The two days after the run, as files of their own."""
+    header, *lines = small_run.tomorrow.read_bytes().splitlines(keepends=True)
+    days = sorted({line.split(b",")[1][:10] for line in lines})
+    files = (tmp_path / "first.txt", tmp_path / "second.txt")
+    for file, day in zip(files, (days[0], days[-1]), strict=True):
+        file.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] == day))
+    return files
+
+
+def kept(home: Path) -> dict[int, list[tuple[Any, ...]]]:
+    """What the store of the home's log has, by match."""
+    (path,) = (home / "shadow").glob("*.db")
+    with closing(sqlite3.connect(path)) as connection:
+        matches = [number for (number,) in connection.execute("SELECT number FROM matches ORDER BY number")]
+        query = "SELECT * FROM transactions WHERE match = ? ORDER BY position"
+        return {number: connection.execute(query, (number,)).fetchall() for number in matches}
+
+
+def decisions(home: Path, from_position: int = 0) -> dict[int, dict[str, Any]]:
+    """The recorded decisions by position."""
+    context = build_context(load_settings(home=home), reading=True)
+    with closing(context.open_journal_for_reading()) as journal:
+        found = {position: orjson.loads(outcome) for position, outcome in journal.outcomes(from_position)}
+    return {position: outcome for position, outcome in found.items() if outcome["outcome"] == "decision"}
+
+
+def test_the_champion_in_the_shadow_decides_as_recorded(
+    zaslon: Zaslon, two: Path, weak_model: Path, small_run: SmallRun
+) -> None:
+    begun = zaslon("shadow", weak_model.name, "champion", "--once", "--home", two, "--json")
+    assert begun.code == 0, begun
+    assert begun.json["transactions"] == 0, "a new shadow begins at the end of the log"
+    before = begun.json["next_position"]
+    assert zaslon("score", small_run.tomorrow, "--home", two, "--json").code == 0
+    done = zaslon("shadow", weak_model.name, "champion", "--once", "--home", two, "--json").json
+    recorded = decisions(two, before)
+    assert done["transactions"] == len(recorded) > 100
+    assert done["late"] == len(recorded), "these records are years old"
+    of_weak, of_champion = kept(two).values()
+    for rows in (of_weak, of_champion):
+        assert [row[1] for row in rows] == list(recorded)
+        for row in rows:
+            outcome = recorded[row[1]]
+            assert (row[2], row[5], row[7]) == (
+                outcome["transaction_id"], outcome["score"], ACTIONS[outcome["action"]],
+            )  # fmt: skip
+    assert all(row[5:7] == (row[5], row[5]) and row[7] == row[8] for row in of_champion), "it is itself"
+    assert any(row[5] != row[6] for row in of_weak)
+
+
+def test_a_shadow_goes_on_where_it_stopped(
+    zaslon: Zaslon, two: Path, weak_model: Path, halves: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def follow(home: Path) -> None:
+        assert zaslon("shadow", weak_model.name, "--once", "--home", home, "--json").code == 0
+
+    follow(two)
+    at_once = tmp_path / "at-once"
+    shutil.copytree(two, at_once)
+    for half in halves:
+        zaslon("score", half, "--home", two)
+        follow(two)
+        zaslon("score", half, "--home", at_once)
+    follow(at_once)
+    assert kept(two) == kept(at_once)
+    assert sum(map(len, kept(two).values())) > 100
+
+
+def test_a_new_champion_begins_a_new_match(
+    zaslon: Zaslon, two: Path, weak_model: Path, halves: tuple[Path, Path], small_run: SmallRun
+) -> None:
+    names = (weak_model.name, small_run.answer["model"])
+    zaslon("shadow", *names, "--once", "--home", two)
+    zaslon("score", halves[0], "--home", two)
+    zaslon("promote", weak_model.name, "--unguarded", "--home", two)
+    zaslon("score", halves[1], "--home", two)
+    zaslon("shadow", *names, "--once", "--home", two)
+    recorded = decisions(two)
+    by_match = kept(two)
+    assert len(by_match) == 4
+    for rows in by_match.values():
+        assert len({recorded[row[1]]["model"] for row in rows}) == 1, "no match mixes champions"
+        assert all(row[7] == ACTIONS[recorded[row[1]]["action"]] for row in rows)
+    now = zaslon("compare", "champion", small_run.answer["model"], "--live", "--home", two, "--json").json
+    assert now["models"] == {"a": weak_model.name, "b": small_run.answer["model"]}
+    assert now["transactions"] == len(by_match[4])
+
+
+def test_another_policy_is_a_challenger_too(
+    zaslon: Zaslon, home: Path, small_run: SmallRun, tmp_path: Path
+) -> None:
+    strict = tmp_path / "strict.toml"
+    strict.write_text(RULE)
+    zaslon("shadow", "champion", "--policy", strict, "--once", "--home", home)
+    zaslon("score", small_run.tomorrow, "--home", home)
+    zaslon("shadow", "champion", "--policy", strict, "--once", "--home", home)
+    (rows,) = kept(home).values()
+    large = [row for row in rows if row[4] > 50_00]
+    assert large
+    assert all(row[8] >= int(Action.REVIEW) for row in large)
+    assert all(row[8] == row[7] for row in rows if row[4] <= 50_00)
+
+
+RULE = """
+[[rules]]
+name = "large"
+when = "amount > 50"
+action = "review"
+reason = "large"
+"""
+
+
+def test_the_live_comparison_is_what_the_log_says(
+    zaslon: Zaslon, two: Path, weak_model: Path, small_run: SmallRun, tmp_path: Path
+) -> None:
+    def follow() -> None:
+        zaslon("shadow", weak_model.name, "--once", "--home", two)
+
+    follow()
+    zaslon("score", small_run.tomorrow, "--home", two)
+    follow()
+    (rows,) = kept(two).values()
+    recorded = decisions(two)
+    stopped_most = sorted(rows, key=lambda row: -row[5])[:30]
+    frauds, mistaken = stopped_most[:25], stopped_most[25:]
+    label(zaslon, two, tmp_path / "a.csv", {row[2]: 1 for row in stopped_most})
+    label(zaslon, two, tmp_path / "b.csv", {row[2]: 0 for row in mistaken})
+    follow()
+    found = zaslon("compare", "champion", weak_model.name, "--live", "--home", two, "--json").json
+    good = [row for row in rows if row[2] not in {fraud[2] for fraud in frauds}]
+    assert (found["frauds"], found["good"], found["transactions"]) == (25, len(good), len(rows))
+    assert found["recall"]["a"] == pytest.approx(np.mean([row[7] > 0 for row in frauds]))
+    assert found["recall"]["b"] == pytest.approx(np.mean([row[8] > 0 for row in frauds]))
+    low, high = found["recall"]["interval"]
+    assert low <= found["recall"]["difference"] <= high
+    assert found["false_positive_rate"]["a"] == pytest.approx(np.mean([row[7] > 0 for row in good]))
+    assert found["false_positive_rate"]["b"] == pytest.approx(np.mean([row[8] > 0 for row in good]))
+    assert found["roc_auc"]["a"] == pytest.approx(auc([r[5] for r in frauds], [r[5] for r in good]))
+    assert found["roc_auc"]["b"] == pytest.approx(auc([r[6] for r in frauds], [r[6] for r in good]))
+    assert (found["verdict"], found["days_needed"] > 2) == ("not_enough_evidence", True)
+    assert recorded[rows[0][1]]["model"] == found["models"]["a"]
+    told = zaslon("compare", "champion", weak_model.name, "--live", "--home", two)
+    assert told.code == 0
+    for words in ("known frauds", "fewer than 50 frauds", "Not enough evidence"):
+        assert words in " ".join(told.out.split())
+
+
+def label(zaslon: Zaslon, home: Path, file: Path, verdicts: dict[int, int]) -> None:
+    file.write_text("transaction_id,is_fraud\n" + "".join(f"{i},{v}\n" for i, v in verdicts.items()))
+    answer = zaslon("label", file, "--home", home, "--json")
+    assert (answer.code, answer.json["labels"]) == (0, len(verdicts)), answer
+
+
+def auc(frauds: list[float], good: list[float]) -> float:
+    """The share of pairs in which the fraud has the higher score, ties counting half."""
+    a, b = np.array(frauds)[:, None], np.array(good)[None, :]
+    return float(np.mean((a > b) + 0.5 * (a == b)))
+
+
+def test_a_shadow_is_late_only_after_the_declared_time(
+    two: Path, weak_model: Path, small_run: SmallRun, zaslon: Zaslon
+) -> None:
+    context = build_context(load_settings(home=two))
+    zaslon("shadow", weak_model.name, "--once", "--home", two)
+    zaslon("score", small_run.tomorrow, "--home", two)
+    with closing(context.open_journal_for_reading()) as journal:
+        arrived = max(int(batch.arrival_time_seconds.max()) for batch in journal.read(0, originals=False))
+
+    class Fixed:
+        def now_seconds(self) -> float:
+            return float(arrived + 30)
+
+        def monotonic_seconds(self) -> float:
+            return 0.0
+
+    def late(within: float) -> int:
+        shutil.rmtree(two / "shadow", ignore_errors=True)
+        shutil.copytree(saved, two / "shadow")
+        there = replace(context, adapters=replace(context.adapters, clock=Fixed()))
+        return shadow(
+            there, [weak_model.name], None, within_seconds=within, keep_days=400, is_over=lambda _: True
+        ).late  # fmt: skip
+
+    saved = two / "saved"
+    shutil.copytree(two / "shadow", saved)
+    total = late(0.0)
+    assert 0 < late(30.0) < total
+    assert late(1e9) == 0
+
+
+def test_a_shadow_runs_beside_a_service_and_once(zaslon: Zaslon, two: Path, weak_model: Path) -> None:
+    context = build_context(load_settings(home=two))
+    with exclusive(context):
+        assert zaslon("shadow", weak_model.name, "--once", "--home", two, "--json").code == 0
+    with context.adapters.exclusive_in(two / "shadow"):
+        assert_helps(
+            zaslon("shadow", weak_model.name, "--once", "--home", two, "--json"), 9, "in use by process"
+        )
+
+
+def test_what_is_not_there_is_answered(zaslon: Zaslon, two: Path, weak_model: Path, tmp_path: Path) -> None:
+    def json_of(*arguments: object) -> Callable[..., None]:
+        answer = zaslon(*arguments, "--home", two, "--json")
+        return lambda code, *words: assert_helps(answer, code, *words)
+
+    json_of("compare", "champion", weak_model.name, "--live")(
+        7, "Nothing has decided beside", "zaslon shadow"
+    )
+    json_of("shadow", "0123", "--once")(6, "no model '0123'")
+    json_of("shadow", weak_model.name, "--once", "--log", "elsewhere")(2, "not the name of a log")
+    json_of("shadow", weak_model.name, "--once", "--log", "log-7")(7, "There is no log")
+    missing = tmp_path / "none.toml"
+    json_of("shadow", weak_model.name, "--policy", missing, "--once")(5, "none.toml")
+    assert zaslon("shadow", weak_model.name, "--once", "--home", two, "--json").code == 0
+    json_of("compare", weak_model.name, "champion", "--live")(7, "has decided nothing beside")
+    (path,) = (two / "shadow").glob("*.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    json_of("shadow", weak_model.name, "--once")(6, "format 99", "Delete it")
+
+
+def test_old_transactions_are_forgotten(
+    zaslon: Zaslon, two: Path, weak_model: Path, small_run: SmallRun
+) -> None:
+    zaslon("shadow", weak_model.name, "--once", "--home", two)
+    zaslon("score", small_run.tomorrow, "--home", two)
+    zaslon("shadow", weak_model.name, "--once", "--keep-days", 1, "--home", two)
+    (rows,) = kept(two).values()
+    newest = max(row[3] for row in rows)
+    assert min(row[3] for row in rows) >= newest - 86_400
+    count = zaslon("compare", "champion", weak_model.name, "--live", "--home", two, "--json").json[
+        "transactions"
+    ]
+    assert len(rows) < count, "counted, and forgotten"

@@ -1,0 +1,81 @@
+"""The live verdict: more recall at no more false stops, at every look."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zaslon.models.live import LiveComparison, LiveFrauds, compare_live, judge_live
+from zaslon.models.sequential import confidence_sequence, stopped_differences
+from zaslon.models.verdict import Judged, Verdict
+
+RANDOM_SEED = 11
+
+
+def found(
+    recall_a: float,
+    recall_b: float,
+    frauds: int,
+    *,
+    rates: tuple[float, float] = (0.02, 0.02),
+    good: int = 100_000,
+) -> LiveComparison:
+    """Frauds of which each model stops a share, as alike as these shares allow."""
+    draw = np.random.default_rng(RANDOM_SEED).random(frauds)
+    amounts = np.full(frauds, 5_000, np.int64)
+    stopped = [round(rate * good) for rate in rates]
+    return compare_live(
+        LiveFrauds(draw < recall_a, draw < recall_b, amounts), good=good, good_stopped_a=stopped[0],
+        good_stopped_b=stopped[1], most_minor=10_000, days=30,
+    )  # fmt: skip
+
+
+def judged(comparison: LiveComparison) -> Judged:
+    return judge_live(comparison, false_positive_rate_max=0.05)
+
+
+def test_a_challenger_that_finds_more_is_better() -> None:
+    comparison = found(0.6, 0.8, 1_000)
+    assert comparison.recall.low > 0
+    assert comparison.loss_minor.high < 0, "finding more loses less"
+    assert judged(comparison).verdict is Verdict.BETTER
+    assert judged(found(0.8, 0.6, 1_000)).verdict is Verdict.WORSE
+
+
+def test_more_frauds_for_too_many_false_stops_are_no_evidence() -> None:
+    assert judged(found(0.6, 0.8, 1_000, rates=(0.02, 0.06))).verdict is Verdict.NOT_SHOWN
+    assert judged(found(0.6, 0.8, 1_000, rates=(0.02, 0.05))).verdict is Verdict.BETTER
+    assert judged(found(0.6, 0.8, 1_000, rates=(0.07, 0.06))).verdict is Verdict.BETTER, (
+        "the champion stops more"
+    )
+
+
+def test_silence_counts_only_when_an_improvement_is_ruled_out() -> None:
+    early, late = judged(found(0.7, 0.7, 200)), judged(found(0.7, 0.7, 2_000))
+    assert early.verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    assert early.days_needed == pytest.approx(1_300 * 30 / 200, abs=1)
+    assert late.verdict is Verdict.NOT_SHOWN
+    assert "ruled out" in late.reasons[-1]
+
+
+@pytest.mark.parametrize("frauds", [0, 1, 49])
+def test_few_frauds_are_never_enough(frauds: int) -> None:
+    verdict = judged(found(0.1, 0.9, frauds))
+    assert verdict.verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    assert (verdict.days_needed is None) == (frauds == 0)
+
+
+def test_without_mature_transactions_nothing_is_shown() -> None:
+    verdict = judged(found(0.1, 0.9, 1_000, good=0))
+    assert verdict.verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    assert "old enough" in verdict.reasons[-1]
+
+
+def test_the_bounds_are_those_of_the_confidence_sequence() -> None:
+    comparison = found(0.6, 0.7, 90)
+    draw = np.random.default_rng(RANDOM_SEED).random(90)
+    low, high = confidence_sequence(
+        stopped_differences(draw < 0.6, draw < 0.7), list(range(1, 91)), low=-1, high=1
+    )
+    assert (comparison.recall.low, comparison.recall.high) == (low[-1], high[-1])
+    assert comparison.recall.value == pytest.approx(comparison.recall_b - comparison.recall_a)
