@@ -88,6 +88,7 @@ lock: ## rewrite the lock files (needs uv; UPGRADE=--upgrade takes newer version
 	$(COMPILE) pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt
 	$(COMPILE) requirements/quix.in -o requirements/quix.txt
 	$(COMPILE) requirements/bento.in -o requirements/bento.txt
+	$(COMPILE) requirements/mlflow-server.in -c requirements/dev.txt -o requirements/mlflow-server.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's data

@@ -24,6 +24,15 @@ def test_the_command_starts_without_heavy_libraries() -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_what_decides_imports_neither_mlflow_nor_what_writes_to_it() -> None:
+    program = (
+        "import sys, zaslon.entrypoints.decision_worker, zaslon.entrypoints.api.app, zaslon.flows.stream\n"
+        "print(sorted(name for name in sys.modules if name in ('mlflow', 'zaslon.services.publishing')))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_heavy_libraries_are_imported_only_by_adapters() -> None:
     elsewhere = []
     for path in SOURCE.rglob("*.py"):

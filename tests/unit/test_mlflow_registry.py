@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.registry_world import SETTINGS, home_with_data, other_models, state_of, told, trained_in
 
 from zaslon.adapters.cluster.mlflow import tracking
 from zaslon.adapters.cluster.mlflow.live_runs import MlflowRuns
@@ -21,64 +21,39 @@ from zaslon.adapters.cluster.mlflow.tracking import Tracking
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import ServerError, ZaslonError
 from zaslon.domain.ledger import PROMOTE
-from zaslon.flows.train import Trained, collect_samples, train_and_evaluate
-from zaslon.flows.training_record import publish_training
-from zaslon.intake import clean_days
-from zaslon.models.artefact import save_model
+from zaslon.flows.train import Trained
 from zaslon.models.model import Model
-from zaslon.models.training import TrainSettings
 from zaslon.ports.registry import RunRecord
 from zaslon.services.context import Context
 from zaslon.services.promotion import promote
-from zaslon.services.publishing import RegistryState, follow_ledger, publish, registry_state
+from zaslon.services.publishing import RegistryState, follow_ledger, publish
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
 pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
 
-SETTINGS = TrainSettings(rounds=5, rounds_max=5, threads=1)
-
 
 @pytest.fixture(scope="module")
 def world(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Context:
     """A home with a champion, clean days and an empty registry."""
-    home = tmp_path_factory.mktemp("registry") / "home"
-    small_world.in_home(home)
-    shutil.copytree(small_world.context.home / "clean", home / "clean")
-    return build_context(load_settings(home=home, threads=1, registry="mlflow"))
+    return home_with_data(small_world, tmp_path_factory.mktemp("registry") / "home", registry="mlflow")
 
 
 @pytest.fixture(scope="module")
 def trained(world: Context) -> Trained:
-    samples = collect_samples(world, clean_days(world.home / "clean", world.catalogue),
-                              label_delay_seconds=world.options.label_delay_seconds)  # fmt: skip
-    return train_and_evaluate(world, samples, SETTINGS)
+    return trained_in(world)
 
 
 @pytest.fixture(scope="module")
 def published(world: Context, trained: Trained) -> RegistryState:
     promote(world, trained.model, trained.policy, PROMOTE, {})
-    state = publish_training(world, trained, SETTINGS, clean_days(world.home / "clean", world.catalogue))
-    assert state is not None
-    return state
+    return told(world, trained)
 
 
 def client(context: Context) -> Any:
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(state_of(context).place)
-
-
-def state_of(context: Context) -> RegistryState:
-    return registry_state(context, context.open_registry())
-
-
-def other_models(context: Context, trained: Trained, count: int) -> list[Model]:
-    """Models of the home that differ in what is noted about them only."""
-    models = [trained.model.with_facts(train_rows=n) for n in range(count)]
-    for model in models:
-        save_model(model, context.home / "models" / model.artefact_id)
-    return models
 
 
 def test_a_training_is_a_run_with_all_that_is_known(
@@ -91,7 +66,7 @@ def test_a_training_is_a_run_with_all_that_is_known(
     assert int(params["train_transactions"]) > int(params["train_frauds"]) > 0
     assert params["catalogue_hash"] == world.catalogue.hash
     assert len(params["data_fingerprint"]) == 64
-    assert params["rounds_max"] == "5"
+    assert params["rounds_max"] == str(SETTINGS.rounds_max)
     assert metrics["roc_auc_low"] < metrics["roc_auc"] < metrics["roc_auc_high"]
     assert metrics["money_lost_minor_per_month_low"] <= metrics["money_lost_minor_per_month"]
     assert {a.path for a in client(world).list_artifacts(run.info.run_id)} == {
@@ -152,8 +127,7 @@ def test_nothing_that_mlflow_keeps_of_a_model_is_a_pickle(world: Context, publis
 def test_what_is_written_twice_is_there_once(
     world: Context, trained: Trained, published: RegistryState
 ) -> None:
-    again = publish_training(world, trained, SETTINGS, clean_days(world.home / "clean", world.catalogue))
-    assert again == published
+    assert told(world, trained) == published
     assert len(client(world).search_runs(["1"], "tags.kind = 'training'")) == 1
     assert len(client(world).search_model_versions("name = 'zaslon'")) == 1
 
@@ -225,11 +199,7 @@ def test_a_registry_that_was_away_gets_what_waited(
     settings = load_settings(home=world.home, threads=1, registry="mlflow", mlflow_uri="http://127.0.0.1:1")
     away = replace(build_context(settings), progress=Watch())
     entry = promote(away, model, trained.policy, PROMOTE, {})
-    challenger = replace(trained, model=model)
-    days = clean_days(world.home / "clean", world.catalogue)
-    told = publish_training(away, challenger, SETTINGS, days)
-    assert told is not None
-    assert not told.agrees
+    assert not told(away, replace(trained, model=model)).agrees
     assert "zaslon registry sync" in warnings[0]
     state = state_of(away)
     assert (state.ledger.entry, state.home.model, state.waiting) == (entry.number, model.artefact_id, 1)
