@@ -107,6 +107,9 @@ def retrain(
     catalogue: CatalogueFile = None,
     label_delay: Delay = None,
     promote: Annotated[bool, typer.Option(help="Let a better challenger serve; if not, only report.")] = True,
+    as_of: Annotated[
+        str | None, typer.Option(help="As if it were this time, 2026-01-31T12:00 in UTC: for the past.")
+    ] = None,
 ) -> int:
     """Where clean days are newer than the champion: train a challenger, compare, promote it if it is better.
 
@@ -117,10 +120,12 @@ def retrain(
     has_news = True
 
     def work(context: Context) -> Any:
+        from zaslon.flows.promotion import parse_moment  # noqa: PLC0415
         from zaslon.flows.retrain import retrain as flow  # noqa: PLC0415
 
         nonlocal has_news
-        report = flow(context, may_promote=promote)
+        moment = None if as_of is None else parse_moment(as_of)
+        report = flow(context, may_promote=promote, as_of_seconds=moment)
         has_news = report.news is not None
         return report
 

@@ -100,7 +100,9 @@ _NOTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def retrain(context: Context, *, may_promote: bool = True) -> RetrainReport:
+def retrain(
+    context: Context, *, may_promote: bool = True, as_of_seconds: int | None = None
+) -> RetrainReport:
     """Train a challenger on the home's clean days if some are new, and promote it if it has earned it.
 
     The same days give the same challenger and the same verdict. Whoever promotes another model meanwhile wins:
@@ -109,6 +111,7 @@ def retrain(context: Context, *, may_promote: bool = True) -> RetrainReport:
     Args:
         context: its clean days, champion and limits.
         may_promote: False reports what would be done.
+        as_of_seconds: only what was known by then, seconds since 1970; None for when the files arrived.
 
     Raises:
         DataError: there are no clean days, or they do not allow a training.
@@ -118,7 +121,8 @@ def retrain(context: Context, *, may_promote: bool = True) -> RetrainReport:
     watch = Stopwatch()
     champion = champion_or_none(context, plan_features(context.catalogue))
     before = None if champion is None else champion[0]
-    days, mature_until = mature_days(context)
+    arrival = _arrival_seconds(context, as_of_seconds)
+    days, mature_until = mature_days(context, arrival)
     news = _news(days, before, context.options.retrain_days_min)
     known = RetrainReport(news, mature_until, None if before is None else before.artefact_id)
     if news is None:
@@ -130,7 +134,7 @@ def retrain(context: Context, *, may_promote: bool = True) -> RetrainReport:
         samples = in_best_window(context, samples)
         trained = train_and_evaluate(context, samples, _settings(context))
     with watch.stage("compare"):
-        found = _challenge(context, trained, champion, samples, days)
+        found = _challenge(context, trained, champion, samples, days, arrival)
     report = replace(
         known, trained=trained, window=samples.split.train, challenge=found, seconds=watch.seconds,
         paths={"model": str(trained.path), "report": str(_report_path(context, trained.model))},
@@ -153,7 +157,12 @@ def _samples(context: Context, days: Sequence[Day], champion: Model | None) -> S
     return collect_samples(context, days, label_delay_seconds=delay, split=split)
 
 
-def mature_days(context: Context) -> tuple[list[Day], str]:
+def _arrival_seconds(context: Context, as_of_seconds: int | None) -> int:
+    arrived = clean_arrival_seconds(context.home / "clean", context.catalogue)
+    return arrived if as_of_seconds is None else min(arrived, as_of_seconds)
+
+
+def mature_days(context: Context, arrival_seconds: int) -> tuple[list[Day], str]:
     """The clean days whose answers had the label delay to arrive, and the last possible one as text.
 
     Raises:
@@ -162,8 +171,7 @@ def mature_days(context: Context) -> tuple[list[Day], str]:
     days = clean_days(context.home / "clean", context.catalogue)
     if not days:
         raise DataError("There are no clean days to train on.", hint="Run `zaslon clean` first.")
-    arrival = clean_arrival_seconds(context.home / "clean", context.catalogue)
-    last = (arrival - context.options.label_delay_seconds) // SECONDS_PER_DAY - 1
+    last = (arrival_seconds - context.options.label_delay_seconds) // SECONDS_PER_DAY - 1
     return [day for day in days if day[0] <= last], day_text(max(last, 0))
 
 
@@ -234,12 +242,12 @@ def _validated(context: Context, samples: Samples) -> float:
 
 
 def _challenge(
-    context: Context, trained: Trained, champion: Champion | None, samples: Samples, days: Sequence[Day]
-) -> Challenge:
+    context: Context, trained: Trained, champion: Champion | None, samples: Samples, days: Sequence[Day],
+    arrival_seconds: int,
+) -> Challenge:  # fmt: skip
     """Judge it on the part of its test period that is new to the champion too."""
     models = [trained.model] if champion is None else [champion[0], trained.model]
-    arrival = clean_arrival_seconds(context.home / "clean", context.catalogue)
-    bounds = period_bounds(models, arrival, context.options.label_delay_seconds)
+    bounds = period_bounds(models, arrival_seconds, context.options.label_delay_seconds)
     period = Days(max(samples.split.test.first, bounds.first), min(samples.split.test.last, bounds.last))
     sample = _within(samples.test, period)
     evidence = Evidence(days, bounds, period if sample else None, sample, samples.validation)
