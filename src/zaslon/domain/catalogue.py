@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
@@ -83,6 +91,7 @@ Gap = Annotated[str, AfterValidator(_checked_gap)]  # a duration of at least a d
 # Flags that every catalogue has, and their bits.
 _FLAGS_ALWAYS = ("amount_zero", "elapsed_disagrees", "fraction_of_second_dropped")
 AMOUNT_ZERO, ELAPSED_DISAGREES, FRACTION_DROPPED = (1 << bit for bit in range(3))
+_NAMED_FIELD = re.compile(r"\bname\s*=\s*[\"']([^\"']+)[\"']")
 INVISIBLE_CHARACTERS = "invisible_characters"  # the flag of catalogues with keys that are texts
 
 
@@ -250,6 +259,8 @@ class Catalogue(_Strict):
     aggregates: tuple[Aggregates, ...] = ()
     derived: dict[Name, str] = {}
     not_for_model: tuple[str, ...] = ()
+    _origin: str = PrivateAttr("")
+    _lines: dict[str, int] = PrivateAttr(default_factory=dict)  # in the text it was read from, by field
 
     @model_validator(mode="after")
     def _consistent(self) -> Catalogue:
@@ -304,6 +315,23 @@ class Catalogue(_Strict):
     def find_field(self, column: str) -> SourceField | None:
         """The field that a source's column name means, or None."""
         return self._fields_by_name.get(column.strip().lower())
+
+    def read_from(self, origin: str, text: str) -> Catalogue:
+        """The same catalogue, knowing where its fields are described."""
+        self._origin = origin[:1].lower() + origin[1:]
+        section = ""
+        for number, line in enumerate(text.splitlines(), 1):
+            section = line.strip("[] ") if line.startswith("[") else section
+            if found := _NAMED_FIELD.search(line if section in ("", "fields") else ""):
+                self._lines.setdefault(found[1], number)
+        return self
+
+    def place_of(self, field: str) -> str | None:
+        """Where people find a field's description, as the beginning of a sentence; None for no field of ours."""
+        if not self._origin or field not in self._fields_by_name:
+            return None
+        line = self._lines.get(field)
+        return f"Line {line} of {self._origin}" if line else f"{self._origin[:1].upper()}{self._origin[1:]}"
 
     def field_of(self, role: Role) -> SourceField | None:
         """The one field with this role, or None."""
@@ -412,7 +440,7 @@ def parse_catalogue(text: str, *, origin: str = "catalogue") -> Catalogue:
     except tomllib.TOMLDecodeError as error:
         raise CatalogueError(f"{origin} is not valid TOML: {error}.") from error
     try:
-        return Catalogue.model_validate(content)
+        return Catalogue.model_validate(content).read_from(origin, text)
     except ValidationError as error:
         problems = "; ".join(_problem(e) for e in error.errors())
         raise CatalogueError(f"{origin} cannot be used: {problems}.") from error

@@ -9,6 +9,8 @@ from difflib import get_close_matches
 class ZaslonError(Exception):
     """An error that the user can fix. Its text is a complete sentence; `hint` is what to do.
 
+    `warnings`: `kind`, `message` and `hint` of what was found doubtful before; None where nothing looked for it.
+
     Raise a subclass, so that callers can distinguish the kinds. A programmer's mistake is not a
     `ZaslonError`: it raises whatever Python raises and stops.
     """
@@ -19,6 +21,7 @@ class ZaslonError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.warnings: list[dict[str, str]] | None = None
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message} {self.hint}"

@@ -118,7 +118,8 @@ def guarded(work: Callable[[], int], *, as_json: bool) -> int:
     try:
         code = work()
     except ZaslonError as error:
-        return _failed(type(error).__name__, error.message, error.hint, error.exit_code, as_json)
+        kind = type(error).__name__
+        return _failed(kind, error.message, error.hint, error.exit_code, as_json, error.warnings)
     except UsageError as error:
         if not str(error):  # no arguments: the help was printed, which is enough
             return ZaslonError.exit_code
@@ -151,12 +152,21 @@ def _discard_output() -> None:
     os.close(nowhere)
 
 
-def _failed(kind: str, message: str, hint: str | None, code: int, as_json: bool) -> int:
+def _failed(
+    kind: str, message: str, hint: str | None, code: int, as_json: bool,
+    warnings: Sequence[Mapping[str, str]] | None = None,
+) -> int:  # fmt: skip
     if as_json:
+        found = {} if warnings is None else {"warnings": list(warnings)}
         try:
-            print_json({"error": {"kind": kind, "message": message, "hint": hint, "exit_code": code}})
+            print_json(
+                {"error": {"kind": kind, "message": message, "hint": hint, "exit_code": code}, **found}
+            )
         except OSError:  # standard output may be what failed; standard error still has the message
             _discard_output()
+    for warning in warnings or ():
+        sentence = escape(f"{warning['message']} {warning['hint']}")
+        err.print("[yellow]Warning:[/]", sentence, highlight=False, soft_wrap=True)
     err.print("[red]Error:[/]", escape(message), highlight=False, soft_wrap=True)
     if hint:
         err.print(escape(hint), highlight=False, soft_wrap=True)

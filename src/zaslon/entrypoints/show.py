@@ -82,15 +82,16 @@ def _metrics(values: dict[str, Any]) -> None:
     print_table("Test period", ("metric", "value", "95 % interval"), rows)
 
 
+_COUNTED = ("first", "last", "days", "frauds", "transactions")
+
+
 def _periods(values: dict[str, Any]) -> None:
     """Which days figures are from, what these hold, and why they are so many."""
-    rows = [
-        [name, period["first"], period["last"], period["days"], period["frauds"], period["transactions"],
-         period["length"]]
-        for name, period in values["periods"].items()
-    ]  # fmt: skip
-    columns = ("period", "from", "to", "days", "frauds", "transactions", "length")
-    print_table("Periods", columns, rows)
+    periods = values["periods"]
+    rows = [[name, *(period[key] for key in _COUNTED)] for name, period in periods.items()]
+    print_table("Periods", ("period", "from", "to", "days", "frauds", "transactions"), rows)
+    for name, period in periods.items():
+        out.print(f"  Length of {name}: {period['length']}.", highlight=False)
 
 
 def train_report(report: Any) -> None:
@@ -258,7 +259,7 @@ def label_report(report: Any) -> None:
         print_table("The first of them", ("log position", "what is wrong"), first)
 
 
-_STATUS = {"met": "[green]met[/]", "not_met": "[red]not met[/]", "not_shown": "not shown", None: ""}
+_STATUS = {"met": "met", "not_met": "not met", "not_shown": "not shown", None: ""}
 
 
 def scorecard(values: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ from zaslon.models.guards import (
 from zaslon.models.metrics import Evaluation
 from zaslon.models.model import Model
 from zaslon.models.verdict import Judged, Verdict
-from zaslon.monitoring.data_warnings import LEAKS, sample_warnings
+from zaslon.monitoring.sample_warnings import LEAKS, sample_warnings
 from zaslon.ports import LogReader
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day

@@ -13,6 +13,14 @@ from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.engine import Engine
 from zaslon.flows.clean import clean
 from zaslon.flows.run_report import make_report, report_files
+from zaslon.flows.run_warnings import (
+    check_rows,
+    check_samples,
+    noted,
+    rejected_rows,
+    warnings_of_rows,
+    warnings_of_samples,
+)
 from zaslon.flows.train import (
     Samples,
     Trained,
@@ -31,13 +39,7 @@ from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.dataset import Days
 from zaslon.models.metrics import Evaluation
 from zaslon.models.training import TrainSettings
-from zaslon.monitoring.data_warnings import (
-    DataWarning,
-    check_rejected,
-    over_lines_warnings,
-    rejection_warnings,
-    sample_warnings,
-)
+from zaslon.monitoring.data_warnings import DataWarning
 from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecard
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
@@ -95,14 +97,25 @@ def run(
     arrival_time_seconds: int | None = None,
     train_settings: TrainSettings | None = None,
 ) -> RunReport:
-    """The whole job on one machine. See `docs/start.md`. The files arrived at a time, or for None now."""
-    watch = Stopwatch()
+    """The whole job on one machine. See `docs/start.md`. The files arrived at a time, or for None now.
+
+    Raises:
+        ZaslonError: with the warnings found until then.
+    """
+    warnings: list[DataWarning] = []
     settings = train_settings or TrainSettings(seed=context.options.seed, threads=context.options.threads)
+    with noted(warnings):
+        return _run(context, sources, settings, warnings, arrival_time_seconds, compare_delays=compare_delays)
+
+
+def _run(
+    context: Context, sources: Sequence[str], settings: TrainSettings, warnings: list[DataWarning],
+    arrival_time_seconds: int | None, *, compare_delays: bool,
+) -> RunReport:  # fmt: skip
+    """Fills `warnings` as they are found."""
+    watch = Stopwatch()
     with watch.stage("clean"):
-        cleaned = clean(
-            context, sources, context.home / "clean", arrival_time_seconds=arrival_time_seconds
-        ).report
-    check_rejected(cleaned.rows_in, cleaned.rows_rejected, context.options.rejected_share_max)
+        cleaned = _clean(context, sources, arrival_time_seconds, warnings)
     days = clean_days(context.home / "clean", context.catalogue)
     delay = context.options.label_delay_seconds
     split = time_split(context, days, delay)
@@ -111,7 +124,8 @@ def run(
     with watch.stage("features"):
         samples = _collect(log, days, delay, decide_from)
     with watch.stage("train"):
-        warnings = _warnings(cleaned, samples)
+        warnings += warnings_of_samples(samples)
+        check_samples(samples)
         trained = train_and_evaluate(context, samples, settings)
         promote(context, trained.model, trained.policy, RUN, trained_values(trained), log=log)
         del samples  # the next stage needs the memory
@@ -128,19 +142,20 @@ def run(
         registry = publish_training(context, trained, settings, days, report_files(paths))
         paths |= {"registry": registry.place} if registry and registry.place else {}
     return RunReport(
-        cleaned, trained, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib, warnings, paths
+        cleaned, trained, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib,
+        tuple(warnings), paths,
     )  # fmt: skip
 
 
-def _warnings(cleaned: CleanReport, samples: Samples) -> tuple[DataWarning, ...]:
-    learned, over = samples.train, cleaned.over_lines
-    return (
-        *rejection_warnings(cleaned.rows_in, cleaned.rows_rejected),
-        *over_lines_warnings(over.rows, over.lines_like_rows, over.places),
-        *sample_warnings(
-            learned.names, learned.x, learned.is_fraud, learned.event_time_seconds, learned.customer_key
-        ),
-    )
+def _clean(
+    context: Context, sources: Sequence[str], arrival_time_seconds: int | None, warnings: list[DataWarning]
+) -> CleanReport:
+    """Clean the files; nothing is trained on them where too many rows are rejected."""
+    found = clean(context, sources, context.home / "clean", arrival_time_seconds=arrival_time_seconds)
+    rejected = rejected_rows(context, found)
+    warnings += warnings_of_rows(context, found, rejected)
+    check_rows(context, found, rejected)
+    return found.report
 
 
 def _first_decided_day(context: Context, days: Sequence[Day], test: Days) -> int:

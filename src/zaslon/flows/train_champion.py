@@ -8,6 +8,7 @@ from typing import Any
 from zaslon.decisions.policy import Policy
 from zaslon.domain.ledger import TRAIN
 from zaslon.features.plan import plan_features
+from zaslon.flows.run_warnings import check_samples, noted, warnings_of_samples
 from zaslon.flows.train import (
     collect_samples,
     evaluate_sample,
@@ -57,14 +58,24 @@ def train_champion(context: Context, *, tune_trials: int = 0) -> TrainReport:
                 progress=context.progress.advance,
             )  # fmt: skip
     with watch.stage("train"):
-        trained = train_and_evaluate(context, samples, settings)
+        warnings = warnings_of_samples(samples)
+        with noted(warnings):
+            check_samples(samples)
+            trained = train_and_evaluate(context, samples, settings)
         promote(context, trained.model, trained.policy, TRAIN, trained_values(trained))
     paths = {"model": str(trained.path)}
     with watch.stage("registry"):
         registry = publish_training(context, trained, settings, days)
         paths |= {"registry": registry.place} if registry and registry.place else {}
     _warn_of_rules(context, trained.policy)
-    return TrainReport({**trained_values(trained), "seconds": watch.seconds, "paths": paths})
+    return TrainReport(
+        {
+            **trained_values(trained),
+            "warnings": [warning.to_json_dict() for warning in warnings],
+            "seconds": watch.seconds,
+            "paths": paths,
+        }
+    )
 
 
 def evaluate_champion(context: Context) -> TrainReport:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from zaslon.domain.errors import TooManyRejectedError
 from zaslon.domain.rejections import Reason
 
-Int8 = NDArray[np.int8]
-Int64 = NDArray[np.int64]
-
 REJECTED_SHARE_NOTED = 0.01  # for one reason
-_SEPARATES = 0.99  # ROC-AUC of one feature alone: no honest feature of card fraud comes near it
-_TIME_TELLS = 0.9  # ROC-AUC of the time alone
-_ROWS_LOOKED_AT = 50_000
-_FRAUDS_MIN = 20  # with fewer, a feature separates by chance
 _NAMED_MAX = 5
-LEAKS = ("label_in_features", "probable_leak", "time_tells_label")  # kinds of warnings
 _REPEATS = (Reason.DUPLICATE.code, Reason.CONFLICTING_DUPLICATE.code)
 
 
@@ -37,38 +26,112 @@ class DataWarning:
         return asdict(self)
 
 
-def check_rejected(rows_in: int, rows_rejected: Mapping[str, int], share_max: float) -> None:
+@dataclass(frozen=True)
+class RejectedRows:
+    """Rows rejected for one reason.
+
+    Attributes:
+        reason: `reason` or `reason:field`.
+        rows: how many.
+        problems: the commonest sentences about them, each with its number of rows.
+        place: where the catalogue describes the field; None for a record as a whole.
+    """
+
+    reason: str
+    rows: int
+    problems: tuple[tuple[str, int], ...] = ()
+    place: str | None = None
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether these rows are sound, and only came twice."""
+        return self.reason.partition(":")[0] in _REPEATS
+
+    @property
+    def hint(self) -> str:
+        """What to change: the commonest values, and where the catalogue speaks of them."""
+        if self.is_repeat:
+            return "Was a file given twice, or do exports overlap?"
+        found = "".join(f" {rows:,} times: {problem}" for problem, rows in self.problems)
+        commonest = f"Most often{found} " if found else ""
+        place = f"{self.place} describes the field" if self.place else "The catalogue describes the record"
+        return f"{commonest}{place}; the quarantine of the cleaned data has all rows."
+
+
+def check_rejected(
+    rows_in: int, rejected: Sequence[RejectedRows], share_max: float, same_files: Sequence[Sequence[str]] = ()
+) -> None:
     """Stop before training where too many rows were rejected.
 
     Args:
         rows_in: rows read.
-        rows_rejected: rows by `reason` or `reason:field`.
+        rejected: by reason, the commonest first.
         share_max: of the rows read, 0 … 1.
+        same_files: pairs of sources with the same content.
 
     Raises:
         TooManyRejectedError: they are more than that.
     """
-    rejected = sum(rows_rejected.values())
-    if not rows_in or rejected <= share_max * rows_in:
+    rows = sum(found.rows for found in rejected)
+    if not rows_in or rows <= share_max * rows_in:
         return
-    reason, most = max(rows_rejected.items(), key=lambda found: found[1])
+    most = rejected[0]
+    twice = "".join(f"{_same(pair)} Leave one of them out. " for pair in same_files) if most.is_repeat else ""
     raise TooManyRejectedError(
-        f"{rejected / rows_in:.0%} of {rows_in:,} rows were rejected, {most:,} of them for {reason}; at most "
+        f"{rows / rows_in:.0%} of {rows_in:,} rows were rejected, {most.rows:,} of them for {most.reason}; at most "
         f"{share_max:.0%} may be (ZASLON_REJECTED_SHARE_MAX). Nothing was trained.",
-        hint=_hint_for(reason),
+        hint=twice.strip() or most.hint,
     )
 
 
-def rejection_warnings(rows_in: int, rows_rejected: Mapping[str, int]) -> list[DataWarning]:
+def rejection_warnings(rows_in: int, rejected: Sequence[RejectedRows]) -> list[DataWarning]:
     """One for each reason that took more than a hundredth of the rows."""
     return [
         DataWarning(
-            "repeated_rows" if reason.partition(":")[0] in _REPEATS else "rejected_rows",
-            f"{count / rows_in:.1%} of the rows were rejected for {reason}.", _hint_for(reason),
+            "repeated_rows" if found.is_repeat else "rejected_rows",
+            f"{found.rows / rows_in:.1%} of the rows were rejected for {found.reason}.", found.hint,
         )
-        for reason, count in sorted(rows_rejected.items(), key=lambda found: -found[1])
-        if count > REJECTED_SHARE_NOTED * rows_in
+        for found in rejected
+        if found.rows > REJECTED_SHARE_NOTED * rows_in
     ]  # fmt: skip
+
+
+def same_files_warnings(same_files: Sequence[Sequence[str]]) -> list[DataWarning]:
+    """One for each pair of sources with the same content."""
+    hint = "Leave one of them out: every row of the second was rejected as a repeat."
+    return [DataWarning("same_files", _same(pair), hint) for pair in same_files]
+
+
+def _same(pair: Sequence[str]) -> str:
+    first, second = pair
+    if first == second:
+        return f"'{first}' was given twice."
+    return f"'{second}' has the same content as '{first}'."
+
+
+def constant_column_warnings(constant: Sequence[str], empty: Sequence[str]) -> list[DataWarning]:
+    """One for columns with one value, and one for columns without any.
+
+    Args:
+        constant, empty: names in the catalogue.
+    """
+    hint = "Is the right column mapped in the catalogue, and was it filled when the file was exported?"
+    return [
+        DataWarning(kind, f"{listed('Column', names)} {what} in every row.", hint)
+        for kind, names, what in (
+            ("constant_column", constant, "the same value"), ("empty_column", empty, "no value"),
+        )
+        if names
+    ]  # fmt: skip
+
+
+def listed(noun: str, names: Sequence[str]) -> str:
+    """`Column 'a' has`, or `Columns 'a', 'b' and 7 others have`."""
+    named = ", ".join(f"'{name}'" for name in names[:_NAMED_MAX])
+    if len(names) == 1:
+        return f"{noun} {named} has"
+    others = f" and {len(names) - _NAMED_MAX} others" if len(names) > _NAMED_MAX else ""
+    return f"{noun}s {named}{others} have"
 
 
 def over_lines_warnings(rows: int, lines_like_rows: int, places: Sequence[str]) -> list[DataWarning]:
@@ -96,119 +159,3 @@ def over_lines_warnings(rows: int, lines_like_rows: int, places: Sequence[str]) 
             " one field: correct the export, with quotes inside quoted fields doubled.",
         )
     ]  # fmt: skip
-
-
-def _hint_for(reason: str) -> str:
-    if reason.partition(":")[0] in _REPEATS:
-        return "Was a file given twice, or do exports overlap?"
-    return "The quarantine of the cleaned data shows these rows; correct the export or the catalogue."
-
-
-def sample_warnings(
-    names: tuple[str, ...],
-    x: NDArray[np.float32],
-    is_fraud: Int8,
-    event_time_seconds: Int64,
-    entity_key: Int64,
-) -> list[DataWarning]:
-    """What is odd in the rows that a model learns from.
-
-    Args:
-        names: of the F features.
-        x: float32[n, F], NaN for null.
-        is_fraud: int8[n], 0 or 1.
-        event_time_seconds: int64[n].
-        entity_key: int64[n], whose transaction each is.
-    """
-    rows = _looked_at(is_fraud)
-    found = [*_constant(names, x[rows]), *_one_entity(entity_key)]
-    frauds = np.count_nonzero(is_fraud[rows])
-    if frauds < _FRAUDS_MIN or frauds == len(rows):
-        return found
-    found += _leaks(names, x[rows], is_fraud[rows])
-    return [*found, *_time_tells(event_time_seconds[rows], is_fraud[rows])]
-
-
-def _looked_at(is_fraud: Int8) -> Int64:
-    """Rows to look at: at most so many of each class, evenly over all."""
-    chosen = []
-    for answer in (0, 1):
-        of_answer = np.flatnonzero(is_fraud == answer)
-        step = max(1, -(-len(of_answer) // (_ROWS_LOOKED_AT // 2)))
-        chosen.append(of_answer[::step])
-    return np.sort(np.concatenate(chosen))
-
-
-def _constant(names: tuple[str, ...], x: NDArray[np.float32]) -> list[DataWarning]:
-    if len(x) < 2:
-        return []
-    same = (x == x[0]) | (np.isnan(x) & np.isnan(x[0]))
-    constant = [name for name, is_same in zip(names, same.all(axis=0).tolist(), strict=True) if is_same]
-    if not constant:
-        return []
-    return [
-        DataWarning(
-            "constant_feature", f"{_listed(constant)} the same value in every row.",
-            "A model cannot learn from it: is a column of the file empty, or a window longer than the data?",
-        )
-    ]  # fmt: skip
-
-
-def _one_entity(entity_key: Int64) -> list[DataWarning]:
-    if len(entity_key) < 2 or (entity_key != entity_key[0]).any():
-        return []
-    hint = "History by customer means nothing then: is the right column mapped in the catalogue?"
-    return [DataWarning("one_customer", "All rows are of one customer.", hint)]
-
-
-def _leaks(names: tuple[str, ...], x: NDArray[np.float32], is_fraud: Int8) -> list[DataWarning]:
-    found = []
-    for column, name in enumerate(names):
-        separation = _separation(x[:, column], is_fraud)
-        if separation == 1.0:
-            found.append(
-                DataWarning(
-                    "label_in_features", f"Feature '{name}' alone separates every fraud from every good transaction.",
-                    "It is the answer itself, or comes from it: take it out of the catalogue.",
-                )
-            )  # fmt: skip
-        elif separation >= _SEPARATES:
-            found.append(
-                DataWarning(
-                    "probable_leak",
-                    f"Feature '{name}' alone separates frauds from good transactions (ROC-AUC {separation:.3f}).",
-                    "Is it known when a payment must be decided? If not, take it out of the catalogue.",
-                )
-            )  # fmt: skip
-    return found
-
-
-def _time_tells(event_time_seconds: Int64, is_fraud: Int8) -> list[DataWarning]:
-    separation = _separation(event_time_seconds.astype(np.float64), is_fraud)
-    if separation < _TIME_TELLS:
-        return []
-    return [
-        DataWarning(
-            "time_tells_label",
-            f"The time alone separates frauds from good transactions (ROC-AUC {separation:.3f}).",
-            "Were frauds and good transactions exported from different periods?",
-        )
-    ]  # fmt: skip
-
-
-def _separation(values: NDArray[np.floating], is_fraud: Int8) -> float:
-    """ROC-AUC of the values or of their opposite, whichever is more; null is the least value."""
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  takes a second, which other commands need not wait
-
-    known = np.nan_to_num(values.astype(np.float64), nan=-np.finfo(np.float64).max)
-    area = float(roc_auc_score(is_fraud, known))
-    return max(area, 1 - area)
-
-
-def _listed(names: list[str]) -> str:
-    """`Feature 'a' has`, or `Features 'a', 'b' and 7 others have`."""
-    named = ", ".join(f"'{name}'" for name in names[:_NAMED_MAX])
-    if len(names) == 1:
-        return f"Feature {named} has"
-    others = f" and {len(names) - _NAMED_MAX} others" if len(names) > _NAMED_MAX else ""
-    return f"Features {named}{others} have"

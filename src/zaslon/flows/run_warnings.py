@@ -1,0 +1,95 @@
+"""What makes the figures of a run doubtful: in its files, in its rows, and in what its model learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.flows.clean import Cleaned
+from zaslon.flows.train import Samples
+from zaslon.intake import clean_days, commonest_problems, unchanging_columns
+from zaslon.models.dataset import Days, Sample
+from zaslon.monitoring.data_warnings import (
+    DataWarning,
+    RejectedRows,
+    check_rejected,
+    constant_column_warnings,
+    rejection_warnings,
+)
+from zaslon.monitoring.sample_warnings import sample_warnings
+from zaslon.services.context import Context
+
+
+@contextmanager
+def noted(warnings: Sequence[DataWarning]) -> Iterator[None]:
+    """An error inside carries the warnings found so far, so that a run that stops has them too."""
+    try:
+        yield
+    except ZaslonError as error:
+        error.warnings = [warning.to_json_dict() for warning in warnings]
+        raise
+
+
+def warnings_of_rows(
+    context: Context, cleaned: Cleaned, rejected: Sequence[RejectedRows]
+) -> list[DataWarning]:
+    """Of files, rejected rows and columns."""
+    days = [path for _, path in clean_days(cleaned.out, context.catalogue)]
+    return [
+        *cleaned.warnings,
+        *rejection_warnings(cleaned.report.rows_in, rejected),
+        *constant_column_warnings(*unchanging_columns(days, context.catalogue)),
+    ]
+
+
+def rejected_rows(context: Context, cleaned: Cleaned) -> list[RejectedRows]:
+    """The rejected rows by reason, the most frequent first."""
+    by_reason = sorted(cleaned.report.rows_rejected.items(), key=lambda found: -found[1])
+    return [
+        RejectedRows(
+            reason, rows, commonest_problems(cleaned.out, reason),
+            context.catalogue.place_of(reason.partition(":")[2]),
+        )
+        for reason, rows in by_reason
+    ]  # fmt: skip
+
+
+def check_rows(context: Context, cleaned: Cleaned, rejected: Sequence[RejectedRows]) -> None:
+    """Stop where more rows were rejected than the settings allow.
+
+    Raises:
+        TooManyRejectedError: with what to change.
+    """
+    most = context.options.rejected_share_max
+    check_rejected(cleaned.report.rows_in, rejected, most, cleaned.same_files)
+
+
+def warnings_of_samples(samples: Samples) -> list[DataWarning]:
+    """Of what the model learns from."""
+    learned = samples.train
+    return sample_warnings(
+        learned.names, learned.x, learned.is_fraud, learned.event_time_seconds, learned.customer_key
+    )
+
+
+def check_samples(samples: Samples) -> None:
+    """Stop before training where a period has one kind of answer only.
+
+    Raises:
+        DataError: names the period and what it lacks.
+    """
+    for name in ("train", "validation", "test"):
+        _check_answers(name, getattr(samples.split, name), getattr(samples, name))
+
+
+def _check_answers(name: str, period: Days, sample: Sample) -> None:
+    if 0 < sample.frauds < len(sample):
+        return
+    period_name = "training" if name == "train" else name
+    what = "only frauds" if sample.frauds else "no frauds"
+    raise DataError(
+        f"The {period_name} period, {period}, has {what} among its {len(sample):,} transactions.",
+        hint="A model learns from both kinds, and is measured on both: give more days, or check that the right column"
+        " has the answers and that they had arrived when the file was made.",
+    )
