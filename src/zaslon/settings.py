@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         description="PostgreSQL for keys and the promotion ledger, `postgresql://user@host/database`; SQLite in the home if not set",
     )
     store_password_file: Path | None = Field(None, description="file with the password of its user")
-    store_timeout_seconds: float = Field(5.0, gt=0, le=600, description="how long PostgreSQL is waited for")
+    store_timeout_seconds: float = Field(5.0, gt=0, le=600, description="how long to wait for PostgreSQL")
     threads: int = Field(2, ge=1, le=256, description="threads for training")
     seed: int = Field(42, ge=0, lt=2**31, description="seed of everything random")
     label_delay: Duration = Field("7d", description="when answers in a file become known")
@@ -218,7 +218,7 @@ class Settings(BaseSettings):
         None, description="authority that signed the brokers' certificates; the system's if not set"
     )
     kafka_timeout_seconds: float = Field(
-        10.0, gt=0, le=600, description="how long a first answer of the brokers is waited for"
+        10.0, gt=0, le=600, description="how long to wait for a first answer of the brokers"
     )
     kafka_group: str = Field(
         "zaslon-scorer", min_length=1, description="group and transactional id of the scorers"
@@ -272,7 +272,7 @@ class Settings(BaseSettings):
         None, description="authority that signed the server's certificate; the system's if not set"
     )
     mlflow_timeout_seconds: int = Field(
-        5, ge=1, le=600, description="how long one answer of the server is waited for"
+        5, ge=1, le=600, description="how long to wait for one answer of the server"
     )
     mlflow_retries: int = Field(1, ge=0, le=10, description="how often a call is tried again")
     mlflow_experiment: str = Field("zaslon", min_length=1, description="under which name runs are listed")

@@ -284,7 +284,7 @@ def test_the_help_has_an_example_and_names_every_option(zaslon: Zaslon, name: st
 
 
 # `demo`, `run` and `train` are run above with less data; the others need a server or run until stopped.
-RUN_AS_THEY_STAND = (
+RUN_UNCHANGED = (
     "simulate", "clean", "features", "evaluate", "score", "label", "replay", "doctor",
     "keys create", "keys list",
 )  # fmt: skip
@@ -299,7 +299,7 @@ def test_the_examples_of_the_help_run(
         Path(file).write_bytes(small_run.tomorrow.read_bytes())
     number = zaslon("replay", 3, "--json").json["recorded"]["transaction_id"]
     Path("confirmed.csv").write_text(f"transaction_id,is_fraud\n{number},1\n")
-    for name in RUN_AS_THEY_STAND:
+    for name in RUN_UNCHANGED:
         example = [word.replace("tx:123456", f"tx:{number}") for word in example_of(commands()[name])]
         answer: Answer = zaslon(*example)
         assert answer.code == 0, (name, answer)

@@ -164,9 +164,9 @@ def test_without_new_days_nothing_is_trained(zaslon: Zaslon, home: Path) -> None
     assert (answer.json["news"], answer.json["challenger"], answer.json["promoted"]) == (False, None, False)
     assert (answer.json["guards"], answer.json["verdict"]) == ([], None)
     assert sorted(home.rglob("*")) == sorted({*before, home / "jobs", home / "jobs" / ".lock"})
-    told = zaslon("retrain", "--home", home)
-    assert told.code == 99
-    assert "No news" in told.out
+    answer = zaslon("retrain", "--home", home)
+    assert answer.code == 99
+    assert "No news" in answer.out
 
 
 def test_days_whose_answers_may_still_change_are_not_news(zaslon: Zaslon, home: Path, world: World) -> None:
@@ -247,9 +247,9 @@ def test_the_same_days_give_the_same_challenger(zaslon: Zaslon, news: Path) -> N
     assert champion_of(news) == before
     kept = json.loads(Path(first["paths"]["report"]).read_bytes())
     assert (kept["challenger"], kept["verdict"]) == (first["challenger"], first["verdict"])
-    told = zaslon("retrain", "--home", news).out
+    answer = zaslon("retrain", "--home", news).out
     for words in ("Guards", "segment_recall", "does not serve"):
-        assert words in told
+        assert words in answer
 
 
 def test_a_report_alone_changes_nothing_that_serves(zaslon: Zaslon, news: Path, world: World) -> None:

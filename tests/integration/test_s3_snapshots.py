@@ -135,7 +135,7 @@ def test_a_missing_bucket_is_not_an_empty_one(bucket: Path) -> None:
         S3Snapshots("s3://no-such-bucket/x").newest,
         lambda: S3Snapshots("s3://no-such-bucket").save(0, {}),
     ):
-        with pytest.raises(ServerError, match="Make the bucket"):
+        with pytest.raises(ServerError, match="Create the bucket"):
             ask()
 
 

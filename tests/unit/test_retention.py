@@ -170,7 +170,7 @@ def test_a_log_that_cannot_be_opened_is_named_and_stops_nothing(
     (tmp_path / "log-1").mkdir()
     (tmp_path / "log-1" / "journal.db").write_bytes(b"no journal" * 1_000)
     messages: list[str] = []
-    progress = type("Said", (), {"warn": lambda self, sentence: messages.append(sentence)})()
+    progress = type("Collector", (), {"warn": lambda self, sentence: messages.append(sentence)})()
     with closing(context.open_journal()) as journal:
         forget_old_originals(replace(context, progress=progress), journal)
     (sentence,) = messages

@@ -92,10 +92,10 @@ def simulate(
     days: Annotated[int, typer.Option(min=1, help="Days to simulate.")] = 30,
     rows: Annotated[int | None, typer.Option(min=1, help="Stop after this many rows.")] = None,
     customers: Annotated[
-        int | None, typer.Option(help="The profile's if not given; of mission a million.")
+        int | None, typer.Option(help="The profile's number if not given: a million for mission.")
     ] = None,
     terminals: Annotated[
-        int | None, typer.Option(help="The profile's if not given; of mission 1,000.")
+        int | None, typer.Option(help="The profile's number if not given: 1,000 for mission.")
     ] = None,
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     defects: Annotated[float | None, typer.Option(help="Multiple of the real rates of defects.")] = None,

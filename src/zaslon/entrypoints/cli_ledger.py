@@ -69,7 +69,7 @@ def promote(
         bool, typer.Option("--unguarded", help="Even if it breaks a guard. The ledger says so.")
     ] = False,
 ) -> int:
-    """Let a model of the home serve if it keeps the guards, and record it. A running service takes it over.
+    """Let a model of the home serve if it passes the guards, and record it. A running service takes it over.
 
     Example: [bold]zaslon promote 3f9c2a7b1e04 --approve anna[/]
     """

@@ -75,7 +75,7 @@ def compare(
     home: Home = None,
     catalogue: CatalogueFile = None,
     label_delay: Delay = None,
-    days: Annotated[int, typer.Option(min=1, help="At most so many days, the newest.")] = 30,
+    days: Annotated[int, typer.Option(min=1, help="At most this many of the newest days.")] = 30,
     live: Annotated[
         bool, typer.Option("--live", help="On what both have decided live, see `zaslon shadow`.")
     ] = False,

@@ -78,4 +78,4 @@ def _in_words(values: dict[str, Any]) -> str:
     if values["agrees"]:
         return "They agree."
     waiting = f"{values['waiting']} runs wait. " if values["waiting"] else ""
-    return f"They do not agree. {values['problem'] or ''} {waiting}`zaslon registry sync` makes it good."
+    return f"They do not agree. {values['problem'] or ''} {waiting}`zaslon registry sync` repairs it."

@@ -227,7 +227,7 @@ class _Reader:
     def _refuse_sign(self, token: Token) -> NoReturn:
         hints = {
             TokenType.EQ: "Write = for 'equal'.",
-            TokenType.SEMICOLON: "There is exactly one expression, without ';'.",
+            TokenType.SEMICOLON: "Write exactly one expression, without ';'.",
             TokenType.DOT: "Write names without a table, and 0.5 instead of .5.",
             TokenType.STRING: "Only numbers can be compared. A name is written bare or in double quotes.",
             TokenType.MOD: "Percent is not known: write 0.05 for 5 %.",

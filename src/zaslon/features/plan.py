@@ -315,7 +315,7 @@ def _derived(catalogue: Catalogue, known: list[str]) -> tuple[tuple[str, Express
             later = [n for n in list(catalogue.derived)[len(derived) :] if n in _WORD.findall(text)]
             hint = (
                 f"'{later[0]}' does not come before it, and a derived feature may only use what does:"
-                " change their order, and let none lead back to itself."
+                " change their order, without cycles."
                 if later
                 else error.hint
             )

@@ -97,7 +97,7 @@ class Challenge:
 
     @property
     def may_serve(self) -> bool:
-        """Whether it is better, or the first one, and keeps every guard. Without a fraud, nothing is shown."""
+        """Whether it is better, or the first one, and passes every guard. Without a fraud, nothing is shown."""
         shown = self.judged.verdict in (Verdict.FIRST, Verdict.BETTER)
         return shown and self.frauds > 0 and not self.refusals
 

@@ -85,7 +85,7 @@ def compare(context: Context, a: str, b: str, *, days_max: int = DAYS_MAX) -> Co
 
     Args:
         a, b: names as for `named_model`.
-        days_max: at most so many days, the newest.
+        days_max: compare on at most this many of the newest days.
 
     Raises:
         ArtefactError: a model is missing, damaged or of another catalogue.

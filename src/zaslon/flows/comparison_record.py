@@ -1,4 +1,4 @@
-"""What the registry is told about a comparison: both models' figures with intervals, tests, verdict, distribution."""
+"""What the registry keeps of a comparison: both models' figures with intervals, tests, verdict, distribution."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def demo(context: Context, customers: int, days: int) -> DemoReport:
     """Simulate, then run. Starts over: the output of an earlier demo in this home is removed.
 
     Raises:
-        InputError: the home holds something, and no demo made it.
+        InputError: the home holds something that a demo did not create.
     """
     home = context.home
     watch = Stopwatch()
@@ -66,7 +66,7 @@ def _empty(home: Path) -> None:
     found = [path for path in home.iterdir() if path.name not in (LOCK, KEY, JOBS, _MARK)]
     if found and not (home / _MARK).exists():
         raise InputError(
-            f"'{home}' holds something that no demo made, such as '{found[0].name}'; it is not removed.",
+            f"'{home}' holds something that a demo did not create, such as '{found[0].name}'; it is not removed.",
             hint="Name another home with --home, or remove it yourself.",
         )
     (home / _MARK).touch()

@@ -144,7 +144,7 @@ def _home(home: Path) -> Check:
     while not place.exists():
         place = place.parent
     if not place.is_dir():
-        return Check("home", False, f"{home} cannot be made: '{place}' is not a directory")
+        return Check("home", False, f"{home} cannot be created: '{place}' is not a directory")
     free = shutil.disk_usage(place).free
     writable = os.access(place, os.W_OK)
     detail = f"{home}: {free >> 30} GiB free" if writable else f"{home} cannot be written"

@@ -18,6 +18,6 @@ def make_or_check(open_topics: Callable[[], Topics], action: str) -> list[TopicS
         ServerError: the broker cannot be reached or refuses us.
     """
     if action not in _ACTIONS:
-        raise ZaslonError(f"'{action}' is nothing to do with topics.", hint=did_you_mean(action, _ACTIONS))
+        raise ZaslonError(f"'{action}' is not an action on topics.", hint=did_you_mean(action, _ACTIONS))
     topics = open_topics()
     return topics.create() if action == "create" else topics.check()

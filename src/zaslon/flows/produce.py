@@ -213,7 +213,10 @@ def _moments(chunk: Chunk, context: Context) -> NDArray[np.int64]:
     """Event time of each record in seconds, never decreasing; of one that has none, the one before."""
     cleaned = clean_fields(chunk.fields(context.catalogue), context.catalogue, context.key, None)
     if not len(cleaned.index):
-        raise DataError(f"No record of '{chunk.source}' has a time to be sent by.", hint="Use --rate.")
+        raise DataError(
+            f"No record of '{chunk.source}' has a time, so event times cannot set the rate.",
+            hint="Use --rate.",
+        )
     moments = np.full(len(chunk), np.iinfo(np.int64).min)
     moments[cleaned.index] = cleaned.transactions.event_time_seconds
     moments[0] = max(moments[0], cleaned.transactions.event_time_seconds.min())

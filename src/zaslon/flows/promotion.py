@@ -140,7 +140,7 @@ def promote_by_hand(
     Args:
         context, model_id: the home and a model in it.
         approver: the second person who agreed; None where nobody did.
-        guarded: whether it has to keep the guards on the home's clean days. The ledger says so if not.
+        guarded: whether it has to pass the guards on the home's clean days. The ledger says so if not.
 
     Raises:
         DataError: there is no such model, or it has no thresholds.

@@ -16,7 +16,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.time import parse_duration_seconds
-from zaslon.intake.detail import shown
+from zaslon.intake.detail import display_text
 from zaslon.intake.splitting import split_line
 from zaslon.ports import LogReader
 from zaslon.services.context import Context
@@ -217,7 +217,7 @@ def _number_in(path: Path, word: str) -> TransactionId:
     number = _as_number(word)
     if number is None:
         raise InputError(
-            f"'{path}' has {shown(word.encode())}, which is not a whole number.",
+            f"'{path}' has {display_text(word.encode())}, which is not a whole number.",
             hint="Expected one transaction id a line.",
         )
     fits = len(number) <= len(str(-(2**63))) and -(2**63) <= int(number) < 2**63

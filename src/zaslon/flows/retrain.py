@@ -1,4 +1,4 @@
-"""Retrain: where there is news, a challenger; where it is better and keeps every guard, the new champion.
+"""Retrain: a challenger where there are new days; if it is better and passes every guard, the new champion.
 
 clean days ─► mature? ─► newer than the champion's? ──no──► nothing (exit code 99)
                                   │ yes

@@ -1,4 +1,4 @@
-"""What the registry is told about a training: parameters, data, metrics with intervals, report, example."""
+"""What the registry keeps of a training: parameters, data, metrics with intervals, report, example."""
 
 from __future__ import annotations
 

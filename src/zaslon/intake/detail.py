@@ -16,7 +16,7 @@ _IN_ANOTHER_FORM = re.compile(rb"[+-]?[0-9]+(?:\.0+)?")
 _HIDDEN = "has a value that is not shown because the field is pseudonymised"
 
 
-def shown(value: bytes) -> str:
+def display_text(value: bytes) -> str:
     """A value as it can be printed: escaped, and cut where it is long."""
     text = value.decode("utf-8", "backslashreplace")
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -28,14 +28,16 @@ def shown(value: bytes) -> str:
 def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> RecordProblem:
     """The problem of a record that is rejected for one of its fields."""
     if reason == Reason.MISSING_FIELD:
-        problem = f"is {shown(value)}, which means that there is no value" if value else "is missing"
+        problem = f"is {display_text(value)}, which means that there is no value" if value else "is missing"
         return RecordProblem(reason, field.name, problem, "a value")
     if field.is_text_id and value.endswith(NO_STRING.encode()):
-        return RecordProblem(reason, field.name, f"is {shown(value[:-1])} and not a JSON string", EXPECTED)
+        return RecordProblem(
+            reason, field.name, f"is {display_text(value[:-1])} and not a JSON string", EXPECTED
+        )
     if field.is_pseudonymised and reason != Reason.UNKNOWN_ENTITY:  # a word for "unknown" names nobody
         return RecordProblem(reason, field.name, _HIDDEN, _problem(reason, field, value, catalogue)[1])
     more, expected = _problem(reason, field, value, catalogue)
-    return RecordProblem(reason, field.name, f"is {shown(value)}{more}", expected)
+    return RecordProblem(reason, field.name, f"is {display_text(value)}{more}", expected)
 
 
 def _problem(

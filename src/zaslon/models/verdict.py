@@ -113,7 +113,7 @@ def _gain(name: str, measure: Measure) -> float:
 
 def _would_do(days_needed: int | None) -> str:
     if days_needed is None:
-        return "how many days would do cannot be estimated."
+        return "how many days would be enough cannot be estimated."
     return f"about {days_needed:,} days would be enough."
 
 

@@ -118,7 +118,7 @@ def make_scorecard(goals: Goals, reached: Reached, *, currency: str, minor_digit
         _of_loss(goals, reached, currency, minor_digits),
         _of_reviews(goals, reached),
         _row(reached, "Precision of what is stopped", "–", _precision(reached.precision)),
-        _row(reached, "ROC-AUC", "–", _shown(reached.roc_auc, ".3f")),
+        _row(reached, "ROC-AUC", "–", _display_text(reached.roc_auc, ".3f")),
     ]
     if reached.rules:
         rows.append(_of_rules(reached))
@@ -142,14 +142,14 @@ def _of_rates(goals: Goals, reached: Reached) -> tuple[ScorecardRow, ScorecardRo
     good = reached.transactions - reached.frauds
     return (
         _row(
-            reached, "Frauds missed", f"≤ {missed_max:.1%}", _shown(missed, ".1%"),
+            reached, "Frauds missed", f"≤ {missed_max:.1%}", _display_text(missed, ".1%"),
             *_judged(
                 missed, missed_max, reached, _why_out_of_reach(goals, reached),
                 _days_for_rate(missed, missed_max, reached.frauds, reached.days),
             ),
         ),
         _row(
-            reached, "Good transactions stopped", f"≤ {stopped_max:.1%}", _shown(stopped, ".2%"),
+            reached, "Good transactions stopped", f"≤ {stopped_max:.1%}", _display_text(stopped, ".2%"),
             *_judged(
                 stopped, stopped_max, reached, _before(reached.false_positive_rate_before, ".2%"),
                 _days_for_rate(stopped, stopped_max, good, reached.days),
@@ -183,12 +183,12 @@ def _of_reviews(goals: Goals, reached: Reached) -> ScorecardRow:
         hint = (
             "No capacity is set (ZASLON_REVIEWS_PER_DAY_MAX); where one is, the surest are blocked instead."
         )
-        return _row(reached, name, "not set", _shown(reviews, ",.0f"), None, hint)
+        return _row(reached, name, "not set", _display_text(reviews, ",.0f"), None, hint)
     judged = _judged(
         reviews, most, reached, _before(reached.reviews_per_day_before, ",.0f"),
         _days_for_mean(reviews, most, reached.days),
     )  # fmt: skip
-    return _row(reached, name, f"≤ {most:,}", _shown(reviews, ",.0f"), *judged)
+    return _row(reached, name, f"≤ {most:,}", _display_text(reviews, ",.0f"), *judged)
 
 
 def _of_rules(reached: Reached) -> ScorecardRow:
@@ -259,7 +259,7 @@ def _days_for_mean(mean: Estimate, most: float, days: int) -> int | None:
     return max(days + 1, math.ceil(days * (times if mean.value == 0 else times**2) - _ROUNDING))
 
 
-def _shown(measured: Estimate, form: str) -> str:
+def _display_text(measured: Estimate, form: str) -> str:
     """A figure with its interval."""
     if not _has_interval(measured):
         return f"{measured.value:{form}}"
@@ -267,7 +267,7 @@ def _shown(measured: Estimate, form: str) -> str:
 
 
 def _precision(precision: Estimate) -> str:
-    return "nothing was stopped" if math.isnan(precision.value) else _shown(precision, ".1%")
+    return "nothing was stopped" if math.isnan(precision.value) else _display_text(precision, ".1%")
 
 
 def _before(value: float | None, form: str) -> str:

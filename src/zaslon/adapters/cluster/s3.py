@@ -136,7 +136,7 @@ class _Object(io.RawIOBase):
 
 def _hint(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "Make the bucket, or name another one in ZASLON_STREAM_SNAPSHOTS."
+        return "Create the bucket, or name another one in ZASLON_STREAM_SNAPSHOTS."
     if isinstance(error, PermissionError):
         return "Check the keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or their file) and what they may do."
     return "Check AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE, the keys, and whether the server answers."

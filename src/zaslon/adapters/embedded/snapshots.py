@@ -58,7 +58,7 @@ class ArchiveSnapshots(ABC):
         if complaints:
             raise ArtefactError(
                 f"No snapshot in '{self._place}' can be read. {complaints[-1]}",
-                hint="Restore them from a backup; without its beginning a log cannot be followed.",
+                hint="Restore them from a backup; a log without its first state cannot be replayed.",
             )
         return None
 

@@ -228,7 +228,7 @@ class WorkerProcess:
             self._waiting_records = self._waiting_bytes = 0
         if not self._begun.is_set() and self._failure is None:
             self._failure = ServerError(
-                "The process that decides ended before it was ready.", hint="Its messages above say why."
+                "The process that decides ended before it was ready.", hint="See its log messages."
             )
         self._begun.set()
         for answered, *_ in waiting.values():

@@ -32,7 +32,7 @@ class Store:
 
     Args:
         place: SQLite's file, or the address of a PostgreSQL database.
-        timeout_seconds: how long PostgreSQL is waited for: for a connection, a lock and each statement.
+        timeout_seconds: how long to wait for PostgreSQL: for a connection, a lock and each statement.
     """
 
     def __init__(self, place: Path | URL, timeout_seconds: float = 10.0) -> None:

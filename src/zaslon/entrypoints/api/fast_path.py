@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from zaslon.domain.api_keys import Role
 from zaslon.entrypoints.api.ingress import authorised
-from zaslon.entrypoints.api.problems import Problem, our_mistake, request_id
+from zaslon.entrypoints.api.problems import Problem, internal_error, request_id
 
 
 class FastPath:
@@ -45,6 +45,6 @@ class FastPath:
         except Problem as problem:
             response = problem.response(request_id(request))
         except Exception:
-            await our_mistake(request)(scope, receive, send)
+            await internal_error(request)(scope, receive, send)
             raise
         await response(scope, receive, send)

@@ -132,7 +132,7 @@ def answer_with_problems(app: FastAPI) -> None:
 
     async def of_mistake(request: Request, error: Exception) -> Response:
         del error  # it goes to the log, with the request's id
-        return our_mistake(request)
+        return internal_error(request)
 
     app.add_exception_handler(Problem, of_problem)
     app.add_exception_handler(RequestValidationError, of_validation)
@@ -140,9 +140,9 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, of_mistake)
 
 
-def our_mistake(request: Request) -> Response:
+def internal_error(request: Request) -> Response:
     """The answer to an unexpected exception."""
-    problem = Problem("internal", "The mistake is ours. The log has it under this request's id.")
+    problem = Problem("internal", "Internal error; see the log for this request id.")
     return problem.response(request_id(request))
 
 

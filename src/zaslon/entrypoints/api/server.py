@@ -44,8 +44,8 @@ def serve(settings: Settings) -> None:
     # First: a home that is not there stays so.
     if len(KeyRing(open_api_keys(settings), build_clock().now_seconds)) == 0:
         raise ZaslonError(
-            f"No valid key opens the service of '{settings.home}'.",
-            hint="Make one: `zaslon keys create --role scorer`.",
+            f"The service of '{settings.home}' has no valid key.",
+            hint="Create one: `zaslon keys create --role scorer`.",
         )
     context = replace(build_context(settings), progress=LogProgress())
     with exclusive(context):

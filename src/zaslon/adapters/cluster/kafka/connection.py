@@ -99,7 +99,7 @@ class Connection:
             client = AdminClient(self.config(watch))
         except KafkaException as error:
             raise ServerError(
-                f"No connection to {self.servers} can be made: {error.args[0].str().rstrip('.')}.",
+                f"Cannot connect to {self.servers}: {error.args[0].str().rstrip('.')}.",
                 hint="Look at the settings ZASLON_KAFKA_….",
             ) from error
         end = time.monotonic() + self.timeout_seconds
