@@ -89,6 +89,7 @@ lock: ## rewrite the lock files (needs uv; UPGRADE=--upgrade takes newer version
 	$(COMPILE) requirements/quix.in -o requirements/quix.txt
 	$(COMPILE) requirements/bento.in -o requirements/bento.txt
 	$(COMPILE) requirements/mlflow-server.in -c requirements/dev.txt -o requirements/mlflow-server.txt
+	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's data

@@ -210,7 +210,10 @@ def _retrained(context: Context, day: int, life: Life, number: int, champion: Ch
     why = [guard.name for guard in report.challenge.guards if not guard.passed] or [
         report.challenge.judged.verdict.value
     ]
-    print(f"{day_text(day)}: {'; '.join(report.challenge.refusals) or report.challenge.judged.reasons[0]}", file=sys.stderr)
+    print(
+        f"{day_text(day)}: {'; '.join(report.challenge.refusals) or report.challenge.judged.reasons[0]}",
+        file=sys.stderr,
+    )
     for reason in why:
         life.refusals[reason] = life.refusals.get(reason, 0) + 1
     return champion

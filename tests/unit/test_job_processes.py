@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from tests.webhook import Webhook, listening
 
 from zaslon.adapters.process.alerts import AlertHooks
 from zaslon.adapters.process.job_process import ChildProcesses
@@ -75,40 +74,13 @@ def test_a_command_that_cannot_be_started_is_refused(tmp_path: Path) -> None:
         ChildProcesses([str(tmp_path / "none")], {}).run([], tmp_path / "o", tmp_path / "e", 1, lambda: False)
 
 
-class _Webhook(HTTPServer):
-    def __init__(self, code: int) -> None:
-        self.code, self.bodies = code, list[bytes]()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/secret-token"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Webhook
-
-    def do_POST(self) -> None:
-        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(self.server.code)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
-def webhook(request: pytest.FixtureRequest) -> Iterator[_Webhook]:
-    server = _Webhook(getattr(request, "param", 200))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def webhook(request: pytest.FixtureRequest) -> Iterator[Webhook]:
+    with listening(getattr(request, "param", 200)) as server:
+        yield server
 
 
-def test_an_alert_reaches_webhook_and_program(tmp_path: Path, webhook: _Webhook) -> None:
+def test_an_alert_reaches_webhook_and_program(tmp_path: Path, webhook: Webhook) -> None:
     program = tmp_path / "tell"
     program.write_text(f"#!/bin/sh\ncat > {tmp_path}/told\n")
     program.chmod(0o755)
@@ -118,14 +90,14 @@ def test_an_alert_reaches_webhook_and_program(tmp_path: Path, webhook: _Webhook)
 
 
 @pytest.mark.parametrize("webhook", [500], indirect=True)
-def test_a_webhook_that_fails_is_named_without_its_secret(webhook: _Webhook) -> None:
+def test_a_webhook_that_fails_is_named_without_its_secret(webhook: Webhook) -> None:
     with pytest.raises(ServerError) as raised:
         AlertHooks(webhook.url, None).send({"text": "It failed."})
     assert "500" in str(raised.value)
     assert "secret-token" not in str(raised.value)
 
 
-def test_a_failing_program_does_not_keep_the_webhook_from_it(tmp_path: Path, webhook: _Webhook) -> None:
+def test_a_failing_program_does_not_keep_the_webhook_from_it(tmp_path: Path, webhook: Webhook) -> None:
     with pytest.raises(ServerError, match="No such file"):
         AlertHooks(webhook.url, tmp_path / "none").send({"text": "It failed."})
     assert len(webhook.bodies) == 1

@@ -100,9 +100,7 @@ _NOTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def retrain(
-    context: Context, *, may_promote: bool = True, as_of_seconds: int | None = None
-) -> RetrainReport:
+def retrain(context: Context, *, may_promote: bool = True, as_of_seconds: int | None = None) -> RetrainReport:
     """Train a challenger on the home's clean days if some are new, and promote it if it has earned it.
 
     The same days give the same challenger and the same verdict. Whoever promotes another model meanwhile wins:
