@@ -97,6 +97,7 @@ def test_it_is_refused_in_a_label(name: str) -> None:
         ('"Verdict": null', "The record has 'is_fraud' and 'Verdict', two names of one field; expected one of them, as 'is_fraud'."),
         ('"tx_fraud": 1', "The record has 'is_fraud' and 'tx_fraud', two names of one field; expected one of them, as 'is_fraud'."),
         ('"IS_FRAUD": 1', "The record names 'is_fraud' twice."),
+        ('"\\u0085is_fraud\\n": 1', "The record names 'is_fraud' twice."),
     ],
 )  # fmt: skip
 def test_two_names_of_one_field_are_both_named(more: str, detail: str) -> None:

@@ -16,6 +16,7 @@ from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind
 from zaslon.flows.produce import _records
 from zaslon.intake.label_files import label_records
+from zaslon.intake.over_lines import OverLines
 from zaslon.intake.sources import read_source
 from zaslon.monitoring.data_warnings import over_lines_warnings
 
@@ -426,3 +427,35 @@ def test_label_files_have_any_separator_and_line_end(tmp_path: Path, separator: 
 def test_a_label_row_of_any_length_is_one_rejection(tmp_path: Path) -> None:
     content = 'ref,is_fraud\n"' + "x" * 200_000 + '",1\nA1,1\n"A2,1\n' + "A3,0\n" * 2
     assert _labels(content, tmp_path) == [None, ("A1", True), None]
+
+
+def test_stray_quotes_in_a_label_file_hide_no_row(tmp_path: Path) -> None:
+    path, over = tmp_path / "labels.csv", OverLines()
+    rows = [
+        "transaction_id,is_fraud,note",
+        "1,1,ok",
+        '2,1,"note',
+        "3,0,ok",
+        '4,1,ok"',
+        '"5,1,ok',
+        '6",0,ok',
+        "7,0,ok",
+    ]
+    path.write_text("\n".join(rows))
+    found = list(label_records(path, NUMBERED, over))
+    labels = [row for row in found if row.startswith(b"{")]
+    assert [orjson.loads(row)["transaction_id"] for row in labels] == ["1", "2", "7"]
+    assert [row for row in found if row not in labels] == [b'"5,1,ok', b'6",0,ok']
+    assert (over.rows, over.lines_like_rows) == (1, 2)
+    assert over.places == [f"lines 3 to 5 of '{path}'"]
+
+
+@pytest.mark.parametrize(
+    "note", ['{"transaction_id": 9, "is_fraud": true}', ' {"transaction_id":9,"is_fraud":1}']
+)
+def test_no_row_of_separated_labels_is_read_as_json(tmp_path: Path, note: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f'transaction_id,is_fraud,a,note\n1,1,a,ok\n{note}\n"2\n{note}\n",1,a,ok\n')
+    found = clean(*label_records(path, NUMBERED), kind=Kind.LABEL_JSON, catalogue=NUMBERED)
+    assert found.labels.transaction_id.tolist() == [1]
+    assert len(found.rejected) == 4

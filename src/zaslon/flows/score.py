@@ -21,7 +21,9 @@ from zaslon.flows.clean import Cleaned, clean
 from zaslon.intake import clean_days
 from zaslon.intake.files import QUARANTINE
 from zaslon.intake.label_files import label_records
+from zaslon.intake.over_lines import OverLines
 from zaslon.labels.feedback import DelayedLabels
+from zaslon.monitoring.data_warnings import over_lines_warnings
 from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
@@ -156,7 +158,10 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
         ZaslonError: the arrival lies in the future: until then the labels would count for nothing.
     """
     arrival = arrival_of_files(context, arrival_time_seconds)
-    rows = list(label_records(source, context.catalogue))
+    over = OverLines()
+    rows = list(label_records(source, context.catalogue, over))
+    for warning in over_lines_warnings(over.rows, over.lines_like_rows, over.places):
+        context.progress.warn(f"{warning.message} {warning.hint}")
     with closing(context.open_journal()) as journal:
         snapshots = context.open_snapshots(journal)
         guard = guarded_engine(context, journal, snapshots)

@@ -210,7 +210,11 @@ class _Keys:
 
 
 def _two_names(first: str, second: str, field: SourceField) -> tuple[str, str | None]:
-    """What is wrong and what was expected, where two names in a record mean one field. Their case does not matter."""
+    """What is wrong and what was expected, where two names in a record mean one field.
+
+    Neither their case matters nor what is around them, which may be any blanks.
+    """
+    first, second = first.strip(), second.strip()
     if first.lower() == second.lower():
         name = field.name if first.lower() == field.name.lower() else first
         return f"The record names '{name}' twice", None

@@ -10,8 +10,10 @@ import orjson
 
 from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
+from zaslon.intake.chunks import Lines
 from zaslon.intake.labels import label_layout
 from zaslon.intake.layouts import SEPARATORS, UTF8_MARK
+from zaslon.intake.over_lines import OverLines
 from zaslon.intake.record_blocks import RecordReader, TextForm
 from zaslon.intake.splitting import has_wrong_quotes, split_line
 
@@ -20,8 +22,11 @@ _CHUNK_BYTES = 4 << 20
 _NAME_CHARACTERS_MAX, _NAMES_MAX = 80, 20
 
 
-def label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:
+def label_records(source: Path, catalogue: Catalogue, over_lines: OverLines | None = None) -> Iterator[bytes]:
     """Each label of a file as one JSON object; a row that does not fit its header as its own bytes.
+
+    Rows that span lines are counted in `over_lines`; one with a line break in the id or the verdict gives each of
+    its lines as a row that is none, because a stray quote has joined them.
 
     Text has columns transaction_id and is_fraud, under these names or the catalogue's, anywhere among
     others and with any separator. A further header in the file holds from there on.
@@ -33,12 +38,22 @@ def label_records(source: Path, catalogue: Catalogue) -> Iterator[bytes]:
     line_end = b"\r" if b"\n" not in content and b"\r" in content else b"\n"
     first = content.partition(line_end)[0]
     if first.lstrip().startswith(b"{"):
-        yield from _records(content, TextForm(None, line_end, catalogue.record.max_record_bytes))
+        form = TextForm(None, line_end, catalogue.record.max_record_bytes)
+        yield from (record for _, record in _numbered(content, form))
         return
     header = _Header(source, first, catalogue)
     form = TextForm(header.separator, line_end, catalogue.record.max_record_bytes)
-    for record in _records(content, form):
-        if not header.changes_to(record):
+    for line, record in _numbered(content, form):
+        lines = Lines(line, [], record.split(line_end))
+        if header.changes_to(record):
+            continue
+        if len(lines.contents) == 1:
+            yield header.label(record)
+        elif header.is_torn(record):
+            yield from map(_as_no_label, lines.contents)
+        else:
+            if over_lines is not None:
+                over_lines.add_record(lines, str(source), header.separator, header.columns)
             yield header.label(record)
 
 
@@ -56,13 +71,20 @@ def _content(source: Path) -> bytes:
     return content
 
 
-def _records(content: bytes, form: TextForm) -> Iterator[bytes]:
-    """The records that are not blank."""
+def _numbered(content: bytes, form: TextForm) -> Iterator[tuple[int, bytes]]:
+    """The records that are not blank, each with the number of its first line."""
+    line = 1
     for block in RecordReader(io.BytesIO(content), b"", 0, _CHUNK_BYTES, form):
         for begin, end in zip(block.starts.tolist(), block.ends.tolist(), strict=True):
             record = block.buffer[begin:end].tobytes()
             if record.strip():
-                yield record
+                yield line, record
+            line += record.count(form.line_end) + 1
+
+
+def _as_no_label(row: bytes) -> bytes:
+    """A row of separated text that is no label: as its own bytes, and never an object, whatever it looks like."""
+    return orjson.dumps(row.decode("utf-8", "replace")) if row.lstrip().startswith(b"{") else row
 
 
 class _Header:
@@ -76,7 +98,7 @@ class _Header:
         self._read(_names(line, self.separator))
 
     def _read(self, names: list[str]) -> None:
-        self._columns = len(names)
+        self.columns = len(names)
         self._id = self._column_of("transaction_id", names)
         self._verdict = self._column_of("is_fraud", names)
 
@@ -91,10 +113,18 @@ class _Header:
     def label(self, record: bytes) -> bytes:
         """The record as a JSON object, if it has as many fields as the header."""
         fields = split_line(record, self.separator)
-        if len(fields) != self._columns or has_wrong_quotes(record, self.separator):
-            return record
+        if len(fields) != self.columns or has_wrong_quotes(record, self.separator):
+            return _as_no_label(record)
         identifier, verdict = fields[self._id].decode(), fields[self._verdict].decode()
         return orjson.dumps({"transaction_id": identifier or None, "is_fraud": verdict or None})
+
+    def is_torn(self, record: bytes) -> bool:
+        """Whether the id or the verdict of a record with right quotes has a line break, which neither can have."""
+        if has_wrong_quotes(record, self.separator):
+            return False
+        fields = split_line(record, self.separator)
+        held = [fields[place] for place in (self._id, self._verdict) if place < len(fields)]
+        return any(b"\n" in value or b"\r" in value for value in held)
 
     def _known(self, line: bytes, separator: str) -> int:
         names = _names(line, separator)

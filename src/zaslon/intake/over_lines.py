@@ -14,7 +14,7 @@ import polars as pl
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import Rejected
 from zaslon.domain.rejections import Reason, RecordProblem
-from zaslon.intake.chunks import Chunk
+from zaslon.intake.chunks import Chunk, Lines
 from zaslon.intake.fields import line_columns
 from zaslon.intake.splitting import split_line
 
@@ -41,14 +41,20 @@ class OverLines:
         """Count records of a chunk."""
         self.rows += len(records)
         for record in records:
-            lines = chunk.lines_of(record)
-            self.lines_like_rows += sum(_is_like_row(line, chunk) for line in lines.contents[1:])
-            if len(self.places) < _PLACES_MAX:
-                self.places.append(lines.place(chunk.source))
+            self._look_at(
+                chunk.lines_of(record), chunk.source, chunk.layout.separator, len(chunk.layout.columns)
+            )
 
+    def add_record(self, lines: Lines, source: str, separator: str, columns: int) -> None:
+        """Count one record of a source."""
+        self.rows += 1
+        self._look_at(lines, source, separator, columns)
 
-def _is_like_row(line: bytes, chunk: Chunk) -> bool:
-    return len(split_line(line, chunk.layout.separator)) == len(chunk.layout.columns)
+    def _look_at(self, lines: Lines, source: str, separator: str, columns: int) -> None:
+        like_rows = [line for line in lines.contents[1:] if len(split_line(line, separator)) == columns]
+        self.lines_like_rows += len(like_rows)
+        if len(self.places) < _PLACES_MAX:
+            self.places.append(lines.place(source))
 
 
 def torn_field(chunk: Chunk, record: int, problem: RecordProblem, catalogue: Catalogue) -> str | None:
