@@ -119,12 +119,11 @@ class _Header:
         return orjson.dumps({"transaction_id": identifier or None, "is_fraud": verdict or None})
 
     def is_torn(self, record: bytes) -> bool:
-        """Whether the id or the verdict of a record with right quotes has a line break, which neither can have."""
-        if has_wrong_quotes(record, self.separator):
-            return False
+        """Whether the id or the verdict of a record has a line break, which neither can have."""
         fields = split_line(record, self.separator)
-        held = [fields[place] for place in (self._id, self._verdict) if place < len(fields)]
-        return any(b"\n" in value or b"\r" in value for value in held)
+        if len(fields) != self.columns:
+            return False
+        return any(b"\n" in fields[place] or b"\r" in fields[place] for place in (self._id, self._verdict))
 
     def _known(self, line: bytes, separator: str) -> int:
         names = _names(line, separator)
