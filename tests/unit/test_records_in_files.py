@@ -455,7 +455,8 @@ def test_stray_quotes_in_a_label_file_hide_no_row(tmp_path: Path) -> None:
 )
 def test_no_row_of_separated_labels_is_read_as_json(tmp_path: Path, note: str) -> None:
     path = tmp_path / "labels.csv"
-    path.write_text(f'transaction_id,is_fraud,a,note\n1,1,a,ok\n{note}\n"2\n{note}\n",1,a,ok\n')
+    quoted = note.replace('"', '""')
+    path.write_text(f'transaction_id,is_fraud,a,note\n1,1,a,ok\n{note}\n"2\n{quoted}\n",1,a,ok\n')
     found = clean(*label_records(path, NUMBERED), kind=Kind.LABEL_JSON, catalogue=NUMBERED)
     assert found.labels.transaction_id.tolist() == [1]
     assert len(found.rejected) == 4
