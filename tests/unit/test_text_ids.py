@@ -230,3 +230,14 @@ def test_parquet_ids_of_a_lossy_type_are_refused(tmp_path: Path, values: list[An
     pl.DataFrame(frame).write_parquet(tmp_path / "in.parquet")
     with pytest.raises(InputError, match=r"Column 'transaction_id' of .* and ids are texts"):
         cleaned_file(tmp_path / "in.parquet", tmp_path / "out")
+
+
+def test_a_chunk_without_a_clean_row_changes_nothing_for_others(tmp_path: Path) -> None:
+    """The first chunks are all rejected; with texts as ids this refused the whole file."""
+    rows = [as_json(transaction_id=f"t{i}", tx_amount="x" if i < 5 else 1) for i in range(9)]
+    (tmp_path / "in.jsonl").write_text("\n".join([*rows, rows[-1]]))
+    report = clean_files(
+        [str(tmp_path / "in.jsonl")], tmp_path / "out", TEXT_MISSION, key=KEY,
+        arrival_time_seconds=ARRIVAL_SECONDS, chunk_bytes=1, repeat_filter_bytes=1 << 10,
+    )  # fmt: skip
+    assert (report.rows_clean, sum(report.rows_rejected.values())) == (4, 6)

@@ -273,7 +273,7 @@ class _Cleaning:
             raws = part["raw"].to_list()
             hidden = self._hider.hide(raws, layouts[part["layout"][0]])
             kept = [raw if found is None else found for raw, found in zip(raws, hidden, strict=True)]
-            in_clear = [found is None for found in hidden]
+            in_clear = [found is None and bool(raw.strip()) for raw, found in zip(raws, hidden, strict=True)]
             parts.append(
                 part.with_columns(
                     pl.Series("raw", kept, pl.Binary), pl.Series("in_clear", in_clear, pl.Boolean)

@@ -156,7 +156,8 @@ def _no_transactions(chunk: TextChunk, catalogue: Catalogue) -> NDArray[np.int64
     has_both = np.ones(len(chunk), np.bool_)
     for number, field in enumerate(catalogue.fields):
         if field.role in ("event_time", "amount"):
-            begin = fields.buffer[fields.start[number]]
+            # An empty field at the end of the buffer begins behind it.
+            begin = fields.buffer[np.minimum(fields.start[number], len(fields.buffer) - 1)]
             is_value = (begin >= digits[0]) & (begin <= digits[1])
             if field.role == "amount":
                 is_value |= (begin == ord("-")) | (begin == ord("+")) | (begin == ord("."))

@@ -28,7 +28,11 @@ _DIGEST = ("digest_0", "digest_1")  # the two words of a transaction's digest
 def frame_of(transactions: Transactions) -> pl.DataFrame:
     """Clean transactions as the columns of the staged rows."""
     columns = {
-        **({} if transactions.id_text is None else {_TEXT: public_ids(transactions)}),
+        **(
+            {}
+            if transactions.id_text is None
+            else {_TEXT: pl.Series(public_ids(transactions), dtype=pl.String)}
+        ),
         "transaction_id": transactions.transaction_id,
         "event_time_seconds": transactions.event_time_seconds,
         "amount_minor": transactions.amount_minor,
