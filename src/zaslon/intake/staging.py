@@ -285,11 +285,9 @@ def repeated_rows(
     for row in np.flatnonzero(is_used_again[group]).tolist():
         known, moment = new.setdefault(int(group[row]), []), int(event_time_seconds[row])
         place = bisect(known, (moment,))
-        distance, nearest = min(
-            ((abs(moment - time), other) for time, other in known[max(place - 1, 0) : place + 1]),
-            default=(remember_seconds, row),
-        )
-        if distance >= remember_seconds:
+        near = known[max(place - 1, 0) : place + 1]  # of two equally near ones the earlier
+        time, nearest = min(near, key=lambda other: abs(moment - other[0]), default=(-remember_seconds, row))
+        if abs(moment - time) >= remember_seconds:
             known.insert(place, (moment, row))
             nearest = row
         repeats[row] = nearest
