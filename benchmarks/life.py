@@ -37,7 +37,7 @@ from zaslon.models.training import TrainSettings
 from zaslon.services.context import Context
 from zaslon.services.featurising import Featuriser
 from zaslon.services.home import Champion, load_champion
-from zaslon.services.promotion import promote
+from zaslon.services.promotion_ledger import promote
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile
 from zaslon.simulate.random_streams import random_stream

@@ -44,7 +44,7 @@ from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
 from zaslon.services.context import GATEWAY, KEY, LOCK, SCHEDULE, STORE, STREAM, Adapters, Context, Options
 from zaslon.services.job_runs import JobRun
-from zaslon.services.promotion import StoreMigration
+from zaslon.services.promotion_ledger import StoreMigration
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotResult
 from zaslon.settings import Settings, load_settings
 from zaslon.system.durable import make_directory

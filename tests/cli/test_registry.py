@@ -14,7 +14,7 @@ from zaslon.domain.ledger import PROMOTE
 from zaslon.features.plan import plan_features
 from zaslon.models.artefact import save_model
 from zaslon.services.home import load_champion
-from zaslon.services.promotion import promote
+from zaslon.services.promotion_ledger import promote
 from zaslon.settings import load_settings
 
 pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")

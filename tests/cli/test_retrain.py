@@ -31,7 +31,7 @@ from zaslon.models.training import TrainSettings
 from zaslon.services.context import Context
 from zaslon.services.home import load_champion
 from zaslon.services.logs import exclusive, one_job
-from zaslon.services.promotion import promote
+from zaslon.services.promotion_ledger import promote
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 

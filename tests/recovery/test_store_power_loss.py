@@ -15,7 +15,7 @@ from zaslon.adapters.relational.store import Store
 from zaslon.domain.ledger import first_broken
 from zaslon.features.plan import plan_features
 from zaslon.services.home import load_champion, named_champion
-from zaslon.services.promotion import promote
+from zaslon.services.promotion_ledger import promote
 from zaslon.system.durable import make_private_file
 from zaslon.testing import SmallWorld
 

@@ -25,7 +25,7 @@ from zaslon.flows.train import Trained
 from zaslon.models.model import Model
 from zaslon.ports.registry import RunRecord
 from zaslon.services.context import Context
-from zaslon.services.promotion import promote
+from zaslon.services.promotion_ledger import promote
 from zaslon.services.publishing import RegistryState, follow_ledger, publish
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld

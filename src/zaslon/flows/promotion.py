@@ -24,7 +24,7 @@ from zaslon.services.home import (
     with_chosen_thresholds,
     written_policy,
 )
-from zaslon.services.promotion import promote, record_champion
+from zaslon.services.promotion_ledger import promote, record_champion
 from zaslon.services.publishing import RegistryState, publish
 
 UNGUARDED = "unguarded"

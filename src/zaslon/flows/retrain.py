@@ -42,7 +42,7 @@ from zaslon.models.training import TrainSettings
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day
 from zaslon.services.home import Champion, champion_or_none
-from zaslon.services.promotion import promote
+from zaslon.services.promotion_ledger import promote
 from zaslon.services.publishing import publish
 from zaslon.system.durable import write_file
 

@@ -47,7 +47,7 @@ from zaslon.services.featurising import Day
 from zaslon.services.home import engine_at
 from zaslon.services.logs import new_log, put_in_use
 from zaslon.services.poison import guarded
-from zaslon.services.promotion import promote
+from zaslon.services.promotion_ledger import promote
 from zaslon.services.retention import forget_old_originals
 
 DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)

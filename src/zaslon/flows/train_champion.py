@@ -26,7 +26,7 @@ from zaslon.models.training import TrainSettings
 from zaslon.models.tune import check_installed, tune
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.home import load_champion
-from zaslon.services.promotion import promote
+from zaslon.services.promotion_ledger import promote
 
 
 @dataclass(frozen=True)

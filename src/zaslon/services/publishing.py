@@ -22,7 +22,7 @@ from zaslon.models.artefact import load_model
 from zaslon.ports.registry import ARTEFACT, Candidate, Registry, RunRecord
 from zaslon.services.context import Context
 from zaslon.services.home import named_champion
-from zaslon.services.promotion import record_champion
+from zaslon.services.promotion_ledger import record_champion
 from zaslon.system.durable import make_directory, write_file
 
 _WAITING, _RECORD = "registry", "record.json"
