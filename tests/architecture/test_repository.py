@@ -19,11 +19,6 @@ LINES_MAX = 500
 # Texts that are not edited by hand: lock files are written by `make lock`, the licence by its authors.
 UNLIMITED = {"LICENSE", "uv.lock"}
 
-# File names that occur twice, and why.
-TWICE = {
-    "promotion.py": "the flow behind the commands, and the one step that flows share",
-}
-
 # Written in pieces, so that this file does not contain what it looks for.
 MACHINE_PATHS = re.compile("/" + r"(work|root|home/[a-z]+|Users/[A-Za-z]+|tmp/bash)" + "/")
 PRIVATE_ADDRESSES = re.compile(
@@ -78,7 +73,7 @@ def test_no_file_is_longer_than_a_person_reads() -> None:
 def test_a_file_name_occurs_once_in_source_and_benchmarks() -> None:
     paths = [Path(n) for n in _texts() if n.startswith(("src/", "benchmarks/")) and n.endswith(".py")]
     names = [path.name for path in paths if path.name != "__init__.py"]
-    assert {name for name in names if names.count(name) > 1} == TWICE.keys()
+    assert {name for name in names if names.count(name) > 1} == set()
 
 
 def test_no_file_leaves_work_for_later() -> None:
