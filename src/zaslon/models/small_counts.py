@@ -56,9 +56,14 @@ def valid_at_small_counts(
 
 
 def _money(fraud_minor: Float64, counted: NDArray[np.bool_]) -> tuple[float, float]:
-    """Of the amounts of some of the frauds; no fraud is taken to be larger than the largest of all."""
-    largest = float(fraud_minor.max())
-    return sum_interval(fraud_minor[counted], largest) if largest > 0 else (0.0, 0.0)
+    """Of the amounts of some of the frauds.
+
+    The one that luck may have hidden is the fraud that an average unit of money is lost with: the largest of a
+    thousand would say more about that one than about what is lost.
+    """
+    total = float(fraud_minor.sum())
+    usual = float(fraud_minor @ fraud_minor) / total if total > 0 else 0.0
+    return sum_interval(fraud_minor[counted], usual) if usual > 0 else (0.0, 0.0)
 
 
 def _mean_over_frauds(ranking: Ranking, name: str) -> tuple[float, float]:
