@@ -40,6 +40,7 @@ def test_a_process_ends_with_its_code_and_output(tmp_path: Path) -> None:
         "import os, sys; print(sys.argv[1], os.environ['ADDED']); print('why', file=sys.stderr); sys.exit(7)"
     )
     assert run(tmp_path, text) == (Ended(7), "given yes\n", "why\n")
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out", tmp_path / "err")} == {0o600}
 
 
 def test_a_timeout_ends_a_process(tmp_path: Path) -> None:

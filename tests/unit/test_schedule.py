@@ -222,3 +222,25 @@ def test_a_failure_of_the_scheduler_itself_ends_it(tmp_path: Path) -> None:
     (store.of_run(run) / "run.json").write_text("{")
     with pytest.raises(ArtefactError):
         keep_schedule(world.schedule())
+
+
+def test_metrics_know_the_last_success_from_before_a_restart(tmp_path: Path) -> None:
+    from zaslon.entrypoints.schedule_metrics import ScheduleMetrics
+
+    world = world_at(tmp_path, "2026-03-02 02:00", "2026-03-03 02:00", retrain="7")
+    run = run_chain(world.schedule(), daily(world.schedule()), due=None)
+    metrics = ScheduleMetrics()
+    metrics.remember([run])
+    metrics.observe("daily", run.jobs[1])
+
+    def value(name: str, **labels: str) -> float | None:
+        found: float | None = metrics.registry.get_sample_value(
+            f"zaslon_job_{name}", {"chain": "daily", **labels}
+        )
+        return found
+
+    assert value("last_success_timestamp_seconds", job="clean") == at("2026-03-02 02:01")
+    assert value("last_success_timestamp_seconds", job="retrain") is None
+    assert value("last_duration_seconds", job="retrain") == 60
+    assert value("failures_total", job="retrain") == 1
+    assert value("runs_total", job="retrain", state="failed") == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.ports.scheduling import Ended
+from zaslon.system.durable import make_private_file
 
 _LOOK_EVERY_SECONDS = 0.2
 _END_WITHIN_SECONDS = 10.0  # from SIGTERM to SIGKILL: as long as a container has
@@ -38,6 +39,8 @@ class ChildProcesses:
         is_over: Callable[[], bool],
     ) -> Ended:  # fmt: skip
         """Run one and wait for its end."""
+        for path in (output, messages):  # a sentence about a record may quote it
+            make_private_file(path)
         with output.open("wb") as out, messages.open("wb") as err:
             try:
                 process = subprocess.Popen(  # noqa: S603  a command of our own
