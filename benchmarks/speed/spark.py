@@ -19,13 +19,15 @@ _DAY, _DELAY = 86_400, 7 * 86_400
 _WINDOWS = (1, 7, 30)
 
 
-def _session() -> Any:
+def session() -> Any:
+    """A session on two cores, the one of this process."""
     from pyspark.sql import SparkSession  # noqa: PLC0415  only in the process that runs it
 
     builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "6g")
     settings = {
         "spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2", "spark.sql.ansi.enabled": "false",
         "spark.sql.session.timeZone": "UTC", "spark.log.level": "ERROR",
+        "spark.ui.showConsoleProgress": "false",
     }  # fmt: skip
     for name, value in settings.items():
         builder = builder.config(name, value)
@@ -37,7 +39,7 @@ def clean(raw: Path, out: Path) -> dict[str, Any]:
     from pyspark.sql import Observation  # noqa: PLC0415
     from pyspark.sql import functions as f  # noqa: PLC0415
 
-    lines = _session().read.text(str(raw)).filter(~f.col("value").startswith("#"))
+    lines = session().read.text(str(raw)).filter(~f.col("value").startswith("#"))
     part = f.split("value", ",")
     fields = lines.select(
         f.size(part).alias("size"),
@@ -120,7 +122,7 @@ def _features(clean: Path) -> Any:
     from pyspark.sql import functions as f  # noqa: PLC0415
     from pyspark.sql.window import Window  # noqa: PLC0415
 
-    rows = _session().read.option("basePath", str(clean)).parquet(str(clean / "day=*")).select(
+    rows = session().read.option("basePath", str(clean)).parquet(str(clean / "day=*")).select(
         "transaction_id", "event_time_seconds", "customer_key", "terminal_key", "amount_minor", "is_fraud"
     )  # fmt: skip
     seconds = f.col("event_time_seconds")
