@@ -146,45 +146,71 @@ def problem_of_reason(reason: Reason, bytes_max: int) -> tuple[str, str | None]:
 
 def fields_of_json(records: list[bytes], catalogue: Catalogue) -> Fields:
     """Parse JSON objects one by one and write their values as text into one buffer."""
-    shape = (len(catalogue.fields), len(records))
-    fields = Fields(
-        np.zeros(0, np.uint8), np.zeros(shape, np.int64), np.full(shape, -1, np.int64),
-        np.zeros(len(records), np.uint8),
-    )  # fmt: skip
-    keys = _Keys(catalogue)
-    bytes_max = catalogue.record.max_record_bytes
-    pieces: list[bytes] = []
-    at = 0
+    texts = _JsonTexts(len(records), catalogue)
     for i, (record, members) in enumerate(zip(records, member_counts(records), strict=True)):
-        content, reason = _object(record, bytes_max)
+        texts.add(i, record, members)
+    return texts.fields()
+
+
+class _JsonTexts:
+    """The values of JSON records as texts behind each other, while the records are parsed."""
+
+    def __init__(self, count: int, catalogue: Catalogue) -> None:
+        shape = (len(catalogue.fields), count)
+        self._fields = Fields(
+            np.zeros(0, np.uint8), np.zeros(shape, np.int64), np.full(shape, -1, np.int64),
+            np.zeros(count, np.uint8),
+        )  # fmt: skip
+        self._catalogue, self._keys = catalogue, _Keys(catalogue)
+        self._bytes_max = catalogue.record.max_record_bytes
+        self._texts: list[bytes] = []
+        self._end = 0
+
+    def add(self, record_index: int, record: bytes, members: int) -> None:
+        """Parse a record that has so many members, those named twice counted twice, or reject it."""
+        content, reason = _object(record, self._bytes_max)
+        twice = None
+        if not reason:
+            twice = self._keys.first_read(names_twice(record)) if members != len(content) else None
+            two_names, reason = self._add_members(record_index, content)
+            twice = two_names or twice
         if reason:
-            fields.reject(i, reason, *problem_of_reason(reason, bytes_max))
-            continue
-        twice = keys.first_read(names_twice(record)) if members != len(content) else None
-        named: dict[int, str] = {}  # by field, how it is spelt
+            self._fields.reject(record_index, reason, *problem_of_reason(reason, self._bytes_max))
+        elif twice is not None:
+            self._fields.reject(record_index, Reason.WRONG_FIELD_COUNT, *twice)
+
+    def _add_members(
+        self, record_index: int, content: dict[str, Any]
+    ) -> tuple[tuple[str, str | None] | None, Reason]:
+        """What is wrong where two members mean one field, and why the whole record is rejected, if it is."""
+        two_names = None
+        spelt: dict[int, str] = {}  # by field
         for key, value in content.items():
-            number, field = keys.find(key)
+            number, field = self._keys.find(key)
             if field is None:
                 continue
-            if number in named:  # two spellings: which one counts?
-                twice = _two_names(named[number], key, field)
-            named[number] = key
-            text = _as_text(value, field, catalogue)
+            if number in spelt:  # which one counts?
+                two_names = _two_names(spelt[number], key, field)
+            spelt[number] = key
+            text = _as_text(value, field, self._catalogue)
             if text is None:
                 continue
             if _CONTROL.search(text):
-                reason = Reason.NOT_TEXT
-                fields.reject(i, reason, *problem_of_reason(reason, bytes_max))
-                break
-            piece = text.encode()
-            fields.start[number, i], fields.length[number, i] = at, len(piece)
-            pieces.append(piece)
-            at += len(piece)
-        if twice is not None and not reason:
-            fields.reject(i, Reason.WRONG_FIELD_COUNT, *twice)
-    fields.length[:, fields.reason != 0] = -1
-    fields.buffer = np.frombuffer(b"".join(pieces), np.uint8)
-    return fields
+                return two_names, Reason.NOT_TEXT
+            self._add_text(number, record_index, text.encode())
+        return two_names, Reason.ACCEPTED
+
+    def _add_text(self, number: int, record_index: int, text: bytes) -> None:
+        self._fields.start[number, record_index] = self._end
+        self._fields.length[number, record_index] = len(text)
+        self._texts.append(text)
+        self._end += len(text)
+
+    def fields(self) -> Fields:
+        """The fields of all records; those of rejected ones are absent."""
+        self._fields.length[:, self._fields.reason != 0] = -1
+        self._fields.buffer = np.frombuffer(b"".join(self._texts), np.uint8)
+        return self._fields
 
 
 class _Keys:
