@@ -182,7 +182,7 @@ def in_order(score: pl.DataFrame, transaction_id: NDArray[np.int64]) -> Float64:
 
 
 def measures_of(score: Float64, test: Sample, seed: int) -> dict[str, Estimate]:
-    """ROC-AUC, PR-AUC, and at 5 % false positives recall and money lost in 30 days in whole units."""
+    """ROC-AUC, PR-AUC, and at 5 % false positives recall and the money lost in 30 days."""
     weight = test.weight.astype(np.float64)
     cut = threshold_at(rank(score, test.is_fraud, test.amount_minor, weight), FALSE_POSITIVE_RATE)
     found = evaluate_sample(score, test, cut, np.inf, seed)
