@@ -40,6 +40,7 @@ from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
 from zaslon.flows.chain import Ending, Schedule
 from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
 from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
+from zaslon.ports.archives import Archive
 from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
 from zaslon.services.context import GATEWAY, KEY, LOCK, SCHEDULE, STORE, STREAM, Adapters, Context, Options
@@ -96,6 +97,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_stream_snapshots=lambda home: _stream_snapshots(settings, home),
             open_stream=lambda notify: _stream(settings, catalogue, notify),
             open_sender=lambda topic, notify: _sender(settings, topic, notify),
+            open_archive=lambda: _archive(settings),
             open_shadow=lambda path, reading: SqliteShadowStore(path, read_only=reading),
             open_ledger=lambda home: _ledger(store_of(home)),
             clock=SystemClock(),
@@ -244,6 +246,17 @@ def _open_store(settings: Settings, home: Path) -> Store:
     password = _password_in(settings.store_password_file, "ZASLON_STORE_PASSWORD_FILE")
     url = postgresql_address(settings.store_url.get_secret_value(), password)
     return Store(url, settings.store_timeout_seconds)
+
+
+def _archive(settings: Settings) -> Archive:
+    if settings.store_url is None:
+        raise ServerError(
+            "Decisions are archived on PostgreSQL, and none is named.",
+            hint="Set ZASLON_STORE_URL, then run `zaslon store migrate`.",
+        )
+    from zaslon.adapters.relational.decision_archive import PostgresArchive  # noqa: PLC0415  slow to import
+
+    return PostgresArchive(_open_store(settings, settings.home))
 
 
 def _ledger(store: Store) -> Ledger:

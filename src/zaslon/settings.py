@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         0.25, gt=0, le=100, description="population stability index of a new champion's scores"
     )
     guard_score_us_max: float = Field(
-        1_000.0, gt=0, description="microseconds for a new champion to score and explain one transaction"
+        5_000.0, gt=0, description="microseconds for a new champion to score and explain one transaction"
     )
     guard_model_bytes_max: int = Field(64 * MEBIBYTE, ge=1, description="bytes of a new champion's artefact")
     guard_served_max: float = Field(

@@ -152,6 +152,16 @@ def test_a_difference_that_luck_explains_is_kept() -> None:
     assert not recall.passed
 
 
+def test_a_segment_of_a_few_good_transactions_shows_nothing() -> None:
+    few = np.zeros(N, np.bool_)
+    few[np.flatnonzero(IS_FRAUD == 0)[:4]] = True
+    champion = IS_FRAUD == 1
+    _, good = segment_guards(
+        {"few": few}, IS_FRAUD, WEIGHT, Stops(champion | few, champion), drop_max=0.05, rise_max=0.05
+    )
+    assert (good.value, good.passed) == (0.0, True)
+
+
 def test_good_customers_stopped_in_one_segment_are_refused() -> None:
     large = np.quantile(AMOUNT, 0.9) < AMOUNT
     champion = IS_FRAUD == 1

@@ -11,10 +11,13 @@ import typer
 from zaslon.bootstrap import build_context, migrate_store
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints import show
+from zaslon.entrypoints.cli_stream import print_line, stop_on_signals
 from zaslon.entrypoints.console import Bars, Quiet, out, print_json, print_table
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.services.home import existing_home
 from zaslon.services.promotion_ledger import record_champion
+from zaslon.services.logs import with_named_log
+from zaslon.services.promotion import record_champion
 from zaslon.settings import Settings, load_settings
 
 BROKEN = 8
@@ -120,6 +123,36 @@ def migrate(as_json: Json = False, home: Home = None, catalogue: CatalogueFile =
         values, as_json,
         f"The store {done.store} has schema {done.schema} (before: {done.schema_before or 'none'}); "
         f"{done.rows_copied} rows copied, {done.keys_moved} keys moved, {values['entries']} entries in the ledger.",
+    )  # fmt: skip
+    return 0
+
+
+@store_app.command("archive")
+def archive(
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    log: Annotated[str, typer.Option(help="log, or stream.")] = "log",
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, help="Days that are kept; all if not given.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Copy what is in the log, and end.")] = False,
+) -> int:
+    """Copy the decisions of the log to PostgreSQL, partitioned by day, until interrupted.
+
+    Example: [bold]zaslon store archive --keep-days 365[/]
+    """
+    from zaslon.flows.archive import archive as flow  # noqa: PLC0415
+
+    stop = stop_on_signals()
+    context = with_named_log(build_context(_of_existing_home(home, catalogue), reading=True), log)
+    done = flow(
+        context, keep_days=keep_days, is_over=(lambda _: True) if once else stop.wait, notify=print_line,
+        waits=not once,
+    )  # fmt: skip
+    _show(
+        done.to_json_dict(), as_json,
+        f"{done.decisions:,} decisions copied; the log continues at position {done.next_position:,}.",
     )  # fmt: skip
     return 0
 

@@ -93,9 +93,9 @@ def segment_guards(
 ) -> list[Guard]:  # fmt: skip
     """The segment where the challenger finds the fewest frauds beside the champion, and where it stops the most.
 
-    A segment has few frauds, so its recall counts only where luck does not explain the difference: McNemar's exact
-    test of the frauds that one of the two stops (1947), one-sided, at `SEGMENT_ALPHA` shared by all segments
-    (Bonferroni). Good transactions are many: there the difference itself counts.
+    A segment may have few transactions, so a difference counts only where luck does not explain it: McNemar's exact
+    test of those that exactly one of the two stops (1947), one-sided, at `SEGMENT_ALPHA` shared by all segments
+    (Bonferroni).
 
     Args:
         segments: bool[n] by name; they may overlap.
@@ -112,12 +112,17 @@ def segment_guards(
             Guard("segment_false_positives", None, rise_max, nothing),
         ]
     fraud = is_fraud == 1
+    alpha = SEGMENT_ALPHA / max(1, len(segments))
     drops = {
         name: _drop(stops, segment & fraud, weight)
         for name, segment in segments.items()
-        if _is_shown(stops, segment & fraud, SEGMENT_ALPHA / len(segments))
+        if _is_shown(stops.champion, stops.challenger, segment & fraud, alpha)
     }
-    rises = {name: -_drop(stops, segment & ~fraud, weight) for name, segment in segments.items()}
+    rises = {
+        name: -_drop(stops, segment & ~fraud, weight)
+        for name, segment in segments.items()
+        if _is_shown(stops.challenger, stops.champion, segment & ~fraud, alpha)
+    }
     return [
         _worst("segment_recall", drops, drop_max, "recall is lower than the champion's by"),
         _worst("segment_false_positives", rises, rise_max, "the share of good transactions stopped is higher by"),
@@ -132,13 +137,13 @@ def _drop(stops: Stops, of: Bool, weight: Float64) -> float:
     return float(weight[of & stops.champion].sum() - weight[of & stops.challenger].sum()) / total
 
 
-def _is_shown(stops: Stops, of: Bool, alpha: float) -> bool:
-    """Whether the challenger stops fewer of these than luck explains."""
+def _is_shown(more: Bool, fewer: Bool, of: Bool, alpha: float) -> bool:
+    """Whether the one stops more of these than the other, by more than luck explains."""
     from scipy.stats import binom  # noqa: PLC0415  only comparisons need it
 
-    lost = int(np.count_nonzero(of & stops.champion & ~stops.challenger))
-    won = int(np.count_nonzero(of & ~stops.champion & stops.challenger))
-    return bool(lost + won) and float(binom.sf(lost - 1, lost + won, 0.5)) < alpha
+    first = int(np.count_nonzero(of & more & ~fewer))
+    second = int(np.count_nonzero(of & ~more & fewer))
+    return bool(first + second) and float(binom.sf(first - 1, first + second, 0.5)) < alpha
 
 
 def _worst(name: str, found: Mapping[str, float], limit: float, what: str) -> Guard:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, SnapshotStore
+from zaslon.ports.archives import Archive
 from zaslon.ports.registry import Registry
 from zaslon.ports.shadows import ShadowStore
 from zaslon.ports.streams import Sender, Stream
@@ -148,6 +149,7 @@ class Adapters:
     open_sender: Callable[[str, Callable[[str], None]], Sender]
     open_ledger: Callable[[Path], Ledger]
     open_shadow: Callable[[Path, bool], ShadowStore]
+    open_archive: Callable[[], Archive]
     clock: Clock
     actor: str
 
@@ -182,6 +184,10 @@ class Context:
         Entering raises BusyError where another process is inside.
         """
         return self.adapters.exclusive_in(self.home)
+
+    def open_archive(self) -> Archive:
+        """Where decisions are copied to; raises a ServerError where no PostgreSQL is named."""
+        return self.adapters.open_archive()
 
     def open_shadow(self, log_identity: str, *, reading: bool = False) -> ShadowStore:
         """What challengers would have decided of a log; only `reading` it needs that there is one."""

@@ -110,6 +110,11 @@ class Store:
                 copied += len(rows)
         return copied
 
+    def close(self) -> None:
+        """Close the connections that wait for use."""
+        if "_engine" in self.__dict__:
+            self._engine.dispose()
+
     @cached_property
     def _engine(self) -> Engine:
         if isinstance(self._place, Path):

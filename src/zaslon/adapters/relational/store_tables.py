@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Table, Text
 
-NEWEST_MIGRATION = "0001"
+NEWEST_MIGRATION = "0002"
 
 metadata = MetaData()
 

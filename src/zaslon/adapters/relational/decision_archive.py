@@ -1,0 +1,116 @@
+"""The archive of decisions on PostgreSQL: partitions by day, filled by COPY."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, text
+
+from zaslon.adapters.relational.store import Store
+from zaslon.domain.errors import BusyError, ServerError
+from zaslon.domain.time import day_text
+from zaslon.ports.archives import ArchivedDecision
+
+_COPY = (
+    "COPY archive.decisions (day, log, position, transaction_id, event_time, action, score, model, policy, outcome) "
+    "FROM STDIN"
+)
+_PARTITION = "decisions_"
+
+
+class PostgresArchive:
+    """`zaslon.ports.archives.Archive`.
+
+    Args:
+        store: on PostgreSQL, migrated.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._days: set[int] = set()
+
+    def next_position(self, log: str) -> int:
+        """Where a log goes on (see the port)."""
+        with self._store.reading() as connection:
+            assert connection is not None
+            return _place(connection, log)
+
+    def keep(
+        self, log: str, decisions: Sequence[ArchivedDecision], from_position: int, next_position: int
+    ) -> None:
+        """Keep a part of a log in one transaction (see the port)."""
+        for day in sorted({decision.day for decision in decisions} - self._days):
+            self._make_partition(day)
+        with self._store.writing() as connection:
+            # Two processes wait for each other here; the second one then finds another place.
+            connection.execute(
+                text("INSERT INTO archive.places VALUES (:log, 0) ON CONFLICT DO NOTHING"), {"log": log}
+            )
+            if _place(connection, log, " FOR UPDATE") != from_position:
+                raise BusyError(
+                    f"Another process archives log {log}.",
+                    hint="One is enough: end this one, or start it again.",
+                )
+            self._copy(connection, log, decisions)
+            connection.execute(
+                text("UPDATE archive.places SET next_position = :next WHERE log = :log"),
+                {"log": log, "next": next_position},
+            )
+
+    def _copy(self, connection: Connection, log: str, decisions: Sequence[ArchivedDecision]) -> None:
+        cursor: Any = connection.connection.cursor()  # psycopg's own: SQLAlchemy has no COPY
+        try:
+            with cursor.copy(_COPY) as copy:
+                for decision in decisions:
+                    day, position, *more, outcome = decision
+                    copy.write_row((day_text(day), log, position, *more, outcome.decode()))
+        except psycopg.Error as error:
+            reason, _, _ = str(error).partition("\n")
+            raise ServerError(
+                f"The store {self._store.name} cannot be used: {reason.removesuffix('.')}.",
+                hint="Nothing of this part was archived; start again.",
+            ) from error
+
+    def _make_partition(self, day: int) -> None:
+        """A day's own table. Made apart: it locks the whole archive for a moment."""
+        with self._store.writing() as connection:
+            connection.execute(text("LOCK TABLE archive.places IN SHARE ROW EXCLUSIVE MODE"))
+            connection.execute(
+                text(
+                    f"CREATE TABLE IF NOT EXISTS archive.{_name(day)} PARTITION OF archive.decisions "
+                    f"FOR VALUES FROM ('{day_text(day)}') TO ('{day_text(day + 1)}')"
+                )
+            )
+        self._days.add(day)
+
+    def forget_before(self, day: int) -> int:
+        """Drop the partitions of earlier days (see the port)."""
+        with self._store.reading() as connection:
+            assert connection is not None
+            found = connection.execute(
+                text(
+                    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'archive.decisions'::regclass"
+                )
+            ).scalars()
+            old = sorted(name for name in found if name.rpartition(".")[2] < _name(day))
+        for name in old:
+            with self._store.writing() as connection:
+                connection.execute(text(f"DROP TABLE {name}"))  # as the database itself has named it
+        self._days = {known for known in self._days if known >= day}
+        return len(old)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._store.close()
+
+
+def _name(day: int) -> str:
+    return _PARTITION + day_text(day).replace("-", "")
+
+
+def _place(connection: Connection, log: str, lock: str = "") -> int:
+    query = text(f"SELECT next_position FROM archive.places WHERE log = :log{lock}")  # noqa: S608  one of two texts
+    found = connection.execute(query, {"log": log}).scalar()
+    return 0 if found is None else int(found)

@@ -1,0 +1,118 @@
+"""Archive: the decisions of a log, copied to PostgreSQL as they come, each once.
+
+The archive is a copy. It is filled by a process of its own that reads the log, so nothing on the deciding path knows of
+it, and a server that is away only makes it late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from zaslon.domain.errors import ServerError
+from zaslon.domain.time import parse_day
+from zaslon.ports import LogReader
+from zaslon.ports.archives import Archive, ArchivedDecision
+from zaslon.services.context import Context
+from zaslon.services.logs import existing_log
+
+_OUTCOMES = 5_000  # in one transaction
+_POLL_SECONDS, _RETRY_SECONDS = 1.0, 5.0
+
+
+@dataclass
+class ArchiveReport:
+    """What was archived.
+
+    Attributes:
+        decisions: that were copied.
+        days_dropped: because they were older than asked for.
+        next_position: of the log.
+    """
+
+    decisions: int = 0
+    days_dropped: int = 0
+    next_position: int = 0
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def archive(
+    context: Context, *, keep_days: int | None, is_over: Callable[[float], bool], notify: Callable[[str], None],
+    waits: bool,
+) -> ArchiveReport:  # fmt: skip
+    """Copy the decisions of a log until it is over.
+
+    Args:
+        context: the home and its log.
+        keep_days: days that are kept, back from the newest decision; None for all.
+        is_over: called after everything was copied, with seconds to wait for more; True ends it.
+        notify: given a sentence when the server is away, and when it is back.
+        waits: whether a server that is away is waited for.
+
+    Raises:
+        BusyError: another process archives the same log.
+        DataError: there is no log.
+        ServerError: there is no PostgreSQL, or it is away and is not waited for.
+    """
+    existing_log(context)
+    report = ArchiveReport()
+    is_away = False
+    with closing(context.open_archive()) as kept:
+        while True:
+            try:
+                _catch_up(context, kept, report, keep_days)
+                if is_away:
+                    notify("The archive's server answers again.")
+                is_away = False
+            except ServerError as error:
+                if not waits:
+                    raise
+                if not is_away:
+                    notify(str(error))
+                is_away = True
+            if is_over(_RETRY_SECONDS if is_away else _POLL_SECONDS):
+                return report
+
+
+def _catch_up(context: Context, kept: Archive, report: ArchiveReport, keep_days: int | None) -> None:
+    newest_day = 0
+    with closing(context.open_journal_for_reading()) as journal:
+        place = kept.next_position(journal.identity)
+        end = journal.next_position
+        for decisions, next_position in _parts(journal, place, end):
+            kept.keep(journal.identity, decisions, place, next_position)
+            place = next_position
+            report.decisions += len(decisions)
+            newest_day = max([newest_day, *(decision.day for decision in decisions)])
+        report.next_position = place
+    if keep_days is not None and newest_day:
+        report.days_dropped += kept.forget_before(newest_day - keep_days + 1)
+
+
+def _parts(journal: LogReader, place: int, end: int) -> Iterator[tuple[list[ArchivedDecision], int]]:
+    """Decisions of [place, end) in parts, each with the position after it."""
+    if place >= end:
+        return
+    outcomes = iter(journal.outcomes(place))
+    while part := list(islice(outcomes, _OUTCOMES)):
+        yield list(_decisions(part)), part[-1][0] + 1
+
+
+def _decisions(outcomes: Iterable[tuple[int, bytes]]) -> Iterator[ArchivedDecision]:
+    for position, outcome in outcomes:
+        content = orjson.loads(outcome)
+        if content["outcome"] != "decision":
+            continue
+        moment = content["event_time"]
+        yield ArchivedDecision(
+            parse_day(moment[:10]), position, str(content["transaction_id"]), moment, content["action"],
+            content["score"], content["model"], content["policy"], outcome,
+        )  # fmt: skip

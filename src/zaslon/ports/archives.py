@@ -1,0 +1,48 @@
+"""The port of the archive: decisions copied to where other systems can query them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class ArchivedDecision(NamedTuple):
+    """A decision as it is archived.
+
+    `day` is a day number, `event_time` as in the outcome's JSON, `score` None where there was no time for the model.
+    """
+
+    day: int
+    position: int
+    transaction_id: str
+    event_time: str
+    action: str
+    score: float | None
+    model: str
+    policy: str
+    outcome: bytes
+
+
+class Archive(Protocol):
+    """Decisions by day, each of them once. It is derived from logs, and may be begun again.
+
+    Every method raises a ServerError where the server does not answer or refuses us.
+    """
+
+    def next_position(self, log: str) -> int:
+        """Position up to which a log is archived; 0 for a new one. `log` is its identity."""
+
+    def keep(
+        self, log: str, decisions: Sequence[ArchivedDecision], from_position: int, next_position: int
+    ) -> None:
+        """Keep the decisions of a part of a log and its end, together, or nothing.
+
+        Raises:
+            BusyError: another process has archived from `from_position` on.
+        """
+
+    def forget_before(self, day: int) -> int:
+        """Remove the days before one; returns how many there were."""
+
+    def close(self) -> None:
+        """Let go of the connection."""

@@ -1,0 +1,183 @@
+"""Decisions copied to a real PostgreSQL: each once, by day, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+from tests.postgres_server import LocalPostgres
+
+from zaslon.bootstrap import build_context
+from zaslon.domain.errors import BusyError, ServerError
+from zaslon.entrypoints.cli import main
+from zaslon.flows.archive import archive
+from zaslon.services.context import Context
+from zaslon.settings import load_settings
+from zaslon.simulate import simulation_profile, write_simulation
+from zaslon.testing import SmallWorld
+
+pytestmark = pytest.mark.integration
+
+START = "2018-04-01"
+Command = Callable[..., dict[str, Any]]
+
+
+def payments(place: Path, start: str, days: int) -> str:
+    """A file of some hundred transactions."""
+    write_simulation(simulation_profile("handbook", customers=80, terminals=800, start=start), days, 1, place)
+    if start != START:  # ids of their own
+        header, *lines = place.read_text().splitlines(keepends=True)
+        place.write_text(header + "".join(f"9{line}" for line in lines))
+    return str(place)
+
+
+@pytest.fixture
+def home(small_world: SmallWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path:
+    """A home whose log has decisions of four days."""
+    home = small_world.in_home(tmp_path / "home").context.home
+    assert main(["score", payments(tmp_path / "first.csv", START, 4), "--home", str(home), "--json"]) == 0
+    return home
+
+
+@pytest.fixture
+def address(postgres: LocalPostgres, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new database, named in the settings."""
+    found = postgres.new_database()
+    monkeypatch.setenv("ZASLON_STORE_URL", found)
+    return found
+
+
+@pytest.fixture
+def zaslon(home: Path, address: str, capfd: pytest.CaptureFixture[str]) -> Command:
+    def call(*arguments: str, code: int = 0) -> dict[str, Any]:
+        capfd.readouterr()
+        assert main([*arguments, "--home", str(home), "--json"]) == code
+        found: dict[str, Any] = orjson.loads(capfd.readouterr().out)
+        return found
+
+    assert call("store", "migrate")["schema"]
+    return call
+
+
+@pytest.fixture
+def database(address: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(address, autocommit=True) as connection:
+        yield connection
+
+
+def recorded(home: Path) -> dict[int, dict[str, Any]]:
+    context = build_context(load_settings(home=home), reading=True)
+    with closing(context.open_journal_for_reading()) as journal:
+        found = {position: orjson.loads(outcome) for position, outcome in journal.outcomes()}
+    return {position: outcome for position, outcome in found.items() if outcome["outcome"] == "decision"}
+
+
+def rows(database: psycopg.Connection[Any]) -> dict[int, dict[str, Any]]:
+    return dict(
+        database.execute("SELECT position, outcome FROM archive.decisions ORDER BY position").fetchall()
+    )
+
+
+def test_every_decision_is_copied_once(
+    zaslon: Command, home: Path, database: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    first = zaslon("store", "archive", "--once")
+    expected = recorded(home)
+    assert first["decisions"] == len(expected) > 100
+    assert rows(database) == expected
+    assert zaslon("store", "archive", "--once")["decisions"] == 0
+    zaslon("score", payments(tmp_path / "next.csv", "2018-04-05", 2))
+    assert zaslon("store", "archive", "--once")["decisions"] == len(recorded(home)) - len(expected)
+    assert rows(database) == recorded(home)
+    columns = "day::text, transaction_id, event_time::text, action, score, model"
+    (position, outcome), *_ = recorded(home).items()
+    found = database.execute(
+        f"SELECT {columns} FROM archive.decisions WHERE position = %s", (position,)
+    ).fetchone()
+    assert found == (
+        outcome["event_time"][:10], str(outcome["transaction_id"]), outcome["event_time"], outcome["action"],
+        outcome["score"], outcome["model"],
+    )  # fmt: skip
+    days = {outcome["event_time"][:10] for outcome in recorded(home).values()}
+    partitions = database.execute("SELECT count(*) FROM pg_inherits").fetchone()
+    assert partitions is not None
+    assert partitions[0] >= len(days)
+
+
+def test_a_copy_that_is_cut_off_leaves_nothing_half(
+    zaslon: Command, home: Path, database: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zaslon.flows.archive._OUTCOMES", 50)
+    database.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.position >= 120 THEN "
+        "RAISE EXCEPTION 'cut off'; END IF; RETURN NEW; END $$"
+    )
+    database.execute(
+        "CREATE TRIGGER fail BEFORE INSERT ON archive.decisions FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+    assert "cut off" in zaslon("store", "archive", "--once", code=ServerError.exit_code)["error"]["message"]
+    kept = rows(database)
+    place = database.execute("SELECT next_position FROM archive.places").fetchone()
+    assert place is not None
+    assert 0 < place[0] <= 120
+    assert set(kept) == {position for position in recorded(home) if position < place[0]}
+    database.execute("DROP TRIGGER fail ON archive.decisions")
+    zaslon("store", "archive", "--once")
+    assert rows(database) == recorded(home)
+
+
+def test_old_days_are_dropped(zaslon: Command, home: Path, database: psycopg.Connection[Any]) -> None:
+    done = zaslon("store", "archive", "--once", "--keep-days", "2")
+    days = sorted({outcome["event_time"][:10] for outcome in recorded(home).values()})
+    left = {day for (day,) in database.execute("SELECT DISTINCT day::text FROM archive.decisions").fetchall()}
+    assert left == set(days[-2:])
+    assert done["days_dropped"] == len(days) - 2
+
+
+def test_a_second_process_does_not_copy_again(
+    zaslon: Command, home: Path, database: psycopg.Connection[Any]
+) -> None:
+    context = build_context(load_settings(home=home), reading=True)
+    with closing(context.open_journal_for_reading()) as journal:
+        identity = journal.identity
+    with closing(context.open_archive()) as first, closing(context.open_archive()) as second:
+        assert first.next_position(identity) == second.next_position(identity) == 0
+        first.keep(identity, [], 0, 10)
+        with pytest.raises(BusyError, match="Another process archives"):
+            second.keep(identity, [], 0, 10)
+        assert second.next_position(identity) == 10
+
+
+def test_a_server_that_is_away_is_waited_for(
+    zaslon: Command, home: Path, postgres: LocalPostgres, database: psycopg.Connection[Any]
+) -> None:
+    database.close()
+    said: list[str] = []
+
+    def is_over(_: float) -> bool:
+        if not said:
+            postgres.kill()
+            return False
+        if len(said) == 1:
+            postgres.go_on()
+            return False
+        return True
+
+    def note(sentence: str) -> None:
+        said.append(sentence)
+
+    context: Context = build_context(load_settings(home=home, store_timeout_seconds=2), reading=True)
+    report = archive(context, keep_days=None, is_over=is_over, notify=note, waits=True)
+    assert "cannot be used" in said[0]
+    assert said[1] == "The archive's server answers again."
+    assert report.decisions == len(recorded(home))
+
+
+def test_without_a_server_the_setting_is_named(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "archive", "--once", "--home", str(home), "--json"]) == ServerError.exit_code
+    assert "ZASLON_STORE_URL" in capfd.readouterr().out
