@@ -15,9 +15,8 @@ from zaslon.entrypoints.cli_stream import print_line, stop_on_signals
 from zaslon.entrypoints.console import Bars, Quiet, out, print_json, print_table
 from zaslon.entrypoints.options import CatalogueFile, Home, Json
 from zaslon.services.home import existing_home
-from zaslon.services.promotion_ledger import record_champion
 from zaslon.services.logs import with_named_log
-from zaslon.services.promotion import record_champion
+from zaslon.services.promotion_ledger import record_champion
 from zaslon.settings import Settings, load_settings
 
 BROKEN = 8
