@@ -1,6 +1,6 @@
 """What the archive of decisions costs: how fast it copies, how much room it takes.
 
-    python benchmarks/decision_archive.py --url postgresql://user@host/database [--decisions 100000]
+    python benchmarks/archive_cost.py --url postgresql://user@host/database [--decisions 100000]
 
 The database must be empty and may be thrown away. A log of simulated decisions is written into a new home with the
 engine; then `store archive` copies it. docs/benchmarks.md has the figures.
