@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,33 @@ def test_concurrent_promotions_leave_the_newest_alias(
     assert state.agrees
     assert len(world.open_ledger().entries()) == entries_before + len(models)
     assert state.champion.model in {model.artefact_id for model in models}
+
+
+def test_whoever_moves_the_alias_too_late_sees_the_newer_entry(
+    world: Context, trained: Trained, published: RegistryState
+) -> None:
+    first, second = other_models(world, trained, 2)
+
+    class Overtaken(MlflowRegistry):
+        """While the first promotion is on its way to the alias, a second one is done."""
+
+        is_over = False
+
+        def promote(self, artefact: str, tags: Mapping[str, str]) -> bool:
+            if artefact == first.artefact_id and not self.is_over:
+                self.is_over = True
+                promote(world, second, trained.policy, PROMOTE, {})
+                super().promote(second.artefact_id, tags)
+            return super().promote(artefact, tags)
+
+    slow = replace(world, adapters=replace(
+        world.adapters, open_registry=lambda home: Overtaken(Tracking(home / "mlflow")),
+    ))  # fmt: skip
+    promote(slow, first, trained.policy, PROMOTE, {})
+    state = follow_ledger(slow)
+    assert state is not None
+    assert state.agrees
+    assert state.champion.model == second.artefact_id
 
 
 def test_a_registry_that_was_away_gets_what_waited(

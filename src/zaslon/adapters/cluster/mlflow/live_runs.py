@@ -20,7 +20,7 @@ class MlflowRuns:
         Raises:
             ServerError: MLflow cannot be reached or written.
         """
-        with self._tracking.connected(f"The run '{name}'") as client:
+        with self._tracking.connected(f"The run '{name}' could not be kept") as client:
             run = client.create_run(self._tracking.experiment_id(client), run_name=name)
             log_values(client, run.info.run_id, params, {})
         return MlflowLiveRun(self._tracking, name, run.info.run_id)
@@ -30,7 +30,7 @@ class MlflowLiveRun:
     """The port `LiveRun` on MLflow."""
 
     def __init__(self, tracking: Tracking, name: str, run_id: str) -> None:
-        self._tracking, self._what, self.run_id = tracking, f"The run '{name}'", run_id
+        self._tracking, self._what, self.run_id = tracking, f"The run '{name}' could not be kept", run_id
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """One point of each metric (see the port)."""

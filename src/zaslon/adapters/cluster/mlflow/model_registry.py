@@ -42,7 +42,7 @@ class MlflowRegistry:
         for path in run.files:
             if not path.exists():
                 raise ZaslonError(f"The file '{path}' of run '{run.name}' does not exist.")
-        with self._tracking.connected(f"The run '{run.name}'") as client:
+        with self._tracking.connected(f"The run '{run.name}' could not be kept") as client:
             run_id = self._finished(client, run) or self._written(client, run, candidate)
             if candidate is not None:
                 self._register(client, run_id, run.tags)
@@ -50,7 +50,7 @@ class MlflowRegistry:
 
     def promote(self, artefact: str, tags: Mapping[str, str]) -> bool:
         """Move the alias `champion` (see the port)."""
-        with self._tracking.connected(f"The promotion of model {artefact}", promoting=True) as client:
+        with self._tracking.connected(f"Model {artefact} could not be promoted", promoting=True) as client:
             version = self._version(client, self._served, artefact)
             if version is None:
                 candidate = self._version(client, self._candidates, artefact)
@@ -107,7 +107,7 @@ class MlflowRegistry:
         return min(found, key=lambda version: int(version.version), default=None)
 
     def _named(self, name: str, alias: str) -> Mapping[str, str] | None:
-        with self._tracking.connected(f"What the alias '{alias}' names") as client:
+        with self._tracking.connected(f"The alias '{alias}' could not be read") as client:
             found = _found(client.get_model_version_by_alias, name, alias)
             return None if found is None else dict(found.tags)
 

@@ -76,7 +76,7 @@ class Tracking:
         """MLflow's client, as the trainer or the promoter; silence for its libraries meanwhile.
 
         Args:
-            what: that is written or read, for the sentence of an error.
+            what: what could not be done, where MLflow fails: the beginning of a sentence.
 
         Raises:
             ServerError: MLflow failed: one sentence about it.
@@ -107,6 +107,7 @@ class Tracking:
         variables = {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where our JSON goes
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.retries),
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(self.timeout_seconds),
             "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -129,7 +130,7 @@ class Tracking:
         except Exception as error:  # MLflow passes on errors of its database and HTTP libraries
             first_line, _, _ = str(error).partition("\n")  # the rest is SQL
             raise ServerError(
-                f"{what} could not be kept in MLflow at {self.place}: {first_line}.",
+                f"{what} in MLflow at {self.place}: {first_line}.",
                 hint="Check its address, the user's rights, and that it can be written to.",
             ) from error
 
@@ -150,10 +151,16 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """MLflow's libraries warn about each other: no user can act on that."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """MLflow's libraries warn about each other and of every retry: no user can act on that."""
+    retries = logging.getLogger("urllib3.connectionpool")
+    level = retries.level
+    retries.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        retries.setLevel(level)
 
 
 def log_values(
