@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zaslon.domain.errors import ArtefactError, ZaslonError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.ledger import ROLLBACK
-from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds
+from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds, time_text
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.flows.compare import DAYS_MAX, judged_on, last_day_learned, newest_period, period_bounds
 from zaslon.flows.train import collect_periods, evaluate_sample
@@ -303,25 +303,36 @@ def served_parity(
         return parity_guard(nothing, nothing, share_max)
     step = max(1, -(-len(sample) // _SERVED_LOOKED_AT))
     rows = np.arange(0, len(sample), step)
-    served = _served_scores(context, champion[0].artefact_id, _public_ids(context, sample, rows))
+    served = _served_scores(
+        context, champion[0].artefact_id, sample.take(rows), _public_ids(context, sample, rows)
+    )
     known = ~np.isnan(served)
     return parity_guard(served[known], recomputed[rows][known], share_max)
 
 
-def _served_scores(context: Context, model_id: str, ids: Sequence[TransactionId]) -> NDArray[np.float64]:
+def _served_scores(
+    context: Context, model_id: str, looked_at: Sample, ids: Sequence[TransactionId]
+) -> NDArray[np.float64]:
     """float64[n], NaN for transactions that this model has not scored in this log."""
+    times = looked_at.event_time_seconds.tolist()
     try:
         with closing(context.open_journal_for_reading()) as journal:
-            return np.array([_served_score(journal, model_id, named) for named in ids])
+            found = zip(ids, times, strict=True)
+            return np.array([_served_score(journal, model_id, named, moment) for named, moment in found])
     except ZaslonError as error:  # of an earlier format, for example: the guard then has nothing to compare
         context.progress.warn(f"Served scores cannot be compared: {error.message}")
         return np.full(len(ids), np.nan)
 
 
-def _served_score(journal: LogReader, model_id: str, transaction_id: TransactionId) -> float:
+def _served_score(
+    journal: LogReader, model_id: str, transaction_id: TransactionId, event_time_seconds: int
+) -> float:
+    """NaN also where the id was used again for another transaction since."""
     found = journal.newest_decision(transaction_id)
     decision = {} if found is None else orjson.loads(found[1])
     if decision.get("model") != model_id or decision["degraded"] is not None:
+        return float("nan")
+    if decision["event_time"] != time_text(event_time_seconds):
         return float("nan")
     return float(decision["score"])
 
