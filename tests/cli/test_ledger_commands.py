@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import orjson
 import pytest
@@ -16,7 +18,10 @@ from zaslon.adapters.relational.stored_ledger import StoredLedger
 from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import ServerError
+from zaslon.domain.events import Change
 from zaslon.models.artefact import load_model, save_model
+from zaslon.services.home import keep_champion
+from zaslon.services.promotion_ledger import record_champion
 from zaslon.settings import load_settings
 
 LATER = "2100-01-01T00:00"
@@ -157,6 +162,27 @@ def test_a_rollback_passes_over_a_model_that_never_served(
     assert_helps(never, 7, f"Model '{other}' has never served")
     done = zaslon("rollback", "--home", home, "--json").json
     assert (done["model"], done["model_before"]) == (first, third)
+
+
+def test_between_ledger_and_home_nothing_is_imported(
+    zaslon: Zaslon, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = build_context(load_settings(home=home))
+    other = another_model(home)
+    seen: list[Thread] = []
+
+    def look_first(*given: Any, **more: Any) -> Change:
+        looking = Thread(target=record_champion, args=(context,))
+        seen.append(looking)
+        looking.start()
+        looking.join(0.3)  # it would be through by now, but for the lock
+        return keep_champion(*given, **more)
+
+    monkeypatch.setattr("zaslon.services.promotion_ledger.keep_champion", look_first)
+    assert zaslon("promote", other, "--unguarded", "--home", home, "--json").code == 0
+    seen[0].join()
+    actions = [entry["action"] for entry in zaslon("history", "--home", home, "--json").json["promotions"]]
+    assert actions == ["run", "promote"]
 
 
 def test_a_store_that_is_away_stops_no_decision_and_every_promotion(

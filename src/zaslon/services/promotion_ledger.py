@@ -63,7 +63,7 @@ def promote(
     """
     keep_policy(context, policy)
     with context.adapters.one_at_a_time_in(context.home / "models"):
-        before = record_champion(context)
+        before = _recorded(context)
         _check_against(against, before)
         promotion = _promotion(
             context, action, model.artefact_id, policy.hash, context.catalogue.hash,
@@ -93,8 +93,17 @@ def _check_against(against: str | None, before: LedgerEntry | None) -> None:
 def record_champion(context: Context) -> LedgerEntry | None:
     """The ledger's newest entry, after the home's champion was recorded, if that entry does not name it.
 
-    So is one from before the ledger, and what a crash between ledger and home has left.
+    So is one from before the ledger, and what a crash between ledger and home has left. It waits for a promotion that
+    is between the two.
     """
+    models = context.home / "models"
+    if not models.is_dir():
+        return _recorded(context)
+    with context.adapters.one_at_a_time_in(models):
+        return _recorded(context)
+
+
+def _recorded(context: Context) -> LedgerEntry | None:
     ledger = context.open_ledger()
     newest = ledger.newest()
     try:

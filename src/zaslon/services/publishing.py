@@ -150,7 +150,7 @@ def follow_ledger(context: Context) -> RegistryState | None:
         return None
     with _alone(context):
         _write_all(context, registry)
-        entry = _recorded(context)
+        entry = record_champion(context)
         for _ in range(_OVERTAKEN_MAX):
             if entry is None or _named(registry.champion()).entry == entry.number:
                 return registry_state(context, registry)
@@ -193,15 +193,6 @@ def _named(tags: Mapping[str, str] | None) -> Named:
         return Named()
     number = tags.get(LEDGER_ENTRY, "")
     return Named(tags.get(ARTEFACT), int(number) if number.isdecimal() else None)
-
-
-def _recorded(context: Context) -> LedgerEntry | None:
-    """The newest entry, which names the home's champion afterwards."""
-    models = context.home / "models"
-    if not models.is_dir():
-        return context.open_ledger().newest()
-    with context.adapters.one_at_a_time_in(models):
-        return record_champion(context)
 
 
 def _promote(context: Context, registry: Registry, entry: LedgerEntry) -> None:
