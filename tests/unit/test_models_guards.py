@@ -162,6 +162,17 @@ def test_a_segment_of_a_few_good_transactions_shows_nothing() -> None:
     assert (good.value, good.passed) == (0.0, True)
 
 
+def test_a_hundredth_of_the_good_transactions_is_a_segment() -> None:
+    good_places, champion = np.flatnonzero(IS_FRAUD == 0), IS_FRAUD == 1
+    for count, passes in ((len(good_places) // 100 - 1, True), (len(good_places) // 100 + 1, False)):
+        some = np.zeros(N, np.bool_)
+        some[good_places[:count]] = True
+        _, good = segment_guards(
+            {"some": some}, IS_FRAUD, WEIGHT, Stops(champion | some, champion), drop_max=0.05, rise_max=0.05
+        )
+        assert good.passed == passes
+
+
 def test_good_customers_stopped_in_one_segment_are_refused() -> None:
     large = np.quantile(AMOUNT, 0.9) < AMOUNT
     champion = IS_FRAUD == 1

@@ -22,6 +22,7 @@ Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
 SEGMENT_ALPHA = 0.05  # for all segments together
+SEGMENT_SHARE_MIN = 0.01  # of all frauds, or of all good transactions
 _DRIFT_BINS = 10
 _SHARE_MIN = 1e-4  # of a bin, so that an empty one does not make the index infinite
 _ROUNDS, _ROWS_TIMED = 5, 100
@@ -95,7 +96,8 @@ def segment_guards(
 
     A segment may have few transactions, so a difference counts only where luck does not explain it: McNemar's exact
     test of those that exactly one of the two stops (1947), one-sided, at `SEGMENT_ALPHA` shared by all segments
-    (Bonferroni).
+    (Bonferroni). One with less than `SEGMENT_SHARE_MIN` of the frauds, or of the good transactions, is no segment
+    that a model could be chosen by.
 
     Args:
         segments: bool[n] by name; they may overlap.
@@ -116,17 +118,23 @@ def segment_guards(
     drops = {
         name: _drop(stops, segment & fraud, weight)
         for name, segment in segments.items()
-        if _is_shown(stops.champion, stops.challenger, segment & fraud, alpha)
+        if _counts(segment, fraud, weight)
+        and _is_shown(stops.champion, stops.challenger, segment & fraud, alpha)
     }
     rises = {
         name: -_drop(stops, segment & ~fraud, weight)
         for name, segment in segments.items()
-        if _is_shown(stops.challenger, stops.champion, segment & ~fraud, alpha)
+        if _counts(segment, ~fraud, weight)
+        and _is_shown(stops.challenger, stops.champion, segment & ~fraud, alpha)
     }
     return [
         _worst("segment_recall", drops, drop_max, "recall is lower than the champion's by"),
         _worst("segment_false_positives", rises, rise_max, "the share of good transactions stopped is higher by"),
     ]  # fmt: skip
+
+
+def _counts(segment: Bool, of: Bool, weight: Float64) -> bool:
+    return bool(weight[segment & of].sum() >= SEGMENT_SHARE_MIN * weight[of].sum())
 
 
 def _drop(stops: Stops, of: Bool, weight: Float64) -> float:
