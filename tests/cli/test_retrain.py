@@ -278,6 +278,16 @@ def test_a_champion_that_changed_meanwhile_stays(home: Path, world: World) -> No
     assert champion_of(home) == before
 
 
+def test_a_lost_or_damaged_champion_can_be_replaced(zaslon: Zaslon, home: Path) -> None:
+    before = champion_of(home)
+    (home / "champion.json").write_text("{")
+    assert zaslon("promote", before, "--unguarded", "--home", home, "--json").code == 0
+    assert champion_of(home) == before
+    (home / "champion.json").unlink()
+    answer = zaslon("retrain", "--home", home, "--json")
+    assert (answer.code, answer.json["verdict"], answer.json["promoted"]) == (0, "first", True), answer
+
+
 def test_a_worse_model_is_refused(zaslon: Zaslon, home: Path, world: World) -> None:
     before = champion_of(home)
     answer = zaslon("promote", world.untaught, "--home", home, "--json")

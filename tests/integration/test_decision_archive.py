@@ -16,6 +16,7 @@ from zaslon.bootstrap import build_context
 from zaslon.domain.errors import BusyError, ServerError
 from zaslon.entrypoints.cli import main
 from zaslon.flows.archive import archive
+from zaslon.ports.archives import ArchivedDecision
 from zaslon.services.context import Context
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
@@ -137,6 +138,26 @@ def test_old_days_are_dropped(zaslon: Command, home: Path, database: psycopg.Con
     left = {day for (day,) in database.execute("SELECT DISTINCT day::text FROM archive.decisions").fetchall()}
     assert left == set(days[-2:])
     assert done["days_dropped"] == len(days) - 2
+
+
+def test_one_logs_retention_leaves_the_others_alone(
+    zaslon: Command, home: Path, database: psycopg.Connection[Any]
+) -> None:
+    zaslon("store", "archive", "--once")
+    context = build_context(load_settings(home=home), reading=True)
+    old = ArchivedDecision(1, 0, "1", "1970-01-02 00:00:00", "allow", 0.5, "m", "p", b"{}")
+    with closing(context.open_archive()) as first, closing(context.open_archive()) as second:
+        first.keep("other", [old], 0, 1)
+        second.keep("mine", [old._replace(position=5)], 0, 6)
+        assert second.forget_before("mine", 10) == 1
+        assert database.execute("SELECT log FROM archive.decisions WHERE day < '1970-02-01'").fetchall() == [
+            ("other",)
+        ]
+        assert first.forget_before("other", 10) == 1
+        with pytest.raises(ServerError, match="no partition"):
+            second.keep("mine", [old._replace(position=7)], 6, 8)
+        second.keep("mine", [old._replace(position=7)], 6, 8)
+    assert len(rows(database)) == len(recorded(home)) + (0 if 7 in recorded(home) else 1)
 
 
 def test_a_second_process_does_not_copy_again(

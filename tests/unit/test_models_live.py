@@ -19,14 +19,14 @@ def found(
     *,
     rates: tuple[float, float] = (0.02, 0.02),
     good: int = 100_000,
+    judged_share: float = 0.9,
 ) -> LiveComparison:
     """Frauds of which each model stops a share, as alike as these shares allow."""
     draw = np.random.default_rng(RANDOM_SEED).random(frauds)
-    amounts = np.full(frauds, 5_000, np.int64)
     stopped = [round(rate * good) for rate in rates]
     return compare_live(
-        LiveFrauds(draw < recall_a, draw < recall_b, amounts), good=good, good_stopped_a=stopped[0],
-        good_stopped_b=stopped[1], most_minor=10_000, days=30,
+        LiveFrauds(draw < recall_a, draw < recall_b), good=good, good_stopped_a=stopped[0],
+        good_stopped_b=stopped[1], days=30, judged_share=judged_share,
     )  # fmt: skip
 
 
@@ -37,14 +37,13 @@ def judged(comparison: LiveComparison) -> Judged:
 def test_a_challenger_that_finds_more_is_better() -> None:
     comparison = found(0.6, 0.8, 1_000)
     assert comparison.recall.low > 0
-    assert comparison.loss_minor.high < 0, "finding more loses less"
     assert judged(comparison).verdict is Verdict.BETTER
     assert judged(found(0.8, 0.6, 1_000)).verdict is Verdict.WORSE
 
 
 def test_more_frauds_for_too_many_false_stops_are_no_evidence() -> None:
     assert judged(found(0.6, 0.8, 1_000, rates=(0.02, 0.06))).verdict is Verdict.NOT_SHOWN
-    assert judged(found(0.6, 0.8, 1_000, rates=(0.02, 0.05))).verdict is Verdict.BETTER
+    assert judged(found(0.6, 0.8, 1_000, rates=(0.02, 0.045))).verdict is Verdict.BETTER
     assert judged(found(0.6, 0.8, 1_000, rates=(0.07, 0.06))).verdict is Verdict.BETTER, (
         "the champion stops more"
     )
@@ -63,6 +62,20 @@ def test_few_frauds_are_never_enough(frauds: int) -> None:
     verdict = judged(found(0.1, 0.9, frauds))
     assert verdict.verdict is Verdict.NOT_ENOUGH_EVIDENCE
     assert (verdict.days_needed is None) == (frauds == 0)
+
+
+def test_stops_that_nobody_judged_are_no_evidence() -> None:
+    verdict = judged(found(0.6, 0.8, 1_000, judged_share=0.3))
+    assert verdict.verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    assert "Only 30% of what the champion stopped has a label" in verdict.reasons[-1]
+    nothing_stopped = found(0.0, 0.8, 1_000, rates=(0.0, 0.02), judged_share=float("nan"))
+    assert judged(nothing_stopped).verdict is Verdict.BETTER
+
+
+def test_a_rate_on_few_good_transactions_is_not_known() -> None:
+    assert judged(found(0.6, 0.8, 1_000, good=999)).verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    close = found(0.6, 0.8, 1_000, good=1_000, rates=(0.02, 0.045))
+    assert judged(close).verdict is Verdict.NOT_SHOWN, "4.5 % of 1,000 may be 6 %"
 
 
 def test_without_mature_transactions_nothing_is_shown() -> None:

@@ -85,16 +85,17 @@ def archive(
 def _catch_up(context: Context, kept: Archive, report: ArchiveReport, keep_days: int | None) -> None:
     newest_day = 0
     with closing(context.open_journal_for_reading()) as journal:
-        place = kept.next_position(journal.identity)
+        identity = journal.identity
+        place = kept.next_position(identity)
         end = journal.next_position
         for decisions, next_position in _parts(journal, place, end):
-            kept.keep(journal.identity, decisions, place, next_position)
+            kept.keep(identity, decisions, place, next_position)
             place = next_position
             report.decisions += len(decisions)
             newest_day = max([newest_day, *(decision.day for decision in decisions)])
         report.next_position = place
     if keep_days is not None and newest_day:
-        report.days_dropped += kept.forget_before(newest_day - keep_days + 1)
+        report.days_dropped += kept.forget_before(identity, newest_day - keep_days + 1)
 
 
 def _parts(journal: LogReader, place: int, end: int) -> Iterator[tuple[list[ArchivedDecision], int]]:

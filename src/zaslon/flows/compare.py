@@ -127,7 +127,7 @@ def period_bounds(models: Sequence[Model], arrival_seconds: int, label_delay_sec
     Raises:
         DataError: a model does not say which days it learned from.
     """
-    first = max(last_day_learned(m) + _days(m.facts.label_delay_seconds) + 1 for m in models)
+    first = max(first_new_day(model) for model in models)
     return Days(first, (arrival_seconds - label_delay_seconds) // SECONDS_PER_DAY - 1)
 
 
@@ -139,6 +139,15 @@ def newest_period(days: Sequence[Day], bounds: Days, days_max: int) -> Days | No
     if not within:
         return None
     return Days(max(within[0][0], within[-1][0] - days_max + 1), within[-1][0])
+
+
+def first_new_day(model: Model) -> int:
+    """Day number of the first day before which every label that a model learned from was known.
+
+    Raises:
+        DataError: as `last_day_learned`.
+    """
+    return last_day_learned(model) + _days(model.facts.label_delay_seconds) + 1
 
 
 def last_day_learned(model: Model) -> int:

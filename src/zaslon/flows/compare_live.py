@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import DataError
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.models.comparison import Scored, compare_scores
 from zaslon.models.live import LiveComparison, LiveFrauds, compare_live, judge_live
 from zaslon.models.metrics import DAYS_PER_MONTH
@@ -23,7 +24,7 @@ from zaslon.services.home import named_model
 from zaslon.services.logs import existing_log
 
 _GOOD_ROWS_MAX = 200_000  # for the measures of ranking
-_AMOUNT_QUANTILE = 0.999  # of good transactions: a larger fraud counts as one of this amount
+_EVER = EVENT_TIME_SECONDS_MAX + 1
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LiveReport:
         match: champion and challenger, and the part of the log that both have decided.
         found: rates with bounds that hold at every look.
         judged: the verdict.
-        lost_a, lost_b: minor units lost in an average fraud by each.
+        lost_a, lost_b: minor units lost in 30 days by each, on the days whose answers are mature.
         ranking: ROC-AUC and PR-AUC by name, values for JSON; they hold for a single look.
     """
 
@@ -48,16 +49,11 @@ class LiveReport:
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values: a key for each measure, as for `zaslon compare`."""
         found, match = self.found, self.match
-        month = found.frauds * DAYS_PER_MONTH / found.days if found.days else math.nan
-        loss = found.loss_minor
         return {
             **self.ranking,
             "recall": _measure(found.recall_a, found.recall_b, [found.recall.low, found.recall.high]),
             "false_positive_rate": _measure(found.false_positive_rate_a, found.false_positive_rate_b, None),
-            "loss_minor_per_month": {
-                "a": _number(self.lost_a * month), "b": _number(self.lost_b * month), "difference": _number(loss.value * month),
-                "interval": _interval(loss.low * month, loss.high * month), "p": None,
-            },
+            "loss_minor_per_month": _measure(self.lost_a, self.lost_b, None),
             "verdict": self.judged.verdict.value,
             "reasons": list(self.judged.reasons),
             "days_needed": self.judged.days_needed,
@@ -69,6 +65,7 @@ class LiveReport:
             "late": match.late,
             "frauds": found.frauds,
             "good": found.good,
+            "judged_share": _number(found.judged_share),
         }  # fmt: skip
 
 
@@ -110,22 +107,21 @@ def _report(context: Context, store: ShadowStore, match: Match) -> LiveReport:
     options = context.options
     mature = int(context.adapters.clock.now_seconds()) - options.label_delay_seconds
     frauds, good = store.frauds(match), store.good(match, mature, _GOOD_ROWS_MAX)
-    counts, days = store.stopped(match, mature), store.days(match)
-    amounts = good.amount_minor if len(good) else frauds.amount_minor
-    most = max(1, int(np.quantile(amounts, _AMOUNT_QUANTILE))) if len(amounts) else 1
+    counts, days = store.stopped(match, mature), store.days(match, mature)
+    stops, judged_stops = store.judged_stops(match, mature)
     found = compare_live(
-        LiveFrauds(frauds.action_champion > 0, frauds.action_challenger > 0, frauds.amount_minor),
-        good=counts.good, good_stopped_a=counts.champion, good_stopped_b=counts.challenger, most_minor=most, days=days,
+        LiveFrauds(frauds.action_champion > 0, frauds.action_challenger > 0),
+        good=counts.good, good_stopped_a=counts.champion, good_stopped_b=counts.challenger,
+        days=store.days(match, _EVER), judged_share=judged_stops / stops if stops else math.nan,
     )  # fmt: skip
     judged = judge_live(found, false_positive_rate_max=options.false_positive_rate_max)
-    lost_a, lost_b = (_lost(frauds, action) for action in (frauds.action_champion, frauds.action_challenger))
-    return LiveReport(
-        match, found, judged, lost_a, lost_b, _ranking(context, frauds, good, counts.good, days)
-    )
+    old = frauds.before(mature)  # only there the frauds that came to light late are known too
+    lost_a, lost_b = (_lost(old, action, days) for action in (old.action_champion, old.action_challenger))
+    return LiveReport(match, found, judged, lost_a, lost_b, _ranking(context, old, good, counts.good, days))
 
 
-def _lost(frauds: Shadowed, action: NDArray[np.uint8]) -> float:
-    return float(frauds.amount_minor[action == 0].sum()) / len(frauds) if len(frauds) else math.nan
+def _lost(frauds: Shadowed, action: NDArray[np.uint8], days: int) -> float:
+    return float(frauds.amount_minor[action == 0].sum()) * DAYS_PER_MONTH / days if days else math.nan
 
 
 def _ranking(

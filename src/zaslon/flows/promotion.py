@@ -24,7 +24,7 @@ from zaslon.services.home import (
     with_chosen_thresholds,
     written_policy,
 )
-from zaslon.services.promotion_ledger import promote, record_champion
+from zaslon.services.promotion_ledger import ANY, promote, record_champion
 from zaslon.services.publishing import RegistryState, publish
 
 UNGUARDED = "unguarded"
@@ -115,7 +115,7 @@ def served_at(context: Context, seconds: int) -> Served:
     Raises:
         DataError: nothing had been promoted by then.
     """
-    entries = context.open_ledger().entries()
+    entries = _served(context.open_ledger().entries())
     begun = [entry for entry in entries if entry.promotion.recorded_seconds <= seconds]
     if not begun:
         raise DataError(
@@ -150,7 +150,8 @@ def promote_by_hand(
     """
     _check_second(context, approver)
     model, policy = _named_candidate(context, model_id)
-    champion = champion_or_none(context, plan_features(context.catalogue))
+    # Without guards nothing is loaded of what serves, so that a damaged champion can be replaced.
+    champion = champion_or_none(context, plan_features(context.catalogue)) if guarded else None
     found = _guarded(context, (model, policy), champion) if guarded else None
     evidence = {
         "metrics": dict(model.facts.metrics),
@@ -160,7 +161,7 @@ def promote_by_hand(
     entry = promote(
         context, model, policy, PROMOTE, evidence, approval=approver,
         verdict=UNGUARDED if found is None else found.judged.verdict.value,
-        against=None if champion is None else champion[0].artefact_id,
+        against=ANY if found is None else None if champion is None else champion[0].artefact_id,
     )  # fmt: skip
     return Promoted(
         entry, None if before is None else before.promotion.model, () if found is None else found.guards,
@@ -233,13 +234,11 @@ def roll_back(context: Context, model_id: str | None) -> Promoted:
 
 def _served(entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
     """The entries that took effect: after a kill between ledger and home, the next one imports another model."""
-    following = [entry.promotion for entry in entries[1:]]
-    overtaken = [
-        later.action == IMPORT and later.model != entry.promotion.model
-        for entry, later in zip(entries, following, strict=False)
-    ]
+    following = [*(entry.promotion for entry in entries[1:]), None]
     return [
-        entry for entry, is_overtaken in zip(entries, [*overtaken, False], strict=True) if not is_overtaken
+        entry
+        for entry, later in zip(entries, following, strict=False)
+        if later is None or later.action != IMPORT or later.model == entry.promotion.model
     ]
 
 

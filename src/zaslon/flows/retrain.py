@@ -22,7 +22,7 @@ from zaslon.domain.retraining import EXPANDING, VALIDATED, window_days
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import Challenge, Evidence, challenge
-from zaslon.flows.compare import last_day_learned, period_bounds
+from zaslon.flows.compare import first_new_day, last_day_learned, period_bounds
 from zaslon.flows.comparison_record import publish_comparison
 from zaslon.flows.train import (
     Samples,
@@ -148,9 +148,9 @@ def retrain(context: Context, *, may_promote: bool = True, as_of_seconds: int | 
 
 
 def _samples(context: Context, days: Sequence[Day], champion: Model | None) -> Samples:
-    """The periods, of which the test period holds no day only for its frauds that the champion knows."""
+    """The periods; for its frauds alone the test period takes no day that is not new to the champion."""
     delay = context.options.label_delay_seconds
-    known = None if champion is None else last_day_learned(champion)
+    known = None if champion is None else first_new_day(champion) - 1
     split = time_split(context, days, delay, new_after=known)
     return collect_samples(context, days, label_delay_seconds=delay, split=split)
 

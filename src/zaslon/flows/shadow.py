@@ -91,7 +91,7 @@ def shadow(
 
     Raises:
         ArtefactError: a model or policy is missing, damaged or of another catalogue.
-        DataError: there is no log, or a challenger is what serves.
+        DataError: there is no log, or a challenger has no thresholds.
     """
     existing_log(context)
     make_directory(context.home / SHADOW)
@@ -101,11 +101,15 @@ def shadow(
             store = stack.enter_context(closing(context.open_shadow(journal.identity)))
             state = _begin(context, journal, store.next_position)
             store.keep([], [], state.position)  # a new one goes on from here, also if it is ended at once
-        challengers = [_challenger(context, state.plan, name, policy_file) for name in names]
+        challengers = [_challenger(context, state.plan, name, policy_file) for name in dict.fromkeys(names)]
         follower = _Follower(context, state, store, challengers, within_seconds)
+        forgotten = 0
         while True:
             follower.catch_up()
-            store.forget_before(follower.newest_seconds - keep_days * SECONDS_PER_DAY)
+            first_kept = follower.newest_seconds // SECONDS_PER_DAY - keep_days + 1
+            if first_kept > forgotten:  # once a day: it looks at every row
+                store.forget_before(first_kept * SECONDS_PER_DAY)
+                forgotten = first_kept
             if is_over(_POLL_STREAM_SECONDS if context.log == STREAM else _POLL_SECONDS):
                 return follower.report
 

@@ -1,7 +1,8 @@
 """The verdict on a challenger that decides beside the champion, however often one looks at it.
 
 Frauds become known one after the other, and people look every day. Recall is tested by a confidence sequence, which
-stays valid at every look (see `sequential`); an ordinary interval does not.
+stays valid at every look (see `sequential`); an ordinary interval does not. Frauds are taken as independent, and as
+labelled alike whether they were stopped or not.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.estimates import Estimate
-from zaslon.models.sequential import confidence_sequence, loss_differences, stopped_differences
+from zaslon.domain.estimates import Estimate, exact_interval
+from zaslon.models.sequential import confidence_sequence, stopped_differences
 from zaslon.models.verdict import FRAUDS_MIN, RELEVANT_DIFFERENCE, Judged, Verdict
 
 _LOOKS_MAX = 100
 # Frauds after which a difference in recall of 0.02 is found, median (docs/benchmarks.md, daily looks).
 _FRAUDS_TYPICAL = 1_300
+
+GOOD_MIN = 1_000  # a rate of 5 % is then known to one and a half points
+JUDGED_SHARE_MIN = 0.5  # of what the champion stopped
 
 Bool = NDArray[np.bool_]
 
@@ -29,12 +33,10 @@ class LiveFrauds:
 
     Attributes:
         a, b: bool[n], stopped by the champion, by the challenger.
-        amount_minor: int64[n].
     """
 
     a: Bool
     b: Bool
-    amount_minor: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,15 @@ class LiveComparison:
     """What is known so far.
 
     Attributes:
-        recall, loss_minor: the challenger's minus the champion's, with bounds that hold at every look; loss a fraud.
+        recall: the challenger's minus the champion's, with bounds that hold at every look.
         recall_a, recall_b: of each.
         false_positive_rate_a, false_positive_rate_b: of each, among good transactions that are old enough; NaN without.
         frauds, good: how many these are.
         days: that they span.
+        judged_share: of what the champion stopped and is old enough, how much has a label; NaN where it stopped nothing.
     """
 
     recall: Estimate
-    loss_minor: Estimate
     recall_a: float
     recall_b: float
     false_positive_rate_a: float
@@ -58,10 +60,12 @@ class LiveComparison:
     frauds: int
     good: int
     days: int
+    judged_share: float
 
 
 def compare_live(
-    frauds: LiveFrauds, *, good: int, good_stopped_a: int, good_stopped_b: int, most_minor: int, days: int
+    frauds: LiveFrauds, *, good: int, good_stopped_a: int, good_stopped_b: int, days: int,
+    judged_share: float,
 ) -> LiveComparison:  # fmt: skip
     """Compare on everything that is known so far.
 
@@ -69,24 +73,24 @@ def compare_live(
         frauds: known frauds.
         good: transactions that are old enough and no known frauds.
         good_stopped_a, good_stopped_b: of these, stopped by each.
-        most_minor: a larger fraud counts as one of this amount; known before any fraud.
         days: that the comparison spans.
+        judged_share: as in `LiveComparison`.
     """
     a, b, n = frauds.a, frauds.b, len(frauds.a)
-    loss = loss_differences(a, b, frauds.amount_minor, most_minor)
     return LiveComparison(
-        _estimate(stopped_differences(a, b), 1.0), _estimate(loss.astype(np.float64), float(most_minor)),
+        _difference(stopped_differences(a, b)),
         float(a.mean()) if n else math.nan, float(b.mean()) if n else math.nan,
         good_stopped_a / good if good else math.nan, good_stopped_b / good if good else math.nan, n, good, days,
+        judged_share,
     )  # fmt: skip
 
 
-def _estimate(values: NDArray[np.float64], most: float) -> Estimate:
-    """The mean of differences between `-most` and `most`, with the bounds of the last look."""
+def _difference(values: NDArray[np.float64]) -> Estimate:
+    """The mean of differences between -1 and 1, with the bounds of the last look."""
     if not len(values):
-        return Estimate(math.nan, -most, most)
+        return Estimate(math.nan, -1.0, 1.0)
     looks = np.unique(np.linspace(1, len(values), min(len(values), _LOOKS_MAX)).astype(int)).tolist()
-    low, high = confidence_sequence(values, looks, low=-most, high=most)
+    low, high = confidence_sequence(values, looks, low=-1.0, high=1.0)
     return Estimate(float(values.mean()), float(low[-1]), float(high[-1]))
 
 
@@ -97,13 +101,20 @@ def judge_live(found: LiveComparison, *, false_positive_rate_max: float) -> Judg
     the limit or the champion, and worse where they lie below 0: more frauds for more false stops are no news.
     """
     measured = _measured(found)
-    if found.frauds < FRAUDS_MIN or not found.good:
+    if found.judged_share < JUDGED_SHARE_MIN:
+        why = (
+            f"Only {found.judged_share:.0%} of what the champion stopped has a label. Known frauds are mostly those that it "
+            "missed then, which speaks for any other model: give verdicts on what was stopped."
+        )
+        return Judged(Verdict.NOT_ENOUGH_EVIDENCE, (measured, why))
+    if found.frauds < FRAUDS_MIN or found.good < GOOD_MIN:
         return Judged(Verdict.NOT_ENOUGH_EVIDENCE, (measured, _too_few(found)), _days_needed(found))
     if found.recall.high < 0:
         return Judged(Verdict.WORSE, (measured, "The whole interval lies below 0."))
     rate, rate_max = found.false_positive_rate_b, max(false_positive_rate_max, found.false_positive_rate_a)
     if found.recall.low > 0:
-        if rate <= rate_max:
+        surely = exact_interval(rate, found.good)[1] <= false_positive_rate_max
+        if surely or rate <= found.false_positive_rate_a:
             return Judged(Verdict.BETTER, (measured, "The whole interval lies above 0."))
         why = f"It finds more frauds, but stops {rate:.2%} of good transactions; {rate_max:.2%} is the limit."
         return Judged(Verdict.NOT_SHOWN, (measured, why))
@@ -125,8 +136,8 @@ def _measured(found: LiveComparison) -> str:
 
 
 def _too_few(found: LiveComparison) -> str:
-    if not found.good:
-        return "No transaction is old enough yet to be taken for good."
+    if found.good < GOOD_MIN:
+        return f"{found.good:,} transactions are old enough to be taken for good, fewer than {GOOD_MIN:,}."
     return f"These are fewer than {FRAUDS_MIN} frauds."
 
 

@@ -41,8 +41,8 @@ class Archive(Protocol):
             BusyError: another process has archived from `from_position` on.
         """
 
-    def forget_before(self, day: int) -> int:
-        """Remove the days before one; returns how many there were."""
+    def forget_before(self, log: str, day: int) -> int:
+        """Remove a log's days before one; returns how many had decisions of it. Other logs keep theirs."""
 
     def close(self) -> None:
         """Let go of the connection."""

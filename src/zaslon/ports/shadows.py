@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -65,6 +65,11 @@ class Shadowed:
         """How many transactions."""
         return len(self.position)
 
+    def before(self, seconds: int) -> Shadowed:
+        """Those that happened before a moment."""
+        chosen = self.event_time_seconds < seconds
+        return Shadowed(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
 
 class Stopped(NamedTuple):
     """Good transactions of a match that are old enough to be believed: how many, and how many each stops."""
@@ -101,7 +106,10 @@ class ShadowStore(Protocol):
         """
 
     def forget_before(self, event_time_seconds: int) -> None:
-        """Remove transactions that happened before a moment."""
+        """Remove transactions that happened before a moment and are no known frauds.
+
+        Frauds stay: a verdict that is valid at every look must not lose what it has looked at.
+        """
 
     def match(self, champion: str, challenger: str) -> Match | None:
         """The newest match of two models, by their ids."""
@@ -115,8 +123,11 @@ class ShadowStore(Protocol):
     def stopped(self, match: Match, before_seconds: int) -> Stopped:
         """All of these, counted."""
 
-    def days(self, match: Match) -> int:
-        """Days from its first transaction to its last; 0 without any."""
+    def judged_stops(self, match: Match, before_seconds: int) -> tuple[int, int]:
+        """Transactions before a moment that the champion stopped, and how many of them have any label."""
+
+    def days(self, match: Match, before_seconds: int) -> int:
+        """Days from its first transaction to its last before a moment; 0 without any."""
 
     def close(self) -> None:
         """Let go of what is open."""

@@ -152,9 +152,14 @@ def load_champion(context: Context, plan: FeaturePlan) -> Champion:
     return load_named(context, plan, named_champion(context))
 
 
+def names_champion(context: Context) -> bool:
+    """Whether the home says which model serves."""
+    return (existing_home(context.home) / _CHAMPION_FILE).exists()
+
+
 def champion_or_none(context: Context, plan: FeaturePlan) -> Champion | None:
     """What serves; None for a home that has no champion yet. Raises as `load_champion`."""
-    if not (existing_home(context.home) / _CHAMPION_FILE).exists():
+    if not names_champion(context):
         return None
     return load_champion(context, plan)
 

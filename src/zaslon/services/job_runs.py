@@ -143,10 +143,12 @@ class RunStore:
     def last_due(self, now_seconds: float) -> float:
         """The newest moment of the schedule that needs no run any more: a run that was cut short does not count.
 
-        For the scheduler while no run of its own is going on.
+        For the scheduler while no run of its own is going on. A moment in the future, of a clock that was ahead, does
+        not count: the schedule would stand still until then.
         """
         done = [run.due for run in self.runs() if run.due and run.state not in (INTERRUPTED, RUNNING)]
-        return max([self.known_since(now_seconds), *done])
+        moments = [self.known_since(now_seconds), *done]
+        return max([moment for moment in moments if moment <= now_seconds], default=now_seconds)
 
     @property
     def _runs(self) -> Path:

@@ -20,7 +20,7 @@ from zaslon.domain.ledger import IMPORT, LedgerEntry, Promotion
 from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
 from zaslon.services.context import STREAM, Context
-from zaslon.services.home import keep_champion, keep_policy, named_champion
+from zaslon.services.home import keep_champion, keep_policy, named_champion, names_champion
 
 FIRST, NOT_COMPARED, IMPORTED = "first", "not_compared", "imported"
 ANY = "any"
@@ -64,7 +64,7 @@ def promote(
     keep_policy(context, policy)
     with context.adapters.one_at_a_time_in(context.home / "models"):
         before = _recorded(context)
-        _check_against(against, before)
+        _check_against(context, against, before)
         promotion = _promotion(
             context, action, model.artefact_id, policy.hash, context.catalogue.hash,
             verdict or (FIRST if before is None else NOT_COMPARED), log=log, evidence=evidence, approval=approval,
@@ -81,8 +81,11 @@ def promote(
     return entry
 
 
-def _check_against(against: str | None, before: LedgerEntry | None) -> None:
+def _check_against(context: Context, against: str | None, before: LedgerEntry | None) -> None:
+    """The ledger may know a champion, of another home or lost, where this home has none."""
     champion = None if before is None else before.promotion.model
+    if against is None and not names_champion(context):
+        return
     if against not in (ANY, champion):
         raise BusyError(
             f"Model {champion} became the champion while this one was compared with {against or 'none'}.",

@@ -35,6 +35,7 @@ CREATE TABLE labels (
     position INTEGER PRIMARY KEY, transaction_id INTEGER NOT NULL, is_fraud INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX labels_by_transaction ON labels (transaction_id, position);
+CREATE INDEX transactions_by_id ON transactions (match, transaction_id);
 """
 _COLUMNS = (
     "position, transaction_id, event_time_seconds, amount_minor, score_champion, score_challenger, action_champion, "
@@ -44,21 +45,35 @@ _MATCH_COLUMNS = (
     "number, champion_model, champion_policy, challenger_model, challenger_policy, first_position, next_position, "
     "transactions, late"
 )
-# The newest verdict on each transaction counts.
-_FRAUDS = """
-SELECT transaction_id, position FROM labels AS l
-WHERE is_fraud = 1 AND position = (SELECT max(position) FROM labels WHERE transaction_id = l.transaction_id)
-"""
 _MEMBERS = ", ".join(f"t.{name}" for name in _COLUMNS.split(", "))
+# The newest verdict on each transaction counts, from the moment of the first. An id may be used again: a label
+# concerns the newest transaction before it.
+_FRAUDS = """
+WITH labelled AS (
+    SELECT transaction_id, min(position) AS known, max(position) AS newest FROM labels GROUP BY transaction_id
+),
+members AS (
+    SELECT max(t.position) AS position, labelled.known FROM labelled
+    JOIN labels AS l ON l.position = labelled.newest AND l.is_fraud = 1
+    JOIN transactions AS t
+        ON t.match = ?1 AND t.transaction_id = labelled.transaction_id AND t.position < labelled.newest
+    GROUP BY labelled.transaction_id
+)
+"""
 _OF_FRAUDS = f"""
-WITH frauds AS ({_FRAUDS})
-SELECT {_MEMBERS} FROM transactions AS t JOIN frauds ON frauds.transaction_id = t.transaction_id
-WHERE t.match = ? ORDER BY frauds.position
+{_FRAUDS} SELECT {_MEMBERS} FROM members AS m JOIN transactions AS t ON t.match = ?1 AND t.position = m.position
+ORDER BY m.known
 """  # noqa: S608  nothing of it comes from outside
-_GOOD = f"""
-FROM transactions AS t WHERE t.match = ? AND t.event_time_seconds < ?
-AND t.transaction_id NOT IN (SELECT transaction_id FROM ({_FRAUDS}))
+_GOOD = """
+FROM transactions AS t WHERE t.match = ?1 AND t.event_time_seconds < ?2
+AND t.position NOT IN (SELECT position FROM members)
+"""
+_FORGET = f"""
+{_FRAUDS} DELETE FROM transactions WHERE match = ?1 AND event_time_seconds < ?2
+AND position NOT IN (SELECT position FROM members)
 """  # noqa: S608
+# Evenly, and not in step with anything in the log.
+_SPREAD = "((t.position % 1000003) * 7919 % 1000003)"
 
 
 class SqliteShadowStore:
@@ -155,11 +170,11 @@ class SqliteShadowStore:
             self._connection.execute("INSERT OR REPLACE INTO place VALUES (0, ?)", (next_position,))
 
     def forget_before(self, event_time_seconds: int) -> None:
-        """Remove old transactions (see the port)."""
+        """Remove old transactions but frauds (see the port)."""
         with self._explained(), self._connection:
-            self._connection.execute(
-                "DELETE FROM transactions WHERE event_time_seconds < ?", (event_time_seconds,)
-            )
+            matches = self._connection.execute("SELECT number FROM matches").fetchall()
+            for (match,) in matches:
+                self._connection.execute(_FORGET, (match, event_time_seconds))
 
     def match(self, champion: str, challenger: str) -> Match | None:
         """The newest match of two models (see the port)."""
@@ -178,20 +193,33 @@ class SqliteShadowStore:
         """Some of those that are no known frauds, evenly over all (see the port)."""
         count = self.stopped(match, before_seconds).good
         step = max(1, -(-count // rows_max))
-        query = f"SELECT {_MEMBERS} {_GOOD} AND t.position % ? = 0 ORDER BY t.position"
+        query = f"{_FRAUDS} SELECT {_MEMBERS} {_GOOD} AND {_SPREAD} % ?3 = 0 ORDER BY t.position"
         return self._shadowed(query, (match.number, before_seconds, step))
 
     def stopped(self, match: Match, before_seconds: int) -> Stopped:
         """Counts of those that are no known frauds (see the port)."""
-        query = f"SELECT count(*), sum(t.action_champion > 0), sum(t.action_challenger > 0) {_GOOD}"
-        row = self._one(query, (match.number, before_seconds))
+        sums = "count(*), sum(t.action_champion > 0), sum(t.action_challenger > 0)"
+        row = self._one(f"{_FRAUDS} SELECT {sums} {_GOOD}", (match.number, before_seconds))
         assert row is not None
         return Stopped(*(int(count or 0) for count in row))
 
-    def days(self, match: Match) -> int:
+    def judged_stops(self, match: Match, before_seconds: int) -> tuple[int, int]:
+        """What the champion stopped, and what of it has a label (see the port)."""
+        row = self._one(
+            "SELECT count(*), sum(EXISTS (SELECT 1 FROM labels AS l WHERE l.transaction_id = t.transaction_id))"
+            " FROM transactions AS t WHERE t.match = ? AND t.event_time_seconds < ? AND t.action_champion > 0",
+            (match.number, before_seconds),
+        )
+        assert row is not None
+        return int(row[0]), int(row[1] or 0)
+
+    def days(self, match: Match, before_seconds: int) -> int:
         """Days that it spans (see the port)."""
-        query = "SELECT min(event_time_seconds), max(event_time_seconds) FROM transactions WHERE match = ?"
-        row = self._one(query, (match.number,))
+        query = (
+            "SELECT min(event_time_seconds), max(event_time_seconds) FROM transactions"
+            " WHERE match = ? AND event_time_seconds < ?"
+        )
+        row = self._one(query, (match.number, before_seconds))
         if row is None or row[0] is None:
             return 0
         return int(row[1]) // SECONDS_PER_DAY - int(row[0]) // SECONDS_PER_DAY + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class AlertHooks:
         for send in (self._post, self._run):
             try:
                 send(content)
-            except (OSError, ValueError, subprocess.SubprocessError) as error:
+            except (OSError, ValueError, HTTPException, subprocess.SubprocessError) as error:
                 problems.append(self._without_url(error))
         if problems:
             raise ServerError(f"The alert did not arrive: {'; '.join(problems)}.")

@@ -67,6 +67,7 @@ class PostgresArchive:
                     day, position, *more, outcome = decision
                     copy.write_row((day_text(day), log, position, *more, outcome.decode()))
         except psycopg.Error as error:
+            self._days.clear()  # another process may have dropped one of them
             reason, _, _ = str(error).partition("\n")
             raise ServerError(
                 f"The store {self._store.name} cannot be used: {reason.removesuffix('.')}.",
@@ -85,8 +86,8 @@ class PostgresArchive:
             )
         self._days.add(day)
 
-    def forget_before(self, day: int) -> int:
-        """Drop the partitions of earlier days (see the port)."""
+    def forget_before(self, log: str, day: int) -> int:
+        """Remove a log's earlier days; a partition without rows of another one goes whole (see the port)."""
         with self._store.reading() as connection:
             assert connection is not None
             found = connection.execute(
@@ -95,11 +96,25 @@ class PostgresArchive:
                 )
             ).scalars()
             old = sorted(name for name in found if name.rpartition(".")[2] < _name(day))
-        for name in old:
+        removed = 0
+        for name in old:  # as the database itself has named them
             with self._store.writing() as connection:
-                connection.execute(text(f"DROP TABLE {name}"))  # as the database itself has named it
+                connection.execute(text("LOCK TABLE archive.places IN SHARE ROW EXCLUSIVE MODE"))
+                mine = connection.execute(
+                    text(
+                        f"DELETE FROM {name} WHERE log = :log"  # noqa: S608
+                    ),
+                    {"log": log},
+                ).rowcount
+                if not connection.execute(
+                    text(
+                        f"SELECT EXISTS (SELECT 1 FROM {name})"  # noqa: S608
+                    )
+                ).scalar():
+                    connection.execute(text(f"DROP TABLE {name}"))
+            removed += mine > 0
         self._days = {known for known in self._days if known >= day}
-        return len(old)
+        return removed
 
     def close(self) -> None:
         """Close the connections."""
