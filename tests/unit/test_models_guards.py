@@ -101,6 +101,15 @@ def test_too_many_good_transactions_stopped_are_refused() -> None:
     assert rate.passed
 
 
+def test_more_false_stops_pass_only_under_the_champions() -> None:
+    score = honest_scores()
+    good = score[IS_FRAUD == 0]
+    few, many = (evaluated(score, float(np.quantile(good, q))) for q in (0.92, 0.9))
+    limits = {"false_positive_rate_max": 0.05, "loss_minor_per_month_max": 1e12}
+    assert business_guards(few, many, **limits)[0].passed
+    assert not business_guards(many, few, **limits)[0].passed
+
+
 def test_a_loss_over_the_limit_passes_only_under_the_champions() -> None:
     score = honest_scores()
     strict, loose = (evaluated(score, float(np.quantile(score, q))) for q in (0.96, 0.999))

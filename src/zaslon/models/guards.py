@@ -72,11 +72,12 @@ def business_guards(
     """What the business allows. Where the champion loses more than that, its loss is the limit: waiting would not be better."""
     rate = challenger["false_positive_rate_at_review"]
     loss = challenger.money.lost.value
-    limit = loss_minor_per_month_max
+    limit, rate_max = loss_minor_per_month_max, false_positive_rate_max
     if champion is not None:
         limit = max(limit, champion.money.lost.value)
+        rate_max = max(rate_max, champion["false_positive_rate_at_review"])
     return [
-        Guard("false_positive_rate", rate, false_positive_rate_max, f"{rate:.2%} of good transactions are stopped."),
+        Guard("false_positive_rate", rate, rate_max, f"{rate:.2%} of good transactions are stopped."),
         Guard("loss_minor_per_month", loss, limit, f"Frauds of {loss:,.0f} minor units a month are let through."),
     ]  # fmt: skip
 
