@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,12 +165,12 @@ def test_a_repeat_gets_the_newest_decision_of_its_id(
     assert (answer.status_code, answer.json()["reason"]) == (409, "duplicate")
 
 
-def test_the_same_content_twice_in_a_call_is_sent_once(caller: Caller, cluster: Cluster) -> None:
+def test_the_same_content_twice_in_a_call_is_two_records(caller: Caller, cluster: Cluster) -> None:
     sent, before = transaction(), len(cluster.read("input"))
     outcomes = caller.post("/v1/transactions/batch", [sent, sent]).json()["outcomes"]
     assert [outcome.pop("repeated") for outcome in outcomes] == [False, True]
     assert outcomes[0] == outcomes[1]
-    assert len(cluster.read("input")) == before + 1
+    assert len(cluster.read("input")) == before + 2, "every ingress logs what came in one call"
 
 
 def test_the_same_id_with_other_content_is_refused_and_recorded(caller: Caller, cluster: Cluster) -> None:
@@ -232,7 +233,7 @@ def test_metrics_report_the_time_of_log_and_scorer(caller: Caller) -> None:
     text = caller.get("/metrics").text
     for name in ("zaslon_logged_seconds_count", "zaslon_decided_seconds_count"):
         assert float(text.split(f"\n{name} ")[1].split()[0]) > 0
-    assert 'zaslon_outcomes_total{detail="allow",outcome="decision"}' in text
+    assert re.search(r'zaslon_outcomes_total\{detail="\w+",outcome="decision"\} [1-9]', text)
 
 
 def test_without_a_scorer_a_call_ends_at_its_deadline(broker: LocalBroker, home: Path) -> None:

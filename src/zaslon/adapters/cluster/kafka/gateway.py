@@ -209,8 +209,12 @@ class KafkaGateway:
         self._thread.join()
 
     def _take(self, body: bytes, kind: Kind, call: _Call, index: int) -> _Sent:
-        """Send a record, or wait with the same transaction that is in flight already."""
-        if kind != Kind.LABEL_JSON and (before := self._in_flight.get(body)) is not None:
+        """Send a record, or wait with the same transaction of another call that is in flight already.
+
+        A call that is sent again is not logged again; records of one call are all logged, as by every other ingress.
+        """
+        before = None if kind == Kind.LABEL_JSON else self._in_flight.get(body)
+        if before is not None and before.waiting[0][0] is not call:
             before.waiting.append((call, index))
             return before
         record = _Sent(body, kind, [(call, index)], time.monotonic(), self._matching.send())
