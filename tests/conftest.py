@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 from tests.effort import IS_THOROUGH, PROFILE
 from tests.made_once import made_once
-from tests.postgres_server import LocalPostgres
+from tests.postgres_server import LocalPostgres, running
 
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.flows.train import collect_samples, train_and_evaluate
@@ -69,13 +69,7 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[LocalPostgres]:
     """A real PostgreSQL; each test takes a database of its own."""
-    missing = LocalPostgres.missing_tool()
-    if missing and os.environ.get("ZASLON_SERVERS_REQUIRED") != "1":
-        pytest.skip(f"PostgreSQL cannot be started here: {missing}")
-    server = LocalPostgres()
-    server.start()
-    yield server
-    server.remove()
+    yield from running()
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,11 @@ import secrets
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 UNPACKED = ROOT / ".postgres"
@@ -97,6 +100,17 @@ class LocalPostgres:
                 env={"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": ":".join(libraries), "LC_ALL": "C"},
             )  # fmt: skip
         assert done.returncode == 0, f"{program} failed: {messages.read_text()[-800:]}"
+
+
+def running() -> Iterator[LocalPostgres]:
+    """One server, for a fixture; without the tools the test is skipped, or fails where servers are required."""
+    missing = LocalPostgres.missing_tool()
+    if missing and os.environ.get("ZASLON_SERVERS_REQUIRED") != "1":
+        pytest.skip(f"PostgreSQL cannot be started here: {missing}")
+    server = LocalPostgres()
+    server.start()
+    yield server
+    server.remove()
 
 
 def _programs() -> Path | None:

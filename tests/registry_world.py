@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from zaslon.bootstrap import build_context
+from zaslon.domain.ledger import PROMOTE
 from zaslon.flows.train import Trained, collect_samples, train_and_evaluate
 from zaslon.flows.training_record import publish_training
 from zaslon.intake import clean_days
@@ -13,6 +16,7 @@ from zaslon.models.artefact import save_model
 from zaslon.models.model import Model
 from zaslon.models.training import TrainSettings
 from zaslon.services.context import Context
+from zaslon.services.promotion_ledger import promote
 from zaslon.services.publishing import RegistryState, registry_state
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
@@ -34,12 +38,25 @@ def trained_in(context: Context) -> Trained:
     return train_and_evaluate(context, samples, SETTINGS)
 
 
-def told(context: Context, trained: Trained) -> RegistryState:
-    """The state after the registry was told about a training."""
+def registered(context: Context, trained: Trained) -> RegistryState:
+    """The state after a training was registered."""
     days = clean_days(context.home / "clean", context.catalogue)
     state = publish_training(context, trained, SETTINGS, days)
     assert state is not None
     return state
+
+
+@pytest.fixture(scope="module")
+def trained(world: Context) -> Trained:
+    """A second model in the module's `world`."""
+    return trained_in(world)
+
+
+@pytest.fixture(scope="module")
+def published(world: Context, trained: Trained) -> RegistryState:
+    """The state after this model was promoted and its training registered."""
+    promote(world, trained.model, trained.policy, PROMOTE, {})
+    return registered(world, trained)
 
 
 def other_models(context: Context, trained: Trained, count: int) -> list[Model]:

@@ -11,52 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cli.conftest import Answer, Zaslon
+from tests.small_catalogues import AT, ID, SUM, catalogue_text, entity
 
 DAYS, ROWS_A_DAY = 36, 80
-CATALOGUE = """
-name = "shop"
-version = 1
-currency = "EUR"
-
-[record]
-columns = ["id", "at", "card", "shop", "sum", "code", "fraud"]
-
-[[fields]]
-name = "id"
-role = "transaction_id"
-
-[[fields]]
-name = "at"
-role = "event_time"
-
-[[fields]]
-name = "card"
-role = "entity"
-entity = "card"
-
-[[fields]]
-name = "shop"
-role = "entity"
-entity = "shop"
-
-[[fields]]
-name = "sum"
-role = "amount"
-
-[[fields]]
-name = "code"
-role = "number"
-required = false
-
-[[fields]]
-name = "fraud"
-role = "is_fraud"
-
-[[aggregates]]
-entity = "card"
-windows = ["7d"]
-compute = ["count", "mean"]
-"""
+CATALOGUE = catalogue_text(
+    "shop",
+    {
+        "id": ID, "at": AT, "card": entity("card"), "shop": entity("shop"), "sum": SUM,
+        "code": {"role": "number", "required": False}, "fraud": {"role": "is_fraud"},
+    },
+    window="7d", compute=("count", "mean"),
+)  # fmt: skip
 HEADER = "id,at,card,shop,sum,code,fraud"
 Rows = dict[str, np.ndarray[Any, Any]]
 Change = Callable[[Rows], None]

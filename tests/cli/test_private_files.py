@@ -37,5 +37,6 @@ def test_what_later_commands_write_is_private(
 ) -> None:
     assert zaslon("score", small_run.tomorrow, "--home", home, "--json").code == 0
     assert zaslon("clean", small_run.tomorrow, "--home", home, "--out", tmp_path / "a" / "out").code == 0
-    for place in (home / "scored", home / "log", tmp_path / "a"):
+    assert zaslon("shadow", "champion", "--once", "--home", home).code == 0
+    for place in (home / "scored", home / "log", home / "shadow", tmp_path / "a"):
         assert any(place.rglob("*")) and open_to_others(place) == []

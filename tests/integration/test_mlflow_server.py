@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from tests.integration.mlflow_server import LocalMlflow
 from tests.integration.s3_server import LocalS3
-from tests.postgres_server import LocalPostgres
-from tests.registry_world import home_with_data, other_models, state_of, told, trained_in
+from tests.postgres_server import LocalPostgres, running
+from tests.registry_world import home_with_data, other_models, registered, state_of
+from tests.registry_world import published as published  # noqa: PLC0414  a fixture
+from tests.registry_world import trained as trained  # noqa: PLC0414  a fixture
 from tests.waiting import DEADLINE_SECONDS, until
 
 from zaslon.bootstrap import build_context
@@ -34,13 +36,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def database() -> Iterator[LocalPostgres]:
     """A PostgreSQL of its own, which a test kills."""
-    missing = LocalPostgres.missing_tool()
-    if missing and os.environ.get("ZASLON_SERVERS_REQUIRED") != "1":
-        pytest.skip(f"no PostgreSQL can be had here: {missing}")
-    server = LocalPostgres()
-    server.start()
-    yield server
-    server.remove()
+    yield from running()
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +53,6 @@ def server(
 def world(small_world: SmallWorld, server: LocalMlflow, tmp_path_factory: pytest.TempPathFactory) -> Context:
     """A home that is registered as trainer and promoter."""
     return home_with_data(small_world, tmp_path_factory.mktemp("registered") / "home", **server.settings())
-
-
-@pytest.fixture(scope="module")
-def trained(world: Context) -> Trained:
-    return trained_in(world)
-
-
-@pytest.fixture(scope="module")
-def published(world: Context, trained: Trained) -> RegistryState:
-    promote(world, trained.model, trained.policy, PROMOTE, {})
-    return told(world, trained)
 
 
 @pytest.fixture
@@ -250,7 +235,7 @@ def test_a_training_and_a_promotion_wait_for_a_dead_server(
     model = other_models(world, trained, 6)[5]
     server.kill()
     try:
-        state = told(world, replace(trained, model=model))
+        state = registered(world, replace(trained, model=model))
         assert state.problem is not None
         promoted = answer(start(world, server, "promote", model.artefact_id, "--unguarded"))
         assert promoted["registry_agrees"] is False

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.small_catalogues import AT, ID, SUM, catalogue_text, entity
 from tests.unit.intake_cases import quarantine_of, rows_of, run
 from tests.unit.test_records_in_files import BANK
 from tests.unit.test_retention import NOW, SetClock, with_retention
@@ -84,41 +85,19 @@ def test_what_cannot_be_split_is_kept_and_marked(tmp_path: Path) -> None:
 
 
 def test_numbers_are_hidden_where_the_catalogue_says_so(tmp_path: Path) -> None:
-    text = """
-    name = "numbers"
-    version = 1
-    currency = "EUR"
-    [record]
-    columns = ["id", "at", "card", "shop", "sum"]
-    [[fields]]
-    name = "id"
-    role = "transaction_id"
-    [[fields]]
-    name = "at"
-    role = "event_time"
-    [[fields]]
-    name = "card"
-    role = "entity"
-    entity = "card"
-    pseudonymise = true
-    [[fields]]
-    name = "shop"
-    role = "entity"
-    entity = "shop"
-    [[fields]]
-    name = "sum"
-    role = "amount"
-    [[aggregates]]
-    entity = "card"
-    windows = ["1d"]
-    compute = ["count"]
-    """
+    fields = {
+        "id": ID,
+        "at": AT,
+        "card": entity("card", pseudonymise=True),
+        "shop": entity("shop"),
+        "sum": SUM,
+    }
     lines = ["id,at,card,shop,sum", "1,2019-03-04 10:00:00,4000,5,6.00"]
     lines += [
         f"{i + 2},2019-03-04 10:00:00,{card},5,x" for i, card in enumerate(("4000", "4000.0", "+4000", "7x"))
     ]
     (tmp_path / "in").write_text("\n".join(lines))
-    run([tmp_path / "in"], tmp_path / "out", catalogue=parse_catalogue(text))
+    run([tmp_path / "in"], tmp_path / "out", catalogue=parse_catalogue(catalogue_text("numbers", fields)))
     key = rows_of(tmp_path / "out")["card_key"][0]
     kept = [
         raw.decode().split(",") for raw in quarantine_of(tmp_path / "out").sort("record")["raw"].to_list()

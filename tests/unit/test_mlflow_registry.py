@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.registry_world import SETTINGS, home_with_data, other_models, state_of, told, trained_in
+from tests.registry_world import SETTINGS, home_with_data, other_models, registered, state_of
+from tests.registry_world import published as published  # noqa: PLC0414  a fixture
+from tests.registry_world import trained as trained  # noqa: PLC0414  a fixture
 
 from zaslon.adapters.cluster.mlflow import tracking
 from zaslon.adapters.cluster.mlflow.live_runs import MlflowRuns
@@ -38,17 +40,6 @@ pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
 def world(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Context:
     """A home with a champion, clean days and an empty registry."""
     return home_with_data(small_world, tmp_path_factory.mktemp("registry") / "home", registry="mlflow")
-
-
-@pytest.fixture(scope="module")
-def trained(world: Context) -> Trained:
-    return trained_in(world)
-
-
-@pytest.fixture(scope="module")
-def published(world: Context, trained: Trained) -> RegistryState:
-    promote(world, trained.model, trained.policy, PROMOTE, {})
-    return told(world, trained)
 
 
 def client(context: Context) -> Any:
@@ -128,7 +119,7 @@ def test_nothing_that_mlflow_keeps_of_a_model_is_a_pickle(world: Context, publis
 def test_what_is_written_twice_is_there_once(
     world: Context, trained: Trained, published: RegistryState
 ) -> None:
-    assert told(world, trained) == published
+    assert registered(world, trained) == published
     assert len(client(world).search_runs(["1"], "tags.kind = 'training'")) == 1
     assert len(client(world).search_model_versions("name = 'zaslon'")) == 1
 
@@ -227,7 +218,7 @@ def test_a_registry_that_was_away_gets_what_waited(
     settings = load_settings(home=world.home, threads=1, registry="mlflow", mlflow_uri="http://127.0.0.1:1")
     away = replace(build_context(settings), progress=Watch())
     entry = promote(away, model, trained.policy, PROMOTE, {})
-    assert not told(away, replace(trained, model=model)).agrees
+    assert not registered(away, replace(trained, model=model)).agrees
     assert "zaslon registry sync" in warnings[0]
     state = state_of(away)
     assert (state.ledger.entry, state.home.model, state.waiting) == (entry.number, model.artefact_id, 1)

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import polars as pl
 import pytest
+from tests.small_catalogues import AT, ID, SUM, catalogue_text, entity
 from tests.unit.intake_cases import clean, content_of, quarantine_of, reasons, rows_of, run
 
 from zaslon.domain.catalogue import Catalogue, parse_catalogue
@@ -20,41 +21,16 @@ from zaslon.intake.over_lines import OverLines
 from zaslon.intake.sources import read_source
 from zaslon.monitoring.data_warnings import over_lines_warnings
 
-BANK = parse_catalogue("""
-name = "bank"
-version = 1
-currency = "EUR"
-[record]
-columns = ["ref", "at", "card", "shop", "sum", "memo"]
-[[fields]]
-name = "ref"
-role = "transaction_id"
-type = "text"
-[[fields]]
-name = "at"
-role = "event_time"
-[[fields]]
-name = "card"
-role = "entity"
-entity = "card"
-type = "text"
-[[fields]]
-name = "shop"
-role = "entity"
-entity = "shop"
-type = "text"
-[[fields]]
-name = "sum"
-role = "amount"
-[[fields]]
-name = "memo"
-role = "ignored"
-required = false
-[[aggregates]]
-entity = "card"
-windows = ["1d"]
-compute = ["count"]
-""")
+MEMO = {"role": "ignored", "required": False}
+BANK = parse_catalogue(
+    catalogue_text(
+        "bank",
+        {
+            "ref": {**ID, "type": "text"}, "at": AT, "card": entity("card", type="text"),
+            "shop": entity("shop", type="text"), "sum": SUM, "memo": MEMO,
+        },
+    )
+)  # fmt: skip
 HEADER = "ref,at,card,shop,sum,memo\n"
 FIRST = "A1,2019-03-04 10:00:00,K1,S1,6.00,ok\n"
 LAST = "A3,2019-03-04 10:02:00,K1,S1,7.00,ok\n"
@@ -98,34 +74,9 @@ def test_a_line_break_in_a_field_that_is_read_is_one_rejection(tmp_path: Path) -
     assert kept["raw"].to_list() == [bad.encode().removesuffix(b"\n")]
 
 
-NUMBERED = parse_catalogue("""
-name = "numbered"
-version = 1
-currency = "EUR"
-[record]
-columns = ["id", "at", "card", "sum", "memo"]
-[[fields]]
-name = "id"
-role = "transaction_id"
-[[fields]]
-name = "at"
-role = "event_time"
-[[fields]]
-name = "card"
-role = "entity"
-entity = "card"
-[[fields]]
-name = "sum"
-role = "amount"
-[[fields]]
-name = "memo"
-role = "ignored"
-required = false
-[[aggregates]]
-entity = "card"
-windows = ["1d"]
-compute = ["count"]
-""")
+NUMBERED = parse_catalogue(
+    catalogue_text("numbered", {"id": ID, "at": AT, "card": entity("card"), "sum": SUM, "memo": MEMO})
+)
 ROWS = [f"{i},2019-03-04 10:0{i}:00,7,{i}.00,ok\n" for i in range(7)]
 
 

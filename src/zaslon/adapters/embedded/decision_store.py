@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, first_of, only_of
-from zaslon.domain.errors import SystemRefusedError
+from zaslon.adapters.embedded.sqlite_file import copy_explained, open_file
 from zaslon.domain.events import TransactionId
-from zaslon.system.durable import make_directory, make_private_file
 
 _FORMAT = 1
 _SCHEMA = """
@@ -41,7 +40,7 @@ class SqliteDecisions:
         with self._explained():
             if not read_only:
                 _make_room(path)
-            self._connection = _connect(path, "ro" if read_only else "rwc")
+            self._connection = open_file(path, read_only=read_only, check_same_thread=False)
             if not read_only:
                 self._set_up()
             row = self._connection.execute("SELECT max(position) FROM decisions").fetchone()
@@ -54,15 +53,8 @@ class SqliteDecisions:
         if self._connection.execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
             self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_FORMAT}; COMMIT;")
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise SystemRefusedError(
-                f"The copy of decisions '{self._path}' cannot be used: {error}.",
-                hint="Look at the free space and the permissions there; it may be deleted.",
-            ) from error
+    def _explained(self) -> AbstractContextManager[None]:
+        return copy_explained("The copy of decisions", self._path)
 
     @property
     def checkpoint(self) -> bytes:
@@ -127,20 +119,10 @@ class SqliteDecisions:
 
 
 def _make_room(path: Path) -> None:
-    """The directory, without a file that cannot be continued."""
-    make_directory(path.parent)
+    """Remove a file that cannot be continued."""
     if not _is_ours(path):
         for part in ("-wal", "-shm", ""):  # the file itself last: its log is never alone
             path.with_name(path.name + part).unlink(missing_ok=True)
-    make_private_file(path)
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA busy_timeout = 5000")
-    return connection
 
 
 def _is_ours(path: Path) -> bool:
@@ -148,7 +130,7 @@ def _is_ours(path: Path) -> bool:
     if not path.exists():
         return True
     try:
-        connection = _connect(path, "rw")
+        connection = open_file(path)
         try:
             found = connection.execute("PRAGMA user_version").fetchone()[0]
             connection.execute("SELECT max(position) FROM decisions").fetchone()

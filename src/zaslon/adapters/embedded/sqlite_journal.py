@@ -15,12 +15,13 @@ from weakref import WeakSet
 import numpy as np
 
 from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, first_of, only_of
+from zaslon.adapters.embedded.sqlite_file import BUSY_MS, open_file
 from zaslon.admission.log_format import decode, encode
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import LogBatch, Originals, TransactionId
 from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection, Versions
-from zaslon.system.durable import make_directory, make_private_file, sync_directory
+from zaslon.system.durable import sync_directory
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (identity TEXT PRIMARY KEY) STRICT;
@@ -82,7 +83,6 @@ WHERE arrival < ? ORDER BY arrival LIMIT ?
 _BYTES_AS_RECORD, _BATCH_AS_RECORDS, _REJECTION_AS_RECORDS = 1_000, 40, 40
 _FORMAT = 5
 _DECISION, _LABEL, _REJECTION, _CHANGE = 0, 1, 2, 3  # in column `kind`
-_BUSY_MS = 5_000
 _INSERTED_MAX = 128  # outcomes with one statement
 _PREPARED = 2 * _INSERTED_MAX  # statements: one for every number of outcomes, and the others
 
@@ -110,15 +110,7 @@ class SqliteJournal:
         self._is_removing = True  # a process before this one may have been killed while it did
         self._reads: WeakSet[Generator[Any, None, None]] = WeakSet()
         with self._explained():
-            if not read_only:
-                make_directory(path.parent)
-                make_private_file(path)
-            mode = "ro" if read_only else "rwc"
-            address = f"{path.absolute().as_uri()}?mode={mode}"
-            self._connection = sqlite3.connect(
-                address, uri=True, isolation_level=None, cached_statements=_PREPARED
-            )
-            self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            self._connection = open_file(path, read_only=read_only, cached_statements=_PREPARED)
             if not read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
@@ -342,7 +334,7 @@ class SqliteJournal:
         """Write it back and cut it off: it holds pages as they were. False where a reader needs it."""
         self._connection.execute("PRAGMA busy_timeout = 0")  # decisions do not wait for a reader
         is_busy, *_ = self._one("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         return not is_busy
 
     def _forget_batch(self, first_position: int) -> int:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zaslon.domain.errors import ArtefactError, SystemRefusedError
+from zaslon.adapters.embedded.sqlite_file import copy_explained, open_file
+from zaslon.domain.errors import ArtefactError
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.ports.shadows import Contender, Match, Shadowed, Stopped
-from zaslon.system.durable import make_directory
 
 _FORMAT = 1
 _SCHEMA = """
@@ -91,13 +90,7 @@ class SqliteShadowStore:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         with self._explained():
-            if not read_only:
-                make_directory(path.parent)
-            mode = "ro" if read_only else "rwc"
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None
-            )
-            self._connection.execute("PRAGMA busy_timeout = 5000")
+            self._connection = open_file(path, read_only=read_only)
             self._set_up(read_only)
 
     def _set_up(self, read_only: bool) -> None:
@@ -113,15 +106,8 @@ class SqliteShadowStore:
         # What a loss of power destroys is at worst decided again.
         self._connection.execute("PRAGMA synchronous = NORMAL")
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise SystemRefusedError(
-                f"The shadow '{self._path}' cannot be used: {error}.",
-                hint="Look at the free space and the permissions there; it may be deleted.",
-            ) from error
+    def _explained(self) -> AbstractContextManager[None]:
+        return copy_explained("The shadow", self._path)
 
     @property
     def next_position(self) -> int | None:
