@@ -19,6 +19,8 @@ from zaslon.bootstrap import build_context
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import ServerError
 from zaslon.domain.events import Change
+from zaslon.domain.ledger import Promotion
+from zaslon.flows.promotion import served_at
 from zaslon.models.artefact import load_model, save_model
 from zaslon.services.home import keep_champion
 from zaslon.services.promotion_ledger import record_champion
@@ -162,6 +164,17 @@ def test_a_rollback_passes_over_a_model_that_never_served(
     assert_helps(never, 7, f"Model '{other}' has never served")
     done = zaslon("rollback", "--home", home, "--json").json
     assert (done["model"], done["model_before"]) == (first, third)
+
+
+def test_history_passes_over_a_model_that_never_served(tmp_path: Path) -> None:
+    context = build_context(load_settings(home=tmp_path))
+    ledger = context.open_ledger()
+    for number, (action, model) in enumerate(
+        (("run", "a"), ("promote", "b"), ("import", "a"), ("promote", "c"))
+    ):
+        ledger.append(Promotion(1_000 + number, "anna", action, model, "p", "c", None, None, "first"), number)
+    assert [served_at(context, 1_000 + i).entry.promotion.model for i in range(4)] == ["a", "a", "a", "c"]
+    assert served_at(context, 1_001).successor == ledger.entries()[2]
 
 
 def test_between_ledger_and_home_nothing_is_imported(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from tests.webhook import Webhook, listening
@@ -102,3 +104,20 @@ def test_a_failing_program_does_not_keep_the_webhook_from_it(tmp_path: Path, web
     with pytest.raises(ServerError, match="No such file"):
         AlertHooks(webhook.url, tmp_path / "none").send({"text": "It failed."})
     assert len(webhook.bodies) == 1
+
+
+def test_a_webhook_that_does_not_speak_http_is_a_failed_alert() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"garbage\r\n\r\n")
+
+        answering = Thread(target=answer)
+        answering.start()
+        hooks = AlertHooks(f"http://127.0.0.1:{server.getsockname()[1]}/", None)
+        with pytest.raises(ServerError, match="did not arrive"):
+            hooks.send({"text": "It failed."})
+        answering.join()

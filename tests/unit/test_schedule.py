@@ -71,6 +71,14 @@ def test_a_run_that_is_too_late_is_noted_and_alerted(tmp_path: Path) -> None:
     assert alert["due"] == "2026-03-02T02:30:00Z"
 
 
+def test_a_clock_that_was_ahead_does_not_stop_the_schedule(tmp_path: Path) -> None:
+    world = world_at(tmp_path, "2029-03-02 02:29", "2029-03-02 04:00")
+    keep_schedule(world.schedule())  # three years ahead, for an hour
+    world.clock.now, world.clock.until = at("2026-03-02 02:29"), at("2026-03-02 04:00")
+    keep_schedule(world.schedule())
+    assert sorted(run.due or 0 for run in kept(world)) == [at("2026-03-02 02:30"), at("2029-03-02 02:30")]
+
+
 def test_a_run_never_overlaps_the_next_one(tmp_path: Path) -> None:
     world = world_at(tmp_path, "2026-03-02 02:29", "2026-03-04 14:00", job_seconds=6 * 3600 + 60)
     keep_schedule(world.schedule())

@@ -279,7 +279,10 @@ def parity_guard(served: Float64, recomputed: Float64, share_max: float) -> Guar
         share_max: of the decisions, 0 … 1.
     """
     if not len(served):
-        nothing = "The champion has decided none of these transactions in this log."
+        nothing = (
+            "Not checked: the champion has decided none of these transactions in this home's own log. Those of a "
+            "stream are not looked at."
+        )
         return Guard("served_parity", None, share_max, nothing)
     differs = np.abs(_log_odds(served) - _log_odds(recomputed)) > SERVED_LOG_ODDS
     share = float(np.mean(differs))

@@ -8,6 +8,7 @@ schedule/CHAIN/runs/RUN/JOB-1.log      its standard error
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -100,11 +101,16 @@ class RunStore:
     kept: int = field(default=RUNS_KEPT)
 
     def known_since(self, now_seconds: float) -> float:
-        """From when on the chain is known: no run was missed before. Now, and from now on, if it is new."""
+        """From when on the chain is known: no run was missed before. Now, and from now on, if it is new.
+
+        So it is if that moment lies in the future, of a clock that was ahead: the schedule would stand still until then.
+        """
         path = self.directory / "since.json"
-        if not path.exists():
-            write_file(path, orjson.dumps({"since": now_seconds}))
-        return float(_read(path)["since"])
+        since = float(_read(path)["since"]) if path.exists() else math.inf
+        if since <= now_seconds:
+            return since
+        write_file(path, orjson.dumps({"since": now_seconds}))
+        return now_seconds
 
     def begin(self, chain: str, jobs: Sequence[str], due: float | None, now_seconds: float) -> ChainRun:
         """A new run, all jobs waiting; the oldest runs beyond those kept are removed."""
@@ -143,12 +149,10 @@ class RunStore:
     def last_due(self, now_seconds: float) -> float:
         """The newest moment of the schedule that needs no run any more: a run that was cut short does not count.
 
-        For the scheduler while no run of its own is going on. A moment in the future, of a clock that was ahead, does
-        not count: the schedule would stand still until then.
+        For the scheduler while no run of its own is going on.
         """
         done = [run.due for run in self.runs() if run.due and run.state not in (INTERRUPTED, RUNNING)]
-        moments = [self.known_since(now_seconds), *done]
-        return max([moment for moment in moments if moment <= now_seconds], default=now_seconds)
+        return max([self.known_since(now_seconds), *(due for due in done if due <= now_seconds)])
 
     @property
     def _runs(self) -> Path:
