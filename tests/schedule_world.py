@@ -119,6 +119,9 @@ class TakingTime:
         self.clock.now += self.seconds
         return ended
 
+    def end_left(self, output: Path) -> int:
+        return self.processes.end_left(output)
+
 
 @dataclass
 class ScheduleWorld:
@@ -129,6 +132,7 @@ class ScheduleWorld:
     clean: str = "0"
     retrain: str = "0"
     job_seconds: float = 60
+    end_within_seconds: float = 10
     said: list[str] = field(default_factory=list)
 
     def schedule(self) -> Schedule:
@@ -137,7 +141,7 @@ class ScheduleWorld:
         command.write_text(_COMMAND)
         program.write_text(_ALERT.format(python=sys.executable, file=str(self.place / "alerts")))
         program.chmod(0o755)
-        processes = ChildProcesses([sys.executable, "-IS", str(command)], {})
+        processes = ChildProcesses([sys.executable, "-IS", str(command)], {}, self.end_within_seconds)
         text = LIST.replace("{clean}", self.clean).replace("{retrain}", self.retrain)
         return Schedule(
             jobs=parse_jobs(text, origin="The list"), directory=self.place / "schedule", sources=(),

@@ -7,14 +7,14 @@ run ─► failed? ─► again, after a delay ─► failed for good: people ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
-from zaslon.domain.errors import ZaslonError
+from zaslon.domain.errors import BusyError, ZaslonError
 from zaslon.domain.jobs import Chain, Job, JobList
 from zaslon.ports import Clock
 from zaslon.ports.scheduling import Alerts, Ended, JobProcesses
@@ -106,7 +106,7 @@ def run_chain(
     jobs = [job for job in chain.ordered if only in (None, job.name)]
     store = schedule.store(chain)
     with schedule.alone_in(store.directory):
-        _end_killed_runs(schedule, chain)
+        _end_killed_runs(schedule, store)
         now = schedule.clock.now_seconds()
         run = store.begin(chain.name, [job.name for job in jobs], due, now)
         run = store.keep(replace(run, coalesced=coalesced))
@@ -159,8 +159,8 @@ def _job(schedule: Schedule, job: Job, run: ChainRun) -> ChainRun:
 
 
 def _attempt(schedule: Schedule, job: Job, run: ChainRun, done: JobRun) -> JobRun:
-    directory = RunStore(schedule.directory / run.chain).of_run(run)
-    output, log = (directory / f"{job.name}-{done.attempts}.{kind}" for kind in ("json", "log"))
+    output = _output(RunStore(schedule.directory / run.chain), run, done)
+    log = output.with_suffix(".log")
     arguments = [*job.arguments(schedule.sources, run.due or run.started), "--json"]
     ended = schedule.processes.run(arguments, output, log, job.timeout_seconds, schedule.ending.is_set)
     state = _state(job, ended)
@@ -234,12 +234,38 @@ def _values_of(
     }  # fmt: skip
 
 
-def _end_killed_runs(schedule: Schedule, chain: Chain) -> None:
-    """What is noted as running has been killed with its scheduler: nobody else is at work on the chain."""
-    store, now = schedule.store(chain), schedule.clock.now_seconds()
+def end_left_jobs(schedule: Schedule) -> None:
+    """End the jobs that a scheduler has left running because it was killed, also of chains no longer in the list.
+
+    Raises:
+        SystemRefusedError: one does not end.
+    """
+    for directory in sorted(path.parent for path in schedule.directory.glob("*/runs")):
+        with suppress(BusyError), schedule.alone_in(directory):  # else a person runs it now
+            _end_killed_runs(schedule, RunStore(directory))
+
+
+def _end_killed_runs(schedule: Schedule, store: RunStore) -> None:
+    """What is noted as running has lost its scheduler to a kill: nobody else is at work on the chain."""
     for run in store.runs():
         if run.state == RUNNING:
+            for job in run.jobs:
+                _end_left(schedule, store, run, job)
+            now = schedule.clock.now_seconds()
             jobs = tuple(
                 replace(job, state=INTERRUPTED, ended=now) if job.ended is None else job for job in run.jobs
             )
             store.keep(replace(run, state=INTERRUPTED, ended=now, jobs=jobs))
+
+
+def _end_left(schedule: Schedule, store: RunStore, run: ChainRun, job: JobRun) -> None:
+    if job.state != RUNNING:
+        return
+    count = schedule.processes.end_left(_output(store, run, job))
+    if count:
+        schedule.notify(f"{run.chain}.{job.job}: ended {count} processes of a scheduler that was killed")
+
+
+def _output(store: RunStore, run: ChainRun, job: JobRun) -> Path:
+    """What an attempt prints."""
+    return store.of_run(run) / f"{job.job}-{job.attempts}.json"

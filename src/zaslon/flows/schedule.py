@@ -14,7 +14,7 @@ from typing import Any
 
 from zaslon.domain.errors import BusyError
 from zaslon.domain.jobs import Chain, JobList
-from zaslon.flows.chain import Schedule, alert, run_chain
+from zaslon.flows.chain import Schedule, alert, end_left_jobs, run_chain
 from zaslon.services.job_runs import MISSED, SUCCESS, ChainRun, RunStore, moment_text
 
 _LOOK_AT_LEAST_EVERY_SECONDS = 60.0  # a machine that slept, or whose clock was set, is noticed so late
@@ -25,12 +25,13 @@ def keep_schedule(schedule: Schedule) -> None:
 
     Raises:
         BusyError: another scheduler is at work in this home.
-        ZaslonError: a job cannot be run as the settings are.
+        ZaslonError: a job cannot be run as the settings are, or one that an earlier scheduler has left does not end.
     """
     for chain in schedule.jobs.chains:
         for job in chain.jobs:
             job.arguments(schedule.sources, 0)
     with schedule.alone_in(schedule.directory):
+        end_left_jobs(schedule)
         threads = [_Loop(schedule, chain) for chain in schedule.jobs.chains]
         for thread in threads:
             thread.start()

@@ -40,6 +40,15 @@ class JobProcesses(Protocol):
             SystemRefusedError: the process cannot be started.
         """
 
+    def end_left(self, output: Path) -> int:
+        """End what is left of a process that was run with this `output` by a scheduler that was killed meanwhile.
+
+        It is asked to end, and ended some seconds later, with all that it has started. Returns how many there were.
+
+        Raises:
+            SystemRefusedError: some do not end.
+        """
+
 
 class Alerts(Protocol):
     """Tells people that something failed."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from zaslon.adapters.process.left_processes import MARK, end_marked
 from zaslon.domain.errors import SystemRefusedError
 from zaslon.ports.scheduling import Ended
 from zaslon.system.durable import make_private_file
@@ -45,7 +46,7 @@ class ChildProcesses:
             try:
                 process = subprocess.Popen(  # noqa: S603  a command of our own
                     [*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                    env=os.environ | self._environment, start_new_session=True,
+                    env=os.environ | self._environment | {MARK: _mark(output)}, start_new_session=True,
                 )  # fmt: skip
             except OSError as error:
                 raise SystemRefusedError(f"'{self._command[0]}' cannot be started: {error}.") from error
@@ -54,6 +55,10 @@ class ChildProcesses:
         finally:
             if process.poll() is None:  # an error of ours, or Ctrl-C
                 self._end(process)
+
+    def end_left(self, output: Path) -> int:
+        """End what a killed scheduler has left (see the port)."""
+        return end_marked(_mark(output), self._end_within_seconds)
 
     def _wait(
         self, process: subprocess.Popen[bytes], timeout_seconds: float, is_over: Callable[[], bool]
@@ -76,6 +81,11 @@ class ChildProcesses:
             time.sleep(min(_LOOK_EVERY_SECONDS, self._end_within_seconds))
         _signal_group(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _mark(output: Path) -> str:
+    """No two attempts write the same file."""
+    return str(output.resolve())
 
 
 def _signal_group(group: int, number: int) -> None:
