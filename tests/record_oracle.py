@@ -18,7 +18,7 @@ def records_of(
 def _record_end(
     content: bytes, begin: int, separator: bytes, line_end: bytes, record_max: int, search: int
 ) -> int:
-    """Where the record that begins at `begin` ends: a line end or the end of the content."""
+    """Where the record that begins at `begin` ends: a line end or the end of the content without a line end."""
     breaks: list[int] = []  # line ends in an open quote
     where = "field begins"
     for at in range(begin, len(content)):
@@ -32,7 +32,7 @@ def _record_end(
         where = "too far" if at - begin > search else _next(where, byte, separator)
     if where == "in quotes" and breaks and len(content) - begin > record_max:
         return _cut(breaks, begin, record_max)
-    return len(content)
+    return len(content) - content.endswith(line_end)
 
 
 def _cut(breaks: list[int], begin: int, record_max: int) -> int:

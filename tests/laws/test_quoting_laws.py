@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -48,6 +49,35 @@ def test_records_are_those_of_the_oracle_wherever_pieces_end(
     assert all(content[at : at + len(record)] == record for at, record in found)
     begins = np.cumsum([0, *(len(r) + 1 for r in expected)]).tolist()
     assert [at for at, _ in found] == begins[: len(expected)]
+
+
+class _Lines(NamedTuple):
+    """The number of the first line of a record and how many line ends are inside it."""
+
+    first: int
+    inner: int
+
+
+def _lines(content: bytes, chunk_bytes: int, form: TextForm) -> list[_Lines]:
+    found = []
+    for block in RecordReader(io.BytesIO(content), b"", 0, chunk_bytes, form):
+        places = zip(block.first_lines().tolist(), block.starts, block.ends, strict=True)
+        found += [_Lines(n, int(np.diff(np.searchsorted(block.inner_ends, [a, b]))[0])) for n, a, b in places]
+    return found
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TEXT, st.integers(1, 70))
+def test_lines_are_those_of_the_oracle_wherever_pieces_end(
+    monkeypatch: pytest.MonkeyPatch, line_end: bytes, content: bytes, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(record_blocks, "SEARCH_BYTES", SEARCH)
+    expected, line = [], 1
+    for record in records_of(content, b",", line_end, RECORD_MAX, SEARCH):
+        expected.append(_Lines(line, record.count(line_end)))
+        line += record.count(line_end) + 1
+    assert _lines(content, chunk_bytes, TextForm(",", line_end, RECORD_MAX)) == expected
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -100,8 +100,8 @@ class TextChunk:
         offset: byte offset of the chunk in the unpacked source.
         buffer, starts, lengths: record i is buffer[starts[i] : starts[i] + lengths[i]].
         split: their fields, where that is known already.
-        line: number of the line with which the buffer begins, from 1.
-        inner_ends: the line ends in the buffer that are inside records.
+        first_lines: of each record the number of its first line in the source, from 1.
+        inner_ends: the line ends in the buffer that are inside records, in order.
     """
 
     source: str
@@ -111,10 +111,10 @@ class TextChunk:
     starts: Int64
     lengths: Int64
     layout: Layout
+    first_lines: Int64
+    inner_ends: Int64
     split: Fields | None = None
     headers: int = 0
-    line: int = 1
-    inner_ends: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -126,7 +126,8 @@ class TextChunk:
         rows = slice(begin, end)
         return replace(
             self, first_record=self.first_record + begin, starts=self.starts[rows],
-            lengths=self.lengths[rows], split=None if self.split is None else self.split.part(begin, end),
+            lengths=self.lengths[rows], first_lines=self.first_lines[rows],
+            split=None if self.split is None else self.split.part(begin, end),
         )  # fmt: skip
 
     def raw(self, index: int) -> bytes:
@@ -169,12 +170,11 @@ class TextChunk:
         """The lines of a record."""
         start = int(self.starts[record])
         end = start + int(self.lengths[record])
-        inner = self.inner_ends[(self.inner_ends >= start) & (self.inner_ends < end)].tolist()
+        first, last = np.searchsorted(self.inner_ends, (start, end)).tolist()
+        inner = self.inner_ends[first:last].tolist()
         begins = [start, *(at + 1 for at in inner)]
         contents = [self.buffer[a:b].tobytes() for a, b in zip(begins, [*inner, end], strict=True)]
-        line_end = self.buffer[inner[0]] if inner else ord("\n")
-        before = int(np.count_nonzero(self.buffer[:start] == line_end))
-        return Lines(self.line + before, [self.offset + at for at in begins], contents)
+        return Lines(int(self.first_lines[record]), [self.offset + at for at in begins], contents)
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,7 @@ class _Cleaning:
             parse_duration_seconds(catalogue.retention.remember),
         )
         self._quarantine: list[pl.DataFrame] = []
+        self._held_rows = self._held_bytes = 0  # of the quarantine, in memory
         self._quarantine_parts: list[Path] = []
         self._reasons: dict[str, int] = {}
         self._rows_in = self._headers_inside = 0
@@ -225,18 +226,21 @@ class _Cleaning:
         over_lines = set(chunk.over_lines().tolist())
         if not over_lines:
             return rejected
-        torn: set[int] = set()
+        torn: dict[int, pl.DataFrame] = {}
         for record, (problem, *_) in zip(rejected.index.tolist(), rejected.problems, strict=True):
             if record not in over_lines:
                 continue
             if (name := torn_field(chunk, record, problem, self._catalogue)) is not None:
-                lines = rejected_lines(chunk, record, name)
-                layout = pl.lit(self._number_of(chunk.layout), pl.Int64).alias("layout")
-                self._hold([problem.reason.code] * len(lines), lines.with_columns(layout).to_dict())
-                self._rows_in += len(lines) - 1
-                torn.add(record)
-        self._over_lines.add(chunk, sorted(over_lines - torn))
-        return without(rejected, torn)
+                reason = pl.lit(problem.reason.code).alias("reason")
+                torn[record] = rejected_lines(chunk, record, name).with_columns(reason)
+        if torn:
+            lines = pl.concat(torn.values()).with_columns(
+                layout=pl.lit(self._number_of(chunk.layout), pl.Int64)
+            )
+            self._hold(lines["reason"].to_list(), lines.to_dict())
+            self._rows_in += len(lines) - len(torn)
+        self._over_lines.add(chunk, sorted(over_lines - torn.keys()))
+        return without(rejected, set(torn))
 
     def _reject(self, chunk: Chunk, rejected: Rejected) -> None:
         if not len(rejected):
@@ -260,8 +264,9 @@ class _Cleaning:
         too_long = pl.col("reason") == Reason.TOO_LONG.code
         raw = pl.when(too_long).then(pl.col("raw").bin.head(most)).otherwise("raw").alias("raw")
         self._quarantine.append(frame.with_columns(raw).select(*_QUARANTINE_SCHEMA))
-        held = sum(len(f) for f in self._quarantine), sum(f.estimated_size() for f in self._quarantine)
-        if held[0] >= _QUARANTINE_ROWS_HELD or held[1] >= _QUARANTINE_BYTES_HELD:
+        self._held_rows += len(frame)
+        self._held_bytes += int(self._quarantine[-1].estimated_size())
+        if self._held_rows >= _QUARANTINE_ROWS_HELD or self._held_bytes >= _QUARANTINE_BYTES_HELD:
             self._spill_quarantine()
 
     def _hidden(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -300,7 +305,7 @@ class _Cleaning:
         path = self._building / STAGING / f"quarantine-{len(self._quarantine_parts):06d}.arrow"
         pl.concat(self._quarantine).write_ipc(path, compression="uncompressed")
         self._quarantine_parts.append(path)
-        self._quarantine = []
+        self._quarantine, self._held_rows, self._held_bytes = [], 0, 0
 
     def finish(self, sources: Sequence[str], rows_of_log: Int64 | None) -> CleanReport:
         """Reject wrong dates, settle repeats, write days and quarantine."""

@@ -42,7 +42,7 @@ class Block(NamedTuple):
 
     Attributes:
         offset, line: where the buffer begins, in bytes and as the number of its first line, from 1.
-        inner_ends: the line ends in the buffer that end no record, because they are in quotes.
+        inner_ends: the line ends in the buffer that end no record, because they are in quotes, in order.
     """
 
     offset: int
@@ -51,6 +51,10 @@ class Block(NamedTuple):
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     inner_ends: NDArray[np.int64]
+
+    def first_lines(self) -> NDArray[np.int64]:
+        """Of each record the number of its first line, from 1."""
+        return self.line + np.arange(len(self.starts)) + np.searchsorted(self.inner_ends, self.starts)
 
 
 class RecordReader:
@@ -89,7 +93,7 @@ class RecordReader:
             begin = int(block.starts[record])
             self._rest = block.buffer[begin:].tobytes()  # with what followed its last record
             self._offset, self._is_over = block.offset + begin, False
-            self._line = block.line + record + int(np.searchsorted(block.inner_ends, begin))
+            self._line = int(block.first_lines()[record])
 
     def _records(self, content: bytes) -> Block:
         block = _block(self._offset, self._line, content, self._form, is_last=self._is_over)
@@ -125,14 +129,14 @@ def _block(offset: int, line: int, content: bytes, form: TextForm, *, is_last: b
     if is_last and content and not content.endswith(form.line_end):
         ends = np.append(ends, len(buffer))
     if form.separator is not None and _QUOTE in content:
-        found = np.empty(len(ends) + 1, np.int64)
+        found = np.empty(len(ends), np.int64)
         classes, line_end = byte_classes(form.separator), form.line_end[0]
         count = find_record_ends(
             buffer, classes, line_end, form.record_bytes_max, SEARCH_BYTES, is_last, found
         )
-        if count < len(ends):
-            inner_ends = np.setdiff1d(ends, found[:count], assume_unique=True)
-            inner_ends = inner_ends[inner_ends < (found[count - 1] if count else 0)]
+        passed = ends[: np.searchsorted(ends, found[count - 1], "right")] if count else inner_ends
+        if len(passed) > count:
+            inner_ends = np.setdiff1d(passed, found[:count], assume_unique=True)
         ends = found[:count]
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else np.zeros(0, np.int64)
     return Block(offset, line, buffer, starts.astype(np.int64), ends.astype(np.int64), inner_ends)

@@ -104,7 +104,7 @@ class _TextSource:
         """The block's records up to a header that changes how they are read; the reader continues after it."""
         chunk = TextChunk(
             self._address, self.records + 1, block.offset, block.buffer, block.starts,
-            block.ends - block.starts, self._layout, line=block.line, inner_ends=block.inner_ends,
+            block.ends - block.starts, self._layout, block.first_lines(), block.inner_ends,
         )  # fmt: skip
         chunk = replace(chunk, split=chunk.fields(self._catalogue)) if not self._layout.is_json else chunk
         headers, follows = self._headers_in(chunk)
@@ -115,6 +115,7 @@ class _TextSource:
                 chunk,
                 starts=chunk.starts[keep],
                 lengths=chunk.lengths[keep],
+                first_lines=chunk.first_lines[keep],
                 split=None,
                 headers=len(headers),
             )

@@ -63,8 +63,8 @@ def find_record_ends(
 
     A record that has no end within `search_bytes` because a quote in it is open is taken for one whose
     quote was never closed: it ends at the last line end within `record_bytes_max`, or else at its first
-    one. So does a record of more than `record_bytes_max` that is open when the input ends. One without
-    an open quote ends with its line, however long that is.
+    one. So does a record of more than `record_bytes_max` that is open when the input ends; a shorter one
+    ends with the last line of the input. One without an open quote ends with its line, however long that is.
     """
     begin, at, count, state = 0, 0, 0, _AT_FIELD
     near, first = -1, -1  # line ends in an open quote: the last within `record_bytes_max`, and the first
@@ -87,7 +87,7 @@ def find_record_ends(
             state = _TOO_FAR if at - begin > search_bytes else _NEXT[state, classes[byte]]
         at += 1
     if is_last and begin < buffer.size:
-        ends[count] = buffer.size
+        ends[count] = buffer.size - (buffer[buffer.size - 1] == line_end)
         count += 1
     return count
 
