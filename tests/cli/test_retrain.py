@@ -28,7 +28,7 @@ from zaslon.models.artefact import load_model, save_model
 from zaslon.models.dataset import Days
 from zaslon.models.model import Model
 from zaslon.models.training import TrainSettings
-from zaslon.services.context import Context
+from zaslon.services.context import STORE, Context
 from zaslon.services.home import load_champion
 from zaslon.services.logs import exclusive, one_job
 from zaslon.services.promotion_ledger import promote
@@ -257,6 +257,24 @@ def test_a_report_alone_changes_nothing_that_serves(zaslon: Zaslon, news: Path, 
     answer = zaslon("retrain", "--no-promote", "--home", news, "--json")
     assert (answer.json["verdict"], answer.json["promoted"], answer.json["entry"]) == ("better", False, None)
     assert champion_of(news) == world.untaught
+
+
+def test_a_repeated_retraining_adds_no_run_and_no_entry(
+    zaslon: Zaslon, news: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking", reason="the extra `mlflow` is not installed")
+    monkeypatch.delenv("ZASLON_REGISTRY")
+    (news / STORE).unlink()  # a champion from before the ledger
+    timed = []
+    for _ in range(2):
+        answer = zaslon("retrain", "--home", news, "--json")
+        assert (answer.code, answer.err, answer.json["promoted"]) == (0, "", False)
+        timed.append(guard(answer, "score_us")["value"])
+    assert timed[0] != timed[1], "a time is measured anew"
+    client = tracking.MlflowClient(f"sqlite:///{news / 'mlflow' / 'mlflow.db'}")
+    assert len(client.search_runs(["1"], "tags.kind = 'training'")) == 1
+    assert len(client.search_runs(["1"], "tags.kind = 'comparison'")) == 1
+    assert zaslon("history", "--home", news, "--json").json["promotions"] == []
 
 
 def test_one_job_at_a_time_beside_a_service(zaslon: Zaslon, home: Path) -> None:

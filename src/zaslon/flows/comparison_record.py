@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from zaslon.models.comparison import Comparison
+from zaslon.models.guards import TIMED
 from zaslon.models.plots import replicates
 from zaslon.ports.registry import ARTEFACT, RunRecord
 from zaslon.services.context import Context
@@ -18,29 +19,40 @@ _FACTS = ("period", "days", "transactions", "frauds", "false_positive_rate_max",
 
 
 def publish_comparison(
-    context: Context, models: Mapping[str, str | None], report: Mapping[str, Any], found: Comparison | None
-) -> RegistryState | None:
-    """Tell the registry about a comparison; None where there is no registry.
+    context: Context, models: Mapping[str, str | None], report: Mapping[str, Any], found: Comparison | None,
+    policies: Mapping[str, str | None] | None = None,
+) -> RegistryState | None:  # fmt: skip
+    """Tell the registry about a comparison, once however often it is repeated; None where there is no registry.
 
     Args:
         models: ids by `a`, which serves, and `b`, which is judged.
         report: what the command reports of it as JSON, with or without `guards`.
         found: the comparison with its replicates; None where the models could not be compared.
+        policies: hashes of those that the guards were asked with, by `a` and `b`; None without guards.
     """
     values = {**{name: value for name, value in report.items() if name != "seconds"}, "models": dict(models)}
 
     def keep_and_write(context: Context) -> RegistryState | None:
         if context.open_registry() is None:
             return None
-        keep_run(context, Waiting(_run(values)), _files(values, found))
+        key = _key({**_repeatable(values), "policies": policies, "catalogue": context.catalogue.hash})
+        keep_run(context, Waiting(_run(key, values)), _files(values, found))
         return write_waiting(context)
 
     return publish(context, keep_and_write)
 
 
-def _run(values: Mapping[str, Any]) -> RunRecord:
-    """The same comparison has the same key: it is written once."""
-    key = hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+def _repeatable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the same comparison gives again: all but times, which differ each time."""
+    return {**values, "guards": [guard for guard in values.get("guards", []) if guard["name"] != TIMED]}
+
+
+def _key(values: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return f"compare-{digest[:16]}"
+
+
+def _run(key: str, values: Mapping[str, Any]) -> RunRecord:
     models = values["models"]
     params = {name: values[name] for name in _FACTS if values.get(name) is not None}
     tags = {
@@ -48,7 +60,7 @@ def _run(values: Mapping[str, Any]) -> RunRecord:
         "compared_with": str(models["a"]), "reasons": " ".join(values["reasons"]),
     }  # fmt: skip
     return RunRecord(
-        f"compare-{key}", f"{models['a']} and {models['b']}: {values['verdict']}",
+        key, f"{models['a']} and {models['b']}: {values['verdict']}",
         {**params, "model_a": models["a"], "model_b": models["b"]}, _metrics(values), tags,
     )  # fmt: skip
 

@@ -137,9 +137,10 @@ def retrain(context: Context, *, may_promote: bool = True, as_of_seconds: int | 
         known, trained=trained, window=samples.split.train, challenge=found, seconds=watch.seconds,
         paths={"model": str(trained.path), "report": str(_report_path(context, trained.model))},
     )  # fmt: skip
-    publish_training(context, trained, _settings(context), days)
+    publish_training(context, trained, _settings(context), days, promoted=False)
     models = {"a": known.champion, "b": trained.model.artefact_id}
-    publish_comparison(context, models, found.to_json_dict(), found.comparison)
+    policies = {"a": None if champion is None else champion[1].hash, "b": trained.policy.hash}
+    publish_comparison(context, models, found.to_json_dict(), found.comparison, policies)
     if may_promote and found.may_serve:
         report = replace(report, entry=_promote(context, trained, found, champion))
         publish(context)

@@ -17,25 +17,33 @@ from zaslon.models.training import TrainSettings
 from zaslon.ports.registry import ARTEFACT, RunRecord
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day
-from zaslon.services.publishing import RegistryState, Waiting, follow_ledger, keep_run, publish
+from zaslon.services.publishing import (
+    RegistryState,
+    Waiting,
+    follow_ledger,
+    keep_run,
+    publish,
+    write_waiting,
+)
 
 _PERIODS = ("train", "validation", "test")
 
 
 def publish_training(
     context: Context, trained: Trained, settings: TrainSettings, days: Sequence[Day],
-    files: Mapping[str, bytes] | None = None,
+    files: Mapping[str, bytes] | None = None, *, promoted: bool = True,
 ) -> RegistryState | None:  # fmt: skip
-    """Tell the registry about a trained model, and let it follow the ledger; None where there is none.
+    """Tell the registry about a trained model, and what serves if it is this one; None where there is no registry.
 
     Args:
         trained: the model; its artefact is in the home.
         settings: that it was trained with.
         days: the clean days that were given to the training.
         files: report and plots by name; None makes those of the test period.
+        promoted: whether it was promoted. If not, neither the ledger nor the alias of what serves is touched.
     """
 
-    def keep_and_follow(context: Context) -> RegistryState | None:
+    def keep_and_write(context: Context) -> RegistryState | None:
         if context.open_registry() is None:
             return None
         waiting = Waiting(
@@ -43,9 +51,9 @@ def publish_training(
             trained.model.names, trained.example.tolist(),
         )  # fmt: skip
         keep_run(context, waiting, training_report(context, trained) if files is None else files)
-        return follow_ledger(context)
+        return follow_ledger(context) if promoted else write_waiting(context)
 
-    return publish(context, keep_and_follow)
+    return publish(context, keep_and_write)
 
 
 def _run(context: Context, trained: Trained, settings: TrainSettings, days: Sequence[Day]) -> RunRecord:
