@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 import pytest
 from tests.cli.conftest import SmallRun, Zaslon
+from tests.cli.test_compare import champion_of
 from tests.cli.test_compare import weak_model as weak_model  # noqa: PLC0414  a fixture
 from tests.cli.test_nonsense import assert_helps
 
@@ -21,7 +22,7 @@ from zaslon.adapters.embedded.sqlite_shadow import SqliteShadowStore
 from zaslon.bootstrap import build_context
 from zaslon.domain.outcomes import Action
 from zaslon.flows.shadow import shadow
-from zaslon.ports.shadows import Contender, Shadowed
+from zaslon.ports.shadows import Contender, Match, Shadowed, ShadowLabel
 from zaslon.services.logs import exclusive
 from zaslon.settings import load_settings
 
@@ -291,24 +292,99 @@ def test_known_frauds_are_never_forgotten(
     assert {row[2] for row in first_day} <= left
 
 
-def test_a_label_concerns_the_newest_transaction_before_it(tmp_path: Path) -> None:
-    store = SqliteShadowStore(tmp_path / "shadow.db")
-    match = store.begin(Contender("a", "p"), Contender("b", "p"), 0)
+class Store:
+    """A shadow store with one match, filled by hand."""
 
-    def add(position: int, transaction_id: int) -> None:
+    def __init__(self, place: Path) -> None:
+        self.store = SqliteShadowStore(place / "shadow.db")
+        self.number = self.store.begin(Contender("a", "p"), Contender("b", "p"), 0)
+
+    def add(self, position: int, transaction_id: int) -> None:
         ints = [np.array([v], np.int64) for v in (position, transaction_id, 1_000 + position, 100)]
         score, action = np.array([0.5]), np.array([1], np.uint8)
         row = Shadowed(ints[0], ints[1], ints[2], ints[3], score, score, action, action)
-        store.keep([(match, row, 0)], [], position + 1)
+        self.store.keep([(self.number, row, 0)], [], position + 1)
 
-    add(0, 7)
-    add(1, 8)
-    store.keep([], [(2, 8, True), (3, 7, True), (4, 8, True)], 5)  # a label may be repeated
-    add(5, 7)  # the id is used again
-    found = store.match("a", "b")
-    assert found is not None
-    assert store.frauds(found).position.tolist() == [1, 0], "in the order in which they became known"
-    assert store.stopped(found, 10_000) == (1, 1, 1)
-    assert store.judged_stops(found, 10_000)[0] == 3
-    store.keep([], [(6, 8, False)], 7)
-    assert store.frauds(found).position.tolist() == [0], "the newest verdict counts"
+    def label(self, *given: tuple[int, int, bool], waits: bool = False) -> None:
+        self.store.keep([], [ShadowLabel(*label, waits) for label in given], given[-1][0] + 1)
+
+    @property
+    def match(self) -> Match:
+        found = self.store.match("a", "b")
+        assert found is not None
+        return found
+
+    @property
+    def frauds(self) -> list[int]:
+        """Positions, in the order in which they became known."""
+        found: list[int] = self.store.frauds(self.match).position.tolist()
+        return found
+
+
+def test_a_label_concerns_the_newest_transaction_before_it(tmp_path: Path) -> None:
+    made = Store(tmp_path)
+    made.add(0, 7)
+    made.add(1, 8)
+    made.label((2, 8, True), (3, 7, True), (4, 8, True))  # a label may be repeated
+    made.add(5, 7)  # the id is used again
+    assert made.frauds == [1, 0]
+    assert made.store.stopped(made.match, 10_000) == (1, 1, 1)
+    assert made.store.judged_stops(made.match, 10_000) == (3, 2)
+    made.label((6, 8, False))
+    assert made.frauds == [0], "the newest verdict counts"
+    made.label((7, 7, False))
+    assert made.frauds == [0], "it concerns the later use of the id"
+
+
+def test_a_waiting_label_concerns_the_next_transaction(tmp_path: Path) -> None:
+    made = Store(tmp_path)
+    made.label((-1, 9, True), (0, 7, True), (1, 8, False), (2, 8, True), waits=True)
+    made.add(3, 7)
+    made.add(4, 8)
+    made.add(5, 9)
+    made.add(6, 10)
+    made.label((7, 10, True))
+    assert made.frauds == [3, 4, 5, 6], "known as soon as label and transaction are there"
+    assert made.store.judged_stops(made.match, 10_000) == (4, 4)
+    made.add(8, 7)  # the id is used again: that label waits no longer
+    assert made.frauds == [3, 4, 5, 6]
+
+
+def test_a_late_label_concerns_what_the_engine_has_forgotten(tmp_path: Path) -> None:
+    made = Store(tmp_path)
+    made.add(0, 7)
+    made.label((1, 7, True), waits=True)
+    assert made.frauds == [0]
+    made.add(2, 7)
+    assert made.frauds == [2], "as in the engine"
+
+
+def test_labels_count_whether_they_come_first_or_second(
+    zaslon: Zaslon, two: Path, weak_model: Path, small_run: SmallRun, tmp_path: Path
+) -> None:
+    def follow() -> None:
+        assert zaslon("shadow", weak_model.name, "--once", "--home", two).code == 0
+
+    def say(*verdicts: tuple[int, int]) -> None:
+        for verdict in verdicts:
+            label(zaslon, two, tmp_path / "labels.csv", dict([verdict]))
+
+    _, *lines = small_run.tomorrow.read_bytes().splitlines()
+    a, b, c, d, e, f, g = (int(line.split(b",")[0]) for line in lines[:7])
+    say((a, 1))  # before the shadow itself began
+    follow()
+    say((b, 1), (b, 1), (c, 0), (c, 1), (d, 1), (e, 1), (e, 0))
+    follow()
+    zaslon("score", small_run.tomorrow, "--home", two)
+    say((d, 0), (f, 1), (f, 1), (g, 0), (g, 1))
+    follow()
+    assert frauds_of(two, weak_model.name) == {a, b, c, f, g}
+
+
+def frauds_of(home: Path, challenger: str) -> set[int]:
+    """The known frauds beside the champion, in the shadow of the home's log."""
+    (path,) = (home / "shadow").glob("*.db")
+    with closing(SqliteShadowStore(path, read_only=True)) as store:
+        match = store.match(champion_of(home), challenger)
+        assert match is not None
+        return set(store.frauds(match).transaction_id.tolist())

@@ -7,11 +7,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
 from tests.waiting import until
 
+from zaslon.adapters.embedded.sqlite_shadow import SqliteShadowStore
 from zaslon.domain.events import Kind
 from zaslon.features.plan import plan_features
 from zaslon.flows.compare_live import compare_live_models
@@ -68,3 +70,45 @@ def test_a_challenger_decides_beside_a_stream_over_a_promotion(
         rows = connection.execute("SELECT position, score_champion FROM transactions").fetchall()
     assert len(rows) == len(recorded)
     assert all(recorded[position]["score"] == score for position, score in rows)
+
+
+def test_labels_count_in_a_stream_whether_first_or_second(
+    broker: LocalBroker, small_world: SmallWorld, challenger: Model, tmp_path: Path
+) -> None:
+    cluster = Cluster.new(broker)
+    world = small_world.in_home(tmp_path / "home")
+    home, key = world.context.home, world.context.key.decode()
+    lines = [r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.TRANSACTION_LINE][:60]
+    a, b, c, d, e, f = (int(line.split(b",")[0]) for line in lines[:6])
+    context = cluster.context("viewer", home, pseudonym_key=key).with_log(STREAM)
+    sent = 0
+
+    def send(topic: str, records: list[bytes]) -> None:
+        nonlocal sent
+        cluster.send(topic, records)
+        sent += len(records)
+        cluster.wait_for(sent)
+
+    def say(verdicts: dict[int, bool]) -> None:
+        send("labels", [orjson.dumps({"transaction_id": i, "is_fraud": v}) for i, v in verdicts.items()])
+
+    def follow() -> None:
+        shadow(context, ["champion"], None, within_seconds=60, keep_days=4_000, is_over=lambda _: True)
+
+    with cluster.scorer(home, ZASLON_PSEUDONYM_KEY=key) as scorer:
+        until(lambda: scorer.is_deciding)
+        say({a: True})
+        follow()  # the first label waits already
+        say({b: True, c: False, d: True})
+        say({b: True, c: True, d: False})
+        send("input", lines)
+        say({e: True, f: False})
+        say({e: True, f: True})
+        follow()
+    (path,) = (home / "shadow").glob("*.db")
+    with closing(SqliteShadowStore(path, read_only=True)) as store:
+        serving = load_champion(context, plan_features(context.catalogue))[0].artefact_id
+        match = store.match(serving, serving)
+        assert match is not None
+        assert match.transactions > len({a, b, c, d, e, f})
+        assert set(store.frauds(match).transaction_id.tolist()) == {a, b, c, e, f}

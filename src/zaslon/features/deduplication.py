@@ -292,6 +292,15 @@ class DeduplicationIndex:
         day = self.arrays.time[rows][is_transaction] // np.uint32(SECONDS_PER_DAY)
         return np.bincount(day, minlength=DAYS_MAX)
 
+    def waiting_labels(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """int64[n] ids and bool[n], whether it is fraud, of the labels whose transactions have not come."""
+        arrays, base = self.arrays, int(self.arrays.counters[BASE])
+        rows = slice(int(arrays.counters[HEAD]) - base, int(arrays.counters[TAIL]) - base)
+        note = arrays.note[rows]
+        last = arrays.time[rows].astype(np.int64) + self.limits.remember_seconds
+        waits = (note & STATE_MASK == WAITING_GOOD) & (last > self.watermark_seconds)
+        return arrays.id[rows][waits], note[waits] == WAITING_FRAUD
+
     def move_up(self, more: int) -> None:
         """Where `more` rows might not fit: overwrite those that were given up, if they are not too few.
 

@@ -105,6 +105,10 @@ class History:
         """Newest event time that was accepted; 0 before the first."""
         return self.deduplication.watermark_seconds
 
+    def waiting_labels(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """int64[n] ids and bool[n], whether it is fraud, of the labels whose transactions have not come."""
+        return self.deduplication.waiting_labels()
+
     def rows_by_day(self) -> NDArray[np.int64]:
         """int64[DAYS_MAX], how many transactions of each day are remembered."""
         return self.deduplication.rows_by_day()

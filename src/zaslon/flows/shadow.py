@@ -25,11 +25,12 @@ from zaslon.domain.rejections import Reason
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.engine.batch_outcomes import BatchOutcomes
+from zaslon.features.deduplication import LABEL_WAITS
 from zaslon.features.history import Applied
 from zaslon.features.plan import FeaturePlan
 from zaslon.models.model import Model
 from zaslon.ports import LogReader
-from zaslon.ports.shadows import Contender, Shadowed, ShadowStore
+from zaslon.ports.shadows import Contender, Shadowed, ShadowLabel, ShadowStore
 from zaslon.services.context import SHADOW, STREAM, Context
 from zaslon.services.home import (
     Champion,
@@ -99,8 +100,10 @@ def shadow(
         stack.enter_context(context.adapters.exclusive_in(context.home / SHADOW))
         with closing(context.open_journal_for_reading()) as journal:
             store = stack.enter_context(closing(context.open_shadow(journal.identity)))
-            state = _begin(context, journal, store.next_position)
-            store.keep([], [], state.position)  # a new one goes on from here, also if it is ended at once
+            known = store.next_position
+            state = _begin(context, journal, known)
+            if known is None:  # it goes on from here, also if it is ended at once
+                store.keep([], _waiting_labels(state), state.position)
         challengers = [_challenger(context, state.plan, name, policy_file) for name in dict.fromkeys(names)]
         follower = _Follower(context, state, store, challengers, within_seconds)
         forgotten = 0
@@ -247,13 +250,25 @@ def _shadowed(batch: LogBatch, champion: BatchOutcomes, challenger: BatchOutcome
     )  # fmt: skip
 
 
-def _labels(batch: LogBatch, applied: Applied) -> list[tuple[int, int, bool]]:
+def _labels(batch: LogBatch, applied: Applied) -> list[ShadowLabel]:
     """The labels that the log has accepted, known or waiting for their transactions."""
     labels = batch.labels
     known = applied.label_status != Reason.UNKNOWN_TRANSACTION
     positions = batch.first_position + batch.label_index[known]
-    ids, frauds = labels.transaction_id[known], labels.is_fraud[known]
-    return list(zip(positions.tolist(), ids.tolist(), frauds.tolist(), strict=True))
+    columns = (
+        labels.transaction_id[known],
+        labels.is_fraud[known],
+        applied.label_status[known] == LABEL_WAITS,
+    )
+    rows = zip(positions.tolist(), *(column.tolist() for column in columns), strict=True)
+    return [ShadowLabel(*row) for row in rows]
+
+
+def _waiting_labels(state: Engine) -> list[ShadowLabel]:
+    """The labels whose transactions had not come when the shadow began."""
+    ids, is_fraud = state.history.waiting_labels()
+    rows = zip(range(-len(ids), 0), ids.tolist(), is_fraud.tolist(), strict=True)
+    return [ShadowLabel(*row, waits=True) for row in rows]
 
 
 def _joined(batches: Iterator[LogBatch]) -> Iterator[LogBatch]:

@@ -79,6 +79,22 @@ class Stopped(NamedTuple):
     challenger: int
 
 
+class ShadowLabel(NamedTuple):
+    """A label that the log has accepted.
+
+    Attributes:
+        position: in the log; negative for those that came before the store was begun, in any order.
+        transaction_id: as in `Shadowed`.
+        is_fraud: the verdict.
+        waits: whether no transaction with this id was known: the label then concerns the next one.
+    """
+
+    position: int
+    transaction_id: int
+    is_fraud: bool
+    waits: bool
+
+
 class ShadowStore(Protocol):
     """What a shadow keeps of one log. It is derived: a lost store is begun again, from then on.
 
@@ -94,14 +110,14 @@ class ShadowStore(Protocol):
         """The number of the match of these two that is going on at a position, or of a new one that begins there."""
 
     def keep(
-        self, rows: Sequence[tuple[int, Shadowed, int]], labels: Sequence[tuple[int, int, bool]],
+        self, rows: Sequence[tuple[int, Shadowed, int]], labels: Sequence[ShadowLabel],
         next_position: int,
     ) -> None:  # fmt: skip
         """Keep what a part of the log brought, and where the next one begins.
 
         Args:
             rows: by match: its number, its transactions, and how many of them were late.
-            labels: (position, transaction id as in `Shadowed`, whether it is fraud), in log order.
+            labels: in log order. Each concerns the newest transaction before it, or the one that it waits for.
             next_position: of the log.
         """
 

@@ -12,9 +12,9 @@ import numpy as np
 from zaslon.adapters.embedded.sqlite_file import copy_explained, open_file
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.time import SECONDS_PER_DAY
-from zaslon.ports.shadows import Contender, Match, Shadowed, Stopped
+from zaslon.ports.shadows import Contender, Match, Shadowed, ShadowLabel, Stopped
 
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = """
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 0), next_position INTEGER NOT NULL) STRICT;
 CREATE TABLE matches (
@@ -31,10 +31,12 @@ CREATE TABLE transactions (
     PRIMARY KEY (match, position)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE labels (
-    position INTEGER PRIMARY KEY, transaction_id INTEGER NOT NULL, is_fraud INTEGER NOT NULL
+    position INTEGER PRIMARY KEY, transaction_id INTEGER NOT NULL, is_fraud INTEGER NOT NULL,
+    waits INTEGER NOT NULL, concerns INTEGER  -- position of the transaction, where it is kept
 ) STRICT;
-CREATE INDEX labels_by_transaction ON labels (transaction_id, position);
-CREATE INDEX transactions_by_id ON transactions (match, transaction_id);
+CREATE INDEX labels_by_position ON labels (concerns, position);
+CREATE INDEX labels_that_wait ON labels (transaction_id) WHERE waits = 1;
+CREATE INDEX transactions_by_id ON transactions (transaction_id, position);
 """
 _COLUMNS = (
     "position, transaction_id, event_time_seconds, amount_minor, score_champion, score_challenger, action_champion, "
@@ -45,18 +47,25 @@ _MATCH_COLUMNS = (
     "transactions, late"
 )
 _MEMBERS = ", ".join(f"t.{name}" for name in _COLUMNS.split(", "))
-# The newest verdict on each transaction counts, from the moment of the first. An id may be used again: a label
-# concerns the newest transaction before it.
+# An id may be used again: a label concerns the newest transaction before it. One that waits has found none that the
+# engine knows, and concerns the next one as soon as it comes.
+_LABEL = """
+INSERT OR REPLACE INTO labels VALUES (?1, ?2, ?3, ?4,
+    (SELECT max(position) FROM transactions WHERE transaction_id = ?2 AND position < ?1))
+"""
+_FOUND = (
+    "UPDATE labels SET waits = 0, concerns = ?1 WHERE waits = 1 AND transaction_id = ?2 AND position < ?1"
+)
+# The newest verdict on each transaction counts, from the moment when transaction and first verdict were there.
 _FRAUDS = """
 WITH labelled AS (
-    SELECT transaction_id, min(position) AS known, max(position) AS newest FROM labels GROUP BY transaction_id
+    SELECT concerns, min(position) AS first, max(position) AS newest FROM labels
+    WHERE concerns IS NOT NULL GROUP BY concerns
 ),
 members AS (
-    SELECT max(t.position) AS position, labelled.known FROM labelled
+    SELECT t.position, max(labelled.first, t.position) AS known FROM labelled
     JOIN labels AS l ON l.position = labelled.newest AND l.is_fraud = 1
-    JOIN transactions AS t
-        ON t.match = ?1 AND t.transaction_id = labelled.transaction_id AND t.position < labelled.newest
-    GROUP BY labelled.transaction_id
+    JOIN transactions AS t ON t.match = ?1 AND t.position = labelled.concerns
 )
 """
 _OF_FRAUDS = f"""
@@ -133,7 +142,7 @@ class SqliteShadowStore:
         return made.lastrowid
 
     def keep(
-        self, rows: Sequence[tuple[int, Shadowed, int]], labels: Sequence[tuple[int, int, bool]],
+        self, rows: Sequence[tuple[int, Shadowed, int]], labels: Sequence[ShadowLabel],
         next_position: int,
     ) -> None:  # fmt: skip
         """Keep a part of the log in one transaction (see the port)."""
@@ -150,9 +159,11 @@ class SqliteShadowStore:
                     (next_position, len(shadowed), late, match),
                 )
             self._connection.executemany(
-                "INSERT OR REPLACE INTO labels VALUES (?, ?, ?)",
-                ((position, named, int(is_fraud)) for position, named, is_fraud in labels),
-            )
+                _LABEL, ((named.position, named.transaction_id, int(named.is_fraud), int(named.waits)) for named in labels)
+            )  # fmt: skip
+            for _, shadowed, _ in rows[:1]:  # every match has the same transactions
+                found = zip(shadowed.position.tolist(), shadowed.transaction_id.tolist(), strict=True)
+                self._connection.executemany(_FOUND, found)
             self._connection.execute("INSERT OR REPLACE INTO place VALUES (0, ?)", (next_position,))
 
     def forget_before(self, event_time_seconds: int) -> None:
@@ -192,7 +203,7 @@ class SqliteShadowStore:
     def judged_stops(self, match: Match, before_seconds: int) -> tuple[int, int]:
         """What the champion stopped, and what of it has a label (see the port)."""
         row = self._one(
-            "SELECT count(*), sum(EXISTS (SELECT 1 FROM labels AS l WHERE l.transaction_id = t.transaction_id))"
+            "SELECT count(*), sum(EXISTS (SELECT 1 FROM labels AS l WHERE l.concerns = t.position))"
             " FROM transactions AS t WHERE t.match = ? AND t.event_time_seconds < ? AND t.action_champion > 0",
             (match.number, before_seconds),
         )
