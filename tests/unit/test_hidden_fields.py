@@ -18,7 +18,7 @@ from tests.unit.test_retention import NOW, SetClock, with_retention
 
 from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.time import SECONDS_PER_DAY
-from zaslon.intake.hidden_fields import FieldHider
+from zaslon.intake.hidden_fields import FieldHider, Kept
 from zaslon.intake.layouts import Layout
 from zaslon.services.retention import forget_old_originals
 from zaslon.testing import SmallWorld
@@ -118,7 +118,7 @@ def test_no_record_makes_hiding_fail(fields: list[str], noise: bytes, is_json: b
     found = hider.hide([noise, json if is_json else line, line[:-1]], layout)
     assert len(found) == 3
     if is_json:
-        hidden = orjson.loads(found[1] or b"")
+        hidden = orjson.loads(found[1].raw)
         assert [hidden[c] for c in ("ref", "at", "sum", "memo")] == [fields[i] for i in (0, 1, 4, 5)]
         card = fields[2].strip(" \t")
         assert hidden["card"].startswith("key:") == bool(card)
@@ -145,3 +145,83 @@ def test_the_bytes_of_rejected_rows_have_their_time(small_world: SmallWorld, tmp
             assert (out / "_quarantine.parquet").stat().st_mode & 0o077 == 0
             assert ("no longer kept" in kept["detail"][0]) != is_kept
             assert (b"secret" in (kept["raw"][0] or b"")) == is_kept
+
+
+def kept_of(record: bytes, *, is_json: bool = True) -> Kept:
+    (kept,) = FieldHider(BANK, b"key").hide([record], Layout(is_json, COLUMNS, ","))
+    return kept
+
+
+@pytest.mark.parametrize("depth", [100, 330, 1_000, 5_000, 100_000])
+@pytest.mark.parametrize("place", ["memo", "card"])
+def test_nesting_stops_nothing_however_deep(place: str, depth: int, tmp_path: Path) -> None:
+    deep = b"[" * depth + b'{"card":"' + IVANOV.encode() + b'"}' + b"]" * depth
+    fields = {"ref": b'"A2"', "card": b'"K"', "sum": b'"much"', place: deep}
+    record = b"{" + b",".join(b'"%s": %s' % (name.encode(), value) for name, value in fields.items()) + b"}"
+    (tmp_path / "in").write_bytes(b"\n".join([orjson.dumps(ROWS[0]), record, orjson.dumps(ROWS[0])]))
+    report = run([tmp_path / "in"], tmp_path / "out", catalogue=BANK)
+    assert (report.rows_clean, sum(report.rows_rejected.values())) == (1, 2)
+    kept = quarantine_of(tmp_path / "out")
+    assert not kept["in_clear"].any()
+    assert not any(IVANOV.encode() in raw for raw in kept["raw"])
+    assert (b"[" * 9 in b"".join(kept["raw"])) == (place == "memo"), "the rest is as it came"
+
+
+def test_members_are_hidden_at_any_depth_by_any_spelling() -> None:
+    record = b'{ "x": [{"CARD" : "Iv\\u0061nov", "y":1.50}, null], "c\\u0061rd":"Ivanov","card":null }\r'
+    key = FieldHider(BANK, b"key").hide([b'{"card":"Ivanov"}'], Layout(True, COLUMNS, ","))[0].raw[8:-1]
+    expected = record.replace(b'"Iv\\u0061nov"', key).replace(b'"Ivanov"', key)
+    assert kept_of(record) == Kept(expected, in_clear=False)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'["Ivanov"]', b'"Ivanov"', b'{"card":"Ivanov"', b'{"card":"Ivanov"}}', b'{"card":"Ivanov"]',
+        b'{"card" "Ivanov"}', b'{"a":"x" "Ivanov"}', b'{"card":Ivanov 4000}', b'{"c\\ard":"Ivanov"}',
+        b'{"a":"\xff","\xff":"Ivanov"}', b'{"card":"Ivanov",}', b'{"a":[,"Ivanov"]}', b'\xef\xbb\xbf{"a":"Ivanov"}',
+    ],
+)  # fmt: skip
+def test_json_that_is_no_object_is_kept_and_marked(record: bytes) -> None:
+    assert kept_of(record) == Kept(record, in_clear=True)
+
+
+@pytest.mark.parametrize(
+    "value", [b'"Ivan\xffov"', b'"Ivan\x01ov"', b'"Ivan\\qov"', b'"\\ud800Ivan"', b"Ivan"]
+)
+def test_a_value_that_cannot_be_read_is_hidden(value: bytes) -> None:
+    kept = kept_of(b'{"card":' + value + b',"memo":"ok"}')
+    assert kept.raw.startswith(b'{"card":"key:') and kept.raw.endswith(b'","memo":"ok"}')
+    assert (b"Ivan" in kept.raw, kept.in_clear) == (False, False)
+
+
+@pytest.mark.parametrize("other", ["one\ntwo", "one\rtwo", "one\x01two", "caf\udce9"])
+def test_odd_bytes_in_an_unread_field_hide_nothing_less(other: str, tmp_path: Path) -> None:
+    record = f'A1,2019-03-04 10:00:00,{IVANOV},S1,6.00,"{other}"'.encode(errors="surrogateescape")
+    kept = kept_of(record, is_json=False)
+    assert (IVANOV.encode() in kept.raw, kept.in_clear) == (False, False)
+    assert kept.raw.startswith(b"A1,2019-03-04 10:00:00,key:") and kept.raw.endswith(record[-12:])
+
+
+def test_rows_in_quotes_are_marked_as_they_may_be_rows() -> None:
+    record = f'A1,2019-03-04 10:00:00,K1,S1,6.00,"ok\nA2,2019-03-04 10:00:00,{IVANOV},S1,6.00,ok"'.encode()
+    kept = kept_of(record, is_json=False)
+    assert kept.in_clear and kept.raw.startswith(b"A1,2019-03-04 10:00:00,key:")
+
+
+def test_all_lines_of_a_torn_record_are_marked(tmp_path: Path) -> None:
+    lines = [f'A1,"2019-03-04 10:00:00,{IVANOV},S1,6.00,ok', f'A2,2019-03-04 10:00:00",{IVANOV},S1,6.00,ok']
+    (tmp_path / "in").write_text("\n".join([",".join(COLUMNS), *lines]))
+    run([tmp_path / "in"], tmp_path / "out", catalogue=BANK)
+    assert quarantine_of(tmp_path / "out")["in_clear"].to_list() == [True, True]
+
+
+def test_control_bytes_in_parquet_hide_nothing_less(tmp_path: Path) -> None:
+    card = f"{IVANOV}\n\x00"
+    pl.DataFrame([row(1), row(2, card=card, sum="much"), row(3, shop='"\r', card=card)]).write_parquet(
+        tmp_path / "in"
+    )
+    run([tmp_path / "in"], tmp_path / "out", catalogue=BANK)
+    kept = quarantine_of(tmp_path / "out")
+    assert kept["in_clear"].to_list() == [False, False]
+    assert not any(IVANOV.encode() in raw for raw in kept["raw"])

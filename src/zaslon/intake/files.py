@@ -237,7 +237,7 @@ class _Cleaning:
             lines = pl.concat(torn.values()).with_columns(
                 layout=pl.lit(self._number_of(chunk.layout), pl.Int64)
             )
-            self._hold(lines["reason"].to_list(), lines.to_dict())
+            self._hold(lines["reason"].to_list(), lines.to_dict(), are_torn=True)
             self._rows_in += len(lines) - len(torn)
         self._over_lines.add(chunk, sorted(over_lines - torn.keys()))
         return without(rejected, set(torn))
@@ -254,13 +254,15 @@ class _Cleaning:
             },
         )
 
-    def _hold(self, codes: list[str], columns: dict[str, Any]) -> None:
-        """Count rejected rows and keep them; many of them go to disk."""
+    def _hold(self, codes: list[str], columns: dict[str, Any], *, are_torn: bool = False) -> None:
+        """Count rejected rows and keep them; many of them go to disk. `are_torn`: they are lines of one record."""
         for (code, name), count in Counter(zip(codes, columns["field"], strict=True)).items():
             reason = f"{code}:{name}" if name else code
             self._reasons[reason] = self._reasons.get(reason, 0) + count
         most = self._catalogue.record.max_record_bytes
         frame = self._hidden(pl.DataFrame({**columns, "reason": codes}, schema_overrides=_QUARANTINE_SCHEMA))
+        if are_torn and self._hider.has_work:  # which line has which fields is a guess
+            frame = frame.with_columns(in_clear=pl.lit(value=True))
         too_long = pl.col("reason") == Reason.TOO_LONG.code
         raw = pl.when(too_long).then(pl.col("raw").bin.head(most)).otherwise("raw").alias("raw")
         self._quarantine.append(frame.with_columns(raw).select(*_QUARANTINE_SCHEMA))
@@ -270,20 +272,15 @@ class _Cleaning:
             self._spill_quarantine()
 
     def _hidden(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows of the quarantine without values of pseudonymised fields; `in_clear` where they cannot be found."""
+        """Rows of the quarantine without values of pseudonymised fields; `in_clear` where one may be left."""
         if not self._hider.has_work:
             return rows.with_columns(in_clear=pl.lit(False))
         layouts, parts = list(self._layouts), []
         for part in rows.partition_by("layout", maintain_order=True):
             raws = part["raw"].to_list()
-            hidden = self._hider.hide(raws, layouts[part["layout"][0]])
-            kept = [raw if found is None else found for raw, found in zip(raws, hidden, strict=True)]
-            in_clear = [found is None and bool(raw.strip()) for raw, found in zip(raws, hidden, strict=True)]
-            parts.append(
-                part.with_columns(
-                    pl.Series("raw", kept, pl.Binary), pl.Series("in_clear", in_clear, pl.Boolean)
-                )
-            )
+            kept, in_clear = zip(*self._hider.hide(raws, layouts[part["layout"][0]]), strict=True)
+            columns = pl.Series("raw", kept, pl.Binary), pl.Series("in_clear", in_clear, pl.Boolean)
+            parts.append(part.with_columns(columns))
         return pl.concat(parts)
 
     def _originals(self, chunk: Chunk, rows: Int64) -> pl.DataFrame:

@@ -1,27 +1,37 @@
 """Records as they may be kept: the values of pseudonymised fields are replaced, everything else stays as it came.
 
 What stands in the place of a value is `key:` and the number by which the clean data know the entity, so that
-rejected and clean records can be compared.
+rejected and clean records can be compared. One rule says which records may still hold a value in clear: those that
+do not have the fields of their layout (a wrong number of fields, a stray quote, broken JSON), and those with a line
+in quotes that looks like a row, because two stray quotes join rows to one.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import orjson
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.intake.characters import key_text
 from zaslon.intake.field_plans import FieldPlan, field_plans
+from zaslon.intake.json_members import find_members
 from zaslon.intake.layouts import Layout
 from zaslon.intake.pseudonyms import pseudonym
-from zaslon.intake.splitting import Values
+from zaslon.intake.splitting import Values, split_line
 
 _WHOLE = re.compile(rb"([+-]?)0*([0-9]+)(?:\.0+)?")
+_LINE_END = re.compile(rb"[\r\n]+")
+
+
+class Kept(NamedTuple):
+    """A record as it may be kept, and whether it may still hold a value of a pseudonymised field."""
+
+    raw: bytes
+    in_clear: bool
 
 
 class FieldHider:
@@ -42,11 +52,11 @@ class FieldHider:
         """Whether there are such fields."""
         return bool(self._plans)
 
-    def hide(self, raws: Sequence[bytes], layout: Layout) -> list[bytes | None]:
-        """Records of one layout without the values of these fields; None for one that cannot be split into fields."""
+    def hide(self, raws: Sequence[bytes], layout: Layout) -> list[Kept]:
+        """Records of one layout without the values of these fields; one that does not fit the layout as it came."""
         return list(map(self._hide_json, raws)) if layout.is_json else self._hide_in_lines(raws, layout)
 
-    def _hide_in_lines(self, raws: Sequence[bytes], layout: Layout) -> list[bytes | None]:
+    def _hide_in_lines(self, raws: Sequence[bytes], layout: Layout) -> list[Kept]:
         lengths = np.array([len(raw) for raw in raws], np.int64)
         starts, buffer = np.cumsum(lengths) - lengths, np.frombuffer(b"".join(raws), np.uint8)
         values = Values(buffer, starts, lengths, layout.separator, len(layout.columns))
@@ -54,36 +64,41 @@ class FieldHider:
             (column, plan) for column, name in enumerate(layout.columns) if (plan := self._plan_of(name))
         ]
 
-        def hidden(record: int, raw: bytes) -> bytes:
+        def hidden(record: int, raw: bytes) -> Kept:
             pieces, at, start = [], 0, int(starts[record])
             for column, plan in plans:
                 begin, end = (place - start for place in values.span(column, record))
                 pieces += [raw[at:begin], self._hidden(raw[begin:end].replace(b'""', b'"'), plan)]
                 at = end
-            return b"".join([*pieces, raw[at:]])
+            kept = b"".join([*pieces, raw[at:]])
+            return Kept(kept, _has_rows_in_quotes(kept, layout))
 
         is_split = values.is_split.tolist()
-        return [hidden(i, raw) if is_split[i] else None for i, raw in enumerate(raws)]
+        return [hidden(i, raw) if is_split[i] else _as_it_came(raw) for i, raw in enumerate(raws)]
 
-    def _hide_json(self, raw: bytes) -> bytes | None:
+    def _hide_json(self, raw: bytes) -> Kept:
+        """Members of these names are hidden at any depth."""
+        members = find_members(raw)
+        if members is None:
+            return _as_it_came(raw)
+        pieces, at = [], 0
         try:
-            content = json.loads(raw, object_pairs_hook=_Members, parse_int=_number, parse_float=_number)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(content, _Members):
-            return None
-        hidden = _Members((name, self._hidden_value(name, value)) for name, value in content)
-        try:
-            return _written(hidden)
-        except TypeError:  # half a surrogate pair
-            return None
+            for name, begin, end in members:
+                plan = (
+                    self._plan_of(_text_of(name)) if begin >= at else None
+                )  # nothing of a hidden value is left
+                if plan is not None:
+                    pieces += [raw[at:begin], self._hidden_value(raw[begin:end], plan)]
+                    at = end
+        except ValueError:  # a name that is no text
+            return _as_it_came(raw)
+        return Kept(b"".join([*pieces, raw[at:]]), in_clear=False)
 
-    def _hidden_value(self, name: str, value: Any) -> Any:
-        plan = self._plan_of(name)
-        if plan is None or value is None:
-            return value
-        text = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else _written(value)
-        return self._hidden(text.strip(b" \t"), plan).decode()
+    def _hidden_value(self, written: bytes, plan: FieldPlan) -> bytes:
+        """What stands for a value in JSON."""
+        value = _content(written).strip(b" \t")
+        hidden = self._hidden(value, plan)
+        return written if written == b"null" or hidden == value else b'"' + hidden + b'"'
 
     def _plan_of(self, name: str) -> FieldPlan | None:
         field = self._catalogue.find_field(name)
@@ -94,6 +109,16 @@ class FieldHider:
         if not value or value in plan.unknown or value in plan.null:
             return value
         return b"key:%d" % pseudonym(_known_as(value, plan), self._key)
+
+
+def _as_it_came(raw: bytes) -> Kept:
+    return Kept(raw, in_clear=bool(raw.strip()))
+
+
+def _has_rows_in_quotes(record: bytes, layout: Layout) -> bool:
+    """Whether a further line of a record has as many fields as a row."""
+    _, *further = _LINE_END.split(record.strip(b"\r\n"))
+    return any(len(split_line(line, layout.separator)) == len(layout.columns) for line in further)
 
 
 def _known_as(value: bytes, plan: FieldPlan) -> bytes:
@@ -107,23 +132,24 @@ def _known_as(value: bytes, plan: FieldPlan) -> bytes:
     return value if whole is None else whole[1].replace(b"+", b"") + whole[2]
 
 
-class _Members(list[tuple[str, Any]]):
-    """The members of a JSON object in order, those with one name too."""
+def _content(written: bytes) -> bytes:
+    """What a JSON text stands for, as UTF-8; what is no such text as it is written."""
+    if not written.startswith(b'"'):
+        return written
+    try:
+        return _text_of(written).encode("utf-8", "surrogatepass")
+    except ValueError:
+        return written[1:-1]
 
 
-def _number(digits: str) -> orjson.Fragment:
-    """A number as it was written."""
-    return orjson.Fragment(digits.encode())
+def _text_of(written: bytes) -> str:
+    """What a JSON text stands for, control characters included.
 
-
-def _written(value: Any) -> bytes:
-    """JSON of a parsed value."""
-    if isinstance(value, _Members):
-        return b"{" + _listed(value, lambda m: orjson.dumps(m[0]) + b":" + _written(m[1])) + b"}"
-    if isinstance(value, list):
-        return b"[" + _listed(value, _written) + b"]"
-    return orjson.dumps(value)
-
-
-def _listed(values: Iterable[Any], write: Callable[[Any], bytes]) -> bytes:
-    return b",".join(map(write, values))
+    Raises:
+        ValueError: it has escapes that JSON does not know, or is not UTF-8.
+    """
+    text = written.decode()
+    if "\\" not in text:
+        return text[1:-1]
+    content: str = json.loads(text, strict=False)
+    return content

@@ -1,13 +1,14 @@
-"""Members of JSON objects: which one is named twice. JSON parsers do not report it: they keep the last one.
+"""Members of JSON objects, as bytes: which one is named twice, and where the value of each is.
 
-RFC 8259 leaves open what a name that occurs twice means: whoever reads the first value and whoever
-reads the last one would decide about different transactions.
+JSON parsers do not report a second member of the same name: they keep the last one. RFC 8259 leaves open what it
+means: whoever reads the first value and whoever reads the last one would decide about different transactions.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -24,6 +25,20 @@ _CLASSES = np.zeros(256, np.uint8)
 _CLASSES[list(b'"\\:{[}]')] = [_QUOTE, _BACKSLASH, _COLON, _OPEN, _OPEN, _CLOSE, _CLOSE]
 # Strings, each with whether a colon follows; brackets.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"(?:[ \t\r\n]*(:))?|[{}\[\]]', re.DOTALL)
+# One token behind any blanks: a text, a bracket or sign, or anything else without blanks and signs.
+_NEXT = re.compile(rb'[ \t\r\n]*+("(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^"{}\[\]:, \t\r\n]++)', re.DOTALL)
+_VALUE, _FIRST_VALUE, _NAME, _FIRST_NAME, _AFTER_NAME, _AFTER_VALUE = range(6)
+# By what is expected next: the first bytes that a token may have, "v" for a value without quotes and brackets.
+_EXPECTED = (b'"v{[', b'"v{[]', b'"', b'"}', b":", b",}]")
+_SIGNS, _BLANKS = b'"{}[]:,', b" \t\r\n"
+
+
+class Member(NamedTuple):
+    """A member of a JSON object at any depth: its name in quotes as it was written, and where its value is."""
+
+    name: bytes
+    begin: int
+    end: int
 
 
 def member_counts(records: Sequence[bytes]) -> list[int]:
@@ -52,6 +67,55 @@ def names_twice(record: bytes) -> list[str]:
                 twice[name] = None
             seen.add(name)
     return list(twice)
+
+
+def find_members(record: bytes) -> list[Member] | None:
+    """The members of a JSON object and of all that is in it, by the places of their values; None of other texts.
+
+    However deep it is nested. A value without quotes and brackets may be any word.
+    """
+    if not record.lstrip(_BLANKS).startswith(b"{"):
+        return None
+    found: list[Member] = []
+    levels: list[tuple[int, bytes | None, int]] = []  # by open bracket: which, the member's name, its place
+    expected, name = _VALUE, None
+    for begin, end in _tokens(record):
+        sign = record[begin] if record[begin] in _SIGNS else ord("v")
+        if sign not in _EXPECTED[expected]:
+            return None
+        if expected in (_NAME, _FIRST_NAME) and sign == ord('"'):
+            expected, name = _AFTER_NAME, record[begin:end]
+        elif sign == ord(":"):
+            expected = _VALUE
+        elif sign == ord(","):
+            expected = _NAME if levels[-1][0] == ord("{") else _VALUE
+        elif sign in b"{[":
+            levels.append((sign, name, begin))
+            expected, name = _FIRST_NAME if sign == ord("{") else _FIRST_VALUE, None
+        else:
+            start = begin
+            if sign in b"}]":
+                opened, name, start = levels.pop()
+                if opened != sign - 2:  # as ASCII has them
+                    return None
+            if name is not None:
+                found.append(Member(name, start, end))
+            if not levels:
+                return None if record[end:].strip(_BLANKS) else sorted(found, key=_place)
+            expected, name = _AFTER_VALUE, None
+    return None
+
+
+def _tokens(record: bytes) -> Iterator[tuple[int, int]]:
+    """Where each token begins and ends, up to what is none."""
+    at = 0
+    while (token := _NEXT.match(record, at)) is not None:
+        at = token.end()
+        yield token.span(1)
+
+
+def _place(member: Member) -> int:
+    return member.begin
 
 
 @compiled

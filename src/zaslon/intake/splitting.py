@@ -101,8 +101,9 @@ def split_records(
     """Find the fields of each record: int64[fields, n] starts and lengths, without blanks and quotes.
 
     Column c is field `field_of_column[c]`, or unused for -1. `doubled` marks fields in which a quote
-    is doubled; returns how many there are. Sets TOO_LONG, EMPTY, NOT_TEXT and WRONG_FIELD_COUNT,
-    for which `found` has more: how many fields there are, or what is wrong with a quote.
+    is doubled; returns how many there are. Sets TOO_LONG, EMPTY, NOT_TEXT and WRONG_FIELD_COUNT.
+    `found`: 0, or of a record that does not have its fields, whether it is text or not: how many there are, or
+    what is wrong with a quote.
     Text is UTF-8 without control bytes; line breaks are allowed in quotes in an unused column.
     """
     columns, doubled_fields = field_of_column.size, 0
@@ -168,13 +169,14 @@ def split_records(
             if at >= end:
                 break
             at += 1
+        if trouble != 0 or column != columns:
+            found[i] = trouble if trouble != 0 else column
         if not is_text or not (is_ascii or _is_utf8_text(buffer, begin, end)):
             reason[i] = _NOT_TEXT
         elif is_empty:
             reason[i] = _EMPTY
-        elif trouble != 0 or column != columns:
+        elif found[i] != 0:
             reason[i] = _WRONG_COUNT
-            found[i] = trouble if trouble != 0 else column
     return doubled_fields
 
 
@@ -197,9 +199,9 @@ def check_texts(buffer: UInt8, classes: UInt8, start: Int64, length: Int64, reas
 
 
 class Values:
-    """The fields of n records, every column of them; only records that `split_records` accepts have all.
+    """The fields of n records, every column of them.
 
-    `is_split`: bool[n], which those are.
+    `is_split`: bool[n], which records have as many fields as there are columns, whether they are text or not.
     """
 
     def __init__(self, buffer: UInt8, starts: Int64, lengths: Int64, separator: str, columns: int) -> None:
@@ -215,7 +217,7 @@ class Values:
             buffer, starts, lengths, byte_classes(separator), len(buffer), np.arange(columns), self._start,
             self._length, self._doubled, reason, self.found,
         )  # fmt: skip
-        self.is_split = reason == 0
+        self.is_split = self.found == 0
 
     def span(self, column: int, record: int) -> tuple[int, int]:
         """Where a field of a record begins and ends in the buffer; doubled quotes in it are as they are."""
