@@ -25,7 +25,7 @@ from zaslon.intake.over_lines import OverLines
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.monitoring.data_warnings import over_lines_warnings
 from zaslon.services.arrival import arrival_of_files
-from zaslon.services.context import Context
+from zaslon.services.context import SCORED, Context
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
 from zaslon.services.poison import guarded_engine
 from zaslon.services.retention import forget_old_originals
@@ -125,7 +125,7 @@ def _cleaned(
 
     It goes to `scored/<name>-<hash of the quarantine>`, so that no rejected row is ever overwritten.
     """
-    scored = context.home / "scored"
+    scored = context.home / SCORED
     place = scored / ".cleaning"
     shutil.rmtree(place, ignore_errors=True)
     report = clean(context, sources, place, arrival_time_seconds=arrival, rows_of_log=rows_of_log).report

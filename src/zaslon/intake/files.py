@@ -299,7 +299,8 @@ class _Cleaning:
         return self._layouts.setdefault(layout, len(self._layouts))
 
     def _spill_quarantine(self) -> None:
-        path = self._building / STAGING / f"quarantine-{len(self._quarantine_parts):06d}.arrow"
+        name = f"quarantine-{len(self._quarantine_parts):06d}.arrow"
+        path = make_private_file(self._building / STAGING / name)
         pl.concat(self._quarantine).write_ipc(path, compression="uncompressed")
         self._quarantine_parts.append(path)
         self._quarantine, self._held_rows, self._held_bytes = [], 0, 0
@@ -343,8 +344,9 @@ class _Cleaning:
         """One file, streamed: even where every row of the input was rejected."""
         self._quarantine.append(pl.DataFrame(schema=_QUARANTINE_SCHEMA))
         self._spill_quarantine()
+        path = make_private_file(self._building / QUARANTINE)
         pl.scan_ipc(self._quarantine_parts).sink_parquet(
-            self._building / QUARANTINE, compression="zstd", row_group_size=_QUARANTINE_ROWS_HELD
+            path, compression="zstd", row_group_size=_QUARANTINE_ROWS_HELD
         )
 
     def _reject_wrong_dates(self, wrong: WrongDates, rows: pl.DataFrame) -> None:

@@ -15,6 +15,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_TEXT, NO_KEY, Transactions, public_ids
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
+from zaslon.system.durable import PRIVATE_DIRECTORY, make_directory, make_private_file
 from zaslon.system.siphash import hashes_of, secret_words
 
 # Rows held in memory before they go to disk, and suspects looked up in one pass.
@@ -85,7 +86,7 @@ class Staging:
     """
 
     def __init__(self, directory: Path, flags: int, secret: bytes, remember_seconds: int) -> None:
-        directory.mkdir(parents=True)
+        make_directory(directory)  # original bytes go into it
         self._remember_seconds = remember_seconds
         self._secret = secret_words(secret)
         self._directory, self.flags = directory, np.zeros(flags, np.int64)
@@ -108,18 +109,14 @@ class Staging:
 
     def add_suspects(self, rows: pl.DataFrame) -> None:
         """Rows that may be repeats, with `source`, `record`, `offset`, `raw` and `layout`."""
-        path = self._directory / f"suspects-{len(self._suspects):06d}.arrow"
-        rows.write_ipc(path, compression="uncompressed")
-        self._suspects.append(path)
+        self._suspects.append(self._written(rows, f"suspects-{len(self._suspects):06d}"))
 
     def add_doubtful(self, rows: pl.DataFrame) -> None:
         """Original bytes of rows whose days may be dropped, beside `add` and `add_suspects`.
 
         Columns: `event_time_seconds`, `source`, `record`, `offset`, `raw`, `layout`.
         """
-        path = self._directory / f"doubtful-{len(self._doubtful):06d}.arrow"
-        rows.write_ipc(path, compression="uncompressed")
-        self._doubtful.append(path)
+        self._doubtful.append(self._written(rows, f"doubtful-{len(self._doubtful):06d}"))
 
     def drop_days(self, first_day: int) -> Iterator[pl.DataFrame]:
         """Drop the rows of the days from `first_day` on; yields them as `add_doubtful` took them.
@@ -153,7 +150,7 @@ class Staging:
         self._kept_rows += len(rows) if stays else 0
 
     def _written(self, rows: pl.DataFrame, name: str) -> Path:
-        path = self._directory / f"{name}.arrow"
+        path = make_private_file(self._directory / f"{name}.arrow")
         rows.write_ipc(path, compression="uncompressed")
         return path
 
@@ -222,10 +219,8 @@ class Staging:
         answer = news.select(day.alias("day"), pl.col("first_order").alias("order"), "is_fraud", "scenario")
         for number in answer["day"].unique().to_list():
             parts = self._answers.setdefault(number, [])
-            path = self._directory / f"answers-{number}-{len(parts):06d}.arrow"
-            rows = answer.filter(pl.col("day") == number)
-            rows.drop("day").write_ipc(path, compression="uncompressed")
-            parts.append(path)
+            rows = answer.filter(pl.col("day") == number).drop("day")
+            parts.append(self._written(rows, f"answers-{number}-{len(parts):06d}"))
 
     def _answered(self, day: int, frame: pl.DataFrame) -> pl.DataFrame:
         """The day's rows with the answers that came with their repeats."""
@@ -248,8 +243,9 @@ class Staging:
             frame = frame.sort("event_time_seconds", "transaction_id")
             self._count_flags(frame)
             directory = out / f"day={day_text(day)}"
-            directory.mkdir()
-            frame.write_parquet(directory / "part-0.parquet", compression="lz4", statistics=False)
+            directory.mkdir(mode=PRIVATE_DIRECTORY)
+            path = make_private_file(directory / "part-0.parquet")
+            frame.write_parquet(path, compression="lz4", statistics=False)
             rows += len(frame)
             for part in self._parts[day]:
                 self._discard(part)

@@ -22,6 +22,8 @@ LOCK, KEY, STORE = ".lock", "pseudonym.key", "store.db"
 # What jobs on clean days and models keep for themselves: their lock.
 JOBS = "jobs"
 SCHEDULE = "schedule"
+# Clean data of the files that were decided, by content.
+SCORED = "scored"
 # The home's log that a broker keeps; its directory holds only the snapshots.
 STREAM = "stream"
 # What challengers would have decided, by log.

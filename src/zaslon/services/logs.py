@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zaslon.domain.errors import DataError, ZaslonError
-from zaslon.services.context import JOBS, STREAM, Context
+from zaslon.services.context import JOBS, SCORED, STREAM, Context
 from zaslon.services.home import existing_home
 from zaslon.system.durable import make_directory, rename, settle
+from zaslon.system.replacing import discard_unfinished
 
 _BUILDING, _READY = ".log-building", ".log-ready"
 _NAME = re.compile(rf"log(-[1-9][0-9]*)?|{STREAM}")
@@ -63,7 +64,7 @@ def _settle(home: Path, log: str) -> None:
 
 @contextmanager
 def exclusive(context: Context) -> Iterator[None]:
-    """Keep other processes out of the home; what a killed one left half done is finished first.
+    """Keep other processes out of the home; what a killed one left half done is finished or removed first.
 
     That goes also for names which it gave and which have not reached the disk yet.
 
@@ -74,12 +75,25 @@ def exclusive(context: Context) -> Iterator[None]:
         for directory in (context.home, *context.home.glob("*/")):
             settle(directory)
         _settle(context.home, context.log)
+        discard_outputs(context)
         yield
+
+
+def discard_outputs(context: Context) -> None:
+    """Remove what killed processes left of clean data: it holds original bytes. For who holds the lock of the log.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    for directory in (context.home, context.home / SCORED):
+        discard_unfinished(directory)
 
 
 @contextmanager
 def one_job(context: Context) -> Iterator[None]:
     """Keep other jobs, which change clean days and models, out of the home. Its log is not locked.
+
+    What a killed job left half done is removed first.
 
     Raises:
         BusyError: another process is at such work.
@@ -87,6 +101,7 @@ def one_job(context: Context) -> Iterator[None]:
     directory = context.home / JOBS
     make_directory(directory)
     with context.adapters.exclusive_in(directory):
+        discard_unfinished(context.home)
         yield
 
 

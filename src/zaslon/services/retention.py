@@ -15,8 +15,8 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.intake.files import QUARANTINE, forget_raw_rows
 from zaslon.ports import Clock, Journal
-from zaslon.services.context import Context
-from zaslon.services.logs import logs_put_aside
+from zaslon.services.context import SCORED, Context
+from zaslon.services.logs import discard_outputs, logs_put_aside
 
 _RECORDS_AT_ONCE = 10_000  # about 20 ms
 _LOOK_SECONDS = 3600.0  # between two looks for what is due
@@ -40,8 +40,15 @@ def forget_old_originals(context: Context, journal: Journal) -> None:
 
 
 def _forget_in_quarantines(context: Context, before_seconds: int) -> None:
-    """Remove the bytes of rejected rows from what was written before a time; why they were rejected stays."""
-    for path in (context.home / "clean" / QUARANTINE, *(context.home / "scored").glob(f"*/{QUARANTINE}")):
+    """Remove the bytes of rejected rows from what was written before a time; why they were rejected stays.
+
+    What a killed process left of clean data is removed, whenever it was written.
+    """
+    try:
+        discard_outputs(context)
+    except OSError as error:
+        context.progress.warn(f"What a killed process left in '{context.home}' was not removed: {error}")
+    for path in (context.home / "clean" / QUARANTINE, *(context.home / SCORED).glob(f"*/{QUARANTINE}")):
         try:
             if path.exists() and path.stat().st_mtime < before_seconds:
                 forget_raw_rows(path)

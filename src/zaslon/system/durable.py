@@ -22,6 +22,7 @@ from typing import IO
 from zaslon.system.c_library import exchange_names
 
 PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700  # whatever may hold customer data is its owner's only
+RETIRED = ".retired"  # ends the hidden name that a directory has while another takes its own
 _PARTIAL = ".partial"
 _SYNC_THREADS = 16  # file systems write at once what several wait for: ten times faster than one by one
 
@@ -68,10 +69,11 @@ def make_directory(path: Path) -> None:
         sync_directory(directory.parent)
 
 
-def make_private_file(path: Path) -> None:
+def make_private_file(path: Path) -> Path:
     """An empty file for its owner only, where there is none: what writes past us, as SQLite, keeps its mode."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
+    return path
 
 
 def make_private(directory: Path) -> None:
@@ -166,7 +168,7 @@ def _sync(path: Path) -> None:
 
 
 def _retired(target: Path) -> Path:
-    return target.with_name(f".{target.name}.retired")
+    return target.with_name(f".{target.name}{RETIRED}")
 
 
 def _is_being_written(partial: Path) -> bool:

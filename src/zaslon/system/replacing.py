@@ -1,6 +1,6 @@
 """A directory that appears, or replaces another, as a whole: a reader sees all of the old or all of the new.
 
-What a killed run leaves behind is cleared by the next one. An output has its name only when all of it
+What a killed run leaves behind is cleared by the next one, or by `discard_unfinished`. An output has its name only when all of it
 is on disk.
 """
 
@@ -16,7 +16,15 @@ from pathlib import Path
 import polars as pl
 
 from zaslon.domain.errors import InputError
-from zaslon.system.durable import make_directory, make_private, recover_directory, replace_directory
+from zaslon.system.durable import (
+    RETIRED,
+    make_directory,
+    make_private,
+    recover_directory,
+    replace_directory,
+)
+
+_BUILDING = ".building"
 
 
 @contextmanager
@@ -33,7 +41,7 @@ def replacing(out: Path, mark: str, command: str) -> Iterator[Path]:
     """
     _refuse_foreign(out, mark, command)
     target = out.resolve()
-    building = target.with_name(f".{target.name}.building")
+    building = _building_of(target)
     made = _missing_parents(target)
     try:
         with _locked(building, out):
@@ -54,6 +62,25 @@ def replacing(out: Path, mark: str, command: str) -> Iterator[Path]:
         for parent in made:
             with suppress(OSError):  # not empty: the output is in it
                 parent.rmdir()
+
+
+def discard_unfinished(directory: Path) -> None:
+    """Remove what killed runs left of outputs in a directory. A run that is under way keeps its own.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    for suffix in (_BUILDING, RETIRED):
+        for left in directory.glob(f".*{suffix}"):
+            target = left.with_name(left.name[1:].removesuffix(suffix))
+            building = _building_of(target)
+            with suppress(InputError), _locked(building, target):
+                recover_directory(target)
+                shutil.rmtree(building)
+
+
+def _building_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}{_BUILDING}")
 
 
 def _refuse_foreign(out: Path, mark: str, command: str) -> None:
