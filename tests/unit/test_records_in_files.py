@@ -16,8 +16,6 @@ from zaslon.domain.catalogue import Catalogue, parse_catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind
 from zaslon.flows.produce import _records
-from zaslon.intake.label_files import label_records
-from zaslon.intake.over_lines import OverLines
 from zaslon.intake.sources import read_source
 from zaslon.monitoring.data_warnings import over_lines_warnings
 
@@ -222,6 +220,24 @@ def test_a_header_may_have_line_breaks_and_separators_in_its_names(tmp_path: Pat
     assert _cleaned(header + '2019-03-04 10:00:00,K1,S1,A1,6.00,"a\nb"\n', tmp_path) == {"A1": 600}
 
 
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+@pytest.mark.parametrize("line_end", ["\n", "\r"])
+@pytest.mark.parametrize("name", ['"memo', '"memo\nof" two', '"memo" of"'])
+def test_a_stray_quote_in_a_header_takes_no_row(
+    tmp_path: Path, chunk_bytes: int, line_end: str, name: str
+) -> None:
+    content = (HEADER.replace("memo", name) + FIRST + LAST).replace("\n", line_end)
+    assert _cleaned(content, tmp_path, chunk_bytes=chunk_bytes) == {"A1": 600, "A3": 700}
+    assert len(quarantine_of(tmp_path / "out")) == name.count("\n")
+
+
+def test_a_stray_quote_in_a_header_inside_rejects_what_it_joins(tmp_path: Path) -> None:
+    content = HEADER + FIRST + HEADER.replace("memo", '"memo') + LAST
+    assert _cleaned(content, tmp_path) == {"A1": 600}
+    kept = quarantine_of(tmp_path / "out")
+    assert b"".join(kept["raw"]).count(b"A3") == 1
+
+
 def test_a_first_record_with_an_open_quote_is_not_a_header(tmp_path: Path) -> None:
     assert _cleaned(QUOTED + LAST, tmp_path) == {"A2": 90_000, "A3": 700}
     assert _cleaned(FIRST.replace("ok", '5" of') + LAST, tmp_path) == {"A1": 600, "A3": 700}
@@ -307,6 +323,13 @@ def test_no_transaction_is_taken_for_a_header(tmp_path: Path, line: str) -> None
     assert (report.rows_in, report.headers_inside) == (3, 0)
 
 
+@pytest.mark.parametrize("chunk_bytes", [1 << 16, 1 << 23])
+def test_a_line_longer_than_a_header_is_none(tmp_path: Path, chunk_bytes: int) -> None:
+    long = HEADER.replace("memo\n", "x" * 5_000) + ",x" * 700_000 + "\n"
+    assert _cleaned(HEADER + FIRST + long + LAST, tmp_path, chunk_bytes=chunk_bytes) == {"A1": 600, "A3": 700}
+    assert quarantine_of(tmp_path / "out")["reason"].to_list() == ["too_long"]
+
+
 def test_too_many_kinds_of_headers_are_refused(tmp_path: Path) -> None:
     other = HEADER.replace("card,shop", "shop,card")
     with pytest.raises(InputError, match="more than 1000 headers of different kinds"):
@@ -328,92 +351,6 @@ def test_packed_files_are_read_alike(tmp_path: Path) -> None:
     assert {k: v for k, v in files.items() if "day=" in k} == {
         k: v for k, v in content_of(tmp_path / "out").items() if "day=" in k
     }
-
-
-def _labels(content: str | bytes, tmp_path: Path, catalogue: Catalogue = BANK) -> list[Any]:
-    (tmp_path / "labels").write_bytes(content.encode() if isinstance(content, str) else content)
-    records = list(label_records(tmp_path / "labels", catalogue))
-    cleaned = clean(*records, kind=Kind.LABEL_JSON, catalogue=catalogue)
-    found: list[Any] = [None] * len(records)
-    assert cleaned.labels.id_text is not None
-    for i, word, verdict in zip(
-        cleaned.label_index.tolist(), cleaned.labels.id_text.tolist(), cleaned.labels.is_fraud, strict=True
-    ):
-        found[i] = (word.decode(), bool(verdict))
-    return found
-
-
-@pytest.mark.parametrize("breaking", ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x85"])
-@pytest.mark.parametrize("quote", ['"', ""])
-def test_a_note_in_a_label_file_is_not_a_label(tmp_path: Path, breaking: str, quote: str) -> None:
-    if not quote and breaking in "\r\n":
-        pytest.skip("outside quotes that is a line end")
-    note = f"{quote}x{breaking}A9,1,y{quote}"
-    content = f"transaction_id,is_fraud,note\nA1,1,ok\nA2,0,{note}\nA3,yes,ok\n"
-    found = _labels(content, tmp_path)
-    assert ("A9", True) not in found and found[0] == ("A1", True) and found[-1] == ("A3", True)
-    assert len(found) == 3
-
-
-def test_a_label_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:
-    for header in (
-        "ref,is_fraud,IS_FRAUD",
-        "transaction_id,ref,is_fraud",
-        "ref,is_fraud\nA,1\nref,is_fraud,is_fraud",
-    ):
-        with pytest.raises(InputError, match="has two columns for"):
-            _labels(header + "\nA1,0,1\n", tmp_path)
-
-
-def test_a_header_inside_a_label_file_holds_from_there_on(tmp_path: Path) -> None:
-    content = "ref,is_fraud\nA1,1\nis_fraud,note,ref\n0,x,A2\n1,A3\nREF,IS_FRAUD\nA4,0\n"
-    assert _labels(content, tmp_path) == [("A1", True), ("A2", False), None, ("A4", False)]
-
-
-@pytest.mark.parametrize("separator", [";", "\t", "|"])
-@pytest.mark.parametrize("line_end", ["\r\n", "\r", "\n"])
-def test_label_files_have_any_separator_and_line_end(tmp_path: Path, separator: str, line_end: str) -> None:
-    rows = [["note", "is_fraud", "ref"], ["a,b", "1", "A1"], ["", "no", '"A""2"'], ["", "maybe", "A3"]]
-    content = "\ufeff" + line_end.join(separator.join(row) for row in rows)
-    assert _labels(content, tmp_path) == [("A1", True), ('A"2', False), None]
-
-
-def test_a_label_row_of_any_length_is_one_rejection(tmp_path: Path) -> None:
-    content = 'ref,is_fraud\n"' + "x" * 200_000 + '",1\nA1,1\n"A2,1\n' + "A3,0\n" * 2
-    assert _labels(content, tmp_path) == [None, ("A1", True), None]
-
-
-def test_stray_quotes_in_a_label_file_hide_no_row(tmp_path: Path) -> None:
-    path, over = tmp_path / "labels.csv", OverLines()
-    rows = [
-        "transaction_id,is_fraud,note",
-        "1,1,ok",
-        '2,1,"note',
-        "3,0,ok",
-        '4,1,ok"',
-        '"5,1,ok',
-        '6",0,ok',
-        "7,0,ok",
-    ]
-    path.write_text("\n".join(rows))
-    found = list(label_records(path, NUMBERED, over))
-    labels = [row for row in found if row.startswith(b"{")]
-    assert [orjson.loads(row)["transaction_id"] for row in labels] == ["1", "2", "7"]
-    assert [row for row in found if row not in labels] == [b'"5,1,ok', b'6",0,ok']
-    assert (over.rows, over.lines_like_rows) == (1, 2)
-    assert over.places == [f"lines 3 to 5 of '{path}'"]
-
-
-@pytest.mark.parametrize(
-    "note", ['{"transaction_id": 9, "is_fraud": true}', ' {"transaction_id":9,"is_fraud":1}']
-)
-def test_no_row_of_separated_labels_is_read_as_json(tmp_path: Path, note: str) -> None:
-    path = tmp_path / "labels.csv"
-    quoted = note.replace('"', '""')
-    path.write_text(f'transaction_id,is_fraud,a,note\n1,1,a,ok\n{note}\n"2\n{quoted}\n",1,a,ok\n')
-    found = clean(*label_records(path, NUMBERED), kind=Kind.LABEL_JSON, catalogue=NUMBERED)
-    assert found.labels.transaction_id.tolist() == [1]
-    assert len(found.rejected) == 4
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue
 from zaslon.intake.fields import Fields, fields_of_json, fields_of_lines
 from zaslon.intake.layouts import Layout
+from zaslon.intake.record_blocks import Block
 from zaslon.intake.splitting import Values
 from zaslon.intake.tables import Table, fields_of_table
 
@@ -115,6 +116,14 @@ class TextChunk:
     inner_ends: Int64
     split: Fields | None = None
     headers: int = 0
+
+    @classmethod
+    def of(cls, source: str, first_record: int, block: Block, layout: Layout) -> TextChunk:
+        """The records of a block, which begin with number `first_record`."""
+        return cls(
+            source, first_record, block.offset, block.buffer, block.starts, block.ends - block.starts, layout,
+            block.first_lines(), block.inner_ends,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.starts)

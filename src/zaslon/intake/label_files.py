@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 
 from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
-from zaslon.intake.chunks import Lines
+from zaslon.intake.chunks import TextChunk
 from zaslon.intake.labels import label_layout
-from zaslon.intake.layouts import SEPARATORS, UTF8_MARK
-from zaslon.intake.over_lines import OverLines
+from zaslon.intake.layouts import (
+    HEADER_BYTES_MAX,
+    SEPARATORS,
+    UTF8_MARK,
+    Layout,
+    has_stray_quote,
+    is_value,
+    line_names,
+)
+from zaslon.intake.over_lines import OverLines, torn_field
 from zaslon.intake.record_blocks import RecordReader, TextForm
-from zaslon.intake.splitting import has_wrong_quotes, split_line
+from zaslon.intake.splitting import first_record, split_line
+from zaslon.intake.words import ANSWERS
 
 LABEL_FILE_BYTES_MAX = 1 << 30
 _CHUNK_BYTES = 4 << 20
 _NAME_CHARACTERS_MAX, _NAMES_MAX = 80, 20
+_BLANK_LINES = re.compile(rb"([ \t]*[\r\n])*")
+_ROLES: tuple[Role, ...] = ("transaction_id", "is_fraud")
 
 
 def label_records(source: Path, catalogue: Catalogue, over_lines: OverLines | None = None) -> Iterator[bytes]:
     """Each label of a file as one JSON object; a row that does not fit its header as its own bytes.
 
     Rows that span lines are counted in `over_lines`; one with a line break in the id or the verdict gives each of
-    its lines as a row that is none, because a stray quote has joined them.
+    its lines as a row that is none, because a stray quote has joined them. A blank line is no row.
 
     Text has columns transaction_id and is_fraud, under these names or the catalogue's, anywhere among
     others and with any separator. A further header in the file holds from there on.
@@ -34,27 +47,21 @@ def label_records(source: Path, catalogue: Catalogue, over_lines: OverLines | No
     Raises:
         InputError: the file cannot be read, is too large, or has no such columns or one of them twice.
     """
-    content = _content(source)
+    content, catalogue = _content(source), label_layout(catalogue)
     line_end = b"\r" if b"\n" not in content and b"\r" in content else b"\n"
-    first = content.partition(line_end)[0]
+    blank = _BLANK_LINES.match(content)
+    begin = blank.end() if blank else 0
+    first = content[begin : begin + HEADER_BYTES_MAX]
     if first.lstrip().startswith(b"{"):
-        form = TextForm(None, line_end, catalogue.record.max_record_bytes)
-        yield from (record for _, record in _numbered(content, form))
+        for chunk in _chunks(source, content, begin, line_end, catalogue, Layout(True, (), ",")):
+            yield from filter(bytes.strip, chunk.originals(range(len(chunk))))
         return
-    header = _Header(source, first, catalogue)
-    form = TextForm(header.separator, line_end, catalogue.record.max_record_bytes)
-    for line, record in _numbered(content, form):
-        lines = Lines(line, [], record.split(line_end))
-        if header.changes_to(record):
-            continue
-        if len(lines.contents) == 1:
-            yield header.label(record)
-        elif header.is_torn(record):
-            yield from map(_as_no_label, lines.contents)
-        else:
-            if over_lines is not None:
-                over_lines.add_record(lines, str(source), header.separator, header.columns)
-            yield header.label(record)
+    header, layout = _first_header(source, first, line_end, catalogue)
+    begin += len(header) + len(line_end)
+    for chunk in _chunks(source, content, begin, line_end, catalogue, layout):
+        for part in _parts(replace(chunk, layout=layout), catalogue):
+            layout = part.layout
+            yield from _labels(part, catalogue, over_lines)
 
 
 def _content(source: Path) -> bytes:
@@ -65,21 +72,41 @@ def _content(source: Path) -> bytes:
         content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Labels '{source}' cannot be read: {error}.") from error
-    content = content.lstrip(b" \t\r\n")
-    if not content:
+    if not content or content.isspace():
         raise InputError(f"Labels '{source}' is empty.", hint="Expected transaction_id,is_fraud.")
     return content
 
 
-def _numbered(content: bytes, form: TextForm) -> Iterator[tuple[int, bytes]]:
-    """The records that are not blank, each with the number of its first line."""
-    line = 1
-    for block in RecordReader(io.BytesIO(content), b"", 0, _CHUNK_BYTES, form):
-        for begin, end in zip(block.starts.tolist(), block.ends.tolist(), strict=True):
-            record = block.buffer[begin:end].tobytes()
-            if record.strip():
-                yield line, record
-            line += record.count(form.line_end) + 1
+def _chunks(
+    source: Path, content: bytes, begin: int, line_end: bytes, catalogue: Catalogue, layout: Layout
+) -> Iterator[TextChunk]:
+    """The records from byte `begin` on, which begins a line."""
+    file = io.BytesIO(content)
+    file.seek(begin)
+    separator = None if layout.is_json else layout.separator
+    form = TextForm(separator, line_end, catalogue.record.max_record_bytes)
+    line = content.count(line_end, 0, begin) + 1
+    record = 1
+    for block in RecordReader(file, b"", begin, _CHUNK_BYTES, form, line):
+        yield TextChunk.of(str(source), record, block, layout)
+        record += len(block.starts)
+
+
+def _labels(chunk: TextChunk, catalogue: Catalogue, over_lines: OverLines | None) -> Iterator[bytes]:
+    """The records of a chunk under its header."""
+    fields, over = chunk.fields(catalogue), set(chunk.over_lines().tolist())
+    for record, reason in enumerate(fields.reason.tolist()):
+        if record in over:
+            if reason and torn_field(chunk, record, fields.problems[record], catalogue) is not None:
+                yield from map(_as_no_label, chunk.lines_of(record).contents)
+                continue
+            if over_lines is not None:
+                over_lines.add(chunk, [record])
+        if not reason:
+            values = [fields.text(number, record).decode() or None for number in range(len(catalogue.fields))]
+            yield orjson.dumps(dict(zip(_ROLES, values, strict=True)))
+        elif (raw := chunk.raw(record)).strip():
+            yield _as_no_label(raw)
 
 
 def _as_no_label(row: bytes) -> bytes:
@@ -87,69 +114,82 @@ def _as_no_label(row: bytes) -> bytes:
     return orjson.dumps(row.decode("utf-8", "replace")) if row.lstrip().startswith(b"{") else row
 
 
-class _Header:
-    """Which columns hold the id and the verdict, and by what they are separated."""
+def _parts(chunk: TextChunk, catalogue: Catalogue) -> Iterator[TextChunk]:
+    """The records between headers, each part with the layout that holds for it; the last may have no record."""
+    begin, layout, names = 0, chunk.layout, line_names(catalogue)
+    for record in range(len(chunk)):
+        raw = chunk.raw(record)
+        if names.search(raw) and (columns := _header_inside(raw, layout, catalogue)):
+            yield replace(chunk.part(begin, record), layout=layout)
+            begin, layout = record + 1, replace(layout, columns=columns)
+    yield replace(chunk.part(begin, len(chunk)), layout=layout)
 
-    def __init__(self, source: Path, line: bytes, catalogue: Catalogue) -> None:
-        self._source, self._layout = source, label_layout(catalogue)
-        self.separator = max(
-            dict.fromkeys((",", catalogue.record.separator, *SEPARATORS)), key=lambda s: self._known(line, s)
+
+def _header_inside(record: bytes, layout: Layout, catalogue: Catalogue) -> tuple[str, ...] | None:
+    """The names in a record that is a header; None for any other.
+
+    It names the id and the verdict once, has no number, no time and no verdict, and a word where the verdict
+    was so far: a label has a verdict or none there, whoever wrote its other fields.
+    """
+    names = _names(record.removeprefix(UTF8_MARK), layout.separator)
+    if any(len(_places(role, names, catalogue)) != 1 for role in _ROLES):
+        return None
+    (place,) = _places("is_fraud", layout.columns, catalogue)
+    verdict = names[place].lower() if place < len(names) else None
+    is_label = any(map(_is_verdict, names)) or verdict in ("", *catalogue.record.null_words)
+    if is_label or len(record) > HEADER_BYTES_MAX or has_stray_quote(record, layout.separator):
+        return None
+    return names
+
+
+def _is_verdict(name: str) -> bool:
+    """Whether a field is a number, a time or a word that means a verdict."""
+    return is_value(name) or any(name.encode() in words for words in ANSWERS.values())
+
+
+def _first_header(
+    source: Path, content: bytes, line_end: bytes, catalogue: Catalogue
+) -> tuple[bytes, Layout]:
+    """The header with which a content begins, and which columns it gives, separated by what."""
+    line = content.partition(line_end)[0]
+    separators = dict.fromkeys((",", catalogue.record.separator, *SEPARATORS))
+    separator = max(separators, key=lambda s: _known(_names(line, s), catalogue))
+    header = first_record(content, separator, line_end)
+    if len(header) == HEADER_BYTES_MAX:
+        raise InputError(
+            f"Labels '{source}' begins with a line of more than {HEADER_BYTES_MAX >> 10} KiB.",
+            hint="Expected transaction_id,is_fraud.",
         )
-        self._read(_names(line, self.separator))
-
-    def _read(self, names: list[str]) -> None:
-        self.columns = len(names)
-        self._id = self._column_of("transaction_id", names)
-        self._verdict = self._column_of("is_fraud", names)
-
-    def changes_to(self, record: bytes) -> bool:
-        """Whether a record is a header; it holds from here on."""
-        names = _names(record.removeprefix(UTF8_MARK), self.separator)
-        if not (self._places("transaction_id", names) and self._places("is_fraud", names)):
-            return False
-        self._read(names)
-        return True
-
-    def label(self, record: bytes) -> bytes:
-        """The record as a JSON object, if it has as many fields as the header."""
-        fields = split_line(record, self.separator)
-        if len(fields) != self.columns or has_wrong_quotes(record, self.separator):
-            return _as_no_label(record)
-        identifier, verdict = fields[self._id].decode(), fields[self._verdict].decode()
-        return orjson.dumps({"transaction_id": identifier or None, "is_fraud": verdict or None})
-
-    def is_torn(self, record: bytes) -> bool:
-        """Whether the id or the verdict of a record has a line break, which neither can have."""
-        fields = split_line(record, self.separator)
-        if len(fields) != self.columns:
-            return False
-        return any(b"\n" in fields[place] or b"\r" in fields[place] for place in (self._id, self._verdict))
-
-    def _known(self, line: bytes, separator: str) -> int:
-        names = _names(line, separator)
-        return len(self._places("transaction_id", names)) + len(self._places("is_fraud", names))
-
-    def _places(self, role: Role, names: list[str]) -> list[int]:
-        """The columns that hold the field of a label with this role."""
-        field = self._layout.field_of(role)
-        return [place for place, name in enumerate(names) if self._layout.find_field(name) is field]
-
-    def _column_of(self, role: Role, names: list[str]) -> int:
-        found = self._places(role, names)
-        if not found:
-            listed = ", ".join(name[:_NAME_CHARACTERS_MAX] for name in names[:_NAMES_MAX])
-            raise InputError(
-                f"Labels '{self._source}' has no column '{role}'; found {listed}.",
-                hint="The first line must name transaction_id and is_fraud.",
-            )
-        if len(found) > 1:
-            raise InputError(
-                f"Labels '{self._source}' has two columns for '{role}': '{names[found[0]]}' and"
-                f" '{names[found[1]]}'.",
-                hint="Keep one of them.",
-            )
-        return found[0]
+    names = _names(header, separator)
+    for role in _ROLES:
+        _check_column(source, role, names, catalogue)
+    return header, Layout(False, names, separator)
 
 
-def _names(line: bytes, separator: str) -> list[str]:
-    return [name.decode("utf-8", "replace").strip() for name in split_line(line, separator)]
+def _known(names: tuple[str, ...], catalogue: Catalogue) -> int:
+    return sum(len(_places(role, names, catalogue)) for role in _ROLES)
+
+
+def _places(role: Role, names: tuple[str, ...], catalogue: Catalogue) -> list[int]:
+    """The columns that hold the field of a label with this role."""
+    field = catalogue.field_of(role)
+    return [place for place, name in enumerate(names) if catalogue.find_field(name) is field]
+
+
+def _check_column(source: Path, role: Role, names: tuple[str, ...], catalogue: Catalogue) -> None:
+    found = _places(role, names, catalogue)
+    if not found:
+        listed = ", ".join(name[:_NAME_CHARACTERS_MAX] for name in names[:_NAMES_MAX])
+        raise InputError(
+            f"Labels '{source}' has no column '{role}'; found {listed}.",
+            hint="The first line must name transaction_id and is_fraud.",
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"Labels '{source}' has two columns for '{role}': '{names[found[0]]}' and '{names[found[1]]}'.",
+            hint="Keep one of them.",
+        )
+
+
+def _names(line: bytes, separator: str) -> tuple[str, ...]:
+    return tuple(name.decode("utf-8", "replace").strip() for name in split_line(line, separator))

@@ -11,11 +11,13 @@ import orjson
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError, did_you_mean
-from zaslon.intake.splitting import split_line
+from zaslon.intake.splitting import has_wrong_quotes, split_line
 
 SEPARATORS = (",", ";", "\t", "|")
 _NAME_CHARACTERS_MAX, _LISTED_CHARACTERS_MAX = 80, 200
 UTF8_MARK = b"\xef\xbb\xbf"
+# A header may be longer than a record: it names columns that are not ours too.
+HEADER_BYTES_MAX = 64 * 1024
 # A number or a time, which no header has and every transaction.
 _VALUE = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)|[0-9]{4}-[0-9]{2}-[0-9]{2}.*", re.DOTALL)
 
@@ -74,9 +76,19 @@ def find_header_inside(place: str, line: bytes, layout: Layout, catalogue: Catal
     )
     if not ({"transaction_id", "event_time", "amount"} <= known or is_like_before):
         return None
-    if any(_VALUE.fullmatch(name) for name in names):
+    if any(map(is_value, names)) or has_stray_quote(line, layout.separator):
         return None
     return replace(header, columns=checked_columns(place, header.columns, catalogue))
+
+
+def is_value(name: str) -> bool:
+    """Whether a field is a number or a time: no header has such a name."""
+    return _VALUE.fullmatch(name) is not None
+
+
+def has_stray_quote(record: bytes, separator: str) -> bool:
+    """Whether a quote that is never closed has joined lines to one record."""
+    return len(record.splitlines()) > 1 and has_wrong_quotes(record, separator)
 
 
 @lru_cache(maxsize=16)

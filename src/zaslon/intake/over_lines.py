@@ -16,6 +16,7 @@ from zaslon.domain.events import Rejected
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.intake.chunks import Chunk, Lines
 from zaslon.intake.fields import line_columns
+from zaslon.intake.layouts import Layout
 from zaslon.intake.splitting import split_line
 
 _PLACES_MAX = 10
@@ -41,16 +42,10 @@ class OverLines:
         """Count records of a chunk."""
         self.rows += len(records)
         for record in records:
-            self._look_at(
-                chunk.lines_of(record), chunk.source, chunk.layout.separator, len(chunk.layout.columns)
-            )
+            self._look_at(chunk.lines_of(record), chunk.source, chunk.layout)
 
-    def add_record(self, lines: Lines, source: str, separator: str, columns: int) -> None:
-        """Count one record of a source."""
-        self.rows += 1
-        self._look_at(lines, source, separator, columns)
-
-    def _look_at(self, lines: Lines, source: str, separator: str, columns: int) -> None:
+    def _look_at(self, lines: Lines, source: str, layout: Layout) -> None:
+        columns, separator = len(layout.columns), layout.separator
         like_rows = [line for line in lines.contents[1:] if len(split_line(line, separator)) == columns]
         self.lines_like_rows += len(like_rows)
         if len(self.places) < _PLACES_MAX:

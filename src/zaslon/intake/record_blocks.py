@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import RECORD_BYTES_MAX
+from zaslon.intake.layouts import HEADER_BYTES_MAX
 from zaslon.intake.splitting import byte_classes, find_record_ends
 
 # So far the end of a record is looked for: as far as the longest record that a catalogue may allow.
@@ -60,8 +61,8 @@ class Block(NamedTuple):
 class RecordReader:
     """Reads a file as blocks of whole records; the records are the same whatever `chunk_bytes` is.
 
-    A line of more than SEARCH_BYTES gives only the beginning of its record, one byte longer than is
-    allowed.
+    A line of more than SEARCH_BYTES gives only the beginning of its record, longer than a record or a
+    header may be.
 
     Args:
         file: read from its current position, `chunk_bytes` at a time.
@@ -108,7 +109,8 @@ class RecordReader:
 
     def _long_line(self, piece: bytes) -> Block | None:
         """Keep the beginning of a line without end, and give it when its end is found."""
-        kept_bytes = self._form.record_bytes_max + 2  # with a line end: enough to see that it is too long
+        # With a line end: enough to see that it is too long, also for a header.
+        kept_bytes = max(self._form.record_bytes_max, HEADER_BYTES_MAX) + 2
         end = piece.find(self._form.line_end)
         self._skipped += len(self._rest) - kept_bytes + (len(piece) if end < 0 else end)
         self._rest = self._rest[:kept_bytes]

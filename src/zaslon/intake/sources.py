@@ -22,6 +22,7 @@ from zaslon.domain.errors import InputError
 from zaslon.intake.chunks import Chunk, TableChunk, TextChunk
 from zaslon.intake.columnar import parquet_tables
 from zaslon.intake.layouts import (
+    HEADER_BYTES_MAX,
     UTF8_MARK,
     Layout,
     find_header_inside,
@@ -33,14 +34,12 @@ from zaslon.intake.layouts import (
     other_objects,
 )
 from zaslon.intake.record_blocks import Block, RecordReader, TextForm
-from zaslon.intake.splitting import is_open
+from zaslon.intake.splitting import first_record
 from zaslon.system.opening import opened, unpacked
 from zaslon.system.zstd import zstd
 
 _PARQUET = b"PAR1"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-# A header may be longer than a record: it names columns that are not ours too.
-_FIRST_LINE_BYTES_MAX = 64 * 1024
 # Headers inside one file after which it is read otherwise: each costs another look at what follows.
 _LAYOUTS_MAX = 1_000
 # JSON has no header: so many records decide whether a file is ours.
@@ -102,10 +101,7 @@ class _TextSource:
 
     def chunks(self, block: Block) -> Iterator[TextChunk]:
         """The block's records up to a header that changes how they are read; the reader continues after it."""
-        chunk = TextChunk(
-            self._address, self.records + 1, block.offset, block.buffer, block.starts,
-            block.ends - block.starts, self._layout, block.first_lines(), block.inner_ends,
-        )  # fmt: skip
+        chunk = TextChunk.of(self._address, self.records + 1, block, self._layout)
         chunk = replace(chunk, split=chunk.fields(self._catalogue)) if not self._layout.is_json else chunk
         headers, follows = self._headers_in(chunk)
         end = headers[-1] if follows else len(chunk)
@@ -129,7 +125,7 @@ class _TextSource:
         """Which records are headers, up to the first of another layout, and that layout."""
         found: list[int] = []
         for i in _no_transactions(chunk, self._catalogue).tolist():
-            if chunk.lengths[i] > _FIRST_LINE_BYTES_MAX:
+            if chunk.lengths[i] > HEADER_BYTES_MAX:
                 continue
             place = f"The header of '{self._address}' behind record {chunk.first_record + i - 1 - len(found)}"
             layout = find_header_inside(place, chunk.raw(i), self._layout, self._catalogue)
@@ -199,22 +195,30 @@ def _first_record(address: str, file: IO[bytes], catalogue: Catalogue) -> _First
     line = _first_line(address, file)
     # A file has one kind of line end: CR alone only without any LF.
     line_end = b"\r" if b"\n" not in line and b"\r" in line else b"\n"
-    if line_end == b"\n" and len(line) == _FIRST_LINE_BYTES_MAX:
+    if line_end == b"\n" and len(line) == HEADER_BYTES_MAX:
         raise InputError(
-            f"'{address}' begins with a line of more than {_FIRST_LINE_BYTES_MAX >> 10} KiB.",
+            f"'{address}' begins with a line of more than {HEADER_BYTES_MAX >> 10} KiB.",
             hint="Expected one transaction a line.",
         )
     mark = len(UTF8_MARK) if line.startswith(UTF8_MARK) else 0
     content = line[mark:] + _behind_open_quotes(file, line)
-    first, end, _ = line[mark:].partition(line_end)
-    if len(content) > len(line) - mark and (layout := _header_over_lines(address, content, first, catalogue)):
-        lines = content.removesuffix(line_end).count(line_end) + 1
-        return _First(layout, _form(layout, line_end, catalogue), b"", mark + len(content), lines + 1)
+    first = _first_of(content, line_end, catalogue)
     layout, is_header = find_layout(address, first, catalogue)
+    form = _form(layout, line_end, catalogue)
     if not is_header:
-        return _First(layout, _form(layout, line_end, catalogue), content, mark, 1)
-    used = len(first) + len(end)
-    return _First(layout, _form(layout, line_end, catalogue), content[used:], mark + used, 2)
+        return _First(layout, form, content, mark, 1)
+    used = len(first) + len(line_end)
+    return _First(layout, form, content[used:], mark + used, first.count(line_end) + 2)
+
+
+def _first_of(content: bytes, line_end: bytes, catalogue: Catalogue) -> bytes:
+    """The first line; if it begins a header with line breaks inside quoted names, the whole header."""
+    line = content.partition(line_end)[0]
+    header = likely_header(content, catalogue)
+    if header is None:
+        return line
+    record = first_record(content, header.separator, line_end)
+    return line if likely_header(record, catalogue) is None else record
 
 
 def _form(layout: Layout, line_end: bytes, catalogue: Catalogue) -> TextForm:
@@ -225,22 +229,14 @@ def _form(layout: Layout, line_end: bytes, catalogue: Catalogue) -> TextForm:
 def _behind_open_quotes(file: IO[bytes], line: bytes) -> bytes:
     """Further lines, up to the one with which the number of quotes is even."""
     found, is_open = b"", line.count(b'"') % 2 == 1
-    while is_open and len(found) < _FIRST_LINE_BYTES_MAX and (more := file.readline(_FIRST_LINE_BYTES_MAX)):
+    while is_open and len(found) < HEADER_BYTES_MAX and (more := file.readline(HEADER_BYTES_MAX)):
         found += more
         is_open = is_open ^ (more.count(b'"') % 2 == 1)
     return found
 
 
-def _header_over_lines(address: str, content: bytes, first: bytes, catalogue: Catalogue) -> Layout | None:
-    """The layout of a header with line breaks inside quoted names; None where `content` is not one."""
-    header = likely_header(content, catalogue)
-    if header is None or not is_open(first, header.separator):
-        return None
-    return find_layout(address, content, catalogue)[0]
-
-
 def _first_line(address: str, file: IO[bytes]) -> bytes:
-    line = file.readline(_FIRST_LINE_BYTES_MAX)
+    line = file.readline(HEADER_BYTES_MAX)
     if not line:
         raise InputError(f"'{address}' is empty.", hint="Expected transactions.")
     if line.startswith(_UTF16_MARKS):

@@ -247,11 +247,13 @@ def _values(line: bytes, separator: str) -> Values:
     return Values(np.frombuffer(line, np.uint8), *whole, separator, line.count(separator.encode()) + 1)
 
 
-def is_open(line: bytes, separator: str) -> bool:
-    """Whether a line ends inside quotes, so that its record continues on the next line."""
-    buffer, ends = np.frombuffer(line + b"\n", np.uint8), np.zeros(line.count(b"\n") + 1, np.int64)
-    count = find_record_ends(buffer, byte_classes(separator), _NEWLINE, len(line), len(line) + 1, False, ends)
-    return int(count) == 0
+def first_record(content: bytes, separator: str, line_end: bytes) -> bytes:
+    """The first record, without its line end; only its first line, where a quote in it is wrong."""
+    ends, size = np.zeros(content.count(line_end) + 1, np.int64), len(content)
+    buffer, classes = np.frombuffer(content, np.uint8), byte_classes(separator)
+    find_record_ends(buffer, classes, line_end[0], size, size + 1, True, ends)
+    record = content[: ends[0]]
+    return record.partition(line_end)[0] if has_wrong_quotes(record, separator) else record
 
 
 @inlined
