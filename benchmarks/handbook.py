@@ -80,7 +80,7 @@ def _samples(featuriser: Featuriser, days: Sequence[tuple[int, Path]]) -> Iterat
         yield Sample(
             names, np.ascontiguousarray(part.matrix[:, columns]), rows.is_fraud,
             np.ones(len(rows), np.float32), rows.event_time_seconds, rows.amount_minor,
-            rows.transaction_id, rows.entity_keys["customer"], rows.scenario,
+            rows.transaction_id, rows.entity_keys["customer"][:, None], rows.scenario,
         )  # fmt: skip
 
 

@@ -36,15 +36,17 @@ class World:
         frauds: in a sample.
         unseeable: share of them that looks like a good transaction.
         good: good transactions in a sample.
+        of_customer: so many frauds in a row are of one customer, and look alike.
     """
 
     frauds: int
     unseeable: float
     good: int = GOOD
+    of_customer: int = 1
 
     def larger(self) -> World:
         """The same with many more transactions."""
-        return World(TIMES * self.frauds, self.unseeable, TIMES * self.good)
+        return World(TIMES * self.frauds, self.unseeable, TIMES * self.good, self.of_customer)
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,21 @@ def draw(world: World, random: np.random.Generator) -> Drawn:
     n = world.frauds + world.good
     is_fraud = (np.arange(n) < world.frauds).astype(np.int8)
     evidence = random.normal(size=n)
-    evidence[: world.frauds] += 3.0 * (random.random(world.frauds) >= world.unseeable)
+    customer = random.integers(0, CUSTOMERS, n)
+    if world.of_customer > 1:
+        victim = np.arange(world.frauds) // world.of_customer
+        customer[: world.frauds] = CUSTOMERS + victim
+        evidence[: world.frauds] = evidence[victim]
+        seen = random.random(world.frauds)[victim] >= world.unseeable
+    else:
+        seen = random.random(world.frauds) >= world.unseeable
+    evidence[: world.frauds] += 3.0 * seen
     scores = [1 / (1 + np.exp(2.0 - evidence - noise * random.normal(size=n))) for noise in (0.7, 0.4)]
     time = random.integers(0, DAYS * SECONDS_PER_DAY, n)
     time[:2] = 0, DAYS * SECONDS_PER_DAY - 1
     return Drawn(
         scores[0], scores[1], is_fraud, np.round(np.exp(random.normal(8, 1, n))).astype(np.int64),
-        time, random.integers(0, CUSTOMERS, n),
+        time, customer,
     )  # fmt: skip
 
 
@@ -78,7 +88,7 @@ def of_one_model(drawn: Drawn, seed: int, replicates: int = REPLICATES) -> dict[
     """Every figure of an evaluation that has an interval."""
     found = evaluate(
         drawn.b, drawn.is_fraud, drawn.amount_minor, np.ones(len(drawn.b)), drawn.event_time_seconds,
-        drawn.customer_key, review=REVIEW, seed=seed, replicates=replicates,
+        drawn.customer_key[:, None], review=REVIEW, seed=seed, replicates=replicates,
     )  # fmt: skip
     estimates = {name: e for name, e in found.headline.items() if not name.endswith("_at_block")}
     return estimates | {"loss": found.money.lost, "saved": found.money.saved}
@@ -93,7 +103,10 @@ def of_two_models(drawn: Drawn, seed: int) -> dict[str, Estimate]:
 
 
 def _scored(drawn: Drawn) -> Scored:
-    return Scored(drawn.a, drawn.b, drawn.is_fraud, drawn.amount_minor, np.ones(len(drawn.a)), DAYS)
+    return Scored(
+        drawn.a, drawn.b, drawn.is_fraud, drawn.amount_minor, np.ones(len(drawn.a)), DAYS,
+        drawn.customer_key[:, None],
+    )  # fmt: skip
 
 
 def truth_of_one(world: World) -> dict[str, float]:
@@ -150,10 +163,15 @@ def main() -> None:
             ("one model", of_one_model, truth_of_one), ("two models", of_two_models, truth_of_two),
         ):  # fmt: skip
             print(f"\n{name}, {unseeable:.0%} of the frauds look like good transactions")
-            for frauds in (1, 2, 5, 10, 30, 100, 400):
-                found = coverage(World(frauds, unseeable), samples, measured, truth)
+            worlds = [World(frauds, unseeable) for frauds in (1, 2, 5, 10, 30, 100, 400)]
+            for world in (*worlds, World(400, unseeable, of_customer=8)):
+                found = coverage(world, samples, measured, truth)
                 shares = ", ".join(f"{name} {share:.1%}" for name, share in found.held.items())
-                print(f"| {frauds} | {shares} | without width: {found.without_width} |", flush=True)
+                print(
+                    f"| {world.frauds}, {world.of_customer} a customer | {shares} "
+                    f"| without width: {found.without_width} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -42,8 +42,7 @@ from zaslon.domain.time import SECONDS_PER_DAY, days_spanned
 from zaslon.flows.train import Samples, evaluate_sample, fit
 from zaslon.models.comparison import ALPHA, Scored, compare_scores, t_test_p
 from zaslon.models.dataset import Sample
-from zaslon.models.metrics import threshold_at
-from zaslon.models.ranking import rank
+from zaslon.models.ranking import rank, threshold_at
 from zaslon.models.time_split import SplitRules, TimeSplit
 from zaslon.models.training import TrainSettings
 from zaslon.models.verdict import judge
@@ -198,7 +197,7 @@ def measures_of(score: Float64, test: Sample, seed: int) -> dict[str, Estimate]:
 def beside(mission: Float64, ours: Float64, test: Sample, seed: int) -> dict[str, Any]:
     """Both models on the same rows, their measures and the difference, each with its 95 % interval."""
     days = days_spanned(int(test.event_time_seconds.min()), int(test.event_time_seconds.max()))
-    scored = Scored(mission, ours, test.is_fraud, test.amount_minor, test.weight, days)
+    scored = Scored(mission, ours, test.is_fraud, test.amount_minor, test.weight, days, test.entity_keys)
     found = compare_scores(scored, false_positive_rate_max=FALSE_POSITIVE_RATE, seed=seed)
     of_mission, of_ours = (measures_of(score, test, seed) for score in (mission, ours))
     return {
@@ -294,7 +293,7 @@ def pairs_of(own: Sequence[ScoredRows], later: Sequence[Float64], test: Sample, 
     verdicts: dict[str, int] = {}
     differences = []
     for number, (a, b) in enumerate(itertools.combinations(later, 2)):
-        scored = Scored(a, b, test.is_fraud, test.amount_minor, test.weight, days)
+        scored = Scored(a, b, test.is_fraud, test.amount_minor, test.weight, days, test.entity_keys)
         found = compare_scores(scored, false_positive_rate_max=FALSE_POSITIVE_RATE, seed=number)
         verdict = judge(found).verdict.value
         verdicts[verdict] = verdicts.get(verdict, 0) + 1

@@ -11,7 +11,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -28,17 +28,35 @@ MISSION_REPLICATES = 10
 DAYS_WATCHED = 365
 
 
+@dataclass(frozen=True)
+class Together:
+    """So many frauds a group share an entity, and their scores correlate."""
+
+    frauds: int = 1
+    correlation: float = 0.0
+
+
 def paired_scores(
-    seed: int, area_a: float, area_b: float, *, frauds: int, good: int, shared: float, days: int = 30
-) -> Scored:
+    seed: int, area_a: float, area_b: float, *, frauds: int, good: int, shared: float, days: int = 30,
+    together: Together = Together(),
+) -> Scored:  # fmt: skip
     """Transactions as two models with these true areas would score them.
 
     Both scores are normal within a class, a common part with share `shared` of the variance and one of each
-    model's own; frauds are moved up by sqrt(2) · Φ⁻¹(area), which gives the area (the binormal model).
+    model's own; frauds are moved up by sqrt(2) · Φ⁻¹(area), which gives the area (the binormal model). Every second
+    group of frauds is of one customer at several terminals, the others of one terminal.
     """
     random = np.random.default_rng(seed)
     is_fraud = np.concatenate([np.ones(frauds, np.int8), np.zeros(good, np.int8)])
-    common, *own = random.normal(size=(3, frauds + good))
+    group = np.arange(frauds) // together.frauds
+    parts = random.normal(size=(3, frauds + good))
+    of_group = random.normal(size=(3, frauds))[:, group]
+    parts[:, :frauds] *= math.sqrt(1 - together.correlation)
+    parts[:, :frauds] += math.sqrt(together.correlation) * of_group
+    common, *own = parts
+    entity_keys = np.arange(2 * (frauds + good)).reshape(2, -1).T.copy()
+    for entity in (0, 1):
+        entity_keys[:frauds, entity] = np.where(group % 2 == entity, -1 - group, entity_keys[:frauds, entity])
     amount_minor = random.integers(100, 100_000, frauds + good)
     a, b = (
         _probability(
@@ -47,7 +65,7 @@ def paired_scores(
         )
         for part, area in zip(own, (area_a, area_b), strict=True)
     )  # fmt: skip
-    return Scored(a, b, is_fraud, amount_minor, np.ones(frauds + good), days)
+    return Scored(a, b, is_fraud, amount_minor, np.ones(frauds + good), days, entity_keys)
 
 
 def _probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -68,33 +86,52 @@ class Found:
     """Shares of the simulated pairs: what the rule said, and which the t-test would have promoted.
 
     `promoted`: higher mean and p below 0.05, over as many replicates as the rule's bootstrap;
-    `promoted_by_ten`: over the mission's ten. `expected_power`: of the true difference, by theory.
+    `promoted_by_ten`: over the mission's ten. `ungrouped`: better or worse where it is not known which frauds belong
+    together. `expected_power`: of the true difference, by theory, if frauds are single.
     """
 
     better: float
     worse: float
     promoted: float
     promoted_by_ten: float
+    ungrouped: float
     expected_power: float
 
 
-def study(better_by: float, *, frauds: int, pairs: int, replicates: int, seed: int = 1) -> Found:
+def study(
+    better_by: float,
+    *,
+    frauds: int,
+    pairs: int,
+    replicates: int,
+    seed: int = 1,
+    together: Together = Together(),
+) -> Found:
     """Compare so many independent pairs, the second model of each better by a known difference."""
     sizes = {"frauds": frauds, "good": GOOD_PER_FRAUD * frauds}
-    verdicts, promoted, by_ten = [], 0, 0
+    verdicts, promoted, by_ten, ungrouped = [], 0, 0, 0
     for number in range(pairs):
-        scored = paired_scores(seed * 1_000_000 + number, AREA, AREA + better_by, shared=SHARED, **sizes)
+        scored = paired_scores(
+            seed * 1_000_000 + number, AREA, AREA + better_by, shared=SHARED, together=together, **sizes
+        )
         found, ten = (
             compare_scores(scored, false_positive_rate_max=0.05, seed=number, replicates=count)
             for count in (replicates, MISSION_REPLICATES)
         )
         verdicts.append(judge(found).verdict)
+        if together.frauds > 1:
+            single = replace(scored, entity_keys=None)
+            found_single = compare_scores(
+                single, false_positive_rate_max=0.05, seed=number, replicates=replicates
+            )
+            ungrouped += judge(found_single).verdict in (Verdict.BETTER, Verdict.WORSE)
         promoted += found.mean_b > found.mean_a and found.t_test_p < ALPHA
         by_ten += ten.mean_b > ten.mean_a and ten.t_test_p < ALPHA
     error = true_error(AREA, AREA + better_by, shared=SHARED, **sizes)
     return Found(
         verdicts.count(Verdict.BETTER) / pairs, verdicts.count(Verdict.WORSE) / pairs,
-        promoted / pairs, by_ten / pairs, power(better_by, error, ALPHA) if better_by else ALPHA / 2,
+        promoted / pairs, by_ten / pairs, ungrouped / pairs,
+        power(better_by, error, ALPHA) if better_by else ALPHA / 2,
     )  # fmt: skip
 
 
@@ -105,6 +142,16 @@ def level(pairs: int, replicates: int) -> None:
     for frauds in (50, 100, 200):
         f = study(0.0, frauds=frauds, pairs=pairs, replicates=replicates)
         print(f"| {frauds} | {f.better:.1%} | {f.worse:.1%} | {f.promoted_by_ten:.0%} | {f.promoted:.0%} |")
+
+
+def grouped(pairs: int, replicates: int) -> None:
+    """Equal models and frauds that belong together: how often one is found better, with and without their entities."""
+    print("| frauds | of a group | rule: better | rule: worse | entities not known: better or worse |")
+    print("|---|---|---|---|---|")
+    for frauds, of_group in ((240, 1), (240, 8), (240, 24), (960, 24)):
+        together = Together(of_group, 0.5)
+        f = study(0.0, frauds=frauds, pairs=pairs, replicates=replicates, together=together)
+        print(f"| {frauds} | {of_group} | {f.better:.1%} | {f.worse:.1%} | {f.ungrouped:.0%} |")
 
 
 def find(pairs: int, replicates: int) -> None:
@@ -198,7 +245,7 @@ def speed(_pairs: int, replicates: int) -> None:
 
 
 SECTIONS: dict[str, Callable[[int, int], None]] = {
-    "demonstration": demonstrate, "level": level, "power": find, "daily": daily, "speed": speed,
+    "demonstration": demonstrate, "level": level, "groups": grouped, "power": find, "daily": daily, "speed": speed,
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.model_comparison import BETTER_BY, study, watch
+from benchmarks.model_comparison import BETTER_BY, Together, study, watch
 
 pytestmark = pytest.mark.slow
 
@@ -17,6 +17,13 @@ def test_equal_models_are_rarely_called_different() -> None:
     assert found.worse <= 0.05
     assert found.better + found.worse <= 0.08, "two-sided at 5 %, and luck"
     assert found.promoted >= 0.35, "the t-test over 200 replicates promotes nearly every second one"
+
+
+def test_frauds_that_come_together_keep_the_level() -> None:
+    found = study(0.0, frauds=480, pairs=PAIRS, replicates=200, together=Together(frauds=8, correlation=0.5))
+    print(f"{found.better:.1%} better, {found.worse:.1%} worse; taken as single {found.ungrouped:.1%}")
+    assert found.better + found.worse <= 0.08, "two-sided at 5 %, and luck"
+    assert found.ungrouped >= 0.15, "where nobody knows that they belong together"
 
 
 def test_an_improvement_is_found_as_often_as_theory_predicts() -> None:

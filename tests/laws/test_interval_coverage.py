@@ -22,6 +22,15 @@ def test_every_figure_of_an_evaluation_holds_the_truth(frauds: int, unseeable: f
     assert found.without_width == 0
 
 
+@pytest.mark.parametrize("unseeable", [0.02, 0.2])
+def test_frauds_of_one_customer_are_not_taken_for_news(unseeable: float) -> None:
+    found = coverage(World(400, unseeable, of_customer=8), SAMPLES)
+    print(found)
+    assert {name: share for name, share in found.held.items() if share < HELD_MIN} == {}
+    two = coverage(World(400, unseeable, of_customer=8), SAMPLES, of_two_models, truth_of_two)
+    assert {name: share for name, share in two.held.items() if share < HELD_MIN} == {}
+
+
 @pytest.mark.parametrize("frauds", [1, 3, 10, 50])
 def test_every_difference_of_two_models_holds_the_truth(frauds: int) -> None:
     found = coverage(World(frauds, 0.2), SAMPLES, of_two_models, truth_of_two)

@@ -33,7 +33,7 @@ def scored_rows(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Sa
     sample = Sample(
         (), np.empty((ROWS, 0), np.float32), is_fraud, np.ones(ROWS, np.float32),
         np.sort(random.integers(0, 10 * DAY, ROWS)), random.integers(100, 9_000, ROWS),
-        np.arange(ROWS), random.integers(0, 50, ROWS), np.full(ROWS, -1, np.int8),
+        np.arange(ROWS), random.integers(0, 50, (ROWS, 2)), np.full(ROWS, -1, np.int8),
     )  # fmt: skip
     return a, b, sample
 
@@ -42,7 +42,9 @@ def test_the_measures_are_those_of_our_comparison() -> None:
     mission, ours, sample = scored_rows(1)
     weighted = replace(sample, weight=np.full(ROWS, 5, np.float32))
     found = beside(mission, ours, weighted, seed=1)
-    scored = Scored(mission, ours, weighted.is_fraud, weighted.amount_minor, weighted.weight, 10)
+    scored = Scored(
+        mission, ours, weighted.is_fraud, weighted.amount_minor, weighted.weight, 10, weighted.entity_keys
+    )
     expected = measure_scores(scored, false_positive_rate_max=0.05)
     for model, values in zip(("mission", "ours"), expected, strict=True):
         for name, value in values.items():

@@ -180,7 +180,8 @@ def given(p: float, low: float, high: float, *, error: float = 0.005, frauds: in
     measure = replace(found.measures["roc_auc"], difference=Estimate(value, low, high), p=p)
     return replace(
         found, measures={**found.measures, "roc_auc": measure},
-        delong=DeLong(0.8, 0.8 + value, error, p), frauds=frauds, days=10,
+        delong=DeLong(0.8, 0.8 + value, error, p), frauds=frauds,
+        frauds_effective=frauds, days=10,
     )  # fmt: skip
 
 

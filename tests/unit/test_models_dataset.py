@@ -23,7 +23,7 @@ def make_sample(rows: int = 1000, seed: int = 0) -> Sample:
         event_time_seconds=np.sort(random.integers(0, 30 * SECONDS_PER_DAY, rows)),
         amount_minor=random.integers(1, 10_000, rows),
         transaction_id=np.arange(rows),
-        customer_key=random.integers(0, 50, rows),
+        entity_keys=random.integers(0, 50, (rows, 2)),
         scenario=np.full(rows, -1, np.int8),
     )
 
@@ -32,7 +32,7 @@ def test_samples_are_taken_and_put_together_again() -> None:
     sample = make_sample(100)
     again = Sample.concatenate([sample.take(slice(40)), sample.take(slice(40, None))])
     assert np.array_equal(again.x, sample.x)
-    assert np.array_equal(again.customer_key, sample.customer_key)
+    assert np.array_equal(again.entity_keys, sample.entity_keys)
 
 
 def test_parts_with_other_features_are_not_put_together() -> None:

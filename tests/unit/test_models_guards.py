@@ -54,7 +54,7 @@ def model(rows: Float32) -> Model:
     is_fraud = (rows[:, 0] + np.random.default_rng(4).normal(size=len(rows)) > 1).astype(np.int8)
     ints = np.arange(len(rows))
     sample = Sample(
-        ("a", "b", "c"), rows, is_fraud, np.ones(len(rows), np.float32), ints * 60, ints, ints, ints,
+        ("a", "b", "c"), rows, is_fraud, np.ones(len(rows), np.float32), ints * 60, ints, ints, ints[:, None],
         np.full(len(rows), -1, np.int8),
     )  # fmt: skip
     settings = TrainSettings(rounds=5, rounds_max=5, threads=1)

@@ -114,7 +114,7 @@ def drawn(rows: int = 4000, seed: int = 1) -> dict[str, Any]:
         "amount_minor": random.integers(1, 10_000, rows),
         "weight": np.ones(rows),
         "event_time_seconds": np.sort(random.integers(0, 10 * SECONDS_PER_DAY, rows)),
-        "customer_key": random.integers(0, 300, rows),
+        "entity_keys": random.integers(0, 300, (rows, 1)),
         "scenario": np.where(fraud == 1, random.integers(1, 4, rows), 0).astype(np.int8),
     }
 
@@ -144,10 +144,22 @@ def test_money_has_the_interval_of_its_shares_of_all_frauds_money() -> None:
     whole = evaluate(**drawn(), review=0.3)
     for estimate in (whole.money.lost, whole.money.saved):
         assert estimate.low < estimate.value < estimate.high
-    tenfold: dict[str, Any] = {name: np.repeat(values, 10) for name, values in drawn().items()}
-    sure = evaluate(**tenfold, review=0.3).money
+    tenfold: dict[str, Any] = {name: np.repeat(values, 10, axis=0) for name, values in drawn().items()}
+    of_others = tenfold | {"entity_keys": np.arange(len(tenfold["score"]))[:, None]}
+    sure = evaluate(**of_others, review=0.3).money
     widths = [(m.high - m.low) / m.value for m in (sure.lost, whole.money.lost)]
     assert widths[0] * 2 < widths[1], "ten times the data: about a third of the uncertainty"
+
+
+def test_the_same_frauds_ten_times_are_no_news() -> None:
+    data = drawn() | {"entity_keys": np.arange(len(drawn()["score"]))[:, None]}
+    tenfold: dict[str, Any] = {name: np.repeat(values, 10, axis=0) for name, values in data.items()}
+    once, repeated = evaluate(**data, review=0.3), evaluate(**tenfold, review=0.3)
+    assert (once.frauds_effective, repeated.frauds) == (once.frauds, 10 * once.frauds)
+    assert repeated.frauds_effective == pytest.approx(once.frauds, rel=0.05)
+    for name in ("recall_at_review", "roc_auc", "pr_auc", "recall_by_amount_at_review"):
+        widths = [found.headline[name].high - found.headline[name].low for found in (once, repeated)]
+        assert widths[1] == pytest.approx(widths[0], rel=0.35)
 
 
 def test_scenarios_add_up_to_all_frauds() -> None:

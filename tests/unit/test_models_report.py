@@ -31,7 +31,7 @@ def content() -> ReportContent:
     weight = np.ones(5000)
     evaluation = evaluate(
         score, fraud, amount, weight, np.sort(random.integers(0, 864_000, 5000)),
-        random.integers(0, 400, 5000), np.where(fraud == 1, 2, 0).astype(np.int8),
+        random.integers(0, 400, (5000, 1)), np.where(fraud == 1, 2, 0).astype(np.int8),
         review=0.3, block=math.inf, replicates=20,
     )  # fmt: skip
     pictures = draw_all(
@@ -65,7 +65,15 @@ def _model() -> Model:
     fraud = (x[:, 0] > 1).astype(np.int8)
     count = np.arange(500)
     sample = Sample(
-        NAMES, x, fraud, np.ones(500, np.float32), count, count, count, count, np.full(500, -1, np.int8)
+        NAMES,
+        x,
+        fraud,
+        np.ones(500, np.float32),
+        count,
+        count,
+        count,
+        count[:, None],
+        np.full(500, -1, np.int8),
     )
     facts = ModelFacts(catalogue_label="small@1 (abc)")
     return train(sample, None, TrainSettings(rounds=3), facts=facts).model

@@ -42,7 +42,7 @@ def make_sample(rows: int, seed: int) -> Sample:
         event_time_seconds=np.sort(random.integers(0, 864_000, rows)),
         amount_minor=(amount * 100).astype(np.int64),
         transaction_id=np.arange(rows),
-        customer_key=random.integers(0, 500, rows),
+        entity_keys=random.integers(0, 500, (rows, 2)),
         scenario=np.full(rows, -1, np.int8),
     )
 

@@ -17,7 +17,7 @@ def sure(value: float) -> Estimate:
 
 
 MET = Reached(
-    frauds=900, transactions=100_000, days=10,
+    frauds=900, frauds_effective=900, transactions=100_000, days=10,
     recall=sure(0.99), precision=sure(0.6), false_positive_rate=sure(0.04), roc_auc=sure(0.95),
     loss_minor_per_month=sure(1_000_000), reviews_per_day=sure(40.0), transactions_per_second=900.0,
 )  # fmt: skip
@@ -51,7 +51,7 @@ def test_a_goal_is_met_where_the_whole_interval_meets_it(low: float, high: float
 
 
 def test_a_goal_not_shown_says_how_many_days_would_show_it() -> None:
-    few = replace(MET, frauds=50, recall=Estimate(0.99, 0.96, 0.999))
+    few = replace(MET, frauds=50, frauds_effective=50, recall=Estimate(0.99, 0.96, 0.999))
     assert row(card(few), "Frauds missed") == (
         "not_shown", "1.0% (0.1% to 4.0%)", "50 frauds in 10 days are too few to decide: about 152 days would.",
     )  # fmt: skip
@@ -64,11 +64,24 @@ def test_a_goal_not_shown_says_how_many_days_would_show_it() -> None:
     )
 
 
+def test_frauds_that_share_customers_are_named_where_they_decide() -> None:
+    few = replace(MET, frauds=300, frauds_effective=40.0, recall=Estimate(0.99, 0.96, 0.999))
+    comment = row(card(few), "Frauds missed")[2]
+    assert "300 frauds in 10 days, which say as much as 40 single ones" in comment
+    single = row(card(replace(few, frauds_effective=299.0)), "Frauds missed")[2]
+    assert "single ones" not in single
+
+
 @pytest.mark.parametrize(("missed", "frauds"), [(0, 20), (1, 100), (9, 300), (3, 100)])
 def test_the_days_named_are_about_those_that_show_the_goal(missed: int, frauds: int) -> None:
     """The same share of that many frauds has an exact interval clear of the limit, and of a tenth fewer has not."""
     rate = missed / frauds
-    few = replace(MET, frauds=frauds, recall=Estimate(1 - rate, *exact_interval(1 - rate, frauds)))
+    few = replace(
+        MET,
+        frauds=frauds,
+        frauds_effective=frauds,
+        recall=Estimate(1 - rate, *exact_interval(1 - rate, frauds)),
+    )
     found = card(few).rows[0]
     assert (found.status, found.days_needed is None) == ("not_shown", False)
     assert found.days_needed is not None

@@ -44,6 +44,7 @@ class CompareReport:
         measures: by name of `MEASURES`, values for JSON.
         period: the days compared on; None where there are none.
         frauds, transactions: compared, not weighted.
+        frauds_effective: as many single frauds would say as much about ROC-AUC; None where nothing was compared.
         judged: the verdict.
         false_positive_rate_max: at which recall and loss are measured.
         replicates: of the bootstrap.
@@ -54,6 +55,7 @@ class CompareReport:
     measures: Mapping[str, Mapping[str, Any]]
     period: Days | None
     frauds: int
+    frauds_effective: float | None
     transactions: int
     judged: Judged
     false_positive_rate_max: float
@@ -73,6 +75,7 @@ class CompareReport:
             "days": 0 if self.period is None else len(self.period),
             "transactions": self.transactions,
             "frauds": self.frauds,
+            "frauds_effective": self.frauds_effective,
             "false_positive_rate_max": self.false_positive_rate_max,
             "replicates": self.replicates,
             "left_out": list(self.left_out),
@@ -111,7 +114,8 @@ def compare(context: Context, a: str, b: str, *, days_max: int = DAYS_MAX) -> Co
         measures, judged, found = judged_on(context, first, second, sample, period, days, bounds)
     report = CompareReport(
         {"a": None if first is None else first.artefact_id, "b": second.artefact_id},
-        measures, period, sample.frauds if sample else 0, len(sample) if sample else 0, judged,
+        measures, period, sample.frauds if sample else 0,
+        found.frauds_effective if found else None, len(sample) if sample else 0, judged,
         context.options.false_positive_rate_max, REPLICATES, left_out, watch.seconds,
     )  # fmt: skip
     publish_comparison(context, report.models, report.to_json_dict(), found)
@@ -197,7 +201,9 @@ def judged_on(
     rate = context.options.false_positive_rate_max
     score = second.score(sample.x)
     before = score if first is None else first.score(sample.x)
-    scored = Scored(before, score, sample.is_fraud, sample.amount_minor, sample.weight, len(period))
+    scored = Scored(
+        before, score, sample.is_fraud, sample.amount_minor, sample.weight, len(period), sample.entity_keys
+    )
     if first is None:
         _, values = measure_scores(scored, false_positive_rate_max=rate)
         reason = f"There is no champion to compare with. Alone it has a ROC-AUC of {values['roc_auc']:.4f}."

@@ -269,7 +269,7 @@ def _scorecard(
             options.reviews_per_day_max,
         ),
         Reached(
-            frauds=found.frauds, transactions=found.rows, days=found.days,
+            frauds=found.frauds, frauds_effective=found.frauds_effective, transactions=found.rows, days=found.days,
             recall=found.headline["recall_at_review"], precision=found.headline["precision_at_review"],
             false_positive_rate=found.headline["false_positive_rate_at_review"],
             roc_auc=found.headline["roc_auc"], loss_minor_per_month=found.money.lost,

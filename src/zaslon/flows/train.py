@@ -243,7 +243,7 @@ def _sampled(part: FeaturisedPart, plan: FeaturePlan, shares: Shares, seed: int)
         event_time_seconds=rows.event_time_seconds,
         amount_minor=rows.amount_minor,
         transaction_id=rows.transaction_id,
-        customer_key=rows.entity_keys[plan.catalogue.entities[0]],
+        entity_keys=np.stack([rows.entity_keys[name] for name in plan.catalogue.entities], axis=1),
         scenario=rows.scenario,
     )
 
@@ -334,7 +334,7 @@ def evaluate_sample(
     """`evaluate` for a sample."""
     return evaluate(
         score, sample.is_fraud, sample.amount_minor, sample.weight, sample.event_time_seconds,
-        sample.customer_key, sample.scenario,
+        sample.entity_keys, sample.scenario,
         review=review, block=block, seed=seed, replicates=replicates,
     )  # fmt: skip
 

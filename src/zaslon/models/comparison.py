@@ -2,7 +2,8 @@
 
 Every replicate draws frauds from the frauds and good transactions from the good ones, and computes the measures
 of both models on what was drawn (the paired stratified bootstrap). What moves both models in the same way,
-such as a week with hard frauds, cancels out of the difference.
+such as a week with hard frauds, cancels out of the difference. Frauds of one customer or terminal come together and
+count for fewer, see `fraud_groups`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from zaslon.domain.errors import DataError
 from zaslon.domain.estimates import Estimate, exact_interval
 from zaslon.models.delong import DeLong, delong
+from zaslon.models.fraud_groups import SINGLE, DesignEffect, design_effect, fraud_groups, group_count
 from zaslon.models.intervals import (
     bootstrap_interval,
     bootstrap_p,
@@ -24,21 +26,22 @@ from zaslon.models.intervals import (
     student_p,
     wider,
 )
-from zaslon.models.metrics import DAYS_PER_MONTH, check_scores, threshold_at
+from zaslon.models.metrics import DAYS_PER_MONTH, check_scores
 from zaslon.models.ranking import (
     FALSE_POSITIVE_RATES,
     Counts,
     Ranking,
+    fraud_parts,
     good_places,
+    parts_left_out,
     rank,
     ranking_metrics,
     sums_by_place,
+    threshold_at,
 )
 
 REPLICATES = 1_000
 ALPHA = 0.05  # of every test
-# Of the frauds, for the bootstrap's correction.
-_PARTS_LEFT_OUT = 100
 
 MEASURES = ("roc_auc", "pr_auc", "recall", "loss_minor_per_month")
 
@@ -56,6 +59,8 @@ class Scored:
         amount_minor: int64[n].
         weight: [n], how many transactions each represents; the same for all of one class.
         days: how many days they are from.
+        entity_keys: int64[n, entities], whose they are; None where that is not known: then each is taken as
+            independent of the others.
 
     Raises:
         DataError: arrays that do not belong together, one class only, a score that is not a probability, or
@@ -68,6 +73,7 @@ class Scored:
     amount_minor: Int64
     weight: NDArray[np.float32] | Float64
     days: int
+    entity_keys: Int64 | None = None
 
     def __post_init__(self) -> None:
         """Check that they can be compared."""
@@ -79,6 +85,12 @@ class Scored:
                     "Models are compared on samples in which all transactions of a class represent as many "
                     "others; the weights here differ."
                 )
+
+    def groups(self) -> Int64:
+        """int64[frauds, entities]: which frauds belong together."""
+        if self.entity_keys is None:
+            return np.empty((int(np.count_nonzero(self.is_fraud)), 0), np.int64)
+        return fraud_groups(self.entity_keys, self.is_fraud)
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,7 @@ class Comparison:
         mean_a, mean_b: of the replicates of each ROC-AUC.
         t_test_p: of Student's test over these replicates, see `t_test_p`. It decides nothing.
         frauds, transactions: compared, not weighted, in how many `days`.
+        frauds_effective: as many single frauds would say as much about ROC-AUC.
         replicates: of the bootstrap.
         drawn_a, drawn_b: float64[replicates], the ROC-AUC of each.
     """
@@ -118,6 +131,7 @@ class Comparison:
     mean_b: float
     t_test_p: float
     frauds: int
+    frauds_effective: float
     transactions: int
     days: int
     replicates: int
@@ -135,8 +149,7 @@ def compare_scores(
 ) -> Comparison:
     """Compare two models. A millisecond a replicate for 200,000 transactions with 1,500 frauds.
 
-    Intervals take transactions as independent; frauds of one terminal or customer are not, so the truth is
-    somewhat wider.
+    Good transactions are taken as independent of each other: they are so many that hardly any doubt comes from them.
 
     Args:
         scored: the transactions.
@@ -154,11 +167,14 @@ def compare_scores(
         for i, name in enumerate(MEASURES)
     }
     of_a, of_b = replicated[:, 0, 0], replicated[:, 1, 0]
+    groups = scored.groups()
+    areas = delong(scored.a, scored.b, scored.is_fraud, groups)
+    effects = _effects(sides, groups) | {"roc_auc": areas.effect}
+    grouped = {name: _grouped(measure, effects[name]) for name, measure in measures.items()}
     return Comparison(
-        _valid_at_small_counts(measures, sides, scored),
-        delong(scored.a, scored.b, scored.is_fraud),
+        _valid_at_small_counts(grouped, sides, scored, groups, effects), areas,
         float(of_a.mean()), float(of_b.mean()), t_test_p(of_a, of_b),
-        int(np.count_nonzero(scored.is_fraud)), len(scored.a), scored.days, replicates, of_a, of_b,
+        len(groups), len(groups) / areas.effect.variance, len(scored.a), scored.days, replicates, of_a, of_b,
     )  # fmt: skip
 
 
@@ -223,8 +239,7 @@ def _replicated(
 
 def _left_out(sides: Sequence[_Side]) -> Float64:
     """float64[parts, models, measures]: without each of the parts of the frauds."""
-    frauds = len(sides[0].ranking.fraud_cell)
-    parts = np.array_split(np.arange(frauds), min(frauds, _PARTS_LEFT_OUT)) if frauds > 1 else []
+    parts = parts_left_out(len(sides[0].ranking.fraud_cell))
     found = [[side.measures(side.ranking.without(part)) for side in sides] for part in parts]
     return np.array(found).reshape(len(parts), len(sides), len(MEASURES))
 
@@ -246,30 +261,50 @@ def _measure(a: float, b: float, replicated: Float64, left_out: Float64) -> Meas
     return Measure(a, b, interval, p)
 
 
+def _effects(sides: Sequence[_Side], groups: Int64) -> dict[str, DesignEffect]:
+    """The design effect of each difference but that of ROC-AUC, by what every fraud adds to it."""
+    a, b = sides
+    precision = [fraud_parts(side.ranking.counts)["pr_auc"][side.ranking.fraud_cell] for side in sides]
+    stopped = b.is_stopped.astype(np.float64) - a.is_stopped
+    return {
+        "pr_auc": design_effect(precision[1] - precision[0], groups),
+        "recall": design_effect(stopped, groups),
+        "loss_minor_per_month": design_effect(stopped * a.ranking.fraud_minor, groups),
+    }
+
+
+def _grouped(measure: Measure, effect: DesignEffect) -> Measure:
+    if effect == SINGLE:
+        return measure
+    difference = effect.widened(measure.difference)
+    return Measure(measure.a, measure.b, difference, max(measure.p, effect.p(difference)))
+
+
 def _valid_at_small_counts(
-    measures: Mapping[str, Measure], sides: Sequence[_Side], scored: Scored
-) -> dict[str, Measure]:
+    measures: Mapping[str, Measure], sides: Sequence[_Side], scored: Scored, groups: Int64,
+    effects: Mapping[str, DesignEffect],
+) -> dict[str, Measure]:  # fmt: skip
     """No certainty from few frauds: the bootstrap draws only from what was seen.
 
     Recall and loss depend on the frauds that exactly one model stops. If each is as likely to be stopped by
     the one as by the other, all d of them are on one side with probability 2 / 2^d (the sign test, McNemar
-    1947), so p is not less; for the other measures d is all frauds. An interval without width, or of fewer frauds
-    than can show a difference, becomes as wide as the exact one of a rate.
+    1947), so p is not less; for the other measures d is all frauds. Of frauds that belong together, the groups
+    count. An interval without width, or of fewer frauds than can show a difference, becomes as wide as the exact one
+    of a rate.
     """
     ranking = sides[0].ranking
-    frauds, by_amount = effective_count(ranking.fraud_weight), effective_count(ranking.fraud_minor)
-    month_minor = float(ranking.fraud_minor.sum()) * DAYS_PER_MONTH / scored.days
+    counted = {"loss_minor_per_month": effective_count(ranking.fraud_minor)}
     unsure = {
-        "roc_auc": exact_interval(0.0, frauds)[1], "pr_auc": exact_interval(0.0, frauds)[1],
-        "recall": exact_interval(0.0, frauds)[1],
-        "loss_minor_per_month": exact_interval(0.0, by_amount)[1] * month_minor,
-    }  # fmt: skip
-    differing = int(np.count_nonzero(sides[0].is_stopped != sides[1].is_stopped))
+        name: exact_interval(0.0, counted.get(name, len(groups)) / effects[name].variance)[1]
+        for name in measures
+    }
+    unsure["loss_minor_per_month"] *= float(ranking.fraud_minor.sum()) * DAYS_PER_MONTH / scored.days
+    differing = group_count(groups[sides[0].is_stopped != sides[1].is_stopped])
     deciding = {"recall": differing, "loss_minor_per_month": differing}
     same = np.array_equal(scored.a, scored.b)
     found = {}
     for name, measure in measures.items():
-        floor = min(1.0, 2.0 ** (1 - deciding.get(name, len(ranking.fraud_cell))))
+        floor = min(1.0, 2.0 ** (1 - deciding.get(name, group_count(groups))))
         has_no_width = measure.difference.low == measure.difference.high
         difference = measure.difference
         if not same and (floor >= ALPHA or has_no_width):

@@ -29,7 +29,7 @@ class Sample:
         event_time_seconds: int64[n], seconds since 1970.
         amount_minor: int64[n].
         transaction_id: int64[n].
-        customer_key: int64[n], whose card it is.
+        entity_keys: int64[n, E], of the catalogue's E entities in its order; `NO_KEY` where there is none.
         scenario: int8[n], the simulator's fraud scenario, -1 where unknown.
 
     Raises:
@@ -43,7 +43,7 @@ class Sample:
     event_time_seconds: Int64
     amount_minor: Int64
     transaction_id: Int64
-    customer_key: Int64
+    entity_keys: Int64
     scenario: NDArray[np.int8]
 
     def __post_init__(self) -> None:
@@ -69,6 +69,11 @@ class Sample:
     def __len__(self) -> int:
         """How many transactions."""
         return len(self.x)
+
+    @property
+    def customer_key(self) -> Int64:
+        """int64[n]: whose card it is, the catalogue's first entity."""
+        return self.entity_keys[:, 0]
 
     @property
     def frauds(self) -> int:

@@ -2,7 +2,8 @@
 
 DeLong, DeLong, Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
 characteristic curves: a nonparametric approach", Biometrics 1988. Computed from mid-ranks in O(n log n), as in
-Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 2014.
+Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 2014. Frauds that share an
+entity count as Obuchowski has it, "Nonparametric analysis of clustered ROC curve data", Biometrics 1997.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.models.fraud_groups import SINGLE, DesignEffect, design_effect
+from zaslon.models.intervals import student_p
+
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _NORMAL = NormalDist()
 
@@ -27,12 +32,14 @@ class DeLong:
         a, b: the two areas, 0 … 1.
         standard_error: of `b` - `a`; NaN where a class has fewer than two transactions.
         p: two-sided, of the hypothesis that both are equal; 1 where nothing can be said.
+        effect: of frauds that belong together, in error and p already.
     """
 
     a: float
     b: float
     standard_error: float
     p: float
+    effect: DesignEffect = SINGLE
 
     @property
     def difference(self) -> float:
@@ -40,17 +47,22 @@ class DeLong:
         return self.b - self.a
 
 
-def delong(a: Float64, b: Float64, is_fraud: NDArray[np.int8]) -> DeLong:
+def delong(a: Float64, b: Float64, is_fraud: NDArray[np.int8], groups: Int64 | None = None) -> DeLong:
     """Compare two scores.
 
     Args:
         a, b: float64[n], higher for likelier frauds; only their order counts.
         is_fraud: int8[n], 0 or 1, both present.
+        groups: int64[frauds, entities], which frauds belong together (`fraud_groups`); None: each is single.
     """
     of_fraud, of_good = placements(np.stack([a, b]), is_fraud == 1)
     area_a, area_b = of_fraud.mean(axis=1)
-    error = _standard_error(of_fraud[1] - of_fraud[0], of_good[1] - of_good[0])
-    return DeLong(float(area_a), float(area_b), error, _p(float(area_b - area_a), error))
+    parts, good_parts = of_fraud[1] - of_fraud[0], of_good[1] - of_good[0]
+    effect = SINGLE
+    if groups is not None:
+        effect = design_effect(parts, groups, len(parts) ** 2 * float(np.var(good_parts)) / len(good_parts))
+    error = _standard_error(parts, good_parts) * math.sqrt(effect.variance)
+    return DeLong(float(area_a), float(area_b), error, _p(float(area_b - area_a), error, effect), effect)
 
 
 def placements(scores: Float64, fraud: NDArray[np.bool_]) -> tuple[Float64, Float64]:
@@ -78,10 +90,14 @@ def _standard_error(of_fraud: Float64, of_good: Float64) -> float:
     return math.sqrt(np.var(of_fraud, ddof=1) / len(of_fraud) + np.var(of_good, ddof=1) / len(of_good))
 
 
-def _p(difference: float, error: float) -> float:
+def _p(difference: float, error: float, effect: DesignEffect) -> float:
     if math.isnan(error) or difference == 0:
         return 1.0
-    return math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else 0.0
+    if error == 0:
+        return 0.0
+    if math.isfinite(effect.degrees):
+        return student_p(difference / error, effect.degrees)
+    return math.erfc(abs(difference) / error / math.sqrt(2))
 
 
 def power(difference: float, standard_error: float, alpha: float) -> float:

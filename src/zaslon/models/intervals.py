@@ -62,14 +62,14 @@ def mean_interval(values: Float64) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def student(degrees: int) -> float:
+def student(degrees: float) -> float:
     """How many standard errors to either side hold 95 %, with so many degrees of freedom (1 or more)."""
     from scipy.special import stdtrit  # noqa: PLC0415  only evaluation needs it
 
     return float(stdtrit(degrees, 1 - _TAIL))
 
 
-def student_p(deviations: float, degrees: int) -> float:
+def student_p(deviations: float, degrees: float) -> float:
     """Two-sided p of a value so many standard errors from 0."""
     from scipy.special import stdtr  # noqa: PLC0415  only comparisons need it
 

@@ -13,13 +13,21 @@ from zaslon.domain.errors import DataError
 from zaslon.domain.estimates import Estimate, exact_interval
 from zaslon.domain.time import days_spanned
 from zaslon.models.card_precision import card_precision_by_day
+from zaslon.models.fraud_groups import SINGLE, effects_by_metric, fraud_groups
 from zaslon.models.intervals import (
     bootstrap_interval,
     effective_count,
     mean_interval,
     wider,
 )
-from zaslon.models.ranking import FALSE_POSITIVE_RATES, Ranking, rank, ranking_metrics
+from zaslon.models.ranking import (
+    FALSE_POSITIVE_RATES,
+    Ranking,
+    parts_left_out,
+    rank,
+    ranking_metrics,
+    threshold_at,
+)
 from zaslon.models.small_counts import valid_at_small_counts
 
 DAYS_PER_MONTH = 30  # as in the business limits: thirty days, so that months compare
@@ -27,7 +35,6 @@ REPLICATES = 400
 # Draws for the bootstrap, at about 20 ns each: replicates become fewer above this, at least 50.
 _DRAWS_MAX = 100_000_000
 CALIBRATION_BINS = 15
-_PARTS_LEFT_OUT = 100  # of the frauds, for the bootstrap's correction
 CARDS_A_DAY = 100
 
 Float64 = NDArray[np.float64]
@@ -79,6 +86,7 @@ class Evaluation:
 
     Attributes:
         rows, frauds: transactions scored, not weighted.
+        frauds_effective: as many single frauds would say as much about recall at the review threshold.
         transactions: how many they represent.
         fraud_rate: weighted.
         days: from the first of them to the last, quiet ones included.
@@ -97,6 +105,7 @@ class Evaluation:
 
     rows: int
     frauds: int
+    frauds_effective: float
     transactions: float
     fraud_rate: float
     days: int
@@ -132,7 +141,15 @@ class Evaluation:
             ("good_stopped", money.good_stopped),
         ):  # fmt: skip
             numbers[f"money_{name}_minor_per_month"] = minor
-        for name in ("rows", "frauds", "fraud_rate", "days", "calibration_error", "brier"):
+        for name in (
+            "rows",
+            "frauds",
+            "frauds_effective",
+            "fraud_rate",
+            "days",
+            "calibration_error",
+            "brier",
+        ):
             numbers[name] = float(getattr(self, name))
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
@@ -143,7 +160,7 @@ def evaluate(
     amount_minor: Int64,
     weight: NDArray[np.float32] | Float64,
     event_time_seconds: Int64,
-    customer_key: Int64 | None = None,
+    entity_keys: Int64 | None = None,
     scenario: Int8 | None = None,
     *,
     review: float = 0.5,
@@ -153,8 +170,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the scores of n transactions whose answers are known.
 
-    Intervals take transactions as independent; frauds of one terminal or customer are not, so
-    the truth is somewhat wider.
+    Frauds of one customer or terminal come together, so intervals count them for fewer (`fraud_groups`); where
+    `entity_keys` is not given, every fraud is taken as independent of the others.
 
     Args:
         score: float64[n], 0 … 1, calibrated probabilities.
@@ -162,7 +179,7 @@ def evaluate(
         amount_minor: int64[n].
         weight: [n], how many transactions each represents.
         event_time_seconds: int64[n].
-        customer_key: int64[n], for card precision; None without such an entity.
+        entity_keys: int64[n, entities], `NO_KEY` where there is none; the first is the card, for card precision.
         scenario: int8[n], -1 where unknown; None where not known at all.
         review, block: thresholds of the policy: from this score on.
         seed: of the bootstrap.
@@ -175,7 +192,7 @@ def evaluate(
     from sklearn import metrics  # noqa: PLC0415  takes a second, which other commands need not wait
 
     w = np.asarray(weight, np.float64)
-    per_row = (score, is_fraud, amount_minor, w, event_time_seconds, customer_key, scenario)
+    per_row = (score, is_fraud, amount_minor, w, event_time_seconds, entity_keys, scenario)
     check_scores([array for array in per_row if array is not None])
     days = days_spanned(event_time_seconds.min(), event_time_seconds.max())
     thresholds = {"review": review, "block": block}
@@ -188,15 +205,20 @@ def evaluate(
         headline["pr_auc"], metrics.average_precision_score(is_fraud, score, sample_weight=w)
     )
     stopped = {name: effective_count(w[score >= threshold]) for name, threshold in thresholds.items()}
-    headline = valid_at_small_counts(headline, ranking, thresholds, stopped)
+    groups = None if entity_keys is None else fraud_groups(entity_keys, is_fraud)
+    effects = effects_by_metric(ranking, thresholds, groups)
+    headline = valid_at_small_counts(headline, ranking, thresholds, stopped, effects)
     good_stopped = float((amount_minor * w)[(score >= review) & (is_fraud == 0)].sum())
     money = _money(headline, thresholds, good_stopped, days)
-    by_day = _card_precision(score, is_fraud, w, event_time_seconds, customer_key)
+    by_day = _card_precision(
+        score, is_fraud, w, event_time_seconds, None if entity_keys is None else entity_keys[:, 0]
+    )
     headline["card_precision_100"] = _mean_over_days(by_day, seed, replicates)
     bins = calibration_bins(score, is_fraud, w)
     return Evaluation(
         rows=len(score),
         frauds=int(np.count_nonzero(is_fraud)),
+        frauds_effective=int(np.count_nonzero(is_fraud)) / effects.get("recall_at_review", SINGLE).variance,
         transactions=float(w.sum()),
         fraud_rate=float(np.average(is_fraud, weights=w)),
         days=days,
@@ -259,9 +281,7 @@ def _headline(
         for name, value in ranking_metrics(counts, ranking.score, thresholds).items():
             replicated[name].append(value)
     left_out: dict[str, list[float]] = {name: [] for name in values}
-    parts = (
-        np.array_split(np.arange(frauds), min(frauds, _PARTS_LEFT_OUT)) if replicates and frauds > 1 else []
-    )
+    parts = parts_left_out(frauds) if replicates else []
     for part in parts:
         for name, value in ranking_metrics(ranking.without(part), ranking.score, thresholds).items():
             left_out[name].append(value)
@@ -346,14 +366,6 @@ def _by_scenario(
         )  # fmt: skip
     known = [r for r in results if r.scenario >= 0]
     return tuple(results) if known else ()
-
-
-def threshold_at(ranking: Ranking, false_positive_rate: float) -> float:
-    """The score of the lowest fraud that can be stopped at this false-positive rate; inf if none."""
-    stopped_good = np.cumsum(ranking.counts.tied + ranking.counts.between)
-    good = stopped_good[-1] + ranking.counts.below[0]
-    cells = int(np.searchsorted(stopped_good, false_positive_rate * good * (1 + 1e-12), "right"))
-    return float(ranking.score[cells - 1]) if cells else math.inf
 
 
 def calibration_bins(

@@ -8,6 +8,7 @@ frauds in about a millisecond.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
+_PARTS_LEFT_OUT = 100
 FALSE_POSITIVE_RATES = (0.05, 0.01, 0.001)  # of the business limits and two stricter ones
 
 
@@ -190,3 +192,20 @@ def ranking_metrics(
                 metrics[f"saved_minor_at_{name}"] = float(minor)
                 metrics[f"lost_minor_at_{name}"] = float(frauds_minor - minor)
     return metrics
+
+
+def threshold_at(ranking: Ranking, false_positive_rate: float) -> float:
+    """The score of the lowest fraud that can be stopped at this false-positive rate; inf if none."""
+    stopped_good = np.cumsum(ranking.counts.tied + ranking.counts.between)
+    good = stopped_good[-1] + ranking.counts.below[0]
+    cells = int(np.searchsorted(stopped_good, false_positive_rate * good * (1 + 1e-12), "right"))
+    return float(ranking.score[cells - 1]) if cells else math.inf
+
+
+def parts_left_out(frauds: int) -> list[NDArray[np.int64]]:
+    """Numbers of frauds in up to a hundred parts, each of which the jackknife leaves out once; none for one fraud.
+
+    Frauds that lie together may belong together, so they are in different parts: their design effect is counted once.
+    """
+    count = min(frauds, _PARTS_LEFT_OUT) if frauds > 1 else 0
+    return [np.arange(first, frauds, count) for first in range(count)]

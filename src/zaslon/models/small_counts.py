@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from zaslon.domain.estimates import Estimate, exact_interval
 from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.models.fraud_groups import SINGLE, DesignEffect
 from zaslon.models.intervals import effective_count, mean_interval, sum_interval, wider
 from zaslon.models.ranking import Ranking, fraud_parts
 
@@ -22,7 +23,7 @@ Float64 = NDArray[np.float64]
 
 def valid_at_small_counts(
     headline: Mapping[str, Estimate], ranking: Ranking, thresholds: Mapping[str, float],
-    stopped: Mapping[str, float],
+    stopped: Mapping[str, float], effects: Mapping[str, DesignEffect],
 ) -> dict[str, Estimate]:  # fmt: skip
     """The estimates with intervals that are at least as wide as those made for small counts.
 
@@ -33,6 +34,7 @@ def valid_at_small_counts(
         ranking: what they are of.
         thresholds: by name.
         stopped: how many transactions each threshold stops, in equal weights.
+        effects: of frauds that belong together, by metric; one that is not there is of single frauds.
     """
     trials = {
         "recall": effective_count(ranking.fraud_weight),
@@ -42,16 +44,18 @@ def valid_at_small_counts(
     found = {}
     for name, estimate in headline.items():
         measure, _, threshold = name.partition("_at_")
+        effect = effects.get(name, SINGLE)
         if measure in ("lost_minor", "saved_minor"):
             is_stopped = ranking.score[ranking.fraud_cell] >= thresholds[threshold]
             counted = is_stopped if measure == "saved_minor" else ~is_stopped
-            limits = _money(ranking.fraud_minor, counted)
+            found[name] = effect.widened(wider(estimate, *_money(ranking.fraud_minor, counted)), least=0)
         elif name in ("roc_auc", "pr_auc"):
-            limits = _mean_over_frauds(ranking, name)
+            single = wider(estimate, *_mean_over_frauds(ranking, name))
+            found[name] = effect.widened(single, least=0, most=1)
         else:
             count = stopped[threshold] if measure == "precision" else trials[measure]
-            limits = exact_interval(estimate.value, count)
-        found[name] = wider(estimate, *limits)
+            grouped = effect.widened(estimate, least=0, most=1)
+            found[name] = wider(grouped, *exact_interval(estimate.value, count / effect.width**2))
     return found
 
 

@@ -19,6 +19,8 @@ from zaslon.models.delong import error_needed, power
 RELEVANT_DIFFERENCE, POWER_WANTED = 0.02, 0.8
 # Of the rarer class. With 30 the bootstrap's interval misses the truth in 10 % of samples, from 100 on in 5 %.
 FRAUDS_MIN = 50
+# An interval so many times as wide as that of single frauds is explained.
+_WIDTH_NAMED = 1.1
 
 
 class Verdict(StrEnum):
@@ -47,18 +49,19 @@ class Judged:
 def judge(found: Comparison) -> Judged:
     """The verdict on the second model of a comparison."""
     measured = _measured(found)
-    rarer = min(found.frauds, found.transactions - found.frauds)
+    rarer = min(found.frauds_effective, found.transactions - found.frauds)
+    together = _together(found)
     if rarer < FRAUDS_MIN:
         needed = _days_needed(found, rarer)
         count = f"{found.frauds:,} frauds among {found.transactions:,} transactions"
-        reasons = (measured, f"{count} are too few to compare on: {_would_do(needed)}")
+        reasons = (measured, *together, f"{count} are too few to compare on: {_would_do(needed)}")
         return Judged(Verdict.NOT_ENOUGH_EVIDENCE, reasons, needed)
     side = _side(found)
     if side:
         verdict, where = (Verdict.BETTER, "above") if side > 0 else (Verdict.WORSE, "below")
         why = f"The whole interval lies {where} 0, and DeLong's test agrees (p {found.delong.p:.2g})."
-        return Judged(verdict, (measured, why, *_against(found, side)))
-    return _undecided(found, measured, rarer)
+        return Judged(verdict, (measured, *together, why, *_against(found, side)))
+    return _undecided(found, (measured, *together), rarer)
 
 
 def _side(found: Comparison) -> int:
@@ -69,7 +72,7 @@ def _side(found: Comparison) -> int:
     return int(difference.low > 0) - int(difference.high < 0)
 
 
-def _undecided(found: Comparison, measured: str, rarer: int) -> Judged:
+def _undecided(found: Comparison, measured: tuple[str, ...], rarer: float) -> Judged:
     inside = "The interval holds 0"
     if found.measures["roc_auc"].p < ALPHA:
         inside = f"DeLong's test does not agree with the interval (p {found.delong.p:.2g})"
@@ -81,9 +84,9 @@ def _undecided(found: Comparison, measured: str, rarer: int) -> Judged:
         f"an improvement of {RELEVANT_DIFFERENCE:g} would be found here with a probability of {chance:.0%}"
     )
     if chance >= POWER_WANTED:
-        return Judged(Verdict.NOT_SHOWN, (measured, f"{inside}; {finds}."))
+        return Judged(Verdict.NOT_SHOWN, (*measured, f"{inside}; {finds}."))
     needed = _days_needed(found, rarer)
-    reasons = (measured, f"{inside}, but {finds} only: {_would_do(needed)}")
+    reasons = (*measured, f"{inside}, but {finds} only: {_would_do(needed)}")
     return Judged(Verdict.NOT_ENOUGH_EVIDENCE, reasons, needed)
 
 
@@ -93,6 +96,16 @@ def _measured(found: Comparison) -> str:
     return (
         f"ROC-AUC is {roc_auc.b:.4f} against {roc_auc.a:.4f}: a difference of {roc_auc.difference.value:+.4f} "
         f"({low:+.4f} to {high:+.4f})."
+    )
+
+
+def _together(found: Comparison) -> tuple[str, ...]:
+    """That frauds share customers or terminals, where it makes the figures clearly less sure."""
+    if found.delong.effect.width < _WIDTH_NAMED:
+        return ()
+    return (
+        f"Frauds of the same customer or terminal come together: {found.frauds:,} say as much as "
+        f"{found.frauds_effective:,.0f} single ones.",
     )
 
 
@@ -117,7 +130,7 @@ def _would_do(days_needed: int | None) -> str:
     return f"about {days_needed:,} days would be enough."
 
 
-def _days_needed(found: Comparison, rarer: int) -> int | None:
+def _days_needed(found: Comparison, rarer: float) -> int | None:
     """Days after which there are enough frauds and a relevant improvement is found as often as wanted.
 
     A standard error falls with the square root of the days.

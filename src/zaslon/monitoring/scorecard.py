@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zaslon.domain.estimates import Estimate, trials_needed
 from zaslon.domain.money import whole_text
 
+_SHARE_NAMED = 0.8  # of the frauds: fewer effective ones are explained
 _ROUNDING = 1e-9  # of sums of weights: 49 frauds of 50 are 98 %
 
 
@@ -41,6 +42,8 @@ class Reached:
 
     Attributes:
         frauds, transactions: how many of each all figures are based on, not weighted; `days` in how many days.
+        frauds_effective: as many single frauds would say as much about recall; frauds of one customer or terminal
+            come together.
         recall, precision, false_positive_rate, roc_auc: shares; precision NaN if nothing stopped.
         loss_minor_per_month: money of missed frauds, 30 days.
         unseeable_share: share of the frauds that had no evidence when they happened (an ordinary
@@ -56,6 +59,7 @@ class Reached:
     """
 
     frauds: int
+    frauds_effective: float
     transactions: int
     days: int
     recall: Estimate
@@ -85,9 +89,9 @@ class Status(StrEnum):
 class ScorecardRow:
     """One goal as it is printed.
 
-    `status` is None without a target or a measurement. `frauds` and `transactions` are how many the
-    figure is based on. `days_needed`: of a goal that is not shown, after how many days it would be, if
-    that can be estimated.
+    `status` is None without a target or a measurement. `frauds` and `transactions` are how many the figure
+    is based on, `frauds_effective` as many single frauds say as much about recall. `days_needed`: of a goal
+    that is not shown, after how many days it would be, if that can be estimated.
     """
 
     goal: str
@@ -95,6 +99,7 @@ class ScorecardRow:
     reached: str
     status: Status | None
     frauds: int
+    frauds_effective: float
     transactions: int
     comment: str = ""
     days_needed: int | None = None
@@ -132,7 +137,15 @@ def _row(
     days_needed: int | None = None,
 ) -> ScorecardRow:  # fmt: skip
     return ScorecardRow(
-        goal, target, figure, status, reached.frauds, reached.transactions, comment, days_needed
+        goal,
+        target,
+        figure,
+        status,
+        reached.frauds,
+        reached.frauds_effective,
+        reached.transactions,
+        comment,
+        days_needed,
     )
 
 
@@ -145,7 +158,7 @@ def _of_rates(goals: Goals, reached: Reached) -> tuple[ScorecardRow, ScorecardRo
             reached, "Frauds missed", f"≤ {missed_max:.1%}", _display_text(missed, ".1%"),
             *_judged(
                 missed, missed_max, reached, _why_out_of_reach(goals, reached),
-                _days_for_rate(missed, missed_max, reached.frauds, reached.days),
+                _days_for_rate(missed, missed_max, reached.frauds_effective, reached.days),
             ),
         ),
         _row(
@@ -235,12 +248,18 @@ def _judged(
     if status == Status.NOT_MET:
         return status, why, None
     count = f"{reached.frauds:,} frauds in {reached.days} days are too few to decide"
+    if reached.frauds_effective < _SHARE_NAMED * reached.frauds:
+        count = (
+            f"{reached.frauds:,} frauds in {reached.days} days, which say as much as "
+            f"{reached.frauds_effective:,.0f} single ones because they share customers or terminals, are too few "
+            "to decide"
+        )
     if days is None:
         return status, f"{count}: it is at the limit.", None
     return status, f"{count}: about {days:,} days would.", days
 
 
-def _days_for_rate(rate: Estimate, most: float, trials: int, days: int) -> int | None:
+def _days_for_rate(rate: Estimate, most: float, trials: float, days: int) -> int | None:
     """After how many days the same rate would lie clear of the limit; None where it is at the limit."""
     needed = trials_needed(rate.value, most, trials) if trials else None
     return None if needed is None else max(days + 1, math.ceil(days * needed / trials))
