@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -263,16 +264,33 @@ def test_how_much_the_log_has_of_a_file_changes_nothing(rows: dict[int, int], da
 
 def naive(days: list[int]) -> set[int]:
     """The rule, day by day."""
-    counts = {day: days.count(day) for day in sorted(set(days))}
-    falling = sorted(counts.values(), reverse=True)
-    usual = next(n for i, n in enumerate(falling) if 2 * sum(falling[: i + 1]) >= len(days))
-    last = max(day for day, n in counts.items() if n * 10 >= usual or n >= ROWS_MAX)
-    after = [day for day in counts if day > last]
-    if sum(counts[day] for day in after) * 10 < usual:
-        return {day for day in after if day > last + GAP_DAYS}
-    for before, day in itertools.pairwise([last, *after]):
-        if day > before + GAP_DAYS:
-            return {later for later in after if later >= day}
+    counts = Counter(days)
+
+    def runs(some: list[int]) -> list[list[int]]:
+        found: list[list[int]] = []
+        for day in some:
+            if found and day <= found[-1][-1] + GAP_DAYS:
+                found[-1].append(day)
+            else:
+                found.append([day])
+        return found
+
+    def rows(some: list[int]) -> int:
+        return sum(counts[day] for day in some)
+
+    def few(count: int, usual: int) -> bool:
+        return count * 10 < usual and count < ROWS_MAX
+
+    telling = sorted(counts[day] for day in max(runs(sorted(counts)), key=rows) if counts[day] >= 10)
+    usual = telling[len(telling) // 2] if telling else 0
+    last = max(day for day in counts if not few(counts[day], usual))
+    tail = sorted(day for day in counts if day > last)
+    before = sorted(counts[day] for day in runs(sorted(day for day in counts if day <= last))[-1])
+    if few(rows(tail), min(usual, before[(len(before) - 1) // 2])):
+        return {day for day in tail if day > last + GAP_DAYS}
+    for day, next_day in itertools.pairwise([last, *tail]):
+        if next_day > day + GAP_DAYS:
+            return {later for later in tail if later >= next_day}
     return set()
 
 

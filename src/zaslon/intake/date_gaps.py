@@ -2,8 +2,34 @@
 
 The log of a file is in the order of event time, so one row with the year 2042 would be its newest, and
 every honest row after it `too_late`. A date after the input's arrival is rejected at once. A wrong date
-before it shows only when all is read: it lies far behind the last day with usual traffic, and few rows are
-with it.
+before it shows only when all is read: it lies behind a gap, and few rows are with it.
+
+A usual day has as many rows as the median of the days with ten or more, in the run of days that has most
+rows; runs are separated by more than `gap_max` days without any row. A day has few rows with less than a
+tenth of that, and less than 1,000. The days after the last one with more than few rows are the tail. They
+lie behind a gap if more than `gap_max` days before them have no row, or if they come more than `gap_max`
+days after that last day and the whole tail together is few rows: a row a day fills no gap.
+
+What lies behind a gap is rejected if it is few rows together and no run of the tail's days is traffic:
+ten rows or more, on several days, with two or more a day on average. Otherwise it is a question to the user.
+
+Promised:
+
+- Wrong dates are no more than rejections if they are fewer rows than a tenth of a usual day, and on one
+  day, fewer than ten, or fewer than two a day.
+- Days of which none comes more than `gap_max` after the one before lose nothing, whatever their counts are,
+  except such a tail. Where they have two rows a day or more, that is fewer than ten rows.
+- A burst, on fewer than half of the days, changes nothing: of the days with ten rows or more, or, in a
+  source with fewer, of the days up to the last burst.
+- Traffic after a pause is kept or is a question.
+
+Not promised:
+
+- Honest rows after a gap are lost where nothing tells them from wrong dates: all on one day, fewer than
+  ten, or one a day, and always fewer than a tenth of a usual day.
+- Wrong dates are kept in a source with ten rows a day or fewer, where any gap may be real; where they fill
+  the gap and are a tenth of a usual day or more, or of the median of all days before them; and where most
+  days with ten rows or more have them.
 """
 
 from __future__ import annotations
@@ -17,18 +43,20 @@ from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
 
 Int64 = NDArray[np.int64]
 
-# A day with fewer rows than one in so many of a usual day's has few. A usual day: half of all rows come on
-# days with at least as many. So in a source with ten rows a day or fewer no day has few.
+# A day with fewer rows than one in so many of a usual day's has few. So days with fewer rows than this say
+# nothing about what is usual, and in a source with no more a day no day has few.
 FEW_SHARE = 10
 # An input that lies mostly behind a gap is doubtful with fewer rows than one in so many of a usual day's.
 HARDLY_ANY_SHARE = 100
 # No day with as many rows has few: of the others the original bytes are kept until all is read.
 ROWS_MAX = 1_000
+# Several days with so many rows in all, and so many a day, may be traffic.
+TRAFFIC_ROWS_MIN, TRAFFIC_ROWS_A_DAY_MIN = 10, 2
 
 
 @dataclass(frozen=True)
 class WrongDates:
-    """The days from `first_day` on, which have few rows and lie behind a gap.
+    """The days from `first_day` on, which have few rows each and lie behind a gap.
 
     Attributes:
         first_day: day number of the first of them.
@@ -36,6 +64,7 @@ class WrongDates:
         rows: how many rows of the input they have.
         rows_before: how many rows the input has before them.
         rows_usual: rows of a usual day.
+        may_be_traffic: whether they are too many, or too regular, to be rejected without a question.
     """
 
     first_day: int
@@ -43,6 +72,7 @@ class WrongDates:
     rows: int
     rows_before: int
     rows_usual: int
+    may_be_traffic: bool = False
 
     @property
     def are_most(self) -> bool:
@@ -65,7 +95,7 @@ class WrongDates:
         )
 
     def question(self) -> str:
-        """What is doubtful about an input that consists mostly of such rows."""
+        """What is doubtful about an input with such rows."""
         return (
             f"{self.rows} of {self.rows + self.rows_before} rows are on {day_text(self.first_day)} or later,"
             f" {self.first_day - self.day_before} days or more after {day_text(self.day_before)}, and a usual"
@@ -101,10 +131,7 @@ class DayCounts:
     def wrong_dates(self, rows_of_log: Int64 | None = None) -> WrongDates | None:
         """The input's last days, if they are there only by a wrong date. Call it when all is counted.
 
-        They come after the last day with more than few rows, by more than the gap. They are dropped where
-        they come after as long a time without any row, or where all rows after that last day together are few:
-        so a trade that fades away day by day loses nothing. Days before others do no harm, however few
-        their rows are.
+        Days before others do no harm, however few their rows are.
 
         Args:
             rows_of_log: int64[DAYS_MAX], rows by day of the log that the input continues, as far as it knows
@@ -114,30 +141,47 @@ class DayCounts:
             return None
         # A day that both have: the log may hold a part of the input already.
         rows = self._rows if rows_of_log is None else np.maximum(self._rows, rows_of_log)
-        days, usual = np.flatnonzero(rows), _usual(rows)
-        last = int(days[_are_many(rows[days], usual)][-1])
-        first = self._first_wrong_day(last, usual)
-        if first is None:
+        days = np.flatnonzero(rows)
+        usual = max((rows[run] for run in self._runs(days)), key=np.sum)
+        rows_usual = _median(usual[usual >= FEW_SHARE])
+        last = int(days[_are_many(rows[days], rows_usual)][-1])
+        behind = self._behind_gap(rows, last, rows_usual)
+        mine = behind[self._rows[behind] > 0]
+        if not len(mine):
             return None
-        wrong = int(self._rows[first:].sum())
-        return WrongDates(first, last, wrong, int(self._rows.sum()) - wrong, usual)
+        runs = [run for run in self._runs(days[days > last]) if run[-1] >= behind[0]]
+        may_be_traffic = bool(_are_many(rows[behind].sum(), rows_usual)) or any(
+            _is_traffic(rows[run]) for run in runs
+        )
+        wrong = int(self._rows[mine].sum())
+        return WrongDates(
+            int(mine[0]), last, wrong, int(self._rows.sum()) - wrong, rows_usual, may_be_traffic
+        )
 
-    def _first_wrong_day(self, last: int, usual: int) -> int | None:
-        """The first day of the input to be dropped; `last` is the last one with more than few rows."""
-        days = last + np.flatnonzero(self._rows[last:])
-        behind = days[days > last + self._gap_days_max]
-        if len(behind) and not _are_many(self._rows[last + 1 :].sum(), usual):
-            return int(behind[0])
-        follow = days[days > last]
-        after_gap = np.diff(follow, prepend=last) > self._gap_days_max
-        return int(follow[after_gap][0]) if after_gap.any() else None
+    def _behind_gap(self, rows: Int64, last: int, rows_usual: int) -> Int64:
+        """The days behind a gap; `last` is the last one with more than few rows."""
+        days = np.flatnonzero(rows)
+        tail = days[days > last]
+        before = self._runs(days[days <= last])[-1]
+        # In a source with few rows a day only bursts have ten, and the tail is compared with its other days.
+        if not _are_many(rows[tail].sum(), min(rows_usual, _median(rows[before], lower=True))):
+            return tail[tail > last + self._gap_days_max]
+        return tail[np.maximum.accumulate(np.diff(tail, prepend=last) > self._gap_days_max)]
+
+    def _runs(self, days: Int64) -> list[Int64]:
+        """Ascending days, split where a gap lies between them."""
+        return np.split(days, np.flatnonzero(np.diff(days) > self._gap_days_max) + 1)
 
 
-def _usual(rows: Int64) -> int:
-    """Rows of a usual day: the greatest number such that half of all rows come on days with at least as many."""
-    falling = np.sort(rows[rows > 0])[::-1]
-    return int(falling[np.searchsorted(np.cumsum(falling), falling.sum() / 2)])
+def _median(rows: Int64, *, lower: bool = False) -> int:
+    """The median, of an even number the upper one; 0 of none."""
+    return int(np.sort(rows)[(len(rows) - lower) // 2]) if len(rows) else 0
 
 
 def _are_many(rows: Int64, usual: int) -> NDArray[np.bool_]:
     return np.asarray((rows >= ROWS_MAX) | (rows * FEW_SHARE >= usual))
+
+
+def _is_traffic(rows: Int64) -> bool:
+    """Whether these days look like traffic rather than like wrong dates."""
+    return len(rows) > 1 and rows.sum() >= max(TRAFFIC_ROWS_MIN, TRAFFIC_ROWS_A_DAY_MIN * len(rows))

@@ -60,6 +60,12 @@ _REPEAT_DETAIL = {
     Reason.CONFLICTING_DUPLICATE: "The id occurs earlier in the input with other content.",
 }
 
+_HINT_MOST = "Correct the dates; if they are right, say with --arrived when these rows arrived."
+_HINT_SOME = (
+    "If they are wrong, say with --arrived when the input was made: later rows are rejected. If they are right,"
+    ' give them in a file of their own after the others, or allow any gap with gap_max = "0d" (record.gap_max).'
+)
+
 
 @dataclass
 class CleanReport:
@@ -119,8 +125,8 @@ def clean_files(
 
     Raises:
         InputError: a source is not what it should be, `out` holds something else or cannot be
-            written, another run is writing it, or the sources are mostly of days long after the log
-            and long before the arrival, and of few rows.
+            written, another run is writing it, or nothing says whether the dates of rows after a gap
+            are right.
     """
     if not sources:
         raise InputError("There is nothing to clean.", hint="Name at least one file.")
@@ -326,19 +332,17 @@ class _Cleaning:
         """The days to drop. An input that is mostly behind the gap is taken: it may follow a pause.
 
         Raises:
-            InputError: it is hardly any rows, and of long before its arrival: nothing says that its dates are right.
+            InputError: nothing says whether the dates behind the gap are right. They may be traffic; or the
+                input is little else, hardly any rows, and of long before its arrival.
         """
         wrong = self._days.wrong_dates(rows_of_log)
-        if wrong is None or not wrong.are_most:
+        if wrong is None or not (wrong.are_most or wrong.may_be_traffic):
             return wrong
         late_within = parse_duration_seconds(self._catalogue.retention.late_within)
         is_recent = wrong.first_day >= (self._arrival - late_within) // SECONDS_PER_DAY
-        if is_recent or not wrong.are_hardly_any:
+        if wrong.are_most and (is_recent or not wrong.are_hardly_any):
             return None
-        raise InputError(
-            wrong.question(),
-            hint="Correct the dates; if they are right, say with --arrived when these rows arrived.",
-        )
+        raise InputError(wrong.question(), hint=_HINT_MOST if wrong.are_most else _HINT_SOME)
 
     def _write_quarantine(self) -> None:
         """One file, streamed: even where every row of the input was rejected."""
