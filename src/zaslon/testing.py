@@ -20,6 +20,7 @@ from zaslon.services.context import KEY, Context
 from zaslon.services.home import keep_champion, load_champion
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
+from zaslon.system.durable import write_file
 
 SECONDS_PER_DAY = 86_400
 _RAW = "small.txt"
@@ -63,8 +64,7 @@ class SmallWorld:
     def in_home(self, home: Path) -> SmallWorld:
         """The same world with another home, into which champion and key are copied."""
         context = self.context.in_home(home)
-        home.mkdir(parents=True, exist_ok=True)
-        (home / KEY).write_bytes(context.key)
+        write_file(home / KEY, context.key)
         plan = plan_features(context.catalogue)
         model, policy = load_champion(self.context, plan)
         from zaslon.models.artefact import save_model  # noqa: PLC0415

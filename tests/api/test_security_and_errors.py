@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from tests.api.serving import Caller, serving, transaction
+from tests.file_modes import nothing_masked as nothing_masked  # noqa: PLC0414  a fixture
+from tests.file_modes import open_to_others
 
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.api.rates import Rates
@@ -221,3 +223,17 @@ def test_a_bucket_fills_steadily_and_never_over() -> None:
     assert rates.take("other", 20, 0.5) == 0
     assert rates.take("key", 21, 100.0) > 0
     assert rates.take("key", 20, 100.0) == 0
+
+
+@pytest.mark.usefixtures("nothing_masked")
+def test_what_a_service_keeps_is_private(small_world: SmallWorld, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with serving(small_world, home, snapshot_every_records=1) as callers:
+        admin = callers("admin")
+        sent = transaction()
+        assert admin.post("/v1/transactions", sent).status_code == 200
+        assert admin.post("/v1/transactions", {**sent, "tx_amount": "much"}).status_code == 422
+        label = {"transaction_id": sent["transaction_id"], "is_fraud": True}
+        assert admin.post("/v1/labels", label).status_code == 200
+        assert (home / "log" / "journal.db-wal").exists() and open_to_others(home) == []
+    assert list(home.glob("log/snapshots/*/*")) and open_to_others(home) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.file_modes import masking_nothing
 from tests.made_once import made_once
 
 from zaslon.bootstrap import build_context
@@ -91,7 +92,7 @@ def _make_small_run(place: Path) -> None:
     raw.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] < last))
     tomorrow.write_bytes(header + b"".join(line for line in lines if line.split(b",")[1][:10] >= last))
     context = build_context(load_settings(home=place / "home", threads=1))
-    with exclusive(context):
+    with masking_nothing(), exclusive(context):
         report = run(context, [str(raw)], train_settings=TrainSettings(rounds_max=30, threads=1))
     (place / "answer.json").write_text(json.dumps(report.to_json_dict()))
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import Zaslon
+from tests.file_modes import nothing_masked as nothing_masked  # noqa: PLC0414  a fixture
+from tests.file_modes import open_to_others
 
 from zaslon.bootstrap import build_context
 from zaslon.domain.ledger import PROMOTE
@@ -34,6 +36,7 @@ def runs(home: Path, kind: str) -> list[Any]:
     return found
 
 
+@pytest.mark.usefixtures("nothing_masked")
 def test_training_comparing_and_promoting_are_in_the_registry(zaslon: Zaslon, home: Path) -> None:
     first = json.loads((home / "champion.json").read_bytes())["model"]
     before = zaslon("registry", "status", "--home", home, "--json")
@@ -56,6 +59,7 @@ def test_training_comparing_and_promoting_are_in_the_registry(zaslon: Zaslon, ho
     assert run.data.tags["verdict"] == compared.json["verdict"]
     zaslon("compare", trained.json["model"], first, "--home", home)
     assert len(runs(home, "comparison")) == 1, "the same comparison is written once"
+    assert list(home.glob("mlflow/artefacts/**/model.txt")) and open_to_others(home) == []
 
 
 def test_sync_makes_good_what_a_crash_has_left(zaslon: Zaslon, home: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import SmallRun, Zaslon
 from tests.cli.test_nonsense import assert_helps
+from tests.file_modes import nothing_masked as nothing_masked  # noqa: PLC0414  a fixture
+from tests.file_modes import open_to_others
 
 LIST = """
 [[chains]]
@@ -46,6 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("nothing_masked")
 def test_a_chain_is_run_and_its_state_is_kept(zaslon: Zaslon, place: Path, small_run: SmallRun) -> None:
     (place / "in").mkdir()
     (place / "in" / "tomorrow.txt").symlink_to(small_run.tomorrow)
@@ -58,6 +61,7 @@ def test_a_chain_is_run_and_its_state_is_kept(zaslon: Zaslon, place: Path, small
     assert result["rows_clean"] > 0
     (chain,) = zaslon("schedule", "status", "--json").json["chains"]
     assert (chain["name"], chain["when"], chain["state"]) == ("nightly", "0 3 * * *", "success")
+    assert open_to_others(place / "home") == []
     assert chain["runs"][0]["run"] == done.json["run"]
     assert "nightly" in zaslon("schedule", "status").out
 

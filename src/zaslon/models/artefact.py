@@ -22,7 +22,7 @@ import orjson
 from zaslon.domain.errors import ArtefactError
 from zaslon.models.calibration import Calibration
 from zaslon.models.model import FORMAT, Model, ModelFacts
-from zaslon.system.durable import make_directory, rename
+from zaslon.system.durable import make_directory, make_private, rename
 
 TREES, FACTS, CHECKSUM = "model.txt", "model.json", "checksum.json"
 
@@ -85,7 +85,7 @@ def _write(model: Model, directory: Path) -> None:
     try:
         for name, content in _files(model).items():
             (unfinished / name).write_bytes(content)
-        unfinished.chmod(0o755)
+        make_private(unfinished)
         rename(unfinished, directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zaslon.domain.errors import BusyError
+from zaslon.system.durable import make_private_file
 
 
 @contextmanager
@@ -20,7 +21,7 @@ def exclusive_in(lock: Path) -> Iterator[None]:
     Raises:
         BusyError: another process is inside.
     """
-    with lock.open("a+") as file:
+    with make_private_file(lock).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from zaslon.adapters.cluster.mlflow.tracking import Tracking, log_values
 from zaslon.domain.errors import ZaslonError
 from zaslon.ports.registry import ARTEFACT, Candidate, RunRecord
+from zaslon.system.durable import make_private
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _KEY = "zaslon_key"  # tag of a run
@@ -125,6 +126,7 @@ def _log_model(client: Any, run_id: str, candidate: Candidate) -> None:
     with TemporaryDirectory(prefix="zaslon-mlflow-") as scratch:
         packaged = Path(scratch) / _MODEL
         package(candidate, packaged)
+        make_private(packaged)  # MLflow copies our code with the permissions that it is installed with
         client.log_artifacts(run_id, str(packaged), _MODEL)
 
 

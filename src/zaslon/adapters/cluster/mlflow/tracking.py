@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zaslon.domain.errors import ServerError, ZaslonError
+from zaslon.system.durable import PRIVATE_DIRECTORY, make_directory
 
 # Limits of MLflow's tracking API (log-batch).
 _PARAMS_A_CALL, _METRICS_A_CALL, _PARAM_CHARACTERS_MAX = 100, 1000, 6000
@@ -82,7 +83,13 @@ class Tracking:
             ServerError: MLflow failed: one sentence about it.
         """
         login = (self.promoter if promoting else None) or self.trainer
-        with _ENVIRONMENT, _environment(self._variables(login)), self._explained(what), _silence():
+        with (
+            _ENVIRONMENT,
+            _environment(self._variables(login)),
+            _private_files(),
+            self._explained(what),
+            _silence(),
+        ):
             yield self._client()
 
     def experiment_id(self, client: Any) -> str:
@@ -99,7 +106,7 @@ class Tracking:
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.WARNING)
         if self.uri is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
         return MlflowClient(self.place, self.place)
 
     def _variables(self, login: Login | None) -> dict[str, str]:
@@ -147,6 +154,16 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """MLflow makes its files with all permissions that are not masked. Ours, made meanwhile, need no more than these."""
+    before = os.umask(~PRIVATE_DIRECTORY & 0o777)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager
