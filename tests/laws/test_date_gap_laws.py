@@ -170,6 +170,15 @@ def test_traffic_after_a_pause_is_kept_or_asked(
         assert sum(count for day, count in traffic.items() if day >= found.first_day) < 10
 
 
+def test_fewer_than_ten_rows_are_no_question() -> None:
+    before = from_day(FIRST_DAY, [40] * 5)
+    assert is_dropped(wrong_dates(before | from_day(FIRST_DAY + 30, [3] * 3)))
+    found = wrong_dates(before | from_day(FIRST_DAY + 30, [1] * 10))
+    assert found is not None and found.may_be_traffic
+    found = wrong_dates(from_day(FIRST_DAY, [200] * 5) | from_day(FIRST_DAY + 30, [1] * 19))
+    assert is_dropped(found), "one a day, and less than a tenth of a usual day"
+
+
 def lines_of(rows: Rows) -> list[str]:
     return [
         line(transaction_id=1000 * (day - FIRST_DAY) + i, tx_datetime=time_text(day * SECONDS_PER_DAY + i))

@@ -10,8 +10,9 @@ tenth of that, and less than 1,000. The days after the last one with more than f
 lie behind a gap if more than `gap_max` days before them have no row, or if they come more than `gap_max`
 days after that last day and the whole tail together is few rows: a row a day fills no gap.
 
-What lies behind a gap is rejected if it is few rows together and no run of the tail's days is traffic:
-ten rows or more, on several days, with two or more a day on average. Otherwise it is a question to the user.
+What lies behind a gap is rejected if it is fewer than ten rows; or if it is few rows together and no run of
+the tail's days is traffic: ten rows or more, on several days, with two or more a day on average. Otherwise it
+is a question to the user.
 
 Promised:
 
@@ -25,8 +26,8 @@ Promised:
 
 Not promised:
 
-- Honest rows after a gap are lost where nothing tells them from wrong dates: all on one day, fewer than
-  ten, or one a day, and always fewer than a tenth of a usual day.
+- Honest rows after a gap are lost where nothing tells them from wrong dates: fewer than ten, or fewer than
+  a tenth of a usual day and all on one day or one a day.
 - Wrong dates are kept in a source with ten rows a day or fewer, where any gap may be real; where they fill
   the gap and are a tenth of a usual day or more, or of the median of all days before them; and where most
   days with ten rows or more have them.
@@ -50,7 +51,7 @@ FEW_SHARE = 10
 HARDLY_ANY_SHARE = 100
 # No day with as many rows has few: of the others the original bytes are kept until all is read.
 ROWS_MAX = 1_000
-# Several days with so many rows in all, and so many a day, may be traffic.
+# Several days with so many rows in all, and so many a day, may be traffic. Fewer rows are worth no question.
 TRAFFIC_ROWS_MIN, TRAFFIC_ROWS_A_DAY_MIN = 10, 2
 
 
@@ -150,7 +151,8 @@ class DayCounts:
         if not len(mine):
             return None
         runs = [run for run in self._runs(days[days > last]) if run[-1] >= behind[0]]
-        may_be_traffic = bool(_are_many(rows[behind].sum(), rows_usual)) or any(
+        total = rows[behind].sum()
+        may_be_traffic = bool(total >= TRAFFIC_ROWS_MIN and _are_many(total, rows_usual)) or any(
             _is_traffic(rows[run]) for run in runs
         )
         wrong = int(self._rows[mine].sum())
