@@ -96,6 +96,7 @@ async def collide(address: str, key: str, seed: int, ids: list[int]) -> list[tup
     return answers
 
 
+@pytest.mark.slow
 def test_colliding_clients_get_one_decision_per_id(
     world: SmallWorld,
 ) -> None:
@@ -126,6 +127,7 @@ def test_colliding_clients_get_one_decision_per_id(
     journal.close()
 
 
+@pytest.mark.slow
 def test_a_kill_under_load_loses_and_doubles_nothing(world: SmallWorld) -> None:
     key = key_of(world)
     sent = [transaction(tx_amount=10 + i % 90) for i in range(600)]
@@ -174,6 +176,7 @@ def worker_of(server: Server) -> int:
     return int(worker)
 
 
+@pytest.mark.slow
 def test_a_killed_service_takes_its_worker_with_it(world: SmallWorld) -> None:
     key_of(world)  # without one it does not start
     server = Server(world.context.home)
@@ -182,6 +185,7 @@ def test_a_killed_service_takes_its_worker_with_it(world: SmallWorld) -> None:
     until_ended(worker)
 
 
+@pytest.mark.slow
 def test_the_home_is_locked_until_a_killed_services_worker_ends(world: SmallWorld) -> None:
     key_of(world)
     server = Server(world.context.home)
@@ -198,6 +202,7 @@ def test_the_home_is_locked_until_a_killed_services_worker_ends(world: SmallWorl
         pass
 
 
+@pytest.mark.slow
 def test_a_service_whose_worker_is_killed_stops_with_an_error(world: SmallWorld) -> None:
     key = key_of(world)
     server = Server(world.context.home)
@@ -218,6 +223,7 @@ def test_a_service_whose_worker_is_killed_stops_with_an_error(world: SmallWorld)
     assert found.position == decided.position
 
 
+@pytest.mark.slow
 def test_a_stop_that_is_signalled_to_all_processes_saves_the_state(world: SmallWorld) -> None:
     key = key_of(world)
     server = Server(world.context.home)

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from zaslon.bootstrap import open_api_keys
 from zaslon.services.key_management import create_key
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_compiled_or_loaded_by_the_first_calls(
     small_world: SmallWorld, tmp_path: Path
 ) -> None:

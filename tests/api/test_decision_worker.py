@@ -196,6 +196,7 @@ def test_a_late_call_gets_the_fallback_and_replays_the_same(small_world: SmallWo
     assert reconcile(world.context).degraded == {"rules": 1}
 
 
+@pytest.mark.slow
 def test_a_log_that_fails_refuses_and_is_taken_up_again(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     worker = opened(world).worker
@@ -261,6 +262,7 @@ def test_taking_never_waits_for_a_worker_that_takes_nothing(small_world: SmallWo
     found.worker.close()
 
 
+@pytest.mark.slow
 def test_a_killed_workers_callers_get_unknown_outcomes(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     found = opened(world)

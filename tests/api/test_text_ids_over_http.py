@@ -168,6 +168,7 @@ def test_the_client_takes_and_gives_texts(admin: Caller) -> None:
         assert receipt.transaction_id == NAME
 
 
+@pytest.mark.slow
 def test_client_and_server_agree_on_every_odd_id(
     text_world: SmallWorld, catalogue: Path, tmp_path: Path
 ) -> None:

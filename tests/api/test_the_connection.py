@@ -56,6 +56,7 @@ def world(small_world: SmallWorld, tmp_path: Path) -> SmallWorld:
     return small_world.in_home(tmp_path / "home")
 
 
+@pytest.mark.slow
 def test_tls_is_verified_and_plain_http_is_refused(world: SmallWorld, tmp_path: Path) -> None:
     certificate, key_file = write_certificate(tmp_path)
     key = key_of(world)
@@ -123,6 +124,7 @@ def failed_snapshots(address: str) -> float:
     return float(text.split('zaslon_snapshots_total{result="failed"} ')[1].split()[0])
 
 
+@pytest.mark.slow
 def test_a_failed_snapshot_is_logged_and_counted(world: SmallWorld) -> None:
     key, home = key_of(world), world.context.home
     with (
@@ -143,6 +145,7 @@ def test_a_failed_snapshot_is_logged_and_counted(world: SmallWorld) -> None:
     assert "snapshot" in line["message"].lower()
 
 
+@pytest.mark.slow
 def test_a_caller_that_hangs_up_in_a_body_is_no_server_error(world: SmallWorld) -> None:
     key, head = (
         key_of(world),

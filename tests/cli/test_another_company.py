@@ -178,6 +178,7 @@ def test_its_file_runs_to_decisions_with_reasons_in_words(
     assert b"Street" not in journal
 
 
+@pytest.mark.slow
 def test_its_features_rules_and_labels_speak_of_its_entities(
     zaslon: Zaslon, shop: Shop, tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ def test_the_version_is_printed(zaslon: Zaslon) -> None:
     assert (answer.code, answer.out) == (0, f"zaslon {__version__}\n")
 
 
+@pytest.mark.slow
 def test_figures_beside_rules_are_marked_as_the_models(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:

@@ -37,6 +37,7 @@ def runs(home: Path, kind: str) -> list[Any]:
 
 
 @pytest.mark.usefixtures("nothing_masked")
+@pytest.mark.slow
 def test_training_comparing_and_promoting_are_in_the_registry(zaslon: Zaslon, home: Path) -> None:
     first = json.loads((home / "champion.json").read_bytes())["model"]
     before = zaslon("registry", "status", "--home", home, "--json")

@@ -169,6 +169,7 @@ def test_without_new_days_nothing_is_trained(zaslon: Zaslon, home: Path) -> None
     assert "No news" in answer.out
 
 
+@pytest.mark.slow
 def test_days_whose_answers_may_still_change_are_not_news(zaslon: Zaslon, home: Path, world: World) -> None:
     last = max((home / "clean").glob("day=*")).name.removeprefix("day=")
     assert (
@@ -183,6 +184,7 @@ def test_days_whose_answers_may_still_change_are_not_news(zaslon: Zaslon, home: 
     assert answer.json["news_days"].startswith("2018-05-19"), last
 
 
+@pytest.mark.slow
 def test_the_first_model_serves_when_it_keeps_the_guards(
     zaslon: Zaslon, world: World, tmp_path: Path
 ) -> None:
@@ -206,6 +208,7 @@ def test_the_first_model_serves_when_it_keeps_the_guards(
     assert entry["evidence"]["challenge"]["guards"] == found["guards"]
 
 
+@pytest.mark.slow
 def test_a_first_model_that_breaks_a_guard_does_not_serve(
     zaslon: Zaslon, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +236,7 @@ def test_a_better_challenger_becomes_the_champion(zaslon: Zaslon, news: Path, wo
     assert zaslon("retrain", "--home", news, "--json").code == 99, "its own days are not news"
 
 
+@pytest.mark.slow
 def test_the_same_days_give_the_same_challenger(zaslon: Zaslon, news: Path) -> None:
     def call() -> dict[str, Any]:
         values = zaslon("retrain", "--home", news, "--json").json
@@ -252,6 +256,7 @@ def test_the_same_days_give_the_same_challenger(zaslon: Zaslon, news: Path) -> N
         assert words in answer
 
 
+@pytest.mark.slow
 def test_a_report_alone_changes_nothing_that_serves(zaslon: Zaslon, news: Path, world: World) -> None:
     let_serve(news, world.untaught)
     answer = zaslon("retrain", "--no-promote", "--home", news, "--json")
@@ -296,6 +301,7 @@ def test_a_champion_that_changed_meanwhile_stays(home: Path, world: World) -> No
     assert champion_of(home) == before
 
 
+@pytest.mark.slow
 def test_a_lost_or_damaged_champion_can_be_replaced(zaslon: Zaslon, home: Path) -> None:
     before = champion_of(home)
     (home / "champion.json").write_text("{")
@@ -368,6 +374,7 @@ def judged_alone(home: Path) -> tuple[Context, Callable[[], Any]]:
     return context, lambda: challenge(context, champion, None, evidence)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_rolled_back_is_not_taken_again(zaslon: Zaslon, news: Path, world: World) -> None:
     let_serve(news, world.untaught)
     challenger = zaslon("retrain", "--home", news, "--json").json["challenger"]
@@ -382,6 +389,7 @@ def test_a_model_that_was_rolled_back_is_not_taken_again(zaslon: Zaslon, news: P
     assert champion_of(news) == world.untaught
 
 
+@pytest.mark.slow
 def test_served_scores_that_the_clean_data_do_not_confirm_are_seen(
     zaslon: Zaslon, news: Path, world: World, tmp_path: Path
 ) -> None:
@@ -419,6 +427,7 @@ def test_a_window_keeps_the_newest_days(samples: Samples) -> None:
     assert (week.test, week.validation) == (samples.test, samples.validation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "days"), [("8d", 8), ("5000d", None), ("expanding", None)])
 def test_the_settings_choose_the_window(
     zaslon: Zaslon, home: Path, monkeypatch: pytest.MonkeyPatch, window: str, days: int | None
@@ -431,6 +440,7 @@ def test_the_settings_choose_the_window(
     assert (len(learned) == days) if days else found["window"].startswith(first)
 
 
+@pytest.mark.slow
 def test_a_validated_window_is_one_of_some(
     zaslon: Zaslon, home: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:

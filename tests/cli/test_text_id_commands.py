@@ -26,6 +26,7 @@ def as_csv(rows: list[dict[str, Any]], path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_uuids_run_through_every_command_and_come_back_as_they_were(zaslon: Zaslon, tmp_path: Path) -> None:
     rows = [{**row, "payment": text_of(row["payment"])} for row in simulated()]
     names = {row["payment"] for row in rows if row["device"] != "n/a"}

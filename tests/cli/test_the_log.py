@@ -258,6 +258,7 @@ def test_every_kind_of_outcome_is_replayed_to_the_same_bytes(
         assert answer.json["position"] == position
 
 
+@pytest.mark.slow
 def test_old_decisions_replay_with_the_model_of_their_time(
     zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +318,7 @@ def test_thresholds_of_the_policy_file_apply_and_are_reported(
     assert scored["actions"] == {"allow": 0, "review": scored["decisions"], "block": 0}
 
 
+@pytest.mark.slow
 def test_where_nothing_is_stopped_people_read_no_nan(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     (home / "policy.toml").write_text("[thresholds]\nreview = inf\nblock = inf\n")
     answer = zaslon("run", small_run.raw, "--home", home)
@@ -327,6 +329,7 @@ def test_where_nothing_is_stopped_people_read_no_nan(zaslon: Zaslon, small_run: 
         assert not re.search(r"\bnan\b|nan%", text)
 
 
+@pytest.mark.slow
 def test_the_analysts_capacity_turns_reviews_into_blocks(
     zaslon: Zaslon, small_run: SmallRun, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

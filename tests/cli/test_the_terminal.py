@@ -80,6 +80,7 @@ def limit_of_files(size: int) -> Callable[[], None]:
     return limit
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_the_log_stays_whole(
     zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_full_disk_is_reported_and_the_log_stays_whole(
     assert outcomes(place) == outcomes(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_not_an_error(tmp_path: Path) -> None:
     process = spawned("doctor", "--home", tmp_path, "--json")
     assert process.stdout is not None

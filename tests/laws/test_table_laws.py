@@ -78,6 +78,7 @@ def test_a_table_has_the_outcomes_of_the_same_csv(
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**7)), min_size=1, max_size=20))
 def test_typed_columns_have_the_outcomes_of_their_texts(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int]]

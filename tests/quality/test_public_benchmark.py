@@ -85,6 +85,7 @@ def test_nonsense_is_refused_with_a_sentence(
     assert sentence in f"{ended.value.code}{capsys.readouterr().err}"
 
 
+@pytest.mark.slow
 def test_any_train_start_that_the_data_allow_is_scored(tmp_path: Path) -> None:
     data, scores = handbook_file(tmp_path / "data.parquet", 40), tmp_path / "scores.parquet"
     done = run(

@@ -132,6 +132,7 @@ def test_code_that_breaks_ordinary_records_stops(
         featurised(small_world.context, days)
 
 
+@pytest.mark.slow
 def test_a_run_and_the_features_go_on_and_name_the_record(
     small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

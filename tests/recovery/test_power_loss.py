@@ -317,6 +317,7 @@ def test_a_lock_does_not_survive_a_power_loss(tmp_path: Path) -> None:
 # --- all of it
 
 
+@pytest.mark.slow
 def test_resumed_scoring_gives_the_same_outcomes(small_world: SmallWorld, tmp_path: Path) -> None:
     world = small_world.in_home(tmp_path / "home")
     source = tmp_path / "new.txt"

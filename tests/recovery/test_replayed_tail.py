@@ -55,6 +55,7 @@ def serve(context: Context, life: int, before: Callable[[int], None]) -> None:
     DecisionWorker(context, 1_000, build_clock(), calls).run()
 
 
+@pytest.mark.slow
 def test_crashes_of_a_service_do_not_lengthen_its_replay(world: SmallWorld) -> None:
     tails = []
     for life in range(5):

@@ -44,6 +44,7 @@ def test_wrong_expired_and_revoked_keys_are_refused(tmp_path: Path) -> None:
     assert len(ring) == 0
 
 
+@pytest.mark.slow
 def test_a_running_ring_notices_new_keys_and_an_unreadable_store(tmp_path: Path) -> None:
     keys = open_api_keys(tmp_path)
     warnings: list[str] = []

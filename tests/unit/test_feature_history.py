@@ -36,6 +36,7 @@ def same(found: list[Answer], expected: list[Answer]) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_key_with_many_events_equals_the_oracle(seed: int) -> None:
     random = np.random.default_rng(seed)

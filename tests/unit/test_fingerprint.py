@@ -25,6 +25,7 @@ def frame(rows: list[tuple[int, int | None, str | None]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema, orient="row")
 
 
+@pytest.mark.slow
 @given(rows=_ROWS, other=_ROWS)
 def test_other_content_is_another_fingerprint(
     tmp_path_factory: pytest.TempPathFactory,

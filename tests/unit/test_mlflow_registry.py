@@ -48,6 +48,7 @@ def client(context: Context) -> Any:
     return MlflowClient(state_of(context).place)
 
 
+@pytest.mark.slow
 def test_a_training_is_a_run_with_all_that_is_known(
     world: Context, trained: Trained, published: RegistryState
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_aliases_name_versions_with_the_tags_of_the_ledger(
     assert challenger.tags["artefact"] == trained.model.artefact_id
 
 
+@pytest.mark.slow
 def test_a_clean_process_scores_with_the_champion(
     world: Context, trained: Trained, published: RegistryState, tmp_path: Path
 ) -> None:
