@@ -40,7 +40,7 @@ from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
 from zaslon.flows.chain import Ending, Schedule
 from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
 from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
-from zaslon.ports.archives import Archive
+from zaslon.ports.archives import Archive, ServedDecisions
 from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
 from zaslon.services.context import GATEWAY, KEY, LOCK, SCHEDULE, STORE, STREAM, Adapters, Context, Options
@@ -98,6 +98,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_stream=lambda notify: _stream(settings, catalogue, notify),
             open_sender=lambda topic, notify: _sender(settings, topic, notify),
             open_archive=lambda: _archive(settings),
+            served_decisions=lambda log: _served_decisions(settings, log, catalogue),
             open_shadow=lambda path, reading: SqliteShadowStore(path, read_only=reading),
             open_ledger=lambda home: _ledger(store_of(home)),
             clock=SystemClock(),
@@ -257,6 +258,18 @@ def _archive(settings: Settings) -> Archive:
     from zaslon.adapters.relational.decision_archive import PostgresArchive  # noqa: PLC0415  slow to import
 
     return PostgresArchive(_open_store(settings, settings.home))
+
+
+def _served_decisions(
+    settings: Settings, log: Path, catalogue: Catalogue
+) -> list[Callable[[], ServedDecisions]]:
+    """What opens the log in a directory of the home, and the archive, where there are any."""
+    places: list[Callable[[], ServedDecisions]] = []
+    if log.name != STREAM and log.is_dir():
+        places.append(lambda: SqliteJournal(log / "journal.db", catalogue, read_only=True))
+    if settings.store_url is not None:
+        places.append(lambda: _archive(settings))
+    return places
 
 
 def _ledger(store: Store) -> Ledger:

@@ -201,6 +201,8 @@ def test_the_first_model_serves_when_it_keeps_the_guards(
         None,
     )
     assert {guard["name"] for guard in found["guards"]} == GUARDS
+    assert found["not_checked"] == [guard["name"] for guard in found["guards"] if guard["value"] is None]
+    assert "served_parity" in found["not_checked"]
     assert all(guard.keys() == {"name", "value", "limit", "passed", "detail"} for guard in found["guards"])
     assert champion_of(home) == found["challenger"]
     (entry,) = zaslon("history", "--home", home, "--json").json["promotions"]

@@ -210,12 +210,17 @@ def guards(found: Sequence[Mapping[str, Any]]) -> None:
             g["name"],
             "–" if g["value"] is None else f"{g['value']:,.4g}",
             f"{g['limit']:,.4g}",
-            g["passed"],
+            "not checked" if g["value"] is None and g["passed"] else g["passed"],
             g["detail"],
         ]
         for g in found
     ]
     print_table("Guards", ("guard", "value", "limit", "kept", "detail"), rows)
+    unknown = [g["name"] for g in found if g["value"] is None and g["passed"]]
+    if unknown:
+        out.print(
+            f"[yellow]Not checked[/], for want of anything to measure: {', '.join(unknown)}.", highlight=False
+        )
 
 
 def _decided(values: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ from zaslon.models.guards import (
     drift_guard,
     integrity_guard,
     leak_guard,
+    not_checked,
     parity_guard,
     rollback_guard,
     segment_guards,
@@ -47,7 +48,6 @@ from zaslon.models.metrics import Evaluation
 from zaslon.models.model import Model
 from zaslon.models.verdict import Judged, Verdict
 from zaslon.monitoring.sample_warnings import LEAKS, sample_warnings
-from zaslon.ports import LogReader
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day
 from zaslon.services.home import Champion
@@ -114,6 +114,7 @@ class Challenge:
             "reasons": list(self.judged.reasons),
             "days_needed": self.judged.days_needed,
             "guards": [guard.to_json_dict() for guard in self.guards],
+            "not_checked": not_checked(self.guards),
             "measures": {name: dict(values) for name, values in self.measures.items()},
             "period": None if self.period is None else str(self.period),
             "frauds": self.frauds,
@@ -296,45 +297,49 @@ def _longest_counts(plan: FeaturePlan, names: Sequence[str]) -> dict[str, int]:
 def served_parity(
     context: Context, champion: Champion | None, recomputed: NDArray[np.float64] | None, sample: Sample
 ) -> Guard:
-    """Compare the scores that the champion gave in the home's log with those that the clean data give."""
-    nothing = np.empty(0)
-    share_max = context.options.guard_served_max
-    if champion is None or recomputed is None or not (context.home / context.log).is_dir():
+    """Compare the scores that the champion gave in the home's log, or in a stream, with those of the clean data.
+
+    Those of a stream are looked up in the archive of decisions.
+    """
+    nothing, share_max = np.empty(0), context.options.guard_served_max
+    if champion is None or recomputed is None:
         return parity_guard(nothing, nothing, share_max)
     step = max(1, -(-len(sample) // _SERVED_LOOKED_AT))
     rows = np.arange(0, len(sample), step)
-    served = _served_scores(
-        context, champion[0].artefact_id, sample.take(rows), _public_ids(context, sample, rows)
+    times: list[int] = sample.event_time_seconds[rows].tolist()
+    looked_at = dict(
+        zip(_public_ids(context, sample, rows), zip(times, rows.tolist(), strict=True), strict=True)
     )
-    known = ~np.isnan(served)
-    return parity_guard(served[known], recomputed[rows][known], share_max)
+    served = _served_scores(context, champion[0].artefact_id, looked_at)
+    of_rows = np.array([row for row, _ in served], np.int64)
+    return parity_guard(np.array([score for _, score in served]), recomputed[of_rows], share_max)
 
 
 def _served_scores(
-    context: Context, model_id: str, looked_at: Sample, ids: Sequence[TransactionId]
-) -> NDArray[np.float64]:
-    """float64[n], NaN for transactions that this model has not scored in this log."""
-    times = looked_at.event_time_seconds.tolist()
-    try:
-        with closing(context.open_journal_for_reading()) as journal:
-            found = zip(ids, times, strict=True)
-            return np.array([_served_score(journal, model_id, named, moment) for named, moment in found])
-    except ZaslonError as error:  # of an earlier format, for example: the guard then has nothing to compare
-        context.progress.warn(f"Served scores cannot be compared: {error.message}")
-        return np.full(len(ids), np.nan)
+    context: Context, model_id: str, looked_at: Mapping[TransactionId, tuple[int, int]]
+) -> list[tuple[int, float]]:
+    """(row, score) of each decision of a model about transactions, given as their times and rows."""
+    wanted = [(named, moment) for named, (moment, _) in looked_at.items()]
+    found: dict[tuple[int, int], float] = {}  # by log position too: the archive may copy the log
+    for open_place in context.served_decisions():
+        try:
+            with closing(open_place()) as place:
+                decisions = place.newest_decisions(wanted)
+        except ZaslonError as error:  # a log of an earlier format, for example: it has nothing to compare
+            context.progress.warn(f"Served scores cannot be compared: {error.message}")
+            continue
+        for named, content in decisions:
+            moment, row = looked_at[named]
+            decision = orjson.loads(content)
+            if _is_of(decision, model_id, moment):
+                found[row, decision["position"]] = float(decision["score"])
+    return [(row, score) for (row, _), score in found.items()]
 
 
-def _served_score(
-    journal: LogReader, model_id: str, transaction_id: TransactionId, event_time_seconds: int
-) -> float:
-    """NaN also where the id was used again for another transaction since."""
-    found = journal.newest_decision(transaction_id)
-    decision = {} if found is None else orjson.loads(found[1])
-    if decision.get("model") != model_id or decision["degraded"] is not None:
-        return float("nan")
-    if decision["event_time"] != time_text(event_time_seconds):
-        return float("nan")
-    return float(decision["score"])
+def _is_of(decision: Mapping[str, Any], model_id: str, event_time_seconds: int) -> bool:
+    """Whether the model itself scored this very transaction: its id may be another one's since."""
+    of_model = decision["model"] == model_id and decision["degraded"] is None
+    return of_model and decision["event_time"] == time_text(event_time_seconds)
 
 
 def _public_ids(context: Context, sample: Sample, rows: NDArray[np.int64]) -> Sequence[TransactionId]:

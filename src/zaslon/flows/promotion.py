@@ -14,7 +14,7 @@ from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, time_text
 from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import Challenge, challenge, evidence_for
 from zaslon.models.artefact import load_model
-from zaslon.models.guards import Guard
+from zaslon.models.guards import Guard, not_checked
 from zaslon.models.verdict import Verdict
 from zaslon.services.context import Context
 from zaslon.services.home import (
@@ -100,6 +100,7 @@ class Promoted:
             **self.entry.to_json_dict(),
             "model_before": self.model_before,
             "guards": [guard.to_json_dict() for guard in self.guards],
+            "not_checked": not_checked(self.guards),
             "registry_agrees": None if self.registry is None else self.registry.agrees,
         }
 

@@ -95,7 +95,7 @@ class RetrainReport:
 
 
 _NOTHING: dict[str, Any] = {
-    "verdict": None, "reasons": [], "days_needed": None, "guards": [], "measures": {}, "period": None,
+    "verdict": None, "reasons": [], "days_needed": None, "guards": [], "not_checked": [], "measures": {}, "period": None,
     "frauds": 0, "transactions": 0,
 }  # fmt: skip
 

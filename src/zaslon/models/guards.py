@@ -58,6 +58,11 @@ class Guard:
         return {**asdict(self), "value": value, "passed": self.passed}
 
 
+def not_checked(guards: Sequence[Guard]) -> list[str]:
+    """The names of those that had nothing to measure, and pass for that."""
+    return [guard.name for guard in guards if guard.value is None]
+
+
 @dataclass(frozen=True)
 class Stops:
     """What one model with its policy's thresholds stops of n transactions: bool[n]."""
@@ -281,8 +286,8 @@ def parity_guard(served: Float64, recomputed: Float64, share_max: float) -> Guar
     """
     if not len(served):
         nothing = (
-            "Not checked: the champion has decided none of these transactions in this home's own log. Those of a "
-            "stream are not looked at."
+            "Not checked: no decision of the champion about these transactions is in this home's own log or in the "
+            "archive, which `zaslon store archive` fills, also from a stream."
         )
         return Guard("served_parity", None, share_max, nothing)
     differs = np.abs(_log_odds(served) - _log_odds(recomputed)) > SERVED_LOG_ODDS

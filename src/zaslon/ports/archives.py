@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from zaslon.domain.events import TransactionId
+
 
 class ArchivedDecision(NamedTuple):
     """A decision as it is archived.
@@ -23,7 +25,27 @@ class ArchivedDecision(NamedTuple):
     outcome: bytes
 
 
-class Archive(Protocol):
+class ServedDecisions(Protocol):
+    """Decisions as they were given, where they can be looked up by their transactions: a log or the archive."""
+
+    def newest_decisions(
+        self, transactions: Sequence[tuple[TransactionId, int]]
+    ) -> Sequence[tuple[TransactionId, bytes]]:
+        """(transaction id, JSON) of the newest decision about each of these, one from each log that is kept here.
+
+        Args:
+            transactions: (id, event time in seconds since 1970). An id may have been used for other times too: the
+                decision says which is meant.
+
+        Raises:
+            ZaslonError: it cannot be read.
+        """
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+class Archive(ServedDecisions, Protocol):
     """Decisions by day, each of them once. It is derived from logs, and may be begun again.
 
     Every method raises a ServerError where the server does not answer or refuses us.
@@ -43,6 +65,3 @@ class Archive(Protocol):
 
     def forget_before(self, log: str, day: int) -> int:
         """Remove a log's days before one; returns how many had decisions of it. Other logs keep theirs."""
-
-    def close(self) -> None:
-        """Let go of the connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, SnapshotStore
-from zaslon.ports.archives import Archive
+from zaslon.ports.archives import Archive, ServedDecisions
 from zaslon.ports.registry import Registry
 from zaslon.ports.shadows import ShadowStore
 from zaslon.ports.streams import Sender, Stream
@@ -152,6 +152,7 @@ class Adapters:
     open_ledger: Callable[[Path], Ledger]
     open_shadow: Callable[[Path, bool], ShadowStore]
     open_archive: Callable[[], Archive]
+    served_decisions: Callable[[Path], Sequence[Callable[[], ServedDecisions]]]
     clock: Clock
     actor: str
 
@@ -190,6 +191,10 @@ class Context:
     def open_archive(self) -> Archive:
         """Where decisions are copied to; raises a ServerError where no PostgreSQL is named."""
         return self.adapters.open_archive()
+
+    def served_decisions(self) -> Sequence[Callable[[], ServedDecisions]]:
+        """What opens each place where decisions can be looked up: the log, and the archive, if there is one."""
+        return self.adapters.served_decisions(self.home / self.log)
 
     def open_shadow(self, log_identity: str, *, reading: bool = False) -> ShadowStore:
         """What challengers would have decided of a log; only `reading` it needs that there is one."""

@@ -262,6 +262,13 @@ class SqliteJournal:
         values = (column_value(transaction_id), INTEGER_MAX if before_position is None else before_position)
         return first_of(transaction_id, self._rows(_NEWEST_DECISION, values))
 
+    def newest_decisions(
+        self, transactions: Sequence[tuple[TransactionId, int]]
+    ) -> list[tuple[TransactionId, bytes]]:
+        """(transaction id, JSON) of the newest decision about each (see `zaslon.ports.archives.ServedDecisions`)."""
+        found = ((named, self.newest_decision(named)) for named, _ in transactions)
+        return [(named, decision[1]) for named, decision in found if decision is not None]
+
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""
         query = "SELECT position, outcome FROM outcomes WHERE position >= ? ORDER BY position"

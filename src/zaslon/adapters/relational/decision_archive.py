@@ -10,12 +10,18 @@ from sqlalchemy import Connection, text
 
 from zaslon.adapters.relational.store import Store
 from zaslon.domain.errors import BusyError, ServerError
-from zaslon.domain.time import day_text
+from zaslon.domain.events import TransactionId
+from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.ports.archives import ArchivedDecision
 
 _COPY = (
     "COPY archive.decisions (day, log, position, transaction_id, event_time, action, score, model, policy, outcome) "
     "FROM STDIN"
+)
+# The days spare all other partitions the search.
+_NEWEST = (
+    "SELECT DISTINCT ON (log, transaction_id) transaction_id, outcome::text FROM archive.decisions "
+    "WHERE day = ANY(CAST(:days AS date[])) AND transaction_id = ANY(:ids) ORDER BY log, transaction_id, position DESC"
 )
 _PARTITION = "decisions_"
 
@@ -115,6 +121,18 @@ class PostgresArchive:
             removed += mine > 0
         self._days = {known for known in self._days if known >= day}
         return removed
+
+    def newest_decisions(
+        self, transactions: Sequence[tuple[TransactionId, int]]
+    ) -> list[tuple[TransactionId, bytes]]:
+        """The newest decision of each log about each transaction (see the port)."""
+        named = {str(transaction_id): transaction_id for transaction_id, _ in transactions}
+        days = {moment // SECONDS_PER_DAY for _, moment in transactions}
+        values = {"ids": list(named), "days": [day_text(day) for day in sorted(days)]}
+        with self._store.reading() as connection:
+            assert connection is not None
+            rows = connection.execute(text(_NEWEST), values).all()
+        return [(named[transaction_id], outcome.encode()) for transaction_id, outcome in rows]
 
     def close(self) -> None:
         """Close the connections."""
