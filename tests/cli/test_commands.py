@@ -123,7 +123,9 @@ def test_evaluating_on_training_days_is_reported(
     assert zaslon("clean", earlier, "--home", home, "--json").code == 0
     answer = zaslon(*evaluate)
     assert answer.json["test_days_seen"] == 4
-    assert "has learned from 4" in answer.err
+    (warning,) = answer.json["warnings"]
+    assert (warning["kind"], "has learned from 4" in warning["message"]) == ("learned_from_test_days", True)
+    assert "has learned from 4" in " ".join(zaslon(*evaluate[:-1]).out.split())
 
 
 def test_score_and_label_count_what_they_did(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
@@ -187,7 +189,9 @@ reason = "large"
 shadow = true
 """
     )
-    assert "rules that may act (1)" in zaslon("evaluate", "--home", home, "--json").err
+    (warning,) = zaslon("evaluate", "--home", home, "--json").json["warnings"]
+    assert warning["kind"] == "rules_not_measured"
+    assert "rules that may act (1)" in warning["message"]
     answer = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json").json
     assert answer["actions"] == {"allow": 0, "review": 0, "block": answer["decisions"]}
     assert answer["false_positive_rate"] < 1

@@ -84,8 +84,12 @@ def test_the_same_comparison_gives_the_same_bytes(zaslon: Zaslon, two: Path, wea
 
     first = call()
     assert call() == first
+    assert first["periods"]["comparison"]["decided_by"] == "new_days"
     newest = call("--days", 3)
-    assert newest["days"] == 3
+    period = newest["periods"]["comparison"]
+    assert newest["days"] == period["days"] == 3
+    assert (period["decided_by"], period["length"]) == ("days_asked", "the most days asked for (--days)")
+    assert (period["frauds"], period["first"]) == (newest["frauds"], newest["period"].split()[0])
     assert newest["period"].split()[-1] == first["period"].split()[-1]
     assert newest["transactions"] < first["transactions"]
 
@@ -95,8 +99,28 @@ def test_people_see_a_table_and_the_verdict_in_words(zaslon: Zaslon, two: Path, 
     assert answer.code == 0, answer
     text = " ".join(answer.out.split())
     assert f"A {champion_of(two)}, B {weak_model.name}" in text
-    for words in ("ROC-AUC", "DeLong's test", "decides nothing", "ROC-AUC is"):
+    for words in (
+        "ROC-AUC",
+        "DeLong's test",
+        "decides nothing",
+        "ROC-AUC is",
+        "Length of comparison: all the days",
+    ):
         assert words in text
+
+
+def test_what_makes_a_comparison_doubtful_is_a_warning(
+    zaslon: Zaslon, two: Path, weak_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = ["compare", weak_model.name, "champion", "--home", two]
+    assert zaslon(*compare, "--json").json["warnings"] == []
+    monkeypatch.setattr("zaslon.monitoring.sample_warnings._SEPARATES", 0.6)  # what an honest feature has
+    warnings = zaslon(*compare, "--json").json["warnings"]
+    assert warnings
+    assert all(warning.keys() == {"kind", "message", "hint"} for warning in warnings)
+    assert {warning["kind"] for warning in warnings} == {"probable_leak"}
+    assert "Warning: Feature" in zaslon(*compare).out
+    assert zaslon("evaluate", "--home", two, "--json").json["warnings"] == warnings
 
 
 def test_a_missing_model_is_refused(zaslon: Zaslon, two: Path, weak_model: Path) -> None:

@@ -179,6 +179,7 @@ def test_the_live_comparison_is_what_the_log_says(
     assert found["roc_auc"]["a"] == pytest.approx(auc([r[5] for r in frauds], [r[5] for r in good]))
     assert found["roc_auc"]["b"] == pytest.approx(auc([r[6] for r in frauds], [r[6] for r in good]))
     assert (found["verdict"], found["days_needed"] > 2) == ("not_enough_evidence", True)
+    assert [warning["kind"] for warning in found["warnings"]] == ["late_decisions"]
     assert recorded[rows[0][1]]["model"] == found["models"]["a"]
     told = zaslon("compare", "champion", weak_model.name, "--live", "--home", two)
     assert told.code == 0

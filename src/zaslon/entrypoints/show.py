@@ -90,6 +90,10 @@ def _periods(values: dict[str, Any]) -> None:
     periods = values["periods"]
     rows = [[name, *(period[key] for key in _COUNTED)] for name, period in periods.items()]
     print_table("Periods", ("period", "from", "to", "days", "frauds", "transactions"), rows)
+    _lengths(periods)
+
+
+def _lengths(periods: dict[str, Any]) -> None:
     for name, period in periods.items():
         out.print(f"  Length of {name}: {period['length']}.", highlight=False)
 
@@ -122,11 +126,13 @@ def comparison(report: Any) -> None:
     """Both models side by side, and the verdict on the second."""
     values = report.to_json_dict()
     models = values["models"]
+    _warnings(values)
     out.print(f"A {models['a'] or 'none'}, B {models['b']}", highlight=False)
     rows = [[name, *_compared(values[key], form)] for name, key, form in _COMPARED]
     if values["period"] is not None:
         title = f"{values['period']}: {values['transactions']:,} transactions, {values['frauds']:,} frauds"
         print_table(title, ("measure", "A", "B", "B − A", "95 % from", "to", "p"), rows)
+        _lengths(values["periods"])
         at_most = f"at most {values['false_positive_rate_max']:.1%} of good transactions are stopped"
         out.print(f"  Recall, and loss in 30 days in minor units: while {at_most}.", highlight=False)
     roc_auc = values["roc_auc"]
@@ -159,8 +165,7 @@ def live_comparison(report: Any) -> None:
         "PR-AUC hold for a single look and decide nothing.",
         highlight=False,
     )
-    if values["late"]:
-        out.print(f"  {values['late']:,} transactions were decided later than asked for.", highlight=False)
+    _warnings(values)
     out.print(f"[bold]{_VERDICTS[values['verdict']]}.[/]")
     for reason in values["reasons"]:
         out.print(f"  {reason}", highlight=False)

@@ -23,6 +23,7 @@ from zaslon.domain.ledger import ROLLBACK
 from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds, time_text
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.flows.compare import DAYS_MAX, judged_on, last_day_learned, newest_period, period_bounds
+from zaslon.flows.run_warnings import warnings_of_figures
 from zaslon.flows.train import collect_periods, evaluate_sample
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.artefact import load_model
@@ -47,7 +48,6 @@ from zaslon.models.guards import (
 from zaslon.models.metrics import Evaluation
 from zaslon.models.model import Model
 from zaslon.models.verdict import Judged, Verdict
-from zaslon.monitoring.sample_warnings import LEAKS, sample_warnings
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day
 from zaslon.services.home import Champion
@@ -194,7 +194,7 @@ def _of_sample(
             segments(sample, plan_features(context.catalogue)), sample.is_fraud, weight, stops,
             drop_max=options.guard_segment_max, rise_max=options.guard_segment_max,
         ),
-        leak_guard(_leaks(sample)),
+        leak_guard([warning.message for warning in warnings_of_figures(sample)]),
         served_parity(context, champion, before, sample),
     ]  # fmt: skip
     if validation is not None:
@@ -252,13 +252,6 @@ def _evaluated(
 def _stopped(champion: Champion, score: NDArray[np.float64]) -> NDArray[np.bool_]:
     stopped: NDArray[np.bool_] = score >= champion[1].thresholds.review
     return stopped
-
-
-def _leaks(sample: Sample) -> list[str]:
-    found = sample_warnings(
-        sample.names, sample.x, sample.is_fraud, sample.event_time_seconds, sample.customer_key
-    )
-    return [warning.message for warning in found if warning.kind in LEAKS]
 
 
 def segments(sample: Sample, plan: FeaturePlan) -> dict[str, NDArray[np.bool_]]:

@@ -15,6 +15,7 @@ from zaslon.domain.errors import DataError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.flows.comparison_record import publish_comparison
+from zaslon.flows.run_warnings import warnings_of_figures
 from zaslon.flows.train import answers_of_day, collect_periods
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.comparison import (
@@ -27,7 +28,9 @@ from zaslon.models.comparison import (
 )
 from zaslon.models.dataset import Days, Sample
 from zaslon.models.model import Model
+from zaslon.models.time_split import DAYS_ASKED, NEW_DAYS, Period
 from zaslon.models.verdict import FRAUDS_MIN, Judged, Verdict, judge
+from zaslon.monitoring.data_warnings import DataWarning
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day
 from zaslon.services.home import named_model
@@ -42,18 +45,19 @@ class CompareReport:
     Attributes:
         models: ids by `a` and `b`; the first is None where the home has no champion.
         measures: by name of `MEASURES`, values for JSON.
-        period: the days compared on; None where there are none.
+        period: the days compared on, and what decided how many; None where there are none.
         frauds, transactions: compared, not weighted.
         frauds_effective: as many single frauds would say as much about ROC-AUC; None where nothing was compared.
         judged: the verdict.
         false_positive_rate_max: at which recall and loss are measured.
         replicates: of the bootstrap.
         left_out: transactions that break our own code while features are computed.
+        warnings: what makes the figures doubtful.
     """
 
     models: Mapping[str, str | None]
     measures: Mapping[str, Mapping[str, Any]]
-    period: Days | None
+    period: Period | None
     frauds: int
     frauds_effective: float | None
     transactions: int
@@ -61,6 +65,7 @@ class CompareReport:
     false_positive_rate_max: float
     replicates: int
     left_out: tuple[TransactionId, ...] = ()
+    warnings: Sequence[DataWarning] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -72,6 +77,7 @@ class CompareReport:
             "days_needed": self.judged.days_needed,
             "models": dict(self.models),
             "period": None if self.period is None else str(self.period),
+            "periods": {} if self.period is None else {"comparison": self.period.to_json_dict()},
             "days": 0 if self.period is None else len(self.period),
             "transactions": self.transactions,
             "frauds": self.frauds,
@@ -79,6 +85,7 @@ class CompareReport:
             "false_positive_rate_max": self.false_positive_rate_max,
             "replicates": self.replicates,
             "left_out": list(self.left_out),
+            "warnings": [warning.to_json_dict() for warning in self.warnings],
             "seconds": dict(self.seconds),
         }
 
@@ -114,9 +121,10 @@ def compare(context: Context, a: str, b: str, *, days_max: int = DAYS_MAX) -> Co
         measures, judged, found = judged_on(context, first, second, sample, period, days, bounds)
     report = CompareReport(
         {"a": None if first is None else first.artefact_id, "b": second.artefact_id},
-        measures, period, sample.frauds if sample else 0,
-        found.frauds_effective if found else None, len(sample) if sample else 0, judged,
-        context.options.false_positive_rate_max, REPLICATES, left_out, watch.seconds,
+        measures, None if period is None else _counted(days, period, bounds, days_max),
+        sample.frauds if sample else 0, found.frauds_effective if found else None, len(sample) if sample else 0,
+        judged, context.options.false_positive_rate_max, REPLICATES, left_out, warnings_of_figures(sample),
+        watch.seconds,
     )  # fmt: skip
     publish_comparison(context, report.models, report.to_json_dict(), found)
     return report
@@ -143,6 +151,16 @@ def newest_period(days: Sequence[Day], bounds: Days, days_max: int) -> Days | No
     if not within:
         return None
     return Days(max(within[0][0], within[-1][0] - days_max + 1), within[-1][0])
+
+
+def _counted(days: Sequence[Day], period: Days, bounds: Days, days_max: int) -> Period:
+    """The period with what it holds, and what decided how long it is."""
+    answers = [answers_of_day(path) for day, path in days if period.first <= day <= period.last]
+    frauds = sum(fraud for fraud, _ in answers)
+    is_cut = any(bounds.first <= day < period.first for day, _ in days)
+    return Period(
+        period.first, period.last, frauds, frauds + sum(good for _, good in answers), DAYS_ASKED if is_cut else NEW_DAYS
+    )  # fmt: skip
 
 
 def first_new_day(model: Model) -> int:

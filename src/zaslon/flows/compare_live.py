@@ -18,6 +18,7 @@ from zaslon.models.live import LiveComparison, LiveFrauds, compare_live, judge_l
 from zaslon.models.metrics import DAYS_PER_MONTH
 from zaslon.models.model import Model
 from zaslon.models.verdict import Judged
+from zaslon.monitoring.data_warnings import DataWarning
 from zaslon.ports.shadows import Match, Shadowed, ShadowStore
 from zaslon.services.context import Context
 from zaslon.services.home import named_model
@@ -46,6 +47,17 @@ class LiveReport:
     lost_b: float
     ranking: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def warnings(self) -> list[DataWarning]:
+        """What makes the challenger doubtful beside its figures."""
+        late = self.match.late
+        if not late:
+            return []
+        hint = "It would not keep up in front either: give the shadow a faster machine, or more time (`--within`)."
+        return [
+            DataWarning("late_decisions", f"{late:,} transactions were decided later than asked for.", hint)
+        ]
+
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values: a key for each measure, as for `zaslon compare`."""
         found, match = self.found, self.match
@@ -66,6 +78,7 @@ class LiveReport:
             "frauds": found.frauds,
             "good": found.good,
             "judged_share": _number(found.judged_share),
+            "warnings": [warning.to_json_dict() for warning in self.warnings],
         }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.flows.clean import Cleaned
 from zaslon.flows.train import Samples
@@ -17,7 +18,7 @@ from zaslon.monitoring.data_warnings import (
     constant_column_warnings,
     rejection_warnings,
 )
-from zaslon.monitoring.sample_warnings import sample_warnings
+from zaslon.monitoring.sample_warnings import LEAKS, sample_warnings
 from zaslon.services.context import Context
 
 
@@ -71,6 +72,45 @@ def warnings_of_samples(samples: Samples) -> list[DataWarning]:
     return sample_warnings(
         learned.names, learned.x, learned.is_fraud, learned.event_time_seconds, learned.customer_key
     )
+
+
+def warnings_of_figures(sample: Sample | None) -> list[DataWarning]:
+    """Of transactions that models are measured on: what gives their answers away."""
+    if sample is None or not 0 < sample.frauds < len(sample):
+        return []
+    found = sample_warnings(
+        sample.names, sample.x, sample.is_fraud, sample.event_time_seconds, sample.customer_key
+    )
+    return [warning for warning in found if warning.kind in LEAKS]
+
+
+def warnings_of_rules(policy: Policy) -> list[DataWarning]:
+    """One where a policy has rules that may act, which the figures of a model do not contain."""
+    rules = len(policy.acting_rules)
+    if not rules:
+        return []
+    return [
+        DataWarning(
+            "rules_not_measured",
+            f"The figures are of the model's thresholds alone: what the policy's rules that may act ({rules}) stop or "
+            "allow is not in them.",
+            "`zaslon score` and the live log show what the rules do.",
+        )
+    ]  # fmt: skip
+
+
+def warnings_of_seen_days(period: Days, seen: int) -> list[DataWarning]:
+    """One where a model has learned from some days of the period that it is measured on."""
+    if not seen:
+        return []
+    return [
+        DataWarning(
+            "learned_from_test_days",
+            f"Of the {len(period)} days of the test period, {period}, the model has learned from {seen}: on days that "
+            "are new to it, it does worse than these figures.",
+            "Evaluate it again when there are clean days that are newer.",
+        )
+    ]  # fmt: skip
 
 
 def check_samples(samples: Samples) -> None:

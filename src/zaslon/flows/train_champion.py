@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zaslon.decisions.policy import Policy
 from zaslon.domain.ledger import TRAIN
 from zaslon.features.plan import plan_features
-from zaslon.flows.run_warnings import check_samples, noted, warnings_of_samples
+from zaslon.flows.run_warnings import (
+    check_samples,
+    noted,
+    warnings_of_figures,
+    warnings_of_rules,
+    warnings_of_samples,
+    warnings_of_seen_days,
+)
 from zaslon.flows.train import (
     collect_samples,
     evaluate_sample,
@@ -67,7 +73,7 @@ def train_champion(context: Context, *, tune_trials: int = 0) -> TrainReport:
     with watch.stage("registry"):
         registry = publish_training(context, trained, settings, days)
         paths |= {"registry": registry.place} if registry and registry.place else {}
-    _warn_of_rules(context, trained.policy)
+    warnings += warnings_of_rules(trained.policy)
     return TrainReport(
         {
             **trained_values(trained),
@@ -82,7 +88,7 @@ def evaluate_champion(context: Context) -> TrainReport:
     """Evaluate the serving model and policy on the test period of the clean days.
 
     Where these are other days than the model was trained on, it may have learned from some of them:
-    then there is a warning, and `test_days_seen` has the number.
+    then the report has a warning, and `test_days_seen` has the number.
     """
     options, watch = context.options, Stopwatch()
     model, policy = load_champion(context, plan_features(context.catalogue))
@@ -94,15 +100,10 @@ def evaluate_champion(context: Context) -> TrainReport:
         samples = collect_samples(context, days, label_delay_seconds=delay, split=split, in_home=False)
     test, period = samples.test, samples.split.test
     seen = _days_seen(model, period)
-    if seen:
-        context.progress.warn(
-            f"Of the {len(period)} days of the test period, {period}, the model has learned from {seen}: on "
-            "days that are new to it, it does worse than these figures."
-        )
+    warnings = [*warnings_of_seen_days(period, seen), *warnings_of_rules(policy), *warnings_of_figures(test)]
     with watch.stage("evaluate"):
         score, thresholds = model.score(test.x), policy.thresholds
         found = evaluate_sample(score, test, thresholds.review, thresholds.block, options.seed)
-    _warn_of_rules(context, policy)
     return TrainReport(
         {
             **evaluation_values(found),
@@ -113,19 +114,11 @@ def evaluate_champion(context: Context) -> TrainReport:
             "policy": policy.hash,
             "test_days_seen": seen,
             "left_out": list(samples.left_out),
+            "warnings": [warning.to_json_dict() for warning in warnings],
             "seconds": watch.seconds,
             "paths": {"model": str(context.home / "models" / model.artefact_id)},
         }
     )
-
-
-def _warn_of_rules(context: Context, policy: Policy) -> None:
-    rules = policy.acting_rules
-    if rules:
-        context.progress.warn(
-            f"The figures are of the model's thresholds alone: what the policy's rules that may act "
-            f"({len(rules)}) stop or allow is not in them."
-        )
 
 
 def _days_seen(model: Model, period: Days) -> int:

@@ -20,6 +20,7 @@ Answers = tuple[int, int]  # frauds and good transactions of a day
 # What decided how long a period is, beside the name of its setting (`test_days`).
 FRAUDS_TARGET, DAYS_MAX, DAYS, REST = "period_frauds_target", "period_days_max", "days", "rest"
 WINDOW = "retrain_window"
+DAYS_ASKED, NEW_DAYS = "days_asked", "new_days"
 _IN_WORDS = {
     "test_days": "the fewest days wanted (ZASLON_TEST_DAYS)",
     "validation_days": "the fewest days wanted (ZASLON_VALIDATION_DAYS)",
@@ -28,6 +29,8 @@ _IN_WORDS = {
     DAYS: "all the days that there are for it",
     REST: "the days before",
     WINDOW: "the window to learn from (ZASLON_RETRAIN_WINDOW)",
+    DAYS_ASKED: "the most days asked for (--days)",
+    NEW_DAYS: "all the days that are new to the models and whose answers are mature",
 }
 
 
@@ -41,7 +44,8 @@ class Period(Days):
         decided_by: what its length comes from: `test_days` or `validation_days` where these already hold the
             wanted frauds, `period_frauds_target` where it grew until it did, `period_days_max` where the
             bound stopped it, `days` where training needs the days before it or a model has learned from
-            them. For training `rest`, or `retrain_window` where it learns only from the newest of them.
+            them. For training `rest`, or `retrain_window` where it learns only from the newest of them. Of days to
+            compare on `days_asked`, or `new_days` where there are no more.
     """
 
     frauds: int
