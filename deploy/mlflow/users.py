@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import ipaddress
 import json
 import secrets
 import urllib.error
@@ -97,6 +98,16 @@ def _password(path: Path) -> str:
     return path.read_text().strip()
 
 
+def _sends_in_clear(address: str) -> bool:
+    """Plain http to another machine."""
+    parts = urllib.parse.urlsplit(address)
+    try:
+        is_local = ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        is_local = parts.hostname == "localhost"
+    return parts.scheme == "http" and not is_local
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -108,6 +119,10 @@ def main() -> None:
     parser.add_argument("--experiment", default="zaslon")
     parser.add_argument("--model", default="zaslon", help="of what was promoted")
     given = parser.parse_args()
+    if _sends_in_clear(given.address):
+        parser.error(
+            f"passwords would go to '{given.address}' unencrypted: name https://host, or run it on the server"
+        )
     admin = Admin(given.address, given.admin_password_file.read_text().strip())
     set_up(admin, given.directory, experiment=given.experiment, model=given.model)
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +20,7 @@ from pydantic_settings import (
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.retraining import VALIDATED, checked_window
 from zaslon.domain.time import checked_duration
+from zaslon.system.loopback import sends_in_clear
 
 MEBIBYTE = 1024 * 1024
 KEY_CHARACTERS_MIN = 16
@@ -301,6 +302,17 @@ class Settings(BaseSettings):
     stream_metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="where Prometheus reads metrics; nowhere if not set"
     )
+
+    @field_validator("mlflow_user", "mlflow_promoter_user")
+    @classmethod
+    def _has_a_safe_way(cls, user: str | None, known: ValidationInfo) -> str | None:
+        """A password is not sent where the network can read it."""
+        uri = known.data.get("mlflow_uri")
+        if user is not None and uri is not None and sends_in_clear(uri):
+            raise ValueError(
+                f"its password would go to '{uri}' unencrypted: name the server as https://host:port"
+            )
+        return user
 
     @classmethod
     def settings_customise_sources(

@@ -292,6 +292,30 @@ def test_a_place_that_cannot_be_written_gives_one_sentence(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"])
+def test_what_mlflow_itself_would_send_in_clear_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "trainer")
+    monkeypatch.setenv(name, "secret")
+    with pytest.raises(ZaslonError, match="unencrypted") as raised:
+        MlflowRegistry(Tracking(tmp_path, "http://192.0.2.1:5000")).champion()
+    assert "secret" not in f"{raised.value} {raised.value.hint}"
+
+
+def test_the_admins_password_is_not_sent_in_clear(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret")
+    program = Path(__file__).parents[2] / "deploy" / "mlflow" / "users.py"
+    command: list[str | Path] = [
+        sys.executable, program, "http://192.0.2.1:5000", password, tmp_path / "made",
+    ]  # fmt: skip
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "unencrypted" in refused.stderr
+    assert not (tmp_path / "made").exists()
+
+
 def test_without_mlflow_the_error_has_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

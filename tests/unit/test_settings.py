@@ -29,3 +29,19 @@ def test_variables_that_others_set_are_left_alone(monkeypatch: pytest.MonkeyPatc
     ):  # fmt: skip
         monkeypatch.setenv(name, "tcp://localhost:8080")
     assert load_settings().seed == Settings.model_fields["seed"].default
+
+
+@pytest.mark.parametrize("user", ["mlflow_user", "mlflow_promoter_user"])
+def test_a_password_goes_to_mlflow_by_https_or_on_this_machine(user: str) -> None:
+    for uri in ("http://mlflow.example:5000", "http://192.0.2.1", "http://localhost.example"):
+        with pytest.raises(ZaslonError, match=f"{user}: its password would go to '{uri}.*https://") as caught:
+            load_settings(mlflow_uri=uri, **{user: "trainer"})
+        assert caught.value.exit_code == 2
+    for uri in (
+        "https://mlflow.example",
+        "http://127.0.0.1:5000",
+        "http://localhost:5000",
+        "http://[::1]:5000",
+    ):
+        assert load_settings(mlflow_uri=uri, **{user: "trainer"}).mlflow_uri == uri
+    assert load_settings(mlflow_uri="http://mlflow.example:5000").mlflow_user is None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from zaslon.domain.errors import ZaslonError
+from zaslon.system.loopback import is_loopback
 
 
 def postgresql_address(text: str, password: str | None) -> URL:
@@ -41,7 +40,4 @@ def _is_local(url: URL) -> bool:
     host = url.host or url.query.get("host") or "/"
     if not isinstance(host, str):
         return False
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.startswith("/")
+    return host.startswith("/") or is_loopback(host)

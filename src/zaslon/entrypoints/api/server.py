@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from zaslon.services.home import load_champion
 from zaslon.services.key_management import KeyRing
 from zaslon.services.logs import exclusive
 from zaslon.settings import Settings
+from zaslon.system.loopback import is_loopback
 
 _SWITCH_SECONDS = 0.0005  # the event loop waits at most so long for a thread that brings answers
 
@@ -69,15 +69,8 @@ def _check_address(settings: Settings) -> None:
     for path in (settings.api_tls_certificate, settings.api_tls_key):
         if path is not None and not path.is_file():
             raise ZaslonError(f"'{path}' is not a file.", hint="Name the certificate and its key, PEM.")
-    if not has_tls and not settings.api_plain_http and not _is_local(settings.api_host):
+    if not has_tls and not settings.api_plain_http and not is_loopback(settings.api_host):
         raise ZaslonError(
             f"'{settings.api_host}' is not a local address, and TLS is not configured.",
             hint="Give a certificate, or set `api_plain_http` if a proxy in front has one.",
         )
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

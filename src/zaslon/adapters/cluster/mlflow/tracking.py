@@ -17,6 +17,7 @@ from typing import Any
 
 from zaslon.domain.errors import ServerError, ZaslonError
 from zaslon.system.durable import PRIVATE_DIRECTORY, make_directory
+from zaslon.system.loopback import sends_in_clear
 
 # Limits of MLflow's tracking API (log-batch).
 _PARAMS_A_CALL, _METRICS_A_CALL, _PARAM_CHARACTERS_MAX = 100, 1000, 6000
@@ -81,6 +82,7 @@ class Tracking:
 
         Raises:
             ServerError: MLflow failed: one sentence about it.
+            ZaslonError: a password would go to another machine unencrypted.
         """
         login = (self.promoter if promoting else None) or self.trainer
         with (
@@ -90,7 +92,20 @@ class Tracking:
             self._explained(what),
             _silence(),
         ):
+            self._check_way()
             yield self._client()
+
+    def _check_way(self) -> None:
+        """MLflow also sends what it finds in its own variables and in its file of credentials."""
+        if self.uri is None or not sends_in_clear(self.uri):
+            return
+        from mlflow.utils.credentials import read_mlflow_creds  # noqa: PLC0415  slow to import
+
+        if read_mlflow_creds().password or os.environ.get("MLFLOW_TRACKING_TOKEN"):
+            raise ZaslonError(
+                f"A password or token would go to MLflow at {self.uri} unencrypted.",
+                hint="Name the server as https://host:port in ZASLON_MLFLOW_URI.",
+            )
 
     def experiment_id(self, client: Any) -> str:
         """The experiment, made where it is not there."""
