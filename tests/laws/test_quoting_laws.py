@@ -21,7 +21,7 @@ from zaslon.intake.splitting import byte_classes, split_line, split_records
 TEXT = st.lists(
     st.sampled_from([b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"a", b" ", b"b7"]), max_size=60
 ).map(b"".join)
-SEARCH, HEADER, RECORD_MAX = 40, 20, 16
+SEARCH, RECORD_MAX = 40, 16
 
 
 def _records(content: bytes, chunk_bytes: int, form: TextForm) -> list[tuple[int, bytes]]:
@@ -40,13 +40,10 @@ def test_records_are_those_of_the_oracle_wherever_pieces_end(
     monkeypatch: pytest.MonkeyPatch, line_end: bytes, content: bytes, chunk_bytes: int
 ) -> None:
     monkeypatch.setattr(record_blocks, "SEARCH_BYTES", SEARCH)
-    monkeypatch.setattr(record_blocks, "HEADER_BYTES_MAX", HEADER)
     found = _records(content, chunk_bytes, TextForm(",", line_end, RECORD_MAX))
     expected = records_of(content, b",", line_end, RECORD_MAX, SEARCH)
-    # Of a line that has no end for longer than records are searched, only the beginning is kept.
-    assert [r if len(r) <= RECORD_MAX + 2 else r[: RECORD_MAX + 2] for _, r in found] == [
-        r if len(r) <= RECORD_MAX + 2 else r[: RECORD_MAX + 2] for r in expected
-    ]
+    # Of a record longer than the ends of records are searched, only the beginning is kept.
+    assert [record for _, record in found] == [record[: SEARCH + 3] for record in expected]
     assert all(content[at : at + len(record)] == record for at, record in found)
     begins = np.cumsum([0, *(len(r) + 1 for r in expected)]).tolist()
     assert [at for at, _ in found] == begins[: len(expected)]
@@ -74,7 +71,6 @@ def test_lines_are_those_of_the_oracle_wherever_pieces_end(
     monkeypatch: pytest.MonkeyPatch, line_end: bytes, content: bytes, chunk_bytes: int
 ) -> None:
     monkeypatch.setattr(record_blocks, "SEARCH_BYTES", SEARCH)
-    monkeypatch.setattr(record_blocks, "HEADER_BYTES_MAX", HEADER)
     expected, line = [], 1
     for record in records_of(content, b",", line_end, RECORD_MAX, SEARCH):
         expected.append(_Lines(line, record.count(line_end)))

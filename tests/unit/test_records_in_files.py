@@ -12,7 +12,7 @@ import pytest
 from tests.small_catalogues import AT, ID, SUM, catalogue_text, entity
 from tests.unit.intake_cases import clean, content_of, quarantine_of, reasons, rows_of, run
 
-from zaslon.domain.catalogue import Catalogue, parse_catalogue
+from zaslon.domain.catalogue import RECORD_BYTES_MAX, Catalogue, parse_catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind
 from zaslon.flows.produce import _records
@@ -328,6 +328,18 @@ def test_a_line_longer_than_a_header_is_none(tmp_path: Path, chunk_bytes: int) -
     long = HEADER.replace("memo\n", "x" * 5_000) + ",x" * 700_000 + "\n"
     assert _cleaned(HEADER + FIRST + long + LAST, tmp_path, chunk_bytes=chunk_bytes) == {"A1": 600, "A3": 700}
     assert quarantine_of(tmp_path / "out")["reason"].to_list() == ["too_long"]
+
+
+@pytest.mark.parametrize("begin", [HEADER.replace("card,shop", "shop,card"), "x" * 3_000_000 + "\n"])
+@pytest.mark.parametrize("chunk_bytes", [1 << 16, 1 << 21, 1 << 23])
+def test_all_rows_behind_a_header_or_a_long_line_are_read(
+    tmp_path: Path, begin: str, chunk_bytes: int
+) -> None:
+    """More of them than are searched for the end of a record."""
+    rows = "".join(FIRST.replace("A1", f"B{i}") for i in range(35_000))
+    assert len(rows) > RECORD_BYTES_MAX
+    amounts = _cleaned(HEADER + FIRST + begin + rows, tmp_path, chunk_bytes=chunk_bytes)
+    assert len(amounts) == 35_001
 
 
 def test_too_many_kinds_of_headers_are_refused(tmp_path: Path) -> None:

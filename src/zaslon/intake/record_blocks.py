@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import RECORD_BYTES_MAX
-from zaslon.intake.layouts import HEADER_BYTES_MAX
 from zaslon.intake.splitting import byte_classes, find_record_ends
 
 # So far the end of a record is looked for: as far as the longest record that a catalogue may allow.
@@ -21,6 +20,8 @@ from zaslon.intake.splitting import byte_classes, find_record_ends
 # catalogue's max_record_bytes: text that a record can hold is never read as records, and of those that
 # follow a stray quote no more are lost.
 SEARCH_BYTES = RECORD_BYTES_MAX
+# Of a longer record this many bytes more are kept: a line end that it may have, and one to see that it is too long.
+_KEPT_BEHIND_SEARCH = 3
 _QUOTE = b'"'
 
 
@@ -30,7 +31,7 @@ class TextForm(NamedTuple):
     Attributes:
         separator: between fields; None for JSON lines, which have no line breaks inside.
         line_end: one byte, LF or CR; a CR before LF belongs to the line.
-        record_bytes_max: the catalogue's; of a longer line without end only the beginning is kept.
+        record_bytes_max: the catalogue's.
     """
 
     separator: str | None
@@ -39,7 +40,7 @@ class TextForm(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Whole records: record i is `buffer[starts[i] : ends[i]]`.
+    """Whole records: record i is `buffer[starts[i] : ends[i]]`, without what is not kept of a long one.
 
     Attributes:
         offset, line: where the buffer begins, in bytes and as the number of its first line, from 1.
@@ -61,8 +62,7 @@ class Block(NamedTuple):
 class RecordReader:
     """Reads a file as blocks of whole records; the records are the same whatever `chunk_bytes` is.
 
-    A line of more than SEARCH_BYTES gives only the beginning of its record, longer than a record or a
-    header may be.
+    A record of more than SEARCH_BYTES gives only its beginning, which is longer than a record may be.
 
     Args:
         file: read from its current position, `chunk_bytes` at a time.
@@ -76,13 +76,14 @@ class RecordReader:
         self._file, self._chunk_bytes, self._form = file, chunk_bytes, form
         self._rest, self._offset = first, offset
         self._skipped = 0  # bytes of the line in `_rest` that were not kept
+        self._is_searched = False  # whether `_rest` has no end of a record
         self._is_over = False
 
     def __iter__(self) -> Iterator[Block]:
         """The blocks that are left."""
         while not self._is_over:
-            piece = self._file.read(self._chunk_bytes)
-            self._is_over = not piece
+            piece = self._file.read(self._chunk_bytes) if self._is_searched else b""
+            self._is_over = self._is_searched and not piece
             block = self._long_line(piece) if self._is_long() else self._records(self._rest + piece)
             if block is not None and len(block.ends):
                 yield block
@@ -93,39 +94,38 @@ class RecordReader:
         if record < len(block.starts):
             begin = int(block.starts[record])
             self._rest = block.buffer[begin:].tobytes()  # with what followed its last record
-            self._offset, self._is_over = block.offset + begin, False
+            self._offset, self._is_searched, self._is_over = block.offset + begin, False, False
             self._line = int(block.first_lines()[record])
 
     def _records(self, content: bytes) -> Block:
-        block = _block(self._offset, self._line, content, self._form, is_last=self._is_over)
-        used = int(block.ends[-1]) + 1 if len(block.ends) else 0
+        block, used = _block(self._offset, self._line, content, self._form, is_last=self._is_over)
         self._line += len(block.ends) + len(block.inner_ends)
-        self._rest = content[used:]
+        self._rest, self._is_searched = content[used:], True
         self._offset += used
         return block
 
     def _is_long(self) -> bool:
-        return self._skipped > 0 or len(self._rest) > SEARCH_BYTES + 1
+        return self._is_searched and len(self._rest) >= SEARCH_BYTES + _KEPT_BEHIND_SEARCH
 
     def _long_line(self, piece: bytes) -> Block | None:
-        """Keep the beginning of a line without end, and give it when its end is found."""
-        # With a line end: enough to see that it is too long, also for a header.
-        kept_bytes = max(self._form.record_bytes_max, HEADER_BYTES_MAX) + 2
+        """Keep the beginning of a record without end, which ends with its line, and give it then."""
+        kept_bytes = SEARCH_BYTES + _KEPT_BEHIND_SEARCH
         end = piece.find(self._form.line_end)
         self._skipped += len(self._rest) - kept_bytes + (len(piece) if end < 0 else end)
         self._rest = self._rest[:kept_bytes]
         if end < 0 and not self._is_over:
             return None
-        nothing, end_of_record = np.zeros(0, np.int64), np.array([len(self._rest)])
-        buffer = np.frombuffer(self._rest, np.uint8)
-        block = Block(self._offset, self._line, buffer, np.zeros(1, np.int64), end_of_record, nothing)
-        self._line += 1
+        buffer, end_of_record = np.frombuffer(self._rest, np.uint8), np.array([len(self._rest)])
+        inner_ends = np.flatnonzero(buffer == self._form.line_end[0])
+        block = Block(self._offset, self._line, buffer, np.zeros(1, np.int64), end_of_record, inner_ends)
+        self._line += len(inner_ends) + 1
         self._offset += len(self._rest) + self._skipped + 1
-        self._rest, self._skipped = piece[end + 1 :], 0
+        self._rest, self._skipped, self._is_searched = piece[end + 1 :], 0, False
         return block
 
 
-def _block(offset: int, line: int, content: bytes, form: TextForm, *, is_last: bool) -> Block:
+def _block(offset: int, line: int, content: bytes, form: TextForm, *, is_last: bool) -> tuple[Block, int]:
+    """The whole records of a content, and how many bytes of it they are with their line ends."""
     buffer, inner_ends = np.frombuffer(content, np.uint8), np.zeros(0, np.int64)
     ends = np.flatnonzero(buffer == form.line_end[0])
     if is_last and content and not content.endswith(form.line_end):
@@ -141,4 +141,6 @@ def _block(offset: int, line: int, content: bytes, form: TextForm, *, is_last: b
             inner_ends = np.setdiff1d(passed, found[:count], assume_unique=True)
         ends = found[:count]
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else np.zeros(0, np.int64)
-    return Block(offset, line, buffer, starts.astype(np.int64), ends.astype(np.int64), inner_ends)
+    kept = np.minimum(ends, starts + SEARCH_BYTES + _KEPT_BEHIND_SEARCH)
+    block = Block(offset, line, buffer, starts.astype(np.int64), kept.astype(np.int64), inner_ends)
+    return block, int(ends[-1]) + 1 if len(ends) else 0
