@@ -168,11 +168,14 @@ def _slices(
     size = _SLICE_RECORDS
     if rate.per_second:
         size = int(min(max(rate.per_second / _SLICES_PER_SECOND, 1), _SLICE_RECORDS))
+    newest: int | None = None
     for source in sources:
         for chunk in read_source(source, context.catalogue, min(context.options.chunk_bytes, 4 << 20)):
             records = _records(chunk, context.catalogue, form)
-            if rate.speed:
-                yield from _by_moment(records, _moments(chunk, context))
+            if rate.speed and records:
+                moments = _moments(chunk, context, newest)
+                newest = int(moments[-1])
+                yield from _by_moment(records, moments)
                 continue
             for begin in range(0, len(records), size):
                 yield records[begin : begin + size], None
@@ -209,17 +212,21 @@ def _as_json(names: Sequence[str], values: list[bytes]) -> bytes:
     return orjson.dumps({name: value.decode("utf-8") for name, value in zip(names, values, strict=True)})
 
 
-def _moments(chunk: Chunk, context: Context) -> NDArray[np.int64]:
-    """Event time of each record in seconds, never decreasing; of one that has none, the one before."""
+def _moments(chunk: Chunk, context: Context, before: int | None) -> NDArray[np.int64]:
+    """Event time of each record in seconds, never decreasing; of one that has none, the one before.
+
+    `before` is that of the last record of the chunk before; None for the first one.
+    """
     cleaned = clean_fields(chunk.fields(context.catalogue), context.catalogue, context.key, None)
-    if not len(cleaned.index):
+    times = cleaned.transactions.event_time_seconds
+    if before is None and not len(times):
         raise DataError(
             f"No record of '{chunk.source}' has a time, so event times cannot set the rate.",
             hint="Use --rate.",
         )
     moments = np.full(len(chunk), np.iinfo(np.int64).min)
-    moments[cleaned.index] = cleaned.transactions.event_time_seconds
-    moments[0] = max(moments[0], cleaned.transactions.event_time_seconds.min())
+    moments[cleaned.index] = times
+    moments[0] = max(moments[0], times.min() if before is None else before)
     return np.maximum.accumulate(moments)
 
 
