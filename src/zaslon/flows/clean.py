@@ -10,27 +10,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.intake import CleanReport, clean_files, same_files
+from zaslon.intake import CleanReport, SameFiles, clean_files, same_files
 from zaslon.intake.files import QUARANTINE
-from zaslon.monitoring.data_warnings import DataWarning, over_lines_warnings, same_files_warnings
+from zaslon.monitoring.data_warnings import (
+    DataWarning,
+    not_compared_warnings,
+    over_lines_warnings,
+    same_files_warnings,
+)
 from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What became of the rows, and where they are. `same_files`: pairs of sources with the same content."""
+    """What became of the rows, where they are, and which sources have the same content."""
 
     report: CleanReport
     out: Path
-    same_files: tuple[tuple[str, str], ...] = ()
+    same_files: SameFiles
 
     @property
     def warnings(self) -> list[DataWarning]:
         """What in the rows is doubtful."""
         found = self.report.over_lines
         return [
-            *same_files_warnings(self.same_files),
+            *same_files_warnings(self.same_files.pairs),
+            *not_compared_warnings(self.same_files.not_compared),
             *over_lines_warnings(found.rows, found.lines_like_rows, found.places),
         ]
 
@@ -73,4 +79,4 @@ def clean(
             f"Not one of {report.rows_in} rows is clean, most for '{most}': does the catalogue "
             f"{context.catalogue.label} fit these files?"
         )
-    return Cleaned(report, out, tuple((first, second) for first, second in same_files(sources)))
+    return Cleaned(report, out, same_files(sources))

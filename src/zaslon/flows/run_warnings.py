@@ -63,7 +63,7 @@ def check_rows(context: Context, cleaned: Cleaned, rejected: Sequence[RejectedRo
         TooManyRejectedError: with what to change.
     """
     most = context.options.rejected_share_max
-    check_rejected(cleaned.report.rows_in, rejected, most, cleaned.same_files)
+    check_rejected(cleaned.report.rows_in, rejected, most, cleaned.same_files.pairs)
 
 
 def warnings_of_samples(samples: Samples) -> list[DataWarning]:

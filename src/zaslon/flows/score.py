@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,12 @@ def _cleaned(
     scored = context.home / SCORED
     place = scored / ".cleaning"
     shutil.rmtree(place, ignore_errors=True)
-    report = clean(context, sources, place, arrival_time_seconds=arrival, rows_of_log=rows_of_log).report
-    content = _hash(place / f"day={day}" / "part-0.parquet" for day in report.days)
+    cleaned = clean(context, sources, place, arrival_time_seconds=arrival, rows_of_log=rows_of_log)
+    content = _hash(place / f"day={day}" / "part-0.parquet" for day in cleaned.report.days)
     final = scored / f"{content}-{_hash([place / QUARANTINE])}"
     recover_directory(final)
     replace_directory(place, final)
-    return Cleaned(report, final), content
+    return replace(cleaned, out=final), content
 
 
 def _hash(paths: Iterable[Path]) -> str:

@@ -27,6 +27,7 @@ from zaslon.intake.over_lines import OverLines, torn_field
 from zaslon.intake.record_blocks import RecordReader, TextForm
 from zaslon.intake.splitting import first_record, split_line
 from zaslon.intake.words import ANSWERS
+from zaslon.system.opening import check_unchanged, version_of
 
 LABEL_FILE_BYTES_MAX = 1 << 30
 _CHUNK_BYTES = 4 << 20
@@ -45,7 +46,8 @@ def label_records(source: Path, catalogue: Catalogue, over_lines: OverLines | No
     others and with any separator. A further header in the file holds from there on.
 
     Raises:
-        InputError: the file cannot be read, is too large, or has no such columns or one of them twice.
+        InputError: the file cannot be read, is too large, changed while it was read, or has no such columns or one
+            of them twice.
     """
     content, catalogue = _content(source), label_layout(catalogue)
     line_end = b"\r" if b"\n" not in content and b"\r" in content else b"\n"
@@ -68,7 +70,9 @@ def _content(source: Path) -> bytes:
     try:
         if source.stat().st_size > LABEL_FILE_BYTES_MAX:
             raise InputError(f"'{source}' is larger than {LABEL_FILE_BYTES_MAX >> 20} MiB.")
-        content = source.read_bytes().removeprefix(UTF8_MARK)
+        with source.open("rb") as file:
+            version, content = version_of(file), file.read().removeprefix(UTF8_MARK)
+            check_unchanged(str(source), file, version)
         content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Labels '{source}' cannot be read: {error}.") from error

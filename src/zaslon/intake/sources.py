@@ -35,7 +35,7 @@ from zaslon.intake.layouts import (
 )
 from zaslon.intake.record_blocks import Block, RecordReader, TextForm
 from zaslon.intake.splitting import first_record
-from zaslon.system.opening import opened, unpacked
+from zaslon.system.opening import check_unchanged, opened, unpacked, version_of
 from zaslon.system.zstd import zstd
 
 _PARQUET = b"PAR1"
@@ -50,11 +50,11 @@ def read_source(address: str, catalogue: Catalogue, chunk_bytes: int) -> Iterato
     """The records of one file or fsspec address, in chunks of about `chunk_bytes`.
 
     Raises:
-        InputError: missing, empty, binary, damaged, or without the catalogue's fields.
+        InputError: missing, empty, binary, damaged, without the catalogue's fields, or changed while it is read.
     """
     try:
         with opened(address) as file:
-            start = file.peek(4)[:4]
+            version, start = version_of(file), file.peek(4)[:4]
             if not start:
                 raise InputError(f"'{address}' is empty.", hint="Expected transactions.")
             if start == _PARQUET:
@@ -62,6 +62,7 @@ def read_source(address: str, catalogue: Catalogue, chunk_bytes: int) -> Iterato
             else:
                 chunks = _text_chunks(address, unpacked(file), catalogue, chunk_bytes)
                 yield from _of_this_kind(address, chunks, catalogue)
+            check_unchanged(address, file, version)
     except InputError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:

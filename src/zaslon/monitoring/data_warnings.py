@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from zaslon.domain.errors import TooManyRejectedError
@@ -100,6 +100,15 @@ def same_files_warnings(same_files: Sequence[Sequence[str]]) -> list[DataWarning
     """One for each pair of sources with the same content."""
     hint = "Leave one of them out: every row of the second was rejected as a repeat."
     return [DataWarning("same_files", _same(pair), hint) for pair in same_files]
+
+
+def not_compared_warnings(not_compared: Mapping[str, str]) -> list[DataWarning]:
+    """One for each source, with the reason, that could not be read again to compare it with the others."""
+    hint = "If it has the content of another source, its rows were rejected as repeats."
+    return [
+        DataWarning("file_not_compared", f"'{source}' was not compared with the other sources: {why}", hint)
+        for source, why in not_compared.items()
+    ]
 
 
 def _same(pair: Sequence[str]) -> str:

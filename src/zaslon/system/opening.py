@@ -6,6 +6,7 @@ import glob
 import gzip
 import io
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, cast
@@ -98,6 +99,27 @@ class _Foreign(io.RawIOBase):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+def version_of(file: IO[bytes]) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change, in nanoseconds, of an open file; None for what has none, as a pipe."""
+    try:
+        found = os.fstat(file.fileno())
+    except (OSError, ValueError):  # not a file of the system
+        return None
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+
+def check_unchanged(address: str, file: IO[bytes], version: tuple[int, int] | None) -> None:
+    """Refuse a file that was written to while it was read: its last record may be half a one.
+
+    Raises:
+        InputError: its version is another one.
+    """
+    if version_of(file) != version:
+        raise InputError(
+            f"'{address}' changed while it was read.", hint="Wait until it is complete, and give it again."
+        )
 
 
 def unpacked(file: io.BufferedReader) -> IO[bytes]:
