@@ -17,6 +17,7 @@ from tests.unit.test_records_in_files import BANK
 from tests.unit.test_retention import NOW, SetClock, with_retention
 
 from zaslon.domain.catalogue import parse_catalogue
+from zaslon.domain.errors import InputError
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.intake.hidden_fields import FieldHider, Kept
 from zaslon.intake.layouts import Layout
@@ -225,3 +226,14 @@ def test_control_bytes_in_parquet_hide_nothing_less(tmp_path: Path) -> None:
     kept = quarantine_of(tmp_path / "out")
     assert kept["in_clear"].to_list() == [False, False]
     assert not any(IVANOV.encode() in raw for raw in kept["raw"])
+
+
+@pytest.mark.parametrize("line", [f"A1,2019-03-04 10:00:00,{IVANOV}", f"{IVANOV};5.00"])
+def test_an_error_about_a_first_line_names_nobody(line: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text(line)
+    with pytest.raises(InputError, match=r"but a record of \d fields?\.") as error:
+        run([tmp_path / "in"], tmp_path / "out", catalogue=BANK)
+    assert "Ivanov" not in str(error.value)
+    (tmp_path / "in").write_text("when,who,how much")
+    with pytest.raises(InputError, match="but 'when, who, how much'"):
+        run([tmp_path / "in"], tmp_path / "out", catalogue=BANK)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ class FieldHider:
         self._plans = {
             plan.field.name: plan for plan in field_plans(catalogue) if plan.field.is_pseudonymised
         }
+        self._plan_of_member = lru_cache(maxsize=1_000)(lambda name: self._plan_of(_text_of(name)))
 
     @property
     def has_work(self) -> bool:
@@ -85,7 +87,7 @@ class FieldHider:
         try:
             for name, begin, end in members:
                 plan = (
-                    self._plan_of(_text_of(name)) if begin >= at else None
+                    self._plan_of_member(name) if begin >= at else None
                 )  # nothing of a hidden value is left
                 if plan is not None:
                     pieces += [raw[at:begin], self._hidden_value(raw[begin:end], plan)]
@@ -117,6 +119,8 @@ def _as_it_came(raw: bytes) -> Kept:
 
 def _has_rows_in_quotes(record: bytes, layout: Layout) -> bool:
     """Whether a further line of a record has as many fields as a row."""
+    if b"\n" not in record and b"\r" not in record:
+        return False
     _, *further = _LINE_END.split(record.strip(b"\r\n"))
     return any(len(split_line(line, layout.separator)) == len(layout.columns) for line in further)
 

@@ -7,7 +7,7 @@ means: whoever reads the first value and whoever reads the last one would decide
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"(?:[ \t\r\n]*(:))?|[{}\[\]]', re.DOTALL)
 # One token behind any blanks: a text, a bracket or sign, or anything else without blanks and signs.
 _NEXT = re.compile(rb'[ \t\r\n]*+("(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^"{}\[\]:, \t\r\n]++)', re.DOTALL)
 _VALUE, _FIRST_VALUE, _NAME, _FIRST_NAME, _AFTER_NAME, _AFTER_VALUE = range(6)
+_WORD = ord("v")
 # By what is expected next: the first bytes that a token may have, "v" for a value without quotes and brackets.
 _EXPECTED = (b'"v{[', b'"v{[]', b'"', b'"}', b":", b",}]")
 _SIGNS, _BLANKS = b'"{}[]:,', b" \t\r\n"
@@ -78,10 +79,11 @@ def find_members(record: bytes) -> list[Member] | None:
         return None
     found: list[Member] = []
     levels: list[tuple[int, bytes | None, int]] = []  # by open bracket: which, the member's name, its place
-    expected, name = _VALUE, None
-    for begin, end in _tokens(record):
-        sign = record[begin] if record[begin] in _SIGNS else ord("v")
-        if sign not in _EXPECTED[expected]:
+    expected, name, end = _VALUE, None, 0
+    for token in _NEXT.finditer(record):
+        is_next, (begin, end) = token.start() == end, token.span(1)  # else a quote is not closed
+        sign = record[begin] if record[begin] in _SIGNS else _WORD
+        if not is_next or sign not in _EXPECTED[expected]:
             return None
         if expected in (_NAME, _FIRST_NAME) and sign == ord('"'):
             expected, name = _AFTER_NAME, record[begin:end]
@@ -104,14 +106,6 @@ def find_members(record: bytes) -> list[Member] | None:
                 return None if record[end:].strip(_BLANKS) else sorted(found, key=_place)
             expected, name = _AFTER_VALUE, None
     return None
-
-
-def _tokens(record: bytes) -> Iterator[tuple[int, int]]:
-    """Where each token begins and ends, up to what is none."""
-    at = 0
-    while (token := _NEXT.match(record, at)) is not None:
-        at = token.end()
-        yield token.span(1)
 
 
 def _place(member: Member) -> int:

@@ -132,9 +132,17 @@ def _columns_of_data(address: str, values: tuple[str, ...], catalogue: Catalogue
     raise InputError(
         f"'{address}' is not what the catalogue describes: its first line is neither a header with "
         f"known columns nor a record of {len(columns)} fields separated by "
-        f"'{catalogue.record.separator}', but '{_listed(values[: len(columns) + 1])}'.",
+        f"'{catalogue.record.separator}', but {_shown(values, catalogue)}.",
         hint=_expected(columns, catalogue),
     )
+
+
+def _shown(values: tuple[str, ...], catalogue: Catalogue) -> str:
+    """A first line in a sentence: its values, unless they may be of a customer whom nobody is to see."""
+    words = re.split(f"[{''.join(SEPARATORS)}]", ",".join(values))
+    if any(field.is_pseudonymised for field in catalogue.fields) and any(map(_VALUE.fullmatch, words)):
+        return "a record of 1 field" if len(values) == 1 else f"a record of {len(values)} fields"
+    return f"'{_listed(values[: len(catalogue.record.columns) + 1])}'"
 
 
 def _listed(names: Iterable[str]) -> str:
