@@ -29,6 +29,7 @@ from zaslon.adapters.embedded.sqlite_shadow import SqliteShadowStore
 from zaslon.adapters.process.alerts import AlertHooks
 from zaslon.adapters.process.channel import Channel
 from zaslon.adapters.process.job_process import ChildProcesses
+from zaslon.adapters.process.run_process import RunProcesses
 from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
 from zaslon.admission import admit
 from zaslon.domain.catalogue import Catalogue, load_catalogue
@@ -327,8 +328,15 @@ def _pseudonym_key(settings: Settings, *, make: bool) -> bytes:
 
 
 def _run_tracker(settings: Settings, home: Path) -> RunTracker | None:
+    """MLflow in a process of its own, so that the one that decides never imports it."""
     if not _has_registry(settings):
         return None
+    command = [sys.executable, "-P", "-m", "zaslon.entrypoints.run_writer"]
+    return RunProcesses(command, {"settings": _as_json(settings), "home": str(home)})
+
+
+def build_run_tracker(settings: Settings, home: Path) -> RunTracker:
+    """The same in that process."""
     from zaslon.adapters.cluster.mlflow.live_runs import MlflowRuns  # noqa: PLC0415  an extra
 
     return MlflowRuns(_mlflow(settings, home))

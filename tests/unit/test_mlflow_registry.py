@@ -336,6 +336,56 @@ def test_a_run_in_progress_has_a_point_of_each_metric_per_step(tmp_path: Path) -
     assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 2.0)]
 
 
+_REPORTING = """
+import itertools, sys
+from dataclasses import replace
+from zaslon.bootstrap import build_context
+from zaslon.services.batch_metrics import reported
+from zaslon.services.context import Silent
+from zaslon.settings import load_settings
+
+class Telling(Silent):
+    def warn(self, sentence):
+        print(sentence)
+
+settings = load_settings(home=sys.argv[1], registry="mlflow", stream_report_seconds=3600, mlflow_uri=sys.argv[2] or None)
+points = ({"rate": float(value), "undefined": float("nan")} for value in itertools.count(1))
+with reported(replace(build_context(settings), progress=Telling()), "stream", {"topic": "input"}, lambda: next(points)):
+    pass
+print("mlflow imported:", "mlflow" in sys.modules)
+"""
+
+
+def test_who_decides_writes_a_run_and_never_imports_mlflow(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _REPORTING, tmp_path, ""], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("mlflow imported: False\n", "")
+    from mlflow.tracking import MlflowClient
+
+    found = MlflowClient(Tracking(tmp_path / "mlflow").place)
+    (run,) = found.search_runs(["1"])
+    assert (run.info.status, run.data.params, run.data.metrics) == (
+        "FINISHED",
+        {"topic": "input"},
+        {"rate": 1.0},
+    )
+
+
+def test_a_tracker_that_fails_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _REPORTING, tmp_path, "http://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    warning, imported = done.stdout.splitlines()
+    assert warning.startswith(
+        "Metrics are no longer written to the tracker: The run 'stream' could not be kept"
+    )
+    assert imported == "mlflow imported: False"
+
+
 def test_an_unpromoted_candidate_is_not_the_champion(tmp_path: Path) -> None:
     registry = MlflowRegistry(Tracking(tmp_path))
     assert registry.promote("0" * 12, {}) is False
