@@ -25,7 +25,7 @@ from zaslon.intake.over_lines import OverLines
 from zaslon.intake.sources import read_source
 from zaslon.system.zstd import zstd
 
-SEARCH, HEADER_MAX, RECORD_MAX = 120, 100, 48
+SEARCH, HEADER_MAX, RECORD_MAX = 140, 100, 64
 FIELDS = {
     "id": ID, "at": AT, "card": entity("card", type="text"), "sum": SUM,
     "memo": {"role": "ignored", "required": False},
@@ -35,16 +35,18 @@ CATALOGUE = _ANY_LENGTH.model_copy(
     update={"record": _ANY_LENGTH.record.model_copy(update={"max_record_bytes": RECORD_MAX})}
 )
 HEADER, ROW = b"id,at,card,sum,memo", b"2019-03-04 10:00:00,K,1.00,"
+JSON = b'{"id":9,"at":"2019-03-04 10:00:00","card":"K","sum":1}\n'
 PIECES = [
     b'"', b'""', b",", b";", b"\r", b"\n", b"\r\n", b"\xef\xbb\xbf", b"\0", b"\x01", b"\xff", b"7", b"x", b" ", b"\t", b"#", b"{",
     HEADER, b"sum;card;at;id", b'"id",at,card,sum,"me\nmo"', *(b"%d," % n + ROW for n in range(3)),
+    *(b"%d," % n + ROW + b"\n" for n in range(10, 13)), JSON, HEADER + b",more\n", b"sum;card;at;id\n",
     b'5,2019-03-04 10:00:00,"K\n2",1.00,x\n', b'6,2019-03-04 10:00:00,K,1.00,"x\ny"\n', b"x" * 60,
 ]  # fmt: skip
 BODIES = st.lists(st.sampled_from(PIECES), max_size=25).map(b"".join)
 FILES = st.builds(
     lambda begin, line_end, body: begin.replace(b"\n", line_end) + body.replace(b"\n", line_end),
     st.sampled_from(
-        [HEADER + b"\n", HEADER + b"\n", b'id,at,card,sum,"me\nmo"\n', b"\xef\xbb\xbf" + HEADER + b"\n", b""]
+        [HEADER + b"\n"] * 3 + [b'id,at,card,sum,"me\nmo"\n', UTF8_MARK + HEADER + b"\n", JSON, b""]
     ),
     st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"]),
     BODIES,

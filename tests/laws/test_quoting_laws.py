@@ -17,9 +17,9 @@ from zaslon.intake import record_blocks
 from zaslon.intake.record_blocks import RecordReader, TextForm
 from zaslon.intake.splitting import byte_classes, split_line, split_records
 
-# Dense in what matters: quotes, separators, line ends and blanks.
+# Dense in what matters: quotes, separators, line ends, blanks, and lines longer than ends are searched.
 TEXT = st.lists(
-    st.sampled_from([b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"a", b" ", b"b7"]), max_size=60
+    st.sampled_from([b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"a", b" ", b"b7", b"x" * 43]), max_size=60
 ).map(b"".join)
 SEARCH, RECORD_MAX = 40, 16
 
@@ -35,7 +35,7 @@ def _records(content: bytes, chunk_bytes: int, form: TextForm) -> list[tuple[int
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(TEXT, st.integers(1, 70))
+@given(TEXT, st.integers(1, 300))
 def test_records_are_those_of_the_oracle_wherever_pieces_end(
     monkeypatch: pytest.MonkeyPatch, line_end: bytes, content: bytes, chunk_bytes: int
 ) -> None:
@@ -66,7 +66,7 @@ def _lines(content: bytes, chunk_bytes: int, form: TextForm) -> list[_Lines]:
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(TEXT, st.integers(1, 70))
+@given(TEXT, st.integers(1, 300))
 def test_lines_are_those_of_the_oracle_wherever_pieces_end(
     monkeypatch: pytest.MonkeyPatch, line_end: bytes, content: bytes, chunk_bytes: int
 ) -> None:
