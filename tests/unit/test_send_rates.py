@@ -11,6 +11,7 @@ from tests.unit.intake_cases import HEADER, NAMES, line
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import DataError
 from zaslon.flows.produce import SendRate, _slices
+from zaslon.services.produced_dates import read_dates
 from zaslon.settings import Settings
 
 AT = NAMES[1]
@@ -23,7 +24,9 @@ def _sent(place: Path, content: str, chunk_bytes: int) -> list[tuple[bytes, int]
     context = build_context(Settings(home=place / "home"))
     context = replace(context, options=replace(context.options, chunk_bytes=chunk_bytes))
     found = []
-    for records, moments in _slices(context, [str(place / "in")], "json", SendRate(speed=1)):
+    sources = [str(place / "in")]
+    dates = read_dates(context, sources, None)
+    for records, moments in _slices(context, sources, "json", SendRate(speed=1), dates):
         assert moments is not None
         found += list(zip(records, moments.tolist(), strict=True))
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +11,9 @@ import typer
 
 from zaslon import __version__
 from zaslon.bootstrap import open_topics
-from zaslon.domain.errors import ZaslonError
-from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.entrypoints import cli_ledger, cli_models, cli_registry, cli_schedule, cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
-from zaslon.entrypoints.options import CatalogueFile, Delay, Home, Json
+from zaslon.entrypoints.options import Arrived, CatalogueFile, Delay, Home, Json, parse_arrived
 from zaslon.entrypoints.performing import Lock, perform, settings_of
 from zaslon.entrypoints.serve_command import add_commands
 from zaslon.services.context import Context
@@ -39,10 +36,6 @@ Sources = Annotated[
     typer.Argument(
         callback=expanded, help="Files, patterns or fsspec addresses; text, CSV, JSON lines, Parquet."
     ),
-]
-Arrived = Annotated[
-    str | None,
-    typer.Option(help="When the files arrived, 'YYYY-MM-DD HH:MM:SS' in UTC; now if not given."),
 ]
 
 
@@ -138,7 +131,7 @@ def clean(
 
     Example: [bold]zaslon clean 2019-08-22.txt --out clean[/]
     """
-    moment = _moment(arrived)
+    moment = parse_arrived(arrived)
 
     def work(context: Context) -> Any:
         from zaslon.flows.clean import clean as flow  # noqa: PLC0415
@@ -197,7 +190,7 @@ def score(
 
     Example: [bold]zaslon score tomorrow.txt[/]
     """
-    moment = _moment(arrived)
+    moment = parse_arrived(arrived)
     is_mostly_late = False
 
     def work(context: Context) -> Any:
@@ -229,7 +222,7 @@ def label(
 
     Example: [bold]zaslon label confirmed.csv[/]
     """
-    arrival_time_seconds = _moment(arrived)
+    arrival_time_seconds = parse_arrived(arrived)
 
     def work(context: Context) -> Any:
         from zaslon.flows.score import label as flow  # noqa: PLC0415
@@ -239,20 +232,6 @@ def label(
     return perform(
         as_json, work, show.label_report, lock=Lock.LOG, makes_home=False, home=home, catalogue=catalogue
     )
-
-
-def _moment(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        seconds = int(datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
-    except ValueError as error:
-        raise ZaslonError(f"'{text}' is not a time.", hint="Write 'YYYY-MM-DD HH:MM:SS'.") from error
-    if not 0 <= seconds <= EVENT_TIME_SECONDS_MAX:
-        raise ZaslonError(
-            f"'{text}' is not between 1970 and 2106.", hint="Earlier and later times cannot be stored."
-        )
-    return seconds
 
 
 @app.command()
@@ -271,7 +250,7 @@ def run(
 
     Example: [bold]zaslon run 2019-08-22.txt --home august[/]
     """
-    moment = _moment(arrived)
+    moment = parse_arrived(arrived)
 
     def work(context: Context) -> Any:
         from zaslon.flows.run import run as flow  # noqa: PLC0415

@@ -13,7 +13,7 @@ from rich.markup import escape
 from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints.console import Bars, Quiet, err, out, print_json, print_table
-from zaslon.entrypoints.options import CatalogueFile, Home, Json
+from zaslon.entrypoints.options import Arrived, CatalogueFile, Home, Json, parse_arrived
 from zaslon.services.home import existing_home
 from zaslon.settings import Settings, load_settings
 
@@ -50,6 +50,7 @@ def produce(
         float, typer.Option(min=0, help="Replay event times so many times faster; 0 is off.")
     ] = 0,
     form: Annotated[str, typer.Option("--format", help="line (as it is) or json.")] = "line",
+    arrived: Arrived = None,
     home: Home = None,
     catalogue: CatalogueFile = None,
 ) -> int:
@@ -61,6 +62,7 @@ def produce(
         raise ZaslonError(f"Unknown format '{form}'.", hint="Use line or json.")
     if rate and speed:
         raise ZaslonError("--rate and --speed exclude each other.", hint="Give one of them.")
+    moment = parse_arrived(arrived)
     settings = load_settings(home=home, catalogue=catalogue)
     kafka_connection(settings)  # names what is missing before the extra is imported
     from zaslon.entrypoints.stream_metrics import SendMetrics  # noqa: PLC0415
@@ -74,7 +76,7 @@ def produce(
     with Quiet() if as_json else Bars() as bars:
         report = flow(
             replace(context, progress=bars), sources, topic, form=cast(Form, form), rate=SendRate(rate, speed),
-            is_over=stop.is_set, observe=metrics.observe,
+            arrival_time_seconds=moment, is_over=stop.is_set, observe=metrics.observe,
         )  # fmt: skip
     if as_json:
         print_json(report.to_json_dict())

@@ -1,5 +1,9 @@
 """Produce: send the records of files to a topic, as they are or as JSON, at a chosen rate.
 
+The broker stamps their arrival, so the stream takes a row of 2019 with the year 2021 for true, and every
+later row of the file would be `too_late`. So the dates are read first, and rows that `zaslon score` would reject
+as wrong dates are not sent.
+
 The home keeps how far it got, so the same command continues where it stopped. A process that is
 killed may send the records of its last second again; the engine rejects those as duplicates.
 """
@@ -9,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +25,12 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, DataError, InputError
 from zaslon.intake.chunks import Chunk
-from zaslon.intake.cleaning import clean_fields
+from zaslon.intake.files import clean_chunk
 from zaslon.intake.sources import read_source
 from zaslon.ports.streams import Sender
 from zaslon.services.batch_metrics import reported
 from zaslon.services.context import Context
+from zaslon.services.produced_dates import ProducedDates, read_dates
 from zaslon.system.durable import write_file
 
 Form = Literal["line", "json"]
@@ -35,9 +40,10 @@ _KEEP_SECONDS = 1.0
 
 @dataclass
 class ProduceReport:
-    """What was sent."""
+    """What was sent. `rows_rejected` were not: their dates are wrong."""
 
     rows_in: int = 0
+    rows_rejected: dict[str, int] = field(default_factory=dict)
     rows_before: int = 0
     rows_sent: int = 0
     seconds: float = 0.0
@@ -51,6 +57,7 @@ class ProduceReport:
         """Plain values."""
         return {
             "rows_in": self.rows_in,
+            "rows_rejected": self.rows_rejected,
             "rows_sent_before": self.rows_before,
             "rows_sent": self.rows_sent,
             "seconds": round(self.seconds, 3),
@@ -68,16 +75,22 @@ class SendRate:
 
 def produce(
     context: Context, sources: Sequence[str], topic: str, *, form: Form, rate: SendRate,
-    is_over: Callable[[], bool], observe: Callable[[int, float], None] = lambda *_: None,
+    is_over: Callable[[], bool], arrival_time_seconds: int | None = None,
+    observe: Callable[[int, float], None] = lambda *_: None,
 ) -> ProduceReport:  # fmt: skip
-    """Send the records of files to a topic, in their order.
+    """Send the records of files to a topic, in their order, but for those with a wrong date.
+
+    The files arrived at `arrival_time_seconds`, or for None now: the stream itself rejects what is later than now.
 
     Raises:
-        InputError: a file cannot be read, or its lines cannot be sent as they are.
+        InputError: a file cannot be read, its lines cannot be sent as they are, or nothing says whether the
+            dates of rows after a gap are right.
+        ZaslonError: the arrival lies in the future.
         ServerError: the broker cannot be reached or refuses us.
     """
     sender = context.adapters.open_sender(topic, context.progress.warn)
-    cursor = _Cursor(context.home, sources, topic, form)
+    dates = read_dates(context, sources, arrival_time_seconds)
+    cursor = _Cursor(context.home, sources, topic, form, dates.not_from_seconds)
     report = ProduceReport(rows_before=cursor.done)
     context.progress.start(f"send to {topic}", None)
     begin = time.perf_counter()
@@ -88,11 +101,11 @@ def produce(
         return {"transactions_per_second_sent_to_kafka": report.per_second}
 
     with reported(context, "produce", params, look):
-        clock = _Clock(rate, is_over)
-        for records, moments in _slices(context, sources, form, rate):
-            report.rows_in += len(records)
+        clock, rows = _Clock(rate, is_over), 0
+        for records, moments in _slices(context, sources, form, rate, dates):
+            rows += len(records)
             context.progress.advance(len(records))
-            unsent = records[max(0, len(records) - (report.rows_in - cursor.done)) :]
+            unsent = records[max(0, len(records) - (rows - cursor.done)) :]
             if unsent:
                 clock.wait_for(report.rows_sent, moments)
                 if is_over():
@@ -103,15 +116,21 @@ def produce(
                 observe(len(unsent), look()["transactions_per_second_sent_to_kafka"])
         cursor.finish(sender)
         look()
+    report.rows_in, report.rows_rejected = rows + sum(dates.rejected.values()), dates.rejected
+    dates.warn(context)
     return report
 
 
 class _Cursor:
     """How many records of these sources are durable in the topic."""
 
-    def __init__(self, home: Path, sources: Sequence[str], topic: str, form: Form) -> None:
+    def __init__(
+        self, home: Path, sources: Sequence[str], topic: str, form: Form, not_from_seconds: int | None
+    ) -> None:
         sizes = [Path(s).stat().st_size if Path(s).is_file() else 0 for s in sources]
-        name = hashlib.sha256(repr((list(sources), sizes, topic, form)).encode()).hexdigest()[:16]
+        # Where other records are left out, the number of those sent means others.
+        sent = (list(sources), sizes, topic, form, *([] if not_from_seconds is None else [not_from_seconds]))
+        name = hashlib.sha256(repr(sent).encode()).hexdigest()[:16]
         self._path = home / "produced" / f"{name}.json"
         self._kept_at = time.monotonic()
         self.done = self._read()
@@ -162,18 +181,19 @@ class _Clock:
 
 
 def _slices(
-    context: Context, sources: Sequence[str], form: Form, rate: SendRate
+    context: Context, sources: Sequence[str], form: Form, rate: SendRate, dates: ProducedDates
 ) -> Iterator[tuple[list[bytes], NDArray[np.int64] | None]]:
-    """Records in slices small enough for the rate, with their event times where `speed` needs them."""
+    """Records to send, in slices small enough for the rate, with their event times where `speed` needs them."""
     size = _SLICE_RECORDS
     if rate.per_second:
         size = int(min(max(rate.per_second / _SLICES_PER_SECOND, 1), _SLICE_RECORDS))
     newest: int | None = None
     for source in sources:
         for chunk in read_source(source, context.catalogue, min(context.options.chunk_bytes, 4 << 20)):
-            records = _records(chunk, context.catalogue, form)
+            are_sent = dates.are_sent(chunk, context)
+            records = list(compress(_records(chunk, context.catalogue, form), are_sent))
             if rate.speed and records:
-                moments = _moments(chunk, context, newest)
+                moments = _moments(chunk, context, are_sent, dates.arrival_seconds, newest)
                 newest = int(moments[-1])
                 yield from _by_moment(records, moments)
                 continue
@@ -194,7 +214,7 @@ def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
                 hint="Send it with --format json.",
             )
         return raw
-    names = [field.name if (field := catalogue.find_field(c)) else c for c in columns]
+    names = [found.name if (found := catalogue.find_field(c)) else c for c in columns]
     values = chunk.values()
     is_sound = (chunk.fields(catalogue).reason == 0).tolist()
     return [_as_json(names, values.of(i)) if is_sound[i] else line for i, line in enumerate(raw)]
@@ -202,7 +222,7 @@ def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
 
 def _are_catalogue_columns(columns: Sequence[str], catalogue: Catalogue) -> bool:
     def known(names: Sequence[str]) -> list[str]:
-        return [field.name if (field := catalogue.find_field(name)) else "" for name in names]
+        return [found.name if (found := catalogue.find_field(name)) else "" for name in names]
 
     return known(columns) == known(catalogue.record.columns)
 
@@ -212,20 +232,24 @@ def _as_json(names: Sequence[str], values: list[bytes]) -> bytes:
     return orjson.dumps({name: value.decode("utf-8") for name, value in zip(names, values, strict=True)})
 
 
-def _moments(chunk: Chunk, context: Context, before: int | None) -> NDArray[np.int64]:
-    """Event time of each record in seconds, never decreasing; of one that has none, the one before.
+def _moments(
+    chunk: Chunk, context: Context, are_sent: NDArray[np.bool_], arrival_seconds: int, before: int | None
+) -> NDArray[np.int64]:
+    """Event time of each record that is sent, in seconds, never decreasing; of one that has none, the one before.
 
-    `before` is that of the last record of the chunk before; None for the first one.
+    One later than the arrival has none: the others would wait for it. `before` is that of the last record of the
+    chunk before; None for the first one.
     """
-    cleaned = clean_fields(chunk.fields(context.catalogue), context.catalogue, context.key, None)
-    times = cleaned.transactions.event_time_seconds
+    cleaned = clean_chunk(chunk, context.catalogue, context.key, arrival_seconds)
+    moments = np.full(len(chunk), np.iinfo(np.int64).min)
+    moments[cleaned.index] = cleaned.transactions.event_time_seconds
+    moments = moments[are_sent]
+    times = moments[moments >= 0]
     if before is None and not len(times):
         raise DataError(
             f"No record of '{chunk.source}' has a time, so event times cannot set the rate.",
             hint="Use --rate.",
         )
-    moments = np.full(len(chunk), np.iinfo(np.int64).min)
-    moments[cleaned.index] = times
     moments[0] = max(moments[0], times.min() if before is None else before)
     return np.maximum.accumulate(moments)
 

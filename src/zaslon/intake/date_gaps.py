@@ -40,7 +40,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
+from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.errors import InputError
+from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text, parse_duration_seconds
 
 Int64 = NDArray[np.int64]
 
@@ -53,6 +55,12 @@ HARDLY_ANY_SHARE = 100
 ROWS_MAX = 1_000
 # Several days with so many rows in all, and so many a day, may be traffic. Fewer rows are worth no question.
 TRAFFIC_ROWS_MIN, TRAFFIC_ROWS_A_DAY_MIN = 10, 2
+
+_HINT_MOST = "Correct the dates; if they are right, say with --arrived when these rows arrived."
+_HINT_SOME = (
+    "If they are wrong, say with --arrived when the input was made: later rows are rejected. If they are right,"
+    ' give them in a file of their own after the others, or allow any gap with gap_max = "0d" (record.gap_max).'
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,24 @@ class DayCounts:
         if not len(safe):
             return np.ones(len(day), np.bool_)
         return np.asarray(day > safe[-1] + self._gap_days_max)
+
+    def rejected(
+        self, catalogue: Catalogue, arrival_time_seconds: int, rows_of_log: Int64 | None = None
+    ) -> WrongDates | None:
+        """The days to reject. An input that is mostly behind the gap is taken: it may follow a pause.
+
+        Raises:
+            InputError: nothing says whether the dates behind the gap are right. They may be traffic; or the
+                input is little else, hardly any rows, and of long before its arrival.
+        """
+        wrong = self.wrong_dates(rows_of_log)
+        if wrong is None or not (wrong.are_most or wrong.may_be_traffic):
+            return wrong
+        late_within = parse_duration_seconds(catalogue.retention.late_within)
+        is_recent = wrong.first_day >= (arrival_time_seconds - late_within) // SECONDS_PER_DAY
+        if wrong.are_most and (is_recent or not wrong.are_hardly_any):
+            return None
+        raise InputError(wrong.question(), hint=_HINT_MOST if wrong.are_most else _HINT_SOME)
 
     def wrong_dates(self, rows_of_log: Int64 | None = None) -> WrongDates | None:
         """The input's last days, if they are there only by a wrong date. Call it when all is counted.

@@ -27,7 +27,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Rejected, Transactions
 from zaslon.domain.rejections import Reason
-from zaslon.domain.time import SECONDS_PER_DAY, parse_day, parse_duration_seconds, time_text
+from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
 from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
@@ -59,12 +59,6 @@ _REPEAT_DETAIL = {
     Reason.DUPLICATE: "The transaction occurs earlier in the input with the same content.",
     Reason.CONFLICTING_DUPLICATE: "The id occurs earlier in the input with other content.",
 }
-
-_HINT_MOST = "Correct the dates; if they are right, say with --arrived when these rows arrived."
-_HINT_SOME = (
-    "If they are wrong, say with --arrived when the input was made: later rows are rejected. If they are right,"
-    ' give them in a file of their own after the others, or allow any gap with gap_max = "0d" (record.gap_max).'
-)
 
 
 @dataclass
@@ -159,6 +153,21 @@ def _refuse_sources_in(out: Path, sources: Sequence[str]) -> None:
             )
 
 
+def clean_chunk(chunk: Chunk, catalogue: Catalogue, key: bytes, arrival_time_seconds: int) -> CleanFields:
+    """The result for its records; one that breaks our own code is rejected as `engine_error`."""
+
+    def work(begin: int, end: int) -> CleanFields:
+        arrival = np.full(end - begin, arrival_time_seconds)
+        return clean_fields(chunk.part(begin, end).fields(catalogue), catalogue, key, arrival)
+
+    def alone(index: int, error: Exception) -> CleanFields:
+        check_cleaning(catalogue, key, error)
+        found = clean_fields(fields_of_json([b""], catalogue), catalogue, key, None)
+        return replace(found, rejected=Rejected(found.rejected.index, [(problem_of_fault(error),)]))
+
+    return CleanFields.concatenate(by_halves(work, len(chunk), alone))
+
+
 class _Cleaning:
     """One run over all sources."""
 
@@ -186,7 +195,7 @@ class _Cleaning:
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
         self._headers_inside += chunk.headers
-        found = self._cleaned(chunk)
+        found = clean_chunk(chunk, self._catalogue, self._key, self._arrival)
         order = self._rows_in + found.index
         self._rows_in += len(chunk)
         self._reject(chunk, self._without_lines(chunk, found.rejected))
@@ -199,22 +208,6 @@ class _Cleaning:
         self._keep(transactions.take(~suspect), order[~suspect])
         rows = frame_of(transactions.take(suspect)).with_columns(pl.Series("order", order[suspect]))
         self._staging.add_suspects(rows.hstack(self._originals(chunk, found.index[suspect])))
-
-    def _cleaned(self, chunk: Chunk) -> CleanFields:
-        """The result for its records; one that breaks our own code is rejected as `engine_error`."""
-
-        def work(begin: int, end: int) -> CleanFields:
-            arrival = np.full(end - begin, self._arrival)
-            fields = chunk.part(begin, end).fields(self._catalogue)
-            return clean_fields(fields, self._catalogue, self._key, arrival)
-
-        def alone(index: int, error: Exception) -> CleanFields:
-            check_cleaning(self._catalogue, self._key, error)
-            nothing = fields_of_json([b""], self._catalogue)
-            found = clean_fields(nothing, self._catalogue, self._key, None)
-            return replace(found, rejected=Rejected(found.rejected.index, [(problem_of_fault(error),)]))
-
-        return CleanFields.concatenate(by_halves(work, len(chunk), alone))
 
     def _set_doubtful_aside(self, chunk: Chunk, found: CleanFields) -> None:
         """Keep the original bytes of rows whose date may turn out to be wrong: few, or none."""
@@ -313,7 +306,7 @@ class _Cleaning:
 
     def finish(self, sources: Sequence[str], rows_of_log: Int64 | None) -> CleanReport:
         """Reject wrong dates, settle repeats, write days and quarantine."""
-        if (wrong := self._wrong_dates(rows_of_log)) is not None:
+        if (wrong := self._days.rejected(self._catalogue, self._arrival, rows_of_log)) is not None:
             for dropped in self._staging.drop_days(wrong.first_day):
                 self._reject_wrong_dates(wrong, dropped)
         for repeats in self._staging.settle_repeats():
@@ -327,22 +320,6 @@ class _Cleaning:
             dict(zip(self._catalogue.flag_names, self._staging.flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip
-
-    def _wrong_dates(self, rows_of_log: Int64 | None) -> WrongDates | None:
-        """The days to drop. An input that is mostly behind the gap is taken: it may follow a pause.
-
-        Raises:
-            InputError: nothing says whether the dates behind the gap are right. They may be traffic; or the
-                input is little else, hardly any rows, and of long before its arrival.
-        """
-        wrong = self._days.wrong_dates(rows_of_log)
-        if wrong is None or not (wrong.are_most or wrong.may_be_traffic):
-            return wrong
-        late_within = parse_duration_seconds(self._catalogue.retention.late_within)
-        is_recent = wrong.first_day >= (self._arrival - late_within) // SECONDS_PER_DAY
-        if wrong.are_most and (is_recent or not wrong.are_hardly_any):
-            return None
-        raise InputError(wrong.question(), hint=_HINT_MOST if wrong.are_most else _HINT_SOME)
 
     def _write_quarantine(self) -> None:
         """One file, streamed: even where every row of the input was rejected."""

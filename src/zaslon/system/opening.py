@@ -28,6 +28,12 @@ def local_path(address: str) -> Path | None:
     return Path(address.removeprefix(_LOCAL))
 
 
+def is_read_once(address: str) -> bool:
+    """Whether it is a pipe or a device, which has nothing more once it was read."""
+    path = local_path(address)
+    return path is not None and path.exists() and not (path.is_file() or path.is_dir())
+
+
 def expanded(addresses: Iterable[str]) -> list[str]:
     """The addresses, with the files that a local pattern such as `in/*.txt` matches in its place, by name.
 
