@@ -77,10 +77,10 @@ def test_torn_rows_are_rejected_with_linear_effort(tmp_path: Path) -> None:
     assert calls(2 * ROWS) <= 2.1 * calls(ROWS)
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 90, 1 << 20])
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", ["", "\n"])
-@pytest.mark.parametrize("rows_behind", [0, 1, 2])
+@pytest.mark.parametrize("rows_behind", [0, 2])
 def test_an_open_quote_at_the_end_rejects_each_line_once(
     tmp_path: Path, chunk_bytes: int, line_end: str, last: str, rows_behind: int
 ) -> None:
