@@ -47,7 +47,7 @@ def parted(rows: Rows, is_in_log: Sequence[bool]) -> tuple[Rows, Rows]:
 @st.composite
 def contiguous(draw: st.DrawFn, rows_min: int) -> tuple[Rows, Rows | None]:
     """A file, perhaps with the log that it continues: no day comes more than the gap after the one before."""
-    many = st.one_of(st.integers(rows_min, 30), st.integers(rows_min, 30_000))
+    many = st.one_of(st.integers(rows_min, 30), st.integers(rows_min, 5_000))
     counts = draw(st.lists(many, min_size=2, max_size=40))
     steps = draw(st.lists(st.integers(1, GAP_DAYS), min_size=len(counts), max_size=len(counts)))
     rows = dict(zip(itertools.accumulate(steps, initial=FIRST_DAY), counts, strict=False))
@@ -59,7 +59,7 @@ def contiguous(draw: st.DrawFn, rows_min: int) -> tuple[Rows, Rows | None]:
 
 @given(contiguous(rows_min=2))
 def test_days_without_a_gap_lose_nine_rows_at_most(given_rows: tuple[Rows, Rows | None]) -> None:
-    """Whatever their counts are: after one with 20,000 rows there may be two on each."""
+    """Whatever their counts are: after one with 5,000 rows there may be two on each."""
     found = wrong_dates(*given_rows)
     assert not is_dropped(found) or (found is not None and found.rows < 10)
 
@@ -83,7 +83,7 @@ def test_without_a_gap_only_a_thin_end_is_rejected(given_rows: tuple[Rows, Rows 
 @given(
     usual=st.integers(10, 500),
     days=st.integers(2, 60),
-    bursts=st.lists(st.tuples(st.integers(0, 59), st.integers(500, 100_000)), max_size=25),
+    bursts=st.lists(st.tuples(st.integers(0, 59), st.integers(500, 20_000)), max_size=10),
     wrong=st.lists(st.integers(1, 400), max_size=4),
     data=st.data(),
 )
@@ -104,7 +104,7 @@ def test_a_burst_changes_nothing(
         )  # fmt: skip
 
 
-@given(st.integers(1, 9), st.integers(2, 80), st.integers(500, 100_000), st.data())
+@given(st.integers(1, 9), st.integers(2, 80), st.integers(500, 20_000), st.data())
 def test_a_burst_in_a_small_source_loses_nothing(
     usual: int, days: int, burst: int, data: st.DataObject
 ) -> None:
@@ -129,7 +129,7 @@ def test_one_wrong_date_is_one_rejection(counts: list[int], gap: int, are_logged
 
 
 @given(
-    st.lists(st.integers(11, 30_000), min_size=2, max_size=40),
+    st.lists(st.integers(11, 12_000), min_size=2, max_size=40),
     st.lists(st.integers(1, 60), max_size=60),
     st.booleans(),
 )
@@ -147,7 +147,7 @@ def test_a_thin_tail_of_wrong_dates_is_rejected(counts: list[int], wrong: list[i
 
 
 @given(
-    st.lists(st.integers(1, 20_000), min_size=1, max_size=40),
+    st.lists(st.integers(1, 5_000), min_size=1, max_size=40),
     st.integers(GAP_DAYS + 1, 400),
     st.lists(st.tuples(st.integers(1, GAP_DAYS), st.integers(2, 2_000)), min_size=2, max_size=40),
     st.lists(st.integers(GAP_DAYS + 1, 100), max_size=3),
