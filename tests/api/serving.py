@@ -23,6 +23,7 @@ from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.server import build_service
 from zaslon.entrypoints.api.service import Service
 from zaslon.services.key_management import create_key
+from zaslon.services.logs import exclusive
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 
@@ -99,15 +100,17 @@ def serving(
     if home != world.context.home:
         world.in_home(home)
     chosen = load_settings(home=home, **{**QUIET, **settings})
-    with pytest.MonkeyPatch.context() as patch:
-        if not in_process:
-            patch.setattr(bootstrap, "_start_worker", WorkerThread)
-            # It is for a process that does nothing else.
-            patch.setattr("zaslon.flows.serve.freeze_garbage_collector", lambda: None)
-        service = build_service(chosen, build_context(chosen))
-        service.decider.start()
-    with TestClient(build_app(service), raise_server_exceptions=False) as client:
-        yield lambda role: Caller(service, client, role)
+    context = build_context(chosen)
+    with exclusive(context):  # as the command does: nobody else may write into its log
+        with pytest.MonkeyPatch.context() as patch:
+            if not in_process:
+                patch.setattr(bootstrap, "_start_worker", WorkerThread)
+                # It is for a process that does nothing else.
+                patch.setattr("zaslon.flows.serve.freeze_garbage_collector", lambda: None)
+            service = build_service(chosen, context)
+            service.decider.start()
+        with TestClient(build_app(service), raise_server_exceptions=False) as client:
+            yield lambda role: Caller(service, client, role)
 
 
 def transaction(**changed: Any) -> dict[str, Any]:

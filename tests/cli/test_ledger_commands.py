@@ -20,7 +20,7 @@ from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import ServerError
 from zaslon.domain.events import Change
 from zaslon.domain.ledger import Promotion
-from zaslon.flows.promotion import served_at
+from zaslon.flows.serving_history import served_at
 from zaslon.models.artefact import load_model, save_model
 from zaslon.services.home import keep_champion
 from zaslon.services.promotion_ledger import record_champion
@@ -66,7 +66,7 @@ def test_training_is_an_entry_at_the_end_of_the_log(zaslon: Zaslon, small_run: S
     entry = zaslon("history", "--home", home, "--json").json["promotions"][-1]
     assert (entry["action"], entry["verdict"], entry["number"]) == ("train", "not_compared", 2)
     assert entry["model"] == trained["model"] == champion(home)["model"]
-    assert entry["position"] == next_position(home) > 0
+    assert entry["position"] == next_position(home) - 1 > 0  # behind it, the change itself
 
 
 def test_history_tells_what_served_at_a_moment(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
@@ -78,12 +78,14 @@ def test_history_tells_what_served_at_a_moment(zaslon: Zaslon, small_run: SmallR
     assert promoted["approval"] == "a second person"
     now = zaslon("history", "--at", LATER, "--home", home, "--json").json
     assert (now["model"], now["until"], now["entry"]) == (other, None, 2)
-    assert now["position"] == next_position(home) > 0
+    assert now["position"] == next_position(home) - 1 > 0
+    assert (now["source"], now["reason"], now["approval"]) == ("log", "promote, entry 2", "a second person")
     first, second = zaslon("history", "--home", home, "--json").json["promotions"]
     since = first["at"].replace(" ", "T")
     if first["at"] != second["at"]:
         then = zaslon("history", "--at", since, "--home", home, "--json").json
-        assert (then["model"], then["until"]) == (small_run.answer["model"], second["at"])
+        assert (then["model"], then["until"]) == (small_run.answer["model"], now["since"])
+        assert (then["since"], then["entry"], then["position"]) == (first["at"], 1, 0)
         with_offset = zaslon("history", "--at", f"{since}+00:00", "--home", home, "--json").json
         assert with_offset == then
     assert other in zaslon("history", "--at", LATER, "--home", home).out
@@ -125,7 +127,8 @@ def test_a_champion_from_before_the_ledger_is_imported(
     zaslon: Zaslon, small_run: SmallRun, home: Path
 ) -> None:
     (home / "store.db").unlink()
-    assert_helps(zaslon("history", "--at", LATER, "--home", home, "--json"), 7, "has no entry")
+    known = zaslon("history", "--at", LATER, "--home", home, "--json").json
+    assert (known["model"], known["by"], known["entry"]) == (small_run.answer["model"], None, None)
     done = zaslon("store", "migrate", "--home", home, "--json").json
     assert (done["schema_before"], done["entries"], done["keys_moved"]) == (None, 1, 0)
     (entry,) = zaslon("history", "--home", home, "--json").json["promotions"]
@@ -173,8 +176,9 @@ def test_history_passes_over_a_model_that_never_served(tmp_path: Path) -> None:
         (("run", "a"), ("promote", "b"), ("import", "a"), ("promote", "c"))
     ):
         ledger.append(Promotion(1_000 + number, "anna", action, model, "p", "c", None, None, "first"), number)
-    assert [served_at(context, 1_000 + i).entry.promotion.model for i in range(4)] == ["a", "a", "a", "c"]
-    assert served_at(context, 1_001).successor == ledger.entries()[2]
+    found = [served_at(context, 1_000 + i) for i in range(4)]
+    assert [served.model for served in found] == ["a", "a", "a", "c"]
+    assert (found[1].until_seconds, found[1].note) == (1_002, "No log has a record from before that moment.")
 
 
 def test_between_ledger_and_home_nothing_is_imported(

@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 from tests.contract.conftest import OpenJournal
 from tests.log_batches import content_of
 
+from zaslon.admission import change_entry
 from zaslon.domain.answers import Answer
 from zaslon.domain.catalogue import load_catalogue
-from zaslon.domain.events import EntryKind, Labels, LogBatch, Originals, Rejected, Transactions
-from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, ReasonGiven, Rejection, Versions
+from zaslon.domain.events import Change, EntryKind, Labels, LogBatch, Originals, Rejected, Transactions
+from zaslon.domain.outcomes import (
+    Action,
+    ChangeMade,
+    Decision,
+    LabelAccepted,
+    Outcome,
+    ReasonGiven,
+    Rejection,
+    Serving,
+    Versions,
+)
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.ports import repeated_answer
 
@@ -229,6 +240,22 @@ def test_which_versions_served_is_known_for_every_position(open_journal: OpenJou
     again = open_journal()
     assert [again.serving(p) for p in range(6)] == [VERSIONS] * 3 + [later] * 3
     assert again.serving(-1) is None
+
+
+def test_what_decided_is_listed_newest_first(open_journal: OpenJournal) -> None:
+    journal = open_journal()
+    assert list(journal.servings()) == []
+    journal.serve(VERSIONS)
+    assert list(journal.servings()) == [Serving(0, None, VERSIONS)]
+    journal.record(batch(0, RECORDS[:3]), outcomes(0, RECORDS[:3]), None)
+    change, later = Change("model-2", "policy-2", 7, "anna", "because"), replace(VERSIONS, model="model-2")
+    made = ChangeMade(3, later, change.number, change.by, change.reason)
+    journal.record(change_entry(change, 3, 2_000, load_catalogue()), [made], None)
+    journal.record(batch(4, RECORDS[3:]), outcomes(4, RECORDS[3:]), None)
+    journal.close()
+    assert list(open_journal().servings()) == [
+        Serving(3, 2_000, later, change), Serving(0, 1_000, VERSIONS)
+    ]  # fmt: skip
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

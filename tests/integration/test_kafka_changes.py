@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests.waiting import until
 from zaslon.decisions.policy import Policy
 from zaslon.domain.events import Kind
 from zaslon.features.plan import plan_features
+from zaslon.flows.serving_history import served_at
 from zaslon.models.artefact import save_model
 from zaslon.models.model import Model
 from zaslon.services.context import Context
@@ -83,6 +84,22 @@ def changes_in_order(outcomes: list[dict[str, Any]], serving: tuple[str, str]) -
     return changes
 
 
+def assert_history_is_that_of_the_log(context: Context, published: list[bytes]) -> None:
+    made = [outcome for outcome in map(json.loads, published) if outcome["outcome"] == "change"]
+    with closing(context.with_log("stream").open_journal_for_reading()) as reader:
+        begun, *later = list(reader.servings())[::-1]
+    assert begun.position == 0 and begun.change is None and begun.seconds is not None
+    found = [(s.position, s.versions.model, s.versions.policy) for s in later if s.change is not None]
+    assert found == [(change["position"], change["model"], change["policy"]) for change in made]
+    for serving in later:
+        assert serving.seconds is not None
+        served = served_at(context, serving.seconds)  # changes may be in one second: the newest of it
+        assert (served.note, served.since_seconds) == (None, serving.seconds)
+    assert (served.position, served.model, served.until_seconds) == (
+        made[-1]["position"], made[-1]["model"], None,
+    )  # fmt: skip
+
+
 def test_a_standby_goes_on_with_the_newest_champion_of_the_log(
     broker: LocalBroker, small_world: SmallWorld, challenger: Model, tmp_path: Path
 ) -> None:
@@ -111,6 +128,7 @@ def test_a_standby_goes_on_with_the_newest_champion_of_the_log(
     published = cluster.published()
     assert changes_in_order(list(map(json.loads, published)), (model.artefact_id, policy.hash)) == 6
     assert published == replayed(cluster, small_world, [model, challenger], [policy, stricter])
+    assert_history_is_that_of_the_log(cluster.context("viewer", here.home), published)
 
 
 def test_a_standby_with_an_older_home_does_not_put_its_model_back(

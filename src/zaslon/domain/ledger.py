@@ -97,6 +97,16 @@ def entry_hash(number: int, promotion: Promotion, previous_hash: str) -> str:
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+def entries_that_served(entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    """The entries that took effect: after a kill between ledger and home, the next one imports another model."""
+    following = [*(entry.promotion for entry in entries[1:]), None]
+    return [
+        entry
+        for entry, later in zip(entries, following, strict=False)
+        if later is None or later.action != IMPORT or later.model == entry.promotion.model
+    ]
+
+
 def first_broken(entries: Sequence[LedgerEntry]) -> Broken | None:
     """The first entry, in the order of their numbers, that breaks the chain; None for a valid one."""
     previous_hash = NO_HASH

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
-from zaslon.domain.events import TransactionId
+from zaslon.domain.events import Change, TransactionId
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.domain.time import time_text
 
@@ -50,6 +50,10 @@ class Versions:
     policy: str
     catalogue: str
     engine: int
+
+    def decides_as(self, other: Versions) -> bool:
+        """Whether model, policy and catalogue are the same: another release of the engine is no other champion."""
+        return (self.model, self.policy, self.catalogue) == (other.model, other.policy, other.catalogue)
 
 
 class Decision(NamedTuple):
@@ -204,6 +208,23 @@ class ChangeMade:
                 "reason": self.reason,
             }
         )
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What decides from a log position on.
+
+    Attributes:
+        position: of the change, or of the first record where none made it so.
+        seconds: when that record arrived, since 1970; None where the log does not have it.
+        versions: what decides.
+        change: the record that made it so; None for the beginning of a log, or another release of the engine.
+    """
+
+    position: int
+    seconds: int | None
+    versions: Versions
+    change: Change | None = None
 
 
 Outcome = Decision | Rejection | LabelAccepted | ChangeMade

@@ -29,12 +29,16 @@ def history(
     catalogue: CatalogueFile = None,
     at: Annotated[str | None, typer.Option(help="A time in UTC, 2026-01-31T12:00: what served then.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain of hashes.")] = False,
+    log: Annotated[
+        str | None, typer.Option(help="With --at: log or stream; the stream's, if the home has one.")
+    ] = None,
 ) -> int:
     """List what was promoted, answer what served at a moment, or check the ledger.
 
     Example: [bold]zaslon history --at 2026-01-31T12:00[/]
     """
     from zaslon.flows import promotion  # noqa: PLC0415  slow to import
+    from zaslon.flows.serving_history import served_at  # noqa: PLC0415
 
     if verify and at is not None:
         raise ZaslonError("--at and --verify exclude each other.", hint="Give one of them.")
@@ -44,12 +48,8 @@ def history(
         _show(found.to_json_dict(), as_json, f"Of {found.entries} entries " + _in_words(found))
         return 0 if found.is_valid else BROKEN
     if at is not None:
-        values = promotion.served_at(context, promotion.parse_moment(at)).to_json_dict()
-        ended = "" if values["until"] is None else f" until {values['until']}"
-        _show(
-            values, as_json,
-            f"Model {values['model']} with policy {values['policy']}, from {values['since']}{ended}.",
-        )  # fmt: skip
+        served = served_at(context, promotion.parse_moment(at), log)
+        _show(served.to_json_dict(), as_json, _served_in_words(served.to_json_dict()))
         return 0
     listed = promotion.history(context)
     if as_json:
@@ -168,6 +168,17 @@ def _of_existing_home(home: Path | None, catalogue: Path | None) -> Settings:
     settings = load_settings(home=home, catalogue=catalogue)
     existing_home(settings.home)
     return settings
+
+
+def _served_in_words(values: dict[str, Any]) -> str:
+    ended = "" if values["until"] is None else f" until {values['until']}"
+    sentence = (
+        f"Model {values['model']} with policy {values['policy']}, from {values['since'] or 'an unknown time'}"
+        f"{ended}, by {values['by'] or 'an unknown person'}: {values['reason'] or 'the ledger does not have it'}."
+    )
+    if values["entry_not_taken_over"] is not None:
+        sentence += f" Entry {values['entry_not_taken_over']} of the ledger had not taken effect."
+    return sentence if values["note"] is None else f"{sentence} This is the ledger's view. {values['note']}"
 
 
 def _in_words(found: Any) -> str:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from zaslon.domain.errors import DataError, GuardError, ZaslonError
-from zaslon.domain.ledger import IMPORT, PROMOTE, ROLLBACK, Broken, LedgerEntry, first_broken
-from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, time_text
+from zaslon.domain.ledger import PROMOTE, ROLLBACK, Broken, LedgerEntry, entries_that_served, first_broken
+from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import Challenge, challenge, evidence_for
 from zaslon.models.artefact import load_model
@@ -40,24 +40,6 @@ class History:
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {"promotions": [entry.to_json_dict() for entry in self.entries]}
-
-
-@dataclass(frozen=True)
-class Served:
-    """What served at a moment: an entry, and the one that ended its time, if it has ended."""
-
-    entry: LedgerEntry
-    successor: LedgerEntry | None
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """Plain values, times as text."""
-        promotion = self.entry.promotion
-        ended = None if self.successor is None else time_text(self.successor.promotion.recorded_seconds)
-        return {
-            "model": promotion.model, "policy": promotion.policy, "catalogue": promotion.catalogue,
-            "since": time_text(promotion.recorded_seconds), "until": ended,
-            "position": promotion.position, "log": promotion.log, "entry": self.entry.number,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,23 +90,6 @@ class Promoted:
 def history(context: Context) -> History:
     """All that was promoted."""
     return History(context.open_ledger().entries())
-
-
-def served_at(context: Context, seconds: int) -> Served:
-    """What served at a moment.
-
-    Raises:
-        DataError: nothing had been promoted by then.
-    """
-    entries = _served(context.open_ledger().entries())
-    begun = [entry for entry in entries if entry.promotion.recorded_seconds <= seconds]
-    if not begun:
-        raise DataError(
-            f"The ledger has no entry from before {time_text(seconds)}.",
-            hint="`zaslon history` lists its entries; `zaslon store migrate` records a champion from before it.",
-        )
-    later = entries[len(begun) :]
-    return Served(begun[-1], later[0] if later else None)
 
 
 def verify(context: Context) -> Verification:
@@ -217,7 +182,7 @@ def roll_back(context: Context, model_id: str | None) -> Promoted:
     current = newest.promotion.model
     fits = [
         entry
-        for entry in _served(entries)
+        for entry in entries_that_served(entries)
         if (entry.promotion.model == model_id if model_id else entry.promotion.model != current)
     ]
     if not fits:
@@ -231,16 +196,6 @@ def roll_back(context: Context, model_id: str | None) -> Promoted:
     )
     entry = promote(context, model, chosen, ROLLBACK, {"back_to_entry": target.number})
     return Promoted(entry, current, registry=publish(context))
-
-
-def _served(entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-    """The entries that took effect: after a kill between ledger and home, the next one imports another model."""
-    following = [*(entry.promotion for entry in entries[1:]), None]
-    return [
-        entry
-        for entry, later in zip(entries, following, strict=False)
-        if later is None or later.action != IMPORT or later.model == entry.promotion.model
-    ]
 
 
 def parse_moment(text: str) -> int:

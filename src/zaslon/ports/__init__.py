@@ -18,7 +18,7 @@ from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, LogBatch, TransactionId
 from zaslon.domain.ledger import LedgerEntry, Promotion
-from zaslon.domain.outcomes import Outcome, Rejection, Versions
+from zaslon.domain.outcomes import Outcome, Rejection, Serving, Versions
 
 
 class Outcomes(Protocol):
@@ -71,6 +71,9 @@ class LogReader(Outcomes, Protocol):
 
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position."""
+
+    def servings(self) -> Iterator[Serving]:
+        """Everything that has decided, newest first; the same versions may follow each other."""
 
 
 class Journal(LogReader, Protocol):

@@ -11,15 +11,17 @@ counts from the next start on, as a change with a number of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 from zaslon.admission import change_entry
 from zaslon.decisions.policy import Policy
+from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Change, LogBatch
-from zaslon.domain.outcomes import ChangeMade, Outcome
-from zaslon.engine import Engine
+from zaslon.domain.outcomes import ChangeMade, Outcome, Versions
+from zaslon.engine import ENGINE_VERSION, Engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.models.model import Model
 from zaslon.ports import Journal
@@ -33,6 +35,7 @@ from zaslon.services.home import (
     named_champion,
     replace_champion,
 )
+from zaslon.services.logs import idle_journal
 from zaslon.services.warm_up import run_once
 from zaslon.system.periodic import Periodic
 
@@ -147,6 +150,22 @@ class ChampionWatch:
         self._refused = sentence
 
 
+def change_idle_log(context: Context, named: Change) -> None:
+    """Write what the home names now into its log, where no process decides that would notice it.
+
+    So the log says from when on it would have decided. What prevents it here is done by the next process that decides.
+    """
+    with suppress(ZaslonError), idle_journal(context) as journal:
+        now = Versions(named.model, named.policy, context.catalogue.hash, ENGINE_VERSION)
+        position = journal.next_position
+        before = journal.serving(position - 1)
+        if before is None or before.catalogue != now.catalogue or before.decides_as(now):
+            return
+        now_seconds = int(context.adapters.clock.now_seconds())
+        entry = change_entry(named, position, now_seconds, context.catalogue)
+        journal.record(entry, [ChangeMade(position, now, named.number, named.by, named.reason)], None)
+
+
 def begin_serving(context: Context, engine: Engine, journal: Journal, serving: PreparedChange) -> None:
     """Note what decides from the next position on: if it is another champion than before, as a change.
 
@@ -157,7 +176,7 @@ def begin_serving(context: Context, engine: Engine, journal: Journal, serving: P
         ZaslonError: the log cannot be written; discard the engine.
     """
     before, now = journal.serving(journal.next_position - 1), engine.versions
-    if before is None or (before.model, before.policy) == (now.model, now.policy):
+    if before is None or before.decides_as(now):
         journal.serve(now)
         return
     now_seconds = context.adapters.clock.now_seconds()

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.ports import Journal
 from zaslon.services.context import JOBS, SCORED, STREAM, Context
 from zaslon.services.home import existing_home
 from zaslon.system.durable import make_directory, rename, settle
@@ -87,6 +88,21 @@ def discard_outputs(context: Context) -> None:
     """
     for directory in (context.home, context.home / SCORED):
         discard_unfinished(directory)
+
+
+@contextmanager
+def idle_journal(context: Context) -> Iterator[Journal]:
+    """The journal of the log in use while no process decides, for a record that decides nothing.
+
+    Raises:
+        BusyError: a process decides.
+        DataError: there is no such log, or a run has not finished putting it in place.
+    """
+    place = context.home / context.log
+    if context.log == STREAM or not place.is_dir() or (context.home / _READY).exists():
+        raise DataError(f"There is no log '{place}' to write into.")
+    with context.exclusive(), closing(context.open_journal()) as journal:
+        yield journal
 
 
 @contextmanager

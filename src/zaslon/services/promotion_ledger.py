@@ -7,7 +7,8 @@ no process from deciding; it only keeps people and jobs from promoting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,14 +17,17 @@ import orjson
 
 from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import ArtefactError, BusyError, ZaslonError
+from zaslon.domain.events import Change
 from zaslon.domain.ledger import IMPORT, LedgerEntry, Promotion
 from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
+from zaslon.services.changes import change_idle_log
 from zaslon.services.context import STREAM, Context
 from zaslon.services.home import keep_champion, keep_policy, named_champion, names_champion
 
 FIRST, NOT_COMPARED, IMPORTED = "first", "not_compared", "imported"
 ANY = "any"
+_ENTRY = re.compile(r", entry ([0-9]{1,9})$")
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,21 @@ def promote(
             verdict or (FIRST if before is None else NOT_COMPARED), log=log, evidence=evidence, approval=approval,
         )  # fmt: skip
         entry = context.open_ledger().append(promotion, 0 if before is None else before.number)
-        keep_champion(
-            context,
-            model,
-            policy,
-            by=promotion.actor,
-            reason=f"{action}, entry {entry.number}",
+        named = keep_champion(
+            context, model, policy, by=promotion.actor, reason=f"{action}, entry {entry.number}",
             number_min=entry.number,
-        )
+        )  # fmt: skip
+        change_idle_log(context, named)
+    return entry
+
+
+def entry_of(change: Change, entries: Sequence[LedgerEntry]) -> LedgerEntry | None:
+    """The entry that a change was made for; None for one that the ledger does not have, such as an edited file."""
+    found = _ENTRY.search(change.reason)
+    number = 0 if found is None else int(found[1])
+    entry = entries[number - 1] if 0 < number <= len(entries) else None
+    if entry is None or entry.promotion.serving[:2] != (change.model, change.policy):
+        return None
     return entry
 
 

@@ -20,7 +20,7 @@ from zaslon.admission.log_format import decode, encode
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import LogBatch, Originals, TransactionId
-from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection, Versions
+from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection, Serving, Versions
 from zaslon.system.durable import sync_directory
 
 _SCHEMA = """
@@ -310,6 +310,16 @@ class SqliteJournal:
             (position,),
         )
         return Versions(*row) if row else None
+
+    def servings(self) -> Iterator[Serving]:
+        """Everything that has decided, newest first."""
+        query = (
+            "SELECT from_position, model, policy, catalogue, engine FROM serving ORDER BY from_position DESC"
+        )
+        for position, *versions in list(self._rows(query, ())):
+            batch = next(self.read(position, position + 1, originals=False), None)
+            seconds = None if batch is None else int(batch.arrival_time_seconds[0])
+            yield Serving(position, seconds, Versions(*versions), None if batch is None else batch.change)
 
     def forget_originals(self, before_seconds: int, records_max: int) -> bool:
         """Remove the original bytes of the oldest batches (see the port)."""

@@ -21,7 +21,7 @@ from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, Range, is_barr
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import LogBatch, Originals, TransactionId
-from zaslon.domain.outcomes import Versions
+from zaslon.domain.outcomes import Serving, Versions
 
 _CALL_SECONDS = 20.0
 
@@ -46,7 +46,7 @@ class KafkaJournal:
         self._identity = str(described.result(connection.timeout_seconds).topic_id)
         self._is_closed = False
         self._orders = self._consumer()
-        last = self._last_order()
+        last = self._last_order(*self._ends())
         self._next_position = last.position + len(last) if last is not None else 0
 
     @property
@@ -154,6 +154,35 @@ class KafkaJournal:
         )
         return None if found is None else found[0].versions
 
+    def servings(self) -> Iterator[Serving]:
+        """Everything that has decided, newest first; found by bisecting the number that every order names."""
+        low, end = self._ends()
+        while (newest := self._last_order(low, end)) is not None:
+            order, message = self._first_of_number(newest.number, low, end)
+            yield self._serving_from(order, message)
+            end = message.offset() or 0
+
+    def _serving_from(self, order: Order, message: Message) -> Serving:
+        if NO_SOURCE not in order.source:  # the beginning of the log, or of what Kafka keeps of it
+            seconds = None if order.position else message.timestamp()[1] // 1000
+            return Serving(order.position, seconds, order.versions)
+        batch = order.batch(self._catalogue)
+        return Serving(order.position, int(batch.arrival_time_seconds[0]), order.versions, batch.change)
+
+    def _first_of_number(self, number: int, low: int, end: int) -> tuple[Order, Message]:
+        """The first order in offsets [low, end) of a promotion's number or a later one; there is one."""
+        found: tuple[Order, Message] | None = None
+        while low < end:
+            middle = (low + end) // 2
+            read = self._first_from(middle)
+            offset = None if read is None else read[1].offset()
+            if read is None or offset is None or read[0].number >= number:
+                end, found = middle, read or found
+            else:
+                low = offset + 1
+        assert found is not None
+        return found
+
     def close(self) -> None:
         """Close all connections; reads that are still open end."""
         self._is_closed = True
@@ -204,19 +233,22 @@ class KafkaJournal:
         low, high = self._orders.get_watermark_offsets(target, timeout=_CALL_SECONDS)
         return low, high
 
-    def _last_order(self) -> Order | None:
-        """The newest order; only transaction markers and barriers follow it."""
-        low, high = self._ends()
+    def _last_order(self, low: int, high: int) -> Order | None:
+        """The newest order in offsets [low, high); there are transaction markers and barriers beside them."""
         step = 2
-        while True:
+        while low < high:
             begin = max(low, high - step)
-            target = TopicPartition(self._names.order, 0, begin)
-            messages = list(self._to_the_end(self._orders, target))
-            if messages:
-                return Order.from_bytes(messages[-1].value())
+            newest = None
+            for message in self._to_the_end(self._orders, TopicPartition(self._names.order, 0, begin)):
+                if (message.offset() or 0) >= high:
+                    break
+                newest = message
+            if newest is not None:
+                return Order.from_bytes(newest.value())
             if begin == low:
                 return None
             step *= 8
+        return None
 
     def _orders_from(self, position: int) -> Iterator[tuple[Order, Message]]:
         """Orders from the one that holds a position on, with their messages."""
