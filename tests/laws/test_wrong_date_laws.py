@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.effort import IS_THOROUGH
-from tests.parity.ingress_log import payment, recorded, without_position, write_csv
+from tests.parity.file_ingress import CSV, placeless
+from tests.parity.ingress_log import payment, recorded
 
 from zaslon.domain.time import SECONDS_PER_DAY, parse_day, time_text
 from zaslon.flows.score import score
@@ -31,8 +33,10 @@ def decided(world: SmallWorld, *files: list[Row]) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         context = world.in_home(Path(scratch) / "home").context
         for number, rows in enumerate(files):
-            score(context, [str(write_csv(rows, Path(scratch) / str(number)))], learn=False)
-        yield from without_position(recorded(context))
+            file = Path(scratch) / f"{number}.csv"
+            CSV.write(rows, file)
+            score(context, [str(file)], learn=False)
+        yield from map(orjson.loads, map(placeless, recorded(context)))
 
 
 @pytest.fixture(scope="module")

@@ -6,21 +6,17 @@ transactions are in the order of time and id, because that is the order in which
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
-import polars as pl
 from tests.api.serving import Caller
 from tests.recovery.faults import Poison
 from tests.text_ids import BY_TEXT, text_of, world_by_text
 
 from zaslon.domain.events import Kind, RecordBatch
-from zaslon.flows.score import label, score
-from zaslon.intake.files import QUARANTINE
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import decide_records
 from zaslon.services.poison import guarded_engine
@@ -30,7 +26,6 @@ from zaslon.testing import SmallWorld
 POISON, STAGE = Poison(30, 6666.66), "apply"
 DAY = "2019-09-{:02d} {:02d}:00:00"
 Row = dict[str, Any]
-_REPEATS = ("duplicate", "conflicting_duplicate")
 
 
 @dataclass(frozen=True)
@@ -49,8 +44,8 @@ def payment(identifier: int | str, time: str, amount: object = "49.90", **change
     }  # fmt: skip
 
 
-def verdict(identifier: int, is_fraud: bool) -> Row:
-    """A label."""
+def verdict(identifier: int, is_fraud: object) -> Row:
+    """A label; one whose verdict is no truth value is malformed."""
     return {"transaction_id": identifier, "is_fraud": is_fraud}
 
 
@@ -90,6 +85,7 @@ def adversarial_log() -> list[Group]:
         Group(tuple(payment(22 + i, DAY.format(17, 12), "49.9000", customer_id=n) for i, n in enumerate((7.0, "7.00")))),
         # Malformed: every one is rejected by its own name.
         *(Group((row,)) for row in malformed_rows()),
+        Group((verdict(4, "perhaps"), verdict(-5, "perhaps")), is_labels=True),
         # After `remember` an id may be used again; then its own repeats count.
         Group((payment(16, "2019-11-19 10:00:00"),)),
         Group((reused, payment(17, "2019-11-20 11:00:00"))),
@@ -129,7 +125,10 @@ def text_log() -> list[Group]:
         *map(named_by_text, adversarial_log()),
         *(Group((row,)) for row in odd),
         *(Group(pair) for pair in zip(odd, new, strict=True)),
-        *(Group((payment(name, "2019-11-21 12:00:00"),)) for name in NO_IDS),
+        *(
+            Group((payment(f"before {n}", f"2019-11-21 11:59:{n:02d}"), payment(name, "2019-11-21 12:00:00")))
+            for n, name in enumerate(NO_IDS)
+        ),
     ]
 
 
@@ -152,6 +151,7 @@ def malformed_rows() -> list[Row]:
         payment(111, time, "-5.00"), payment(112, time, customer_id="007"), payment(113, time, "1.000"),
         payment(114, time, customer_id="NULL"), payment(115, time, terminal_id="none"),
         payment(116, time, customer_id="7\u200b"), payment("0117", time), payment(118, time, "n/a"),
+        payment(-119, "yesterday", "12.3.4", customer_id="Err"),
     ]  # fmt: skip
 
 
@@ -190,27 +190,6 @@ def recorded(context: Context) -> list[bytes]:
     return found
 
 
-def without_position(outcomes: Sequence[bytes]) -> list[Row]:
-    """What outcomes say wherever a record is in a log and however its bytes were written.
-
-    A rejection is its reason and its sentence: that is what a file's quarantine holds too. Of a repeat it is
-    the reason: the sentence says where the first one was found, in the same file or in the log.
-    """
-    found = [orjson.loads(outcome) for outcome in outcomes]
-    for content in found:
-        del content["position"]
-    return [
-        _without_place({k: content[k] for k in ("outcome", "reason", "detail")})
-        if "reason" in content
-        else content
-        for content in found
-    ]
-
-
-def _without_place(rejection: Row) -> Row:
-    return rejection | {"detail": ""} if rejection["reason"] in _REPEATS else rejection
-
-
 @dataclass(frozen=True)
 class Ids:
     """The log with one kind of ids, and the world and settings of a home that reads them."""
@@ -229,71 +208,13 @@ def ids_of(kind: str, world: SmallWorld, scratch: Path) -> Ids:
     return Ids(world_by_text(world, scratch / "home"), text_log(), {"catalogue": catalogue})
 
 
-Write = Callable[[Sequence[Row], Path], Path]
-
-
-def by_files(context: Context, groups: Sequence[Group], scratch: Path, write: Write) -> list[Row]:
-    """The outcomes where every group is a file: the log's, and the quarantine's of malformed rows."""
-    found: list[Row] = []
-    for number, group in enumerate(groups):
-        path = scratch / f"{number:03d}"
-        if group.is_labels:
-            file = path.with_suffix(".labels.jsonl")
-            file.write_bytes(b"\n".join(map(as_json, group.rows)))
-            before = len(recorded(context))
-            label(context, file, None)
-            found += without_position(recorded(context)[before:])
-            continue
-        before = len(recorded(context))
-        report = score(context, [str(write(group.rows, path))], learn=False)
-        found += without_position(recorded(context)[before:])
-        found += _quarantined(report.clean.out / QUARANTINE)
-    return found
-
-
-def _quarantined(path: Path) -> list[Row]:
-    rows = pl.read_parquet(path).sort("record").iter_rows(named=True)
-    return [
-        _without_place({
-            "outcome": "rejection", "detail": row["detail"],
-            "reason": f"{row['reason']}:{row['field']}" if row["field"] else row["reason"],
-        })
-        for row in rows
-    ]  # fmt: skip
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> Path:
-    """A CSV with a header."""
-    file = path.with_suffix(".csv")
-    with file.open("w", newline="", encoding="utf-8") as text:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return file
-
-
-def write_jsonl(rows: Sequence[Row], path: Path) -> Path:
-    """JSON lines."""
-    file = path.with_suffix(".jsonl")
-    file.write_bytes(b"".join(as_json(row) + b"\n" for row in rows))
-    return file
-
-
-def write_parquet(rows: Sequence[Row], path: Path) -> Path:
-    """Parquet whose columns are text, as a careless export has them."""
-    file = path.with_suffix(".parquet")
-    texts = {name: [None if row[name] == "" else str(row[name]) for row in rows] for name in rows[0]}
-    pl.DataFrame(texts, schema=dict.fromkeys(texts, pl.String)).write_parquet(file)
-    return file
-
-
 def relabelled(group: Group) -> Group:
-    """The same group with verdicts as the HTTP interface names them."""
+    """The same group with verdicts as the HTTP interface names them, where they are truth values."""
+    names = {True: "confirmed_fraud", False: "confirmed_good"}
     rows = tuple(
-        {
-            "transaction_id": row["transaction_id"],
-            "verdict": "confirmed_fraud" if row["is_fraud"] else "confirmed_good",
-        }
+        {"transaction_id": row["transaction_id"], "verdict": names[row["is_fraud"]]}
+        if row["is_fraud"] in names
+        else row
         for row in group.rows
     )
     return replace(group, rows=rows)
@@ -304,7 +225,7 @@ def send_one_by_one(caller: Caller, groups: Sequence[Group]) -> None:
     for group in groups:
         if group.is_labels:
             for row in relabelled(group).rows:
-                assert caller.post("/v1/labels", row).status_code == 200
+                assert caller.post("/v1/labels", row).status_code in (200, 422)
         else:
             for row in group.rows:
                 assert caller.post("/v1/transactions", row).status_code in (200, 409, 422)

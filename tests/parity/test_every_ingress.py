@@ -8,22 +8,26 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.api.serving import Caller, serving
+from tests.parity.file_ingress import (
+    CSV,
+    HEADERLESS,
+    JSON_LINES,
+    TEXT_COLUMNS,
+    TYPED_COLUMNS,
+    Format,
+    as_in_files,
+    by_files,
+)
 from tests.parity.ingress_log import (
     POISON,
     STAGE,
     Group,
     Ids,
-    Write,
     by_engine,
-    by_files,
     ids_of,
     recorded,
     send_in_batches,
     send_one_by_one,
-    without_position,
-    write_csv,
-    write_jsonl,
-    write_parquet,
 )
 from tests.recovery.faults import inject
 
@@ -55,22 +59,33 @@ def expected(ids: Ids, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 def test_the_log_holds_every_kind_of_outcome(ids: Ids, expected: list[bytes]) -> None:
     assert len(expected) == sum(len(group.rows) for group in ids.groups)
-    contents = without_position(expected)
+    contents = list(map(orjson.loads, expected))
     reasons = {content.get("reason", "").partition(":")[0] for content in contents}
     assert {content["outcome"] for content in contents} == {"decision", "label", "rejection"}
     assert reasons >= {
         "duplicate", "conflicting_duplicate", "too_late", "after_arrival", "not_a_number", "too_precise",
         "missing_field", "hour_24", "impossible_time", "not_a_time", "unknown_entity", "not_an_integer",
-        "out_of_range", "engine_error",
+        "out_of_range", "engine_error", "unreadable_label",
     }  # fmt: skip
+    assert max(len(content.get("problems", ())) for content in contents) >= 3
 
 
-@pytest.mark.parametrize("write", [write_csv, write_jsonl, write_parquet])
+@pytest.mark.parametrize(
+    ("form", "labels"),
+    [
+        pytest.param(CSV, CSV, id="csv"),
+        pytest.param(JSON_LINES, JSON_LINES, id="json-lines"),
+        pytest.param(TEXT_COLUMNS, CSV, id="text-columns"),
+        pytest.param(TYPED_COLUMNS, JSON_LINES, id="typed-columns", marks=pytest.mark.slow),
+        pytest.param(HEADERLESS, CSV, id="headerless", marks=pytest.mark.slow),
+    ],
+)
 def test_files_give_the_outcomes_of_the_engine(
-    ids: Ids, expected: list[bytes], tmp_path: Path, write: Write
+    ids: Ids, expected: list[bytes], tmp_path: Path, form: Format, labels: Format
 ) -> None:
     world = ids.world.in_home(tmp_path / "home")
-    assert by_files(world.context, ids.groups, tmp_path, write) == without_position(expected)
+    found, raws = by_files(world.context, ids.groups, tmp_path, form, labels)
+    assert found == as_in_files(expected, ids.groups, raws)
 
 
 @pytest.mark.parametrize("send", [send_one_by_one, send_in_batches])
