@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import platform
 import re
+import resource
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ import uvicorn
 from numpy.typing import NDArray
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from zaslon.system.c_library import exchange_names, return_freed_memory
 from zaslon.system.compiled import Number, compiled, inlined
 from zaslon.system.intrinsics import prefetch, trailing_zeros
 
@@ -61,7 +64,7 @@ def _is_private(imported: str) -> bool:
     first, *rest = imported.split(".")
     is_foreign = first not in sys.stdlib_module_names and first != "zaslon"
     return is_foreign and any(
-        re.match(r"_[a-z]|core$|impl$|unsafe$|.*_core$|internals?$", part) for part in rest
+        re.match(r"_[a-z]|c?impl$|(.*_)?(core|impl)$|unsafe$|internals?$", part) for part in rest
     )
 
 
@@ -74,6 +77,35 @@ def test_private_parts_of_libraries_have_one_module_each() -> None:
             if (owner is None and _is_private(imported)) or (owner is not None and PRIVATE[owner] != place):
                 elsewhere.append(f"{place}: {imported}")
     assert elsewhere == []
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "confluent_kafka.cimpl.NewTopic",
+        "a.impl",
+        "a.http_impl.B",
+        "a._b",
+        "a.core.B",
+        "a.b_core",
+        "a.internal",
+        "a.unsafe",
+    ],
+)
+def test_a_private_name_is_recognised(imported: str) -> None:
+    assert _is_private(imported)
+
+
+@pytest.mark.parametrize(
+    "imported", ["confluent_kafka.admin.NewTopic", "a.simple", "a.score", "zaslon.a._b", "os._exit"]
+)
+def test_a_public_name_is_not_taken_for_private(imported: str) -> None:
+    assert not _is_private(imported)
+
+
+def test_private_error_codes_of_the_kafka_client_are_in_one_module() -> None:
+    users = {p.name for p in SOURCE.rglob("*.py") if re.search(r"KafkaError\._", p.read_text("utf-8"))}
+    assert users == {"error_codes.py"}
 
 
 def test_undocumented_options_of_numba_are_in_one_module() -> None:
@@ -184,3 +216,35 @@ def test_uvicorn_starts_servers_as_we_override_it() -> None:
     source = inspect.getsource(uvicorn.Server)
     for used in ("self.servers", "self.should_exit"):
         assert used in source, f"a server has no `{used}` any more"
+
+
+# --- the C library and the Kafka client
+
+
+def test_two_directories_change_names_in_one_step(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.write_bytes(b"")
+    assert exchange_names(one, other), "renameat2 is missing, or the file system cannot do it"
+    assert one.is_file() and other.is_dir()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps no freed memory")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    blocks = [bytearray(b"x" * 100_000) for _ in range(600)]
+    del blocks[:-1]  # the newest one keeps the others from being given back
+    before = _resident_bytes()
+    return_freed_memory()
+    assert before - _resident_bytes() > 30_000_000, "malloc_trim does nothing"
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+
+
+def test_the_kafka_client_has_the_error_codes_that_we_name() -> None:
+    kafka = pytest.importorskip("confluent_kafka")
+    codes = pytest.importorskip("zaslon.adapters.cluster.kafka.error_codes")
+    named = {code: kafka.KafkaError(code).name() for code in (codes.PARTITION_END, codes.FENCED, codes.TLS)}
+    assert list(named.values()) == ["_PARTITION_EOF", "_FENCED", "_SSL"]
+    assert all(code < 0 for code in codes.UNREACHABLE), "a broker's code, not the client's"

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 from deploy.kafka.access import access
 from deploy.kafka.broker import LocalBroker
 from tests.waiting import DEADLINE_SECONDS, deadline, until
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.messages import recorded, recorded_rejection
 from zaslon.adapters.cluster.kafka.order import Order, is_barrier, raw_batch
@@ -102,7 +102,7 @@ class Cluster:
                 error = message.error()
                 if error is None:
                     messages[message.partition() or 0].append(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
+                elif error.code() == error_codes.PARTITION_END:
                     left -= 1
         consumer.close()
         return [message for part in messages for message in part]

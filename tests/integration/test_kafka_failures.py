@@ -19,6 +19,7 @@ from tests.integration import stopping_scorer
 from tests.integration.kafka_world import Cluster, Scorer
 from tests.waiting import DEADLINE_SECONDS, deadline, until
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.commit import Committer
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.leadership import Leadership
@@ -245,7 +246,7 @@ def test_connecting_is_retried_unless_access_is_refused(
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(KafkaError._TRANSPORT, SupersededError), (KafkaError.TOPIC_AUTHORIZATION_FAILED, ServerError)],
+    [(error_codes.TRANSPORT, SupersededError), (KafkaError.TOPIC_AUTHORIZATION_FAILED, ServerError)],
 )
 def test_a_scorer_that_loses_its_broker_becomes_a_standby(
     broker: LocalBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]

@@ -17,6 +17,7 @@ from tests.api.serving import QUIET, Caller, transaction
 from tests.integration.kafka_world import Cluster, Scorer
 from tests.waiting import DEADLINE_SECONDS, until
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.adapters.cluster.kafka.gateway import KafkaGateway
 from zaslon.adapters.cluster.kafka.messages import as_rejection
@@ -264,7 +265,9 @@ def caller_sees(cluster: Cluster, home: Path, path: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("error", "in_log"), [(None, True), (KafkaError(KafkaError._MSG_TIMED_OUT), None)], ids=["taken", "late"]
+    ("error", "in_log"),
+    [(None, True), (KafkaError(error_codes.MESSAGE_TIMED_OUT), None)],
+    ids=["taken", "late"],
 )
 def test_a_record_at_an_unknown_offset_is_uncertain(
     caller: Caller, monkeypatch: pytest.MonkeyPatch, error: KafkaError | None, in_log: bool | None

@@ -12,6 +12,7 @@ from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
 from tests.waiting import DEADLINE_SECONDS
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Watch
 from zaslon.bootstrap import kafka_connection, open_topics
 from zaslon.domain.errors import ServerError
@@ -61,7 +62,7 @@ def _read(cluster: Cluster, user: str, topic: str) -> int | None:
     consumer.close()
     assert message is not None
     error = message.error()
-    return None if error is None or error.code() == KafkaError._PARTITION_EOF else error.code()
+    return None if error is None or error.code() == error_codes.PARTITION_END else error.code()
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.messages import send_outcomes
@@ -53,8 +54,8 @@ _TRANSACTION_MS = 30_000
 _BACKOFF_SECONDS, _BACKOFF_SECONDS_MAX = 0.1, 2.0
 HEADROOM_BYTES = 16_384  # of a message, for its headers: up to 16 problems of about 500 bytes
 _FENCED = (
-    KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError._FATAL,  # the answer to every call after the first of these
+    error_codes.FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
+    error_codes.FATAL,  # the answer to every call after the first of these
 )  # fmt: skip
 # A topic refuses these for good: the same micro-batch would be refused again.
 _REFUSALS = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.MSG_SIZE_TOO_LARGE)
@@ -217,7 +218,7 @@ class Committer:
         _raise_if_fenced(error)
         self._watch.raise_if_fatal()
         # Once a transaction has failed, further sends in it only report a wrong state.
-        if not error.txn_requires_abort() and error.code() != KafkaError._STATE:
+        if not error.txn_requires_abort() and error.code() != error_codes.WRONG_STATE:
             raise refused(error, "the transaction of a micro-batch")
         self._with_retries(self._producer.abort_transaction, _CALL_SECONDS)
         if error.code() in _REFUSALS:

@@ -11,12 +11,13 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.domain.errors import ServerError
 
 Notify = Callable[[str], None]
 # Errors that no retry can fix. The client only reports them to a callback, and retries without end.
 _HOPELESS = {
-    KafkaError._AUTHENTICATION: (
+    error_codes.AUTHENTICATION: (
         "refuses the user or the password",
         "Check ZASLON_KAFKA_USER and ZASLON_KAFKA_PASSWORD_FILE.",
     ),
@@ -24,7 +25,7 @@ _HOPELESS = {
         "refuses the user or the password",
         "Check ZASLON_KAFKA_USER and ZASLON_KAFKA_PASSWORD_FILE.",
     ),
-    KafkaError._SSL: (
+    error_codes.TLS: (
         "shows a certificate that is not trusted, or speaks no TLS",
         "Check ZASLON_KAFKA_CA_FILE, ZASLON_KAFKA_SECURITY and the broker's name.",
     ),
@@ -37,7 +38,7 @@ _REFUSED = {
 }
 # Of an unreachable broker, or of one that has just started and does not know yet what it leads.
 _PASSING = (
-    KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN,
+    *error_codes.UNREACHABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 )  # fmt: skip
@@ -141,7 +142,7 @@ class Watch:
         """Called by the client, on the thread that polls it."""
         if error.code() in _HOPELESS:
             self._hopeless = error
-        elif error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+        elif error.code() in (error_codes.ALL_BROKERS_DOWN, error_codes.TRANSPORT):
             self.unreachable()
 
     def unreachable(self) -> None:
@@ -176,7 +177,7 @@ def refused(error: KafkaError, what: str) -> ServerError:
             f"The broker does not allow us {_REFUSED[error.code()]}: {what}.",
             hint="Ask for the right, or use the user that has it (deploy/kafka/access.py).",
         )
-    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, error_codes.UNKNOWN_TOPIC):
         return ServerError(f"There is no topic for {what}.", hint="Create it: `zaslon topics create`.")
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return ServerError(

@@ -21,6 +21,7 @@ from functools import partial
 import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Notify, Watch, refused
 from zaslon.adapters.cluster.kafka.matching import Matching
 from zaslon.adapters.cluster.kafka.messages import Recorded
@@ -102,7 +103,7 @@ class _GatewayWatch(Watch):
 
     def on_error(self, error: KafkaError) -> None:
         super().on_error(error)
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+        if error.code() == error_codes.ALL_BROKERS_DOWN:
             self.is_unreachable = True
 
 

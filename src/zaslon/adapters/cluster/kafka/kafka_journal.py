@@ -15,6 +15,7 @@ from itertools import islice
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, TopicPartition
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.messages import Recorded, recorded, recorded_rejection
 from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, Range, is_barrier, raw_batch
@@ -213,11 +214,11 @@ class KafkaJournal:
         while not self._is_closed:
             message = consumer.poll(_CALL_SECONDS)
             self._watch.raise_if_fatal()
-            error = message.error() if message is not None else KafkaError(KafkaError._TIMED_OUT)
+            error = message.error() if message is not None else KafkaError(error_codes.TIMED_OUT)
             if error is None and message is not None:
                 if target.topic != self._names.order or not is_barrier(message):
                     yield message
-            elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+            elif error is not None and error.code() == error_codes.PARTITION_END:
                 return
             elif error is not None and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
                 # The group is a name only: nothing is assigned and nothing committed.

@@ -7,10 +7,11 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 
 # After a long absence of the broker, or a long silence of ours, the client joins the group again.
-_PASSING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._MAX_POLL_EXCEEDED)
+_PASSING = (error_codes.ALL_BROKERS_DOWN, error_codes.MAX_POLL_EXCEEDED)
 
 _POLL_SECONDS = 0.02
 

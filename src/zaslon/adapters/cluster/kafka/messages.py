@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.topics import TopicNames
 from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection
 from zaslon.domain.rejections import RecordProblem
@@ -73,7 +74,7 @@ def send_outcomes(
             else:
                 send(predictions, value, str(outcome.transaction_id).encode(), headers=_LABEL)
     except BufferError as error:
-        raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from error
+        raise KafkaException(KafkaError(error_codes.QUEUE_FULL)) from error
 
 
 def recorded(message: Message) -> Recorded:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.order import Order, is_barrier
 from zaslon.domain.errors import ArtefactError
@@ -75,11 +76,11 @@ class OrderReader:
             assert offset is not None
             self.next_offset = offset + 1
             return None if is_barrier(message) else Order.from_bytes(message.value())
-        if error.code() == KafkaError._PARTITION_EOF:
+        if error.code() == error_codes.PARTITION_END:
             self._note_end(message)
-        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        elif error.code() in (error_codes.AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise self._deleted()
-        elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
+        elif not error.retriable() and error.code() != error_codes.ALL_BROKERS_DOWN:
             raise refused(error, f"'{self._topic}'")
         return None
 

@@ -8,6 +8,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import TopicDescription
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.messages import Recorded, recorded, recorded_rejection
 from zaslon.adapters.cluster.kafka.order import Order, is_barrier
@@ -19,7 +20,6 @@ GROUP = "gateway"  # a name only: no partitions are assigned and no offsets comm
 _FETCH_RECORDS = 2_000
 # Short, for latency; the cost of longer waits was not distinguishable from the noise of a cold broker.
 _FETCH_WAIT_MS = 5
-_PASSING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT)
 
 
 @dataclass
@@ -147,13 +147,13 @@ class OutcomeReader:
             del self._catching_up[partition]
 
     def _not_a_message(self, message: Message, error: KafkaError) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
+        if error.code() == error_codes.PARTITION_END:
             partition = message.partition()
             if message.topic() == self._names.predictions and partition is not None:
                 self._catching_up.pop(partition, None)
         elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return  # it is not a member of the group
-        elif not error.retriable() and error.code() not in _PASSING:
+        elif not error.retriable() and error.code() not in error_codes.UNREACHABLE:
             raise refused(error, f"'{message.topic()}'")
 
     def close(self) -> None:

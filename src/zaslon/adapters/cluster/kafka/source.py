@@ -26,6 +26,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
+from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.order import Range, counts_of
 from zaslon.domain.errors import ArtefactError
@@ -262,16 +263,14 @@ class Partitions:
     def _not_a_message(self, message: Message) -> None:
         error = message.error()
         assert error is not None
-        if error.code() == KafkaError._PARTITION_EOF:
+        if error.code() == error_codes.PARTITION_END:
             self._by_partition[message.topic(), message.partition()].end_at(_offset(message))
-        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        elif error.code() in (error_codes.AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise ArtefactError(
                 f"Topic '{message.topic()}' no longer holds the records that follow the last order.",
                 hint="Keep records longer than a stop of all scorers may last (ZASLON_KAFKA_RETENTION).",
             )
-        elif not error.retriable() and error.code() not in (
-            KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT,
-        ):  # fmt: skip
+        elif not error.retriable() and error.code() not in error_codes.UNREACHABLE:
             raise refused(error, f"'{message.topic()}'")
 
     def _note_ends(self) -> None:
