@@ -1,4 +1,4 @@
-"""A field named twice in a JSON object is refused, however its name is written and wherever it comes from."""
+"""A name that occurs twice in a JSON object is refused, however its name is written and wherever it comes from."""
 
 from __future__ import annotations
 
@@ -58,31 +58,43 @@ CASES: list[tuple[str | None, str]] = [
     ("wrong_field_count", _twice('"TX_AMOUNT": null')),
     ("wrong_field_count", _twice('"x": 1, "x": 2, "tx_fraud": 1')),
     ("not_text", _twice('"tx_amount": "\\u0000"')),
-    (None, _twice('"x": 1, "x": 2')),
+    ("wrong_field_count", _twice('"note": 1, "note": 1')),
+    ("wrong_field_count", _twice('"note": 1, "n\\u006fte": null')),
+    (None, _twice('"note": 1, "NOTE": 2')),
     (None, _twice('"x": {"tx_amount": 1, "tx_amount": 2}')),
     (None, _twice('"x": "\\"tx_amount\\": 1, ", "y": ["tx_amount", ":"]')),
 ]
 
 
 @pytest.mark.parametrize(("reason", "record"), CASES)
-def test_a_field_named_twice_is_refused(reason: str | None, record: str) -> None:
+def test_a_name_that_occurs_twice_is_refused(reason: str | None, record: str) -> None:
     assert reasons(record, kind=Kind.TRANSACTION_JSON) == [reason]
     if reason == "wrong_field_count":
         (detail,) = clean(record, kind=Kind.TRANSACTION_JSON).rejected.detail
-        assert detail.startswith("The record names 'tx_") and detail.endswith("' twice.")
+        name = "note" if "note" in record else "tx_"
+        assert detail.startswith(f"The record names '{name}") and detail.endswith("' twice.")
 
 
-def test_it_is_refused_in_a_file_of_json_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\\u0000\\u202eb", "a\\x00\\u202eb"), ("n" * 1_000, "n" * 60 + "…")]
+)
+def test_any_name_is_shown_escaped_and_cut(name: str, shown: str) -> None:
+    record = _twice(f'"{name}": 1, "{name}": 2')
+    assert clean(record, kind=Kind.TRANSACTION_JSON).rejected.detail == [f"The record names '{shown}' twice."]
+
+
+@pytest.mark.parametrize("case", [CASES[0][1], _twice('"note": 1, "note": 1')])
+def test_it_is_refused_in_a_file_of_json_lines(tmp_path: Path, case: str) -> None:
     good = json.dumps(dict(zip(NAMES, GOOD.split(","), strict=True)) | {"transaction_id": 18})
-    (tmp_path / "in.jsonl").write_text(good + "\n" + CASES[0][1] + "\n")
+    (tmp_path / "in.jsonl").write_text(good + "\n" + case + "\n")
     run([tmp_path / "in.jsonl"], tmp_path / "out")
     assert rows_of(tmp_path / "out")["transaction_id"].to_list() == [18]
     assert quarantine_of(tmp_path / "out")["reason"].to_list() == ["wrong_field_count"]
 
 
-@pytest.mark.parametrize("name", ["transaction_id", "is_fraud", "is_fr\\u0061ud"])
+@pytest.mark.parametrize("name", ["transaction_id", "is_fraud", "is_fr\\u0061ud", "more"])
 def test_it_is_refused_in_a_label(name: str) -> None:
-    label = '{"transaction_id": 1, "is_fraud": true, "more": 1, "more": 2'
+    label = '{"transaction_id": 1, "is_fraud": true, "more": 1, "other": 2'
     good, twice = label + "}", label + f', "{name}": 0}}'
     cleaned = clean(good, twice, kind=Kind.LABEL_JSON)
     assert cleaned.label_index.tolist() == [0]

@@ -16,7 +16,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.time import parse_duration_seconds
-from zaslon.intake.detail import display_text
+from zaslon.intake.characters import display_text
 from zaslon.intake.splitting import split_line
 from zaslon.ports import LogReader
 from zaslon.services.context import Context

@@ -22,7 +22,17 @@ _EXACT_DIGITS = len(str(-EXACT_INTEGER_LIMIT))
 _WHOLE_FLOAT = re.compile(rb"(-?(?:0|[1-9][0-9]*))\.0+")
 _ROUNDED = re.compile(rb"-?[0-9](?:\.[0-9]+)?[eE]\+[0-9]+")
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
+_VALUE_CHARACTERS_MAX = 60
 _BLANKS = re.compile(f"[ \t{BLANKS}]+")
+
+
+def display_text(value: bytes) -> str:
+    """A value as it can be printed: escaped, and cut where it is long."""
+    text = value.decode("utf-8", "backslashreplace")
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if len(printable) > _VALUE_CHARACTERS_MAX:
+        printable = printable[:_VALUE_CHARACTERS_MAX] + "…"
+    return f"'{printable}'"
 
 
 def plain_text(word: bytes) -> tuple[bytes, bool]:

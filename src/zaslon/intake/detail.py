@@ -8,21 +8,12 @@ import numpy as np
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.rejections import Reason, RecordProblem
+from zaslon.intake.characters import display_text
 from zaslon.intake.fields import NO_STRING
 from zaslon.intake.identifiers import EXPECTED
 
-_VALUE_CHARACTERS_MAX = 60
 _IN_ANOTHER_FORM = re.compile(rb"[+-]?[0-9]+(?:\.0+)?")
 _HIDDEN = "has a value that is not shown because the field is pseudonymised"
-
-
-def display_text(value: bytes) -> str:
-    """A value as it can be printed: escaped, and cut where it is long."""
-    text = value.decode("utf-8", "backslashreplace")
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if len(printable) > _VALUE_CHARACTERS_MAX:
-        printable = printable[:_VALUE_CHARACTERS_MAX] + "…"
-    return f"'{printable}'"
 
 
 def problem_of_field(reason: Reason, field: SourceField, value: bytes, catalogue: Catalogue) -> RecordProblem:

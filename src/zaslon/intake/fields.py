@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import CatalogueError
 from zaslon.domain.rejections import Reason, RecordProblem
-from zaslon.intake.characters import EXACT_INTEGER_LIMIT
+from zaslon.intake.characters import EXACT_INTEGER_LIMIT, display_text
 from zaslon.intake.json_members import member_counts, names_twice
 from zaslon.intake.splitting import TEXT_BEHIND_QUOTE, UNCLOSED_QUOTE, byte_classes, split_records
 
@@ -171,7 +171,7 @@ class _JsonTexts:
         content, reason = _object(record, self._bytes_max)
         twice = None
         if not reason:
-            twice = self._keys.first_read(names_twice(record)) if members != len(content) else None
+            twice = self._keys.problem_of_twice(names_twice(record)) if members != len(content) else None
             two_names, reason = self._add_members(record_index, content)
             twice = two_names or twice
         if reason:
@@ -229,10 +229,13 @@ class _Keys:
             self._found[key] = (self._numbers[field.name], field) if is_read and field else (-1, None)
         return self._found[key]
 
-    def first_read(self, keys: Iterable[str]) -> tuple[str, str | None] | None:
-        """What is wrong and what was expected: about the first of the keys, all named twice, that is read."""
-        found = ((key, field) for key in keys if (field := self.find(key)[1]))
-        return next((_two_names(key, key, field) for key, field in found), None)
+    def problem_of_twice(self, keys: Sequence[str]) -> tuple[str, str | None]:
+        """What is wrong and what was expected, about one of the keys, all named twice: the first that is read."""
+        for key in keys:
+            field = self.find(key)[1]
+            if field is not None:
+                return _two_names(key, key, field)
+        return f"The record names {display_text(keys[0].encode())} twice", None
 
 
 def _two_names(first: str, second: str, field: SourceField) -> tuple[str, str | None]:
