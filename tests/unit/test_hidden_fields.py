@@ -55,6 +55,40 @@ def write(form: str, path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_row_that_breaks_the_hiding_is_rejected_alone(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide = FieldHider.hide
+
+    def failing(hider: FieldHider, raws: list[bytes], layout: Layout) -> list[Kept]:
+        if any(b"much" in raw for raw in raws):
+            raise KeyError("much")
+        return hide(hider, raws, layout)
+
+    monkeypatch.setattr(FieldHider, "hide", failing)
+    report = run([write(form, tmp_path / "in")], tmp_path / "out", catalogue=BANK)
+    rows = quarantine_of(tmp_path / "out")
+    (broken,) = rows.filter(pl.col("reason") == "engine_error").to_dicts()
+    assert (broken["field"], broken["in_clear"]) == (None, True)
+    assert IVANOV.encode() in broken["raw"] and "KeyError" in broken["detail"]
+    assert rows.filter(pl.col("in_clear"))["record"].to_list() == [broken["record"]]
+    assert report.rows_rejected["engine_error"] == 1
+    assert report.rows_in == report.rows_clean + sum(report.rows_rejected.values()) == len(ROWS)
+
+
+def test_hiding_that_breaks_ordinary_rows_ends_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(hider: FieldHider, raws: list[bytes], layout: Layout) -> list[Kept]:
+        raise KeyError("much")
+
+    monkeypatch.setattr(FieldHider, "hide", failing)
+    with pytest.raises(KeyError):
+        run([write("csv", tmp_path / "in")], tmp_path / "out", catalogue=BANK)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("form", ["csv", "quoted", "jsonl", "parquet"])
 def test_every_rejected_row_keeps_its_customers_hidden(form: str, tmp_path: Path) -> None:
     report = run([write(form, tmp_path / "in")], tmp_path / "out", catalogue=BANK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,35 @@ def test_an_open_quote_at_the_end_rejects_each_line_once(
     assert (report.rows_in, report.rows_clean) == (2 + rows_behind, 1)
     raws = [raw.decode().removesuffix("\r") for raw in quarantine_of(tmp_path / "out")["raw"]]
     assert raws == lines[2:]
+
+
+@pytest.mark.parametrize("name", ["torn_field", "rejected_lines", "OverLines._look_at"])
+def test_a_row_whose_lines_break_our_code_is_rejected_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rows = [IN_MEMO.format(1), IN_CARD.format(2), IN_MEMO.format(3), IN_CARD.format(4)]
+    (tmp_path / "in").write_text("id,at,card,sum,memo\n" + "".join(rows))
+    broken = 3 if "look" in name else 2
+    _break(monkeypatch, f"zaslon.intake.over_lines.{name}", f"{broken},".encode())
+    report = run([tmp_path / "in"], tmp_path / "out", catalogue=NUMBERED)
+    quarantine = quarantine_of(tmp_path / "out")
+    (found,) = quarantine.filter(reason="engine_error").to_dicts()
+    assert found["raw"].startswith(f"{broken},".encode()) and b"\n" in found["raw"]
+    assert report.rows_clean == (1 if broken == 3 else 2)
+    assert report.over_lines.rows == report.rows_clean
+    assert report.rows_in == report.rows_clean + len(quarantine)
+
+
+def _break(monkeypatch: pytest.MonkeyPatch, name: str, begin: bytes) -> None:
+    """Let a function fail for records that begin so, or for their lines."""
+    owner, _, last = name.rpartition(".")
+    place = pkgutil.resolve_name(owner)
+    real = getattr(place, last)
+
+    def failing(*given: Any) -> Any:
+        lines = given[1] if last == "_look_at" else given[0].lines_of(given[1])
+        if lines.contents[0].startswith(begin):
+            raise KeyError(last)
+        return real(*given)
+
+    monkeypatch.setattr(place, last, failing)

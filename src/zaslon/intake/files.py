@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -31,11 +31,12 @@ from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
 from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
+from zaslon.intake.examples import example_record
 from zaslon.intake.fields import fields_of_json
-from zaslon.intake.hidden_fields import FieldHider
+from zaslon.intake.hidden_fields import FieldHider, Kept
 from zaslon.intake.layouts import Layout
 from zaslon.intake.ordinary import check_cleaning, problem_of_fault
-from zaslon.intake.over_lines import OverLines, rejected_lines, torn_field, without
+from zaslon.intake.over_lines import OverLines, torn_records, without
 from zaslon.intake.pseudonyms import table_secret
 from zaslon.intake.repeat_filter import RepeatFilter
 from zaslon.intake.sources import read_source
@@ -44,6 +45,8 @@ from zaslon.system.durable import make_private_file, rename
 from zaslon.system.isolation import by_halves
 from zaslon.system.opening import local_path
 from zaslon.system.replacing import replacing
+
+T = TypeVar("T")
 
 REPORT, QUARANTINE, STAGING = "_report.json", "_quarantine.parquet", ".staging"
 _QUARANTINE_SCHEMA = {
@@ -155,17 +158,42 @@ def _refuse_sources_in(out: Path, sources: Sequence[str]) -> None:
 
 def clean_chunk(chunk: Chunk, catalogue: Catalogue, key: bytes, arrival_time_seconds: int) -> CleanFields:
     """The result for its records; one that breaks our own code is rejected as `engine_error`."""
+    return _clean_chunk(chunk, catalogue, key, arrival_time_seconds, lambda part, found: None)[0]
 
-    def work(begin: int, end: int) -> CleanFields:
-        arrival = np.full(end - begin, arrival_time_seconds)
-        return clean_fields(chunk.part(begin, end).fields(catalogue), catalogue, key, arrival)
 
-    def alone(index: int, error: Exception) -> CleanFields:
+def _clean_chunk(
+    chunk: Chunk, catalogue: Catalogue, key: bytes, arrival_time_seconds: int,
+    then: Callable[[Chunk, CleanFields], T],
+) -> tuple[CleanFields, list[T]]:  # fmt: skip
+    """The same, and what `then` gives of each part of it; a record that breaks `then` is rejected as well."""
+
+    def work(begin: int, end: int) -> tuple[CleanFields, list[T]]:
+        part, arrival = chunk.part(begin, end), np.full(end - begin, arrival_time_seconds)
+        found = clean_fields(part.fields(catalogue), catalogue, key, arrival)
+        return found, [then(part, found)]
+
+    def alone(index: int, error: Exception) -> tuple[CleanFields, list[T]]:
         check_cleaning(catalogue, key, error)
         found = clean_fields(fields_of_json([b""], catalogue), catalogue, key, None)
-        return replace(found, rejected=Rejected(found.rejected.index, [(problem_of_fault(error),)]))
+        return replace(found, rejected=Rejected(found.rejected.index, [(problem_of_fault(error),)])), []
 
-    return CleanFields.concatenate(by_halves(work, len(chunk), alone))
+    parts = by_halves(work, len(chunk), alone)
+    return CleanFields.concatenate([found for found, _ in parts]), [
+        made for _, all_made in parts for made in all_made
+    ]
+
+
+def _as_engine_errors(rows: pl.DataFrame, broken: dict[int, str]) -> pl.DataFrame:
+    """Rows of the quarantine, some of which, by index, broke our own code as a sentence says."""
+    if not broken:
+        return rows
+    is_broken = pl.Series([index in broken for index in range(len(rows))])
+    detail = pl.Series([broken.get(index) for index in range(len(rows))], dtype=pl.String)
+    return rows.with_columns(
+        reason=pl.when(is_broken).then(pl.lit(Reason.ENGINE_ERROR.code)).otherwise("reason"),
+        field=pl.when(is_broken).then(None).otherwise("field"),
+        detail=pl.when(is_broken).then(detail).otherwise("detail"),
+    )
 
 
 class _Cleaning:
@@ -195,10 +223,21 @@ class _Cleaning:
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
         self._headers_inside += chunk.headers
-        found = clean_chunk(chunk, self._catalogue, self._key, self._arrival)
+        torn: dict[int, pl.DataFrame] = {}
+
+        def look_at_lines(part: Chunk, found: CleanFields) -> tuple[dict[int, pl.DataFrame], OverLines]:
+            before = part.first_record - chunk.first_record
+            lines, others = torn_records(part, found.rejected, self._catalogue)
+            return {before + record: of_record for record, of_record in lines.items()}, others
+
+        found, looks = _clean_chunk(chunk, self._catalogue, self._key, self._arrival, look_at_lines)
+        for lines, others in looks:
+            torn |= lines
+            self._over_lines.join(others)
         order = self._rows_in + found.index
         self._rows_in += len(chunk)
-        self._reject(chunk, self._without_lines(chunk, found.rejected))
+        self._reject_lines(chunk, torn)
+        self._reject(chunk, without(found.rejected, set(torn)))
         transactions = found.transactions
         self._set_doubtful_aside(chunk, found)
         suspect = self._filter.suspects(transactions.transaction_id)
@@ -220,26 +259,14 @@ class _Cleaning:
     def _keep(self, transactions: Transactions, order: Int64) -> None:
         self._staging.add(frame_of(transactions).with_columns(pl.Series("order", order)))
 
-    def _without_lines(self, chunk: Chunk, rejected: Rejected) -> Rejected:
-        """Count records that span lines, and reject some of them line by line; returns the others rejected."""
-        over_lines = set(chunk.over_lines().tolist())
-        if not over_lines:
-            return rejected
-        torn: dict[int, pl.DataFrame] = {}
-        for record, (problem, *_) in zip(rejected.index.tolist(), rejected.problems, strict=True):
-            if record not in over_lines:
-                continue
-            if (name := torn_field(chunk, record, problem, self._catalogue)) is not None:
-                reason = pl.lit(problem.reason.code).alias("reason")
-                torn[record] = rejected_lines(chunk, record, name).with_columns(reason)
-        if torn:
-            lines = pl.concat(torn.values()).with_columns(
-                layout=pl.lit(self._number_of(chunk.layout), pl.Int64)
-            )
-            self._hold(lines["reason"].to_list(), lines.to_dict(), are_torn=True)
-            self._rows_in += len(lines) - len(torn)
-        self._over_lines.add(chunk, sorted(over_lines - torn.keys()))
-        return without(rejected, set(torn))
+    def _reject_lines(self, chunk: Chunk, torn: dict[int, pl.DataFrame]) -> None:
+        """Reject records line by line."""
+        if not torn:
+            return
+        layout = pl.lit(self._number_of(chunk.layout), pl.Int64)
+        lines = pl.concat(torn.values()).with_columns(layout=layout)
+        self._hold(lines["reason"].to_list(), lines.to_dict(), are_torn=True)
+        self._rows_in += len(lines) - len(torn)
 
     def _reject(self, chunk: Chunk, rejected: Rejected) -> None:
         if not len(rejected):
@@ -255,11 +282,11 @@ class _Cleaning:
 
     def _hold(self, codes: list[str], columns: dict[str, Any], *, are_torn: bool = False) -> None:
         """Count rejected rows and keep them; many of them go to disk. `are_torn`: they are lines of one record."""
-        for (code, name), count in Counter(zip(codes, columns["field"], strict=True)).items():
-            reason = f"{code}:{name}" if name else code
-            self._reasons[reason] = self._reasons.get(reason, 0) + count
         most = self._catalogue.record.max_record_bytes
         frame = self._hidden(pl.DataFrame({**columns, "reason": codes}, schema_overrides=_QUARANTINE_SCHEMA))
+        for (code, name), count in Counter(zip(frame["reason"], frame["field"], strict=True)).items():
+            reason = f"{code}:{name}" if name else code
+            self._reasons[reason] = self._reasons.get(reason, 0) + count
         if are_torn and self._hider.has_work:  # which line has which fields is a guess
             frame = frame.with_columns(in_clear=pl.lit(value=True))
         too_long = pl.col("reason") == Reason.TOO_LONG.code
@@ -276,11 +303,33 @@ class _Cleaning:
             return rows.with_columns(in_clear=pl.lit(False))
         layouts, parts = list(self._layouts), []
         for part in rows.partition_by("layout", maintain_order=True):
-            raws = part["raw"].to_list()
-            kept, in_clear = zip(*self._hider.hide(raws, layouts[part["layout"][0]]), strict=True)
-            columns = pl.Series("raw", kept, pl.Binary), pl.Series("in_clear", in_clear, pl.Boolean)
-            parts.append(part.with_columns(columns))
+            kept, broken = self._hide(part["raw"].to_list(), layouts[part["layout"][0]])
+            raws, in_clear = zip(*kept, strict=True)
+            columns = pl.Series("raw", raws, pl.Binary), pl.Series("in_clear", in_clear, pl.Boolean)
+            parts.append(_as_engine_errors(part.with_columns(columns), broken))
         return pl.concat(parts)
+
+    def _hide(self, raws: list[bytes], layout: Layout) -> tuple[list[Kept], dict[int, str]]:
+        """Rows as they may be kept. One that breaks the hiding is kept as it came, and named with a sentence."""
+        broken: dict[int, str] = {}
+
+        def alone(index: int, error: Exception) -> list[Kept]:
+            self._check_hiding(layout, error)
+            broken[index] = problem_of_fault(error).detail
+            return [Kept(raws[index], in_clear=True)]
+
+        parts = by_halves(lambda begin, end: self._hider.hide(raws[begin:end], layout), len(raws), alone)
+        return [kept for part in parts for kept in part], broken
+
+    def _check_hiding(self, layout: Layout, error: Exception) -> None:
+        """Raise `error` where an ordinary row breaks the hiding, too: then no row is to blame for it."""
+        row = example_record(self._catalogue)
+        if not layout.is_json:
+            row = layout.separator.join("1" for _ in layout.columns).encode()
+        try:
+            self._hider.hide([row], layout)
+        except Exception:  # noqa: BLE001  the first error is more useful
+            raise error from None
 
     def _originals(self, chunk: Chunk, rows: Int64) -> pl.DataFrame:
         """The places of rows of a chunk in their source, their bytes, and the number of their layout."""

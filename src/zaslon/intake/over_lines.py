@@ -44,12 +44,33 @@ class OverLines:
         for record in records:
             self._look_at(chunk.lines_of(record), chunk.source, chunk.layout)
 
+    def join(self, other: OverLines) -> None:
+        """Count those of another part of the input, which follows."""
+        self.rows += other.rows
+        self.lines_like_rows += other.lines_like_rows
+        self.places = [*self.places, *other.places][:_PLACES_MAX]
+
     def _look_at(self, lines: Lines, source: str, layout: Layout) -> None:
         columns, separator = len(layout.columns), layout.separator
         like_rows = [line for line in lines.contents[1:] if len(split_line(line, separator)) == columns]
         self.lines_like_rows += len(like_rows)
         if len(self.places) < _PLACES_MAX:
             self.places.append(lines.place(source))
+
+
+def torn_records(
+    chunk: Chunk, rejected: Rejected, catalogue: Catalogue
+) -> tuple[dict[int, pl.DataFrame], OverLines]:
+    """The lines of rejected records that are torn apart, by record, and what is counted of all others over lines."""
+    spanning = set(chunk.over_lines().tolist())
+    torn: dict[int, pl.DataFrame] = {}
+    for record, (problem, *_) in zip(rejected.index.tolist(), rejected.problems, strict=True):
+        if record in spanning and (name := torn_field(chunk, record, problem, catalogue)) is not None:
+            reason = pl.lit(problem.reason.code).alias("reason")
+            torn[record] = rejected_lines(chunk, record, name).with_columns(reason)
+    others = OverLines()
+    others.add(chunk, sorted(spanning - torn.keys()))
+    return torn, others
 
 
 def torn_field(chunk: Chunk, record: int, problem: RecordProblem, catalogue: Catalogue) -> str | None:
