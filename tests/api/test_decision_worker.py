@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from zaslon.bootstrap import build_clock, build_decider
 from zaslon.domain.answers import Answer
 from zaslon.domain.errors import ArtefactError, BusyError, ServerError, UncertainError, ZaslonError
 from zaslon.domain.events import Degradation, Kind
+from zaslon.features.plan import plan_features
 from zaslon.flows.reconcile import reconcile
 from zaslon.flows.replay import replay
 from zaslon.flows.serve import GroupDone
 from zaslon.ports import Decider
+from zaslon.services.home import keep_champion, load_champion
 from zaslon.services.latency_budget import Cost, LatencyBudget
 from zaslon.services.snapshot_writer import SnapshotResult
 from zaslon.settings import load_settings
@@ -358,6 +360,22 @@ def test_a_late_answer_names_the_fallback(small_world: SmallWorld, tmp_path: Pat
             refused = caller.post("/v1/transactions", transaction())
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:zaslon:problem:not_in_time")
     assert refused.json()["fallback_action"] == "review"
+
+
+def test_a_late_answer_names_the_fallback_of_the_promoted_policy(
+    small_world: SmallWorld, tmp_path: Path
+) -> None:
+    with serving(small_world, tmp_path / "home", in_process=True, api_budget_ms=200) as callers:
+        caller = callers("scorer")
+        worker, context = caller.service.decider, caller.service.context
+        assert isinstance(worker, WorkerProcess)
+        model, policy = load_champion(context, plan_features(context.catalogue))
+        blocking = replace(policy, text=policy.text.model_copy(update={"fallback": "block"}))
+        keep_champion(context, model, blocking)
+        until(lambda: worker.serving is not None and worker.serving.policy == blocking.hash)
+        with stopped(worker.pid):
+            refused = caller.post("/v1/transactions", transaction())
+    assert (refused.status_code, refused.json()["fallback_action"]) == (503, "block")
 
 
 def test_with_time_nothing_is_left_out_and_with_less_more_and_more() -> None:

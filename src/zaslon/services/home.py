@@ -207,7 +207,16 @@ def load_versions(context: Context, plan: FeaturePlan, model_id: str, policy_has
             f"Model {model_id} is no longer in '{directory.parent}'.",
             hint="Restore its directory from a backup.",
         )
-    model = load_model(directory, context.catalogue.hash)
+    return load_model(directory, context.catalogue.hash), load_kept_policy(context, plan, policy_hash)
+
+
+def load_kept_policy(context: Context, plan: FeaturePlan, policy_hash: str) -> Policy:
+    """A policy that has served, or serves now.
+
+    Raises:
+        ArtefactError: the home does not have it, or it was changed.
+        PolicyError: it cannot be read.
+    """
     path = context.home / "policies" / f"{policy_hash}.toml"
     if not path.is_file():
         raise ArtefactError(
@@ -219,7 +228,7 @@ def load_versions(context: Context, plan: FeaturePlan, model_id: str, policy_has
             f"Policy {policy_hash} was changed: it now has the hash {policy.hash}.",
             hint="Restore the file from a backup; policies are never edited in place.",
         )
-    return model, policy
+    return policy
 
 
 def recover_engine(

@@ -7,13 +7,22 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from zaslon.decisions.policy import Policy
 from zaslon.domain.answers import Answer
-from zaslon.domain.errors import ArtefactError, BusyError, TooLargeError, UncertainError, ZaslonError
+from zaslon.domain.errors import (
+    ArtefactError,
+    BusyError,
+    PolicyError,
+    TooLargeError,
+    UncertainError,
+    ZaslonError,
+)
 from zaslon.domain.events import Kind
+from zaslon.domain.outcomes import Action
 from zaslon.entrypoints.api.problems import Problem
 from zaslon.entrypoints.api.rates import Rates
 from zaslon.entrypoints.api.service_metrics import Metrics
@@ -21,7 +30,7 @@ from zaslon.features.plan import plan_features
 from zaslon.models.model import Model
 from zaslon.ports import Answered, Clock, Decider, Outcomes
 from zaslon.services.context import Context
-from zaslon.services.home import load_versions
+from zaslon.services.home import load_kept_policy, load_versions
 from zaslon.services.key_management import KeyRing
 from zaslon.settings import Settings
 
@@ -126,6 +135,7 @@ class Service:
         """The parts that only serve this one."""
         self.rates = Rates(self.settings.api_rate_per_second, self.settings.api_rate_burst)
         self.reading = Reading(self.decider)
+        self._plan = plan_features(self.context.catalogue)
 
     async def decide(self, records: Sequence[bytes], kind: Kind, begin_seconds: float) -> list[Answer]:
         """Outcomes of records, durable, within the time budget from `begin_seconds` on.
@@ -162,10 +172,9 @@ class Service:
             self.model.artefact_id, self.policy.hash,
         ):  # fmt: skip
             return self.model, self.policy
-        plan = plan_features(self.context.catalogue)
         try:
             self.model, self.policy = await asyncio.to_thread(
-                load_versions, self.context, plan, versions.model, versions.policy
+                load_versions, self.context, self._plan, versions.model, versions.policy
             )
         except ArtefactError as error:
             raise Problem(
@@ -185,5 +194,13 @@ class Service:
         )
         return Problem(
             "not_in_time", detail, headers={"Retry-After": "1"},
-            fallback_action=self.policy.fallback.code, in_log=in_log or None,
+            fallback_action=self._fallback().code, in_log=in_log or None,
         )  # fmt: skip
+
+    def _fallback(self) -> Action:
+        """Of the policy that decides now; of the one known before, as long as this home does not have it."""
+        versions = self.decider.serving
+        if versions is not None and versions.policy != self.policy.hash:
+            with suppress(ArtefactError, PolicyError):
+                self.policy = load_kept_policy(self.context, self._plan, versions.policy)
+        return self.policy.fallback
