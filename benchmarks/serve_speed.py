@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks.environments import own_python  # noqa: E402  from the repository's root
 from deploy.kafka.broker import LocalBroker  # noqa: E402
 from tests.integration.kafka_world import Cluster  # noqa: E402
+from tests.payments import payments  # noqa: E402
 
 from zaslon.bootstrap import open_api_keys  # noqa: E402
 from zaslon.services.key_management import create_key  # noqa: E402
@@ -367,24 +368,11 @@ def with_kafka(world: SmallWorld, directory: Path) -> Contender:
 def ours(name: str, home: Path) -> Contender:
     """The whole path with everything durable; every transaction is a new one."""
     key = create_key(open_api_keys(load_settings(home=home)), "scorer", "benchmark", None, time.time()).secret
-    chance, port, number = random.Random(2), free_port(), iter(range(10_000_000, 1 << 40))
-    begin = np.datetime64("2019-09-20T00:00:00")
-
-    def body() -> bytes:
-        identifier = next(number)
-        moment = str(begin + np.timedelta64((identifier - 10_000_000) // 50, "s")).replace("T", " ")
-        return json.dumps(
-            {
-                "transaction_id": identifier, "tx_datetime": moment,
-                "customer_id": chance.randrange(300), "terminal_id": chance.randrange(30),
-                "tx_amount": chance.randrange(100, 30_000) / 100,
-            }
-        ).encode()  # fmt: skip
-
+    port = free_port()
     return Contender(
         name, [sys.executable, "-m", "zaslon.entrypoints.cli", "serve", "--home", str(home),
                "--port", str(port)],
-        port, "/v1/transactions", "/readyz", body, {"Authorization": f"Bearer {key}"},
+        port, "/v1/transactions", "/readyz", partial(next, payments()), {"Authorization": f"Bearer {key}"},
         {"ZASLON_API_RATE_PER_SECOND": "1000000", "ZASLON_API_RATE_BURST": "1000000"},
     )  # fmt: skip
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from deploy.kafka.broker import LocalBroker
+from tests.changed_log import ChangedLog, champions_by_name, check_log
+from tests.integration.kafka_promotions import change_under_load, promote, two_homes
 from tests.integration.kafka_world import Cluster
 from tests.waiting import until
 
@@ -19,36 +20,10 @@ from zaslon.flows.serving_history import served_at
 from zaslon.models.artefact import save_model
 from zaslon.models.model import Model
 from zaslon.services.context import Context
-from zaslon.services.home import keep_champion, load_champion, named_champion
+from zaslon.services.home import Champion, load_champion, named_champion
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
-
-
-def promote(context: Context, model: Model, policy: Policy) -> None:
-    save_model(model, context.home / "models" / model.artefact_id)
-    keep_champion(context, model, policy, by="me")
-
-
-def replayed(cluster: Cluster, world: SmallWorld, models: list[Model], policies: list[Policy]) -> list[bytes]:
-    """What an engine without any server gives for the recorded log, with the changes that it holds."""
-    engine, outcomes = world.engine(), []
-    by_id = {model.artefact_id: model for model in models}
-    by_hash = {policy.hash: policy for policy in policies}
-    for batch in cluster.recorded(engine.catalogue):
-        if batch.change is not None:
-            engine.prepare(by_id[batch.change.model], by_hash[batch.change.policy])
-        outcomes += [outcome.to_json() for outcome in engine.process(batch).outcomes]
-    return outcomes
-
-
-def two_homes(world: SmallWorld, place: Path) -> tuple[Context, Context, dict[str, str]]:
-    """Two homes with the same champion, and settings with which their scorers share a log."""
-    here, there = (world.in_home(place / name).context for name in ("here", "there"))
-    settings = {
-        "ZASLON_KAFKA_SESSION_TIMEOUT_SECONDS": "3", "ZASLON_PSEUDONYM_KEY": world.context.key.decode(),
-    }  # fmt: skip
-    return here, there, settings
 
 
 class Payments:
@@ -72,16 +47,15 @@ class Payments:
         until(is_decided_so)
 
 
-def changes_in_order(outcomes: list[dict[str, Any]], serving: tuple[str, str]) -> int:
-    """How many changes there are; every decision must be by what served at its position."""
-    assert [outcome["position"] for outcome in outcomes] == list(range(len(outcomes)))
-    changes = 0
-    for outcome in outcomes:
-        if outcome["outcome"] == "change":
-            serving, changes = (outcome["model"], outcome["policy"]), changes + 1
-        elif outcome["outcome"] == "decision":
-            assert (outcome["model"], outcome["policy"]) == serving
-    return changes
+def checked(cluster: Cluster, world: SmallWorld, *champions: Champion) -> ChangedLog:
+    """The log, with every decision by what served at its position and the same bytes when it is replayed."""
+    engine = world.engine()
+    log = check_log(
+        cluster.published(), cluster.recorded(engine.catalogue), engine, champions_by_name(*champions)
+    )
+    assert [outcome["position"] for outcome in log.outcomes] == list(range(len(log.outcomes)))
+    assert (log.wrong_versions, log.differing) == ([], [])
+    return log
 
 
 def assert_history_is_that_of_the_log(context: Context, published: list[bytes]) -> None:
@@ -125,10 +99,21 @@ def test_a_standby_goes_on_with_the_newest_champion_of_the_log(
         assert second.is_deciding
         promote(there, challenger, stricter)
         payments.until_decided_by(challenger, stricter)
-    published = cluster.published()
-    assert changes_in_order(list(map(json.loads, published)), (model.artefact_id, policy.hash)) == 6
-    assert published == replayed(cluster, small_world, [model, challenger], [policy, stricter])
-    assert_history_is_that_of_the_log(cluster.context("viewer", here.home), published)
+    assert len(checked(cluster, small_world, (model, policy), (challenger, stricter)).changes) == 6
+    assert_history_is_that_of_the_log(cluster.context("viewer", here.home), cluster.published())
+
+
+def test_ten_changes_under_load_survive_a_kill(
+    broker: LocalBroker, small_world: SmallWorld, challenger: Model, tmp_path: Path
+) -> None:
+    first = load_champion(small_world.context, plan_features(small_world.context.catalogue))
+    second = challenger, first[1].with_thresholds(0.001, 0.5)
+    live = change_under_load(
+        Cluster.new(broker), small_world, [second, first], tmp_path,
+        rate=400, changes=10, warm=1, alone=400, apart=400,
+    )  # fmt: skip
+    live.check()
+    assert live.sent > 10 * 400
 
 
 def test_a_standby_with_an_older_home_does_not_put_its_model_back(
@@ -149,7 +134,9 @@ def test_a_standby_with_an_older_home_does_not_put_its_model_back(
         payments.until_decided_by(challenger, policy)
         assert second.is_deciding
     published = list(map(json.loads, cluster.published()))
-    assert changes_in_order(published, (challenger.artefact_id, policy.hash)) == 0
+    assert {(outcome["model"], outcome["policy"]) for outcome in published} == {
+        (challenger.artefact_id, policy.hash)
+    }
     assert named_champion(there).model == challenger.artefact_id
 
 

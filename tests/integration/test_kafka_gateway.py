@@ -14,6 +14,8 @@ from confluent_kafka import KafkaError, Message
 from deploy.kafka.broker import LocalBroker
 from starlette.testclient import TestClient
 from tests.api.serving import QUIET, Caller, transaction
+from tests.changed_log import champions_by_name, check_log
+from tests.integration.kafka_promotions import promote, two_homes
 from tests.integration.kafka_world import Cluster, Scorer
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -28,6 +30,10 @@ from zaslon.domain.events import Kind, RecordBatch, TransactionId
 from zaslon.domain.outcomes import Decision
 from zaslon.entrypoints.api.app import build_app
 from zaslon.entrypoints.api.server import build_service
+from zaslon.features.plan import plan_features
+from zaslon.models.artefact import save_model
+from zaslon.models.model import Model
+from zaslon.services.home import keep_policy, load_champion
 from zaslon.testing import SmallWorld
 
 pytestmark = pytest.mark.integration
@@ -222,6 +228,41 @@ def test_the_versions_shown_are_those_that_decide_the_stream(caller: Caller, sma
     versions = small_world.engine().versions
     assert caller.get("/v1/model").json()["model"] == versions.model
     assert caller.get("/v1/policy").json()["policy"] == versions.policy
+
+
+def test_a_promotion_reaches_the_gateway_and_its_calls(
+    broker: LocalBroker, small_world: SmallWorld, challenger: Model, tmp_path: Path
+) -> None:
+    """Also where the gateway has a home of its own, and where it starts after the change."""
+    cluster = Cluster.new(broker)
+    here, there, settings = two_homes(small_world, tmp_path)
+    third = small_world.in_home(tmp_path / "third").context
+    model, policy = load_champion(here, plan_features(here.catalogue))
+    stricter = policy.with_thresholds(0.001, 0.5)
+    for context in (there, third):  # the log names both, and a service shows what its home has of them
+        save_model(challenger, context.home / "models" / challenger.artefact_id)
+        keep_policy(context, stricter)
+    own = {"pseudonym_key": small_world.context.key.decode()}
+
+    def served(caller: Caller) -> set[tuple[str, str]]:
+        """By the newest decision, and as shown."""
+        decided = caller.post("/v1/transactions", transaction()).json()
+        shown = caller.get("/v1/model").json()["model"], caller.get("/v1/policy").json()["policy"]
+        return {(decided["model"], decided["policy"]), shown}
+
+    with cluster.scorer(here.home, **settings) as scorer, gateway(cluster, there.home, **own) as caller:
+        assert scorer.prints("Deciding")
+        assert served(caller) == {(model.artefact_id, policy.hash)}
+        promote(here, challenger, stricter)
+        until(lambda: served(caller) == {(challenger.artefact_id, stricter.hash)})
+        with gateway(cluster, third.home, **own) as later:
+            assert served(later) == {(challenger.artefact_id, stricter.hash)}
+    first, second = (model, policy), (challenger, stricter)
+    engine = small_world.engine()
+    log = check_log(
+        cluster.published(), cluster.recorded(engine.catalogue), engine, champions_by_name(first, second)
+    )
+    assert (len(log.changes), log.wrong_versions, log.differing) == (1, [], [])
 
 
 def test_a_record_that_is_too_large_for_the_log_is_not_sent(caller: Caller) -> None:
