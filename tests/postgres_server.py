@@ -21,9 +21,14 @@ _AS_OTHER = "nobody"  # the server refuses to run as root
 
 
 class LocalPostgres:
-    """One server with its own data; users log in with a password. Nothing of it is synced to disk."""
+    """One server with its own data; users log in with a password.
 
-    def __init__(self) -> None:
+    Args:
+        syncs: whether what is committed is on the disk; tests need not wait for that.
+    """
+
+    def __init__(self, *, syncs: bool = False) -> None:
+        self._syncs = "on" if syncs else "off"
         self.password = secrets.token_urlsafe(24)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -61,7 +66,7 @@ class LocalPostgres:
         """Start on the data that there are."""
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._directory} "
-            "-c fsync=off -c max_connections=300"
+            f"-c fsync={self._syncs} -c max_connections=300"
         )
         self._run("pg_ctl", "-D", self._data, "-w", "-l", self._directory / "log", "-o", options, "start")
 

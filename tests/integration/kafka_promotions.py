@@ -98,8 +98,7 @@ class Traffic:
         begin = time.perf_counter()
         while not self._is_over.is_set():
             moment = begin + len(self.intended) / self._rate
-            if (left := moment - time.perf_counter()) > 0:
-                self._is_over.wait(left)
+            self._is_over.wait(max(0.0, moment - time.perf_counter()))
             record = next(records)
             self.intended[b"%d" % orjson.loads(record)["transaction_id"]] = moment
             producer.produce(topic, record, on_delivery=self._delivered)
@@ -131,7 +130,7 @@ class LiveChanges:
 
     Attributes:
         sent: transactions.
-        promotions: changes that were asked for, each awaited, but that in which the scorer died.
+        promotions: that were awaited; the one in which the scorer died may be one more change, or none.
         alone_seconds, changing_seconds: latencies from the intended moment of sending to the read of the outcome.
         waiting_seconds: the same of those that waited for the takeover.
         takeover_seconds: from the kill to the first decision about something sent later.
@@ -159,7 +158,7 @@ def change_under_load(
     cluster: Cluster, world: SmallWorld, champions: Sequence[Champion], place: Path, *, rate: int, changes: int,
     warm: int, alone: int, apart: int, seed: int = 1,
 ) -> LiveChanges:  # fmt: skip
-    """Let `champions` take turns on a stream under load; in the middle change the active scorer is killed.
+    """Let `champions` take turns on a stream under load; in a change in the middle the active scorer is killed.
 
     Args:
         champions: the last is the one of `world`, which serves first.
@@ -191,13 +190,13 @@ def change_under_load(
             first.kill()
             killed_at = time.perf_counter()
             _await_takeover(here, there, second)
-            for _ in range(changes - changes // 2 - 1):
+            for _ in range(changes - changes // 2):
                 _change(there, second, traffic, next(turns), apart)
             traffic.wait_for_all()
     assert not traffic.refused
     published, engine = cluster.published(), world.engine()
     log = check_log(published, cluster.recorded(engine.catalogue), engine, champions_by_name(*champions))
-    return _found(traffic, changes - 1, alone_from, changing_from, killed_at, log)
+    return _found(traffic, changes, alone_from, changing_from, killed_at, log)
 
 
 def _change(context: Context, scorer: Scorer, traffic: Traffic, champion: Champion, apart: int) -> None:

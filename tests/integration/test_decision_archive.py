@@ -10,14 +10,19 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from deploy.kafka.broker import LocalBroker
+from tests.integration.kafka_world import Cluster
 from tests.postgres_server import LocalPostgres
 
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import BusyError, ServerError
+from zaslon.domain.events import Kind
 from zaslon.entrypoints.cli import main
+from zaslon.features.plan import plan_features
 from zaslon.flows.archive import archive
 from zaslon.ports.archives import ArchivedDecision
 from zaslon.services.context import Context
+from zaslon.services.home import keep_champion, load_champion
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 from zaslon.testing import SmallWorld
@@ -108,6 +113,39 @@ def test_every_decision_is_copied_once(
     partitions = database.execute("SELECT count(*) FROM pg_inherits").fetchone()
     assert partitions is not None
     assert partitions[0] >= len(days)
+
+
+def test_a_streams_decisions_are_copied_while_it_decides(
+    zaslon: Command, home: Path, database: psycopg.Connection[Any], broker: LocalBroker,
+    small_world: SmallWorld, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Labels, rejections and a change among them are not decisions; the home's own log is another one."""
+    cluster = Cluster.new(broker)
+    for name, value in cluster.environment("viewer").items():
+        monkeypatch.setenv(name, value)
+    lines, labels = (
+        [r for r, k in zip(small_world.records, small_world.kinds, strict=True) if k == kind]
+        for kind in (Kind.TRANSACTION_LINE, Kind.LABEL_JSON)
+    )
+    context = build_context(load_settings(home=home))
+    model, policy = load_champion(context, plan_features(context.catalogue))
+    with cluster.scorer(home) as scorer:
+        cluster.send("labels", labels[:100])
+        cluster.send("input", [*lines[:400], b"nonsense"])
+        cluster.wait_for(501, scorer)
+        first = zaslon("store", "archive", "--once", "--log", "stream")
+        keep_champion(context, model, policy.with_thresholds(0.001, 0.5))
+        assert scorer.prints("decide from position")
+        cluster.send("input", lines[400:600])
+        cluster.wait_for(701, scorer)
+        second = zaslon("store", "archive", "--once", "--log", "stream")
+        assert zaslon("store", "archive", "--once", "--log", "stream")["decisions"] == 0
+    outcomes = list(map(orjson.loads, cluster.published()))
+    assert {outcome["outcome"] for outcome in outcomes} == {"decision", "label", "rejection", "change"}
+    decided = {outcome["position"]: outcome for outcome in outcomes if outcome["outcome"] == "decision"}
+    assert rows(database) == decided
+    assert first["decisions"] + second["decisions"] == len(decided) > first["decisions"] > 300
+    assert second["next_position"] == len(outcomes) == 702
 
 
 def test_a_copy_that_is_cut_off_leaves_nothing_half(
