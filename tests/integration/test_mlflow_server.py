@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.api.test_a_real_server import running as running_service
 from tests.integration.mlflow_server import LocalMlflow
 from tests.integration.s3_server import LocalS3
 from tests.postgres_server import LocalPostgres, running
 from tests.registry_world import home_with_data, other_models, registered, state_of
 from tests.registry_world import published as published  # noqa: PLC0414  a fixture
 from tests.registry_world import trained as trained  # noqa: PLC0414  a fixture
+from tests.steady_calls import SteadyCalls
 from tests.waiting import DEADLINE_SECONDS, until
 
-from zaslon.bootstrap import build_context
+from zaslon.bootstrap import build_context, migrate_store, open_api_keys
 from zaslon.domain.errors import BusyError, ServerError
 from zaslon.domain.ledger import PROMOTE
 from zaslon.flows.train import Trained
 from zaslon.models.model import Model
 from zaslon.services.context import Context
+from zaslon.services.home import named_champion
+from zaslon.services.key_management import create_key
 from zaslon.services.promotion_ledger import promote
 from zaslon.services.publishing import RegistryState, follow_ledger
 from zaslon.settings import load_settings
@@ -260,3 +266,73 @@ def test_a_promotion_waits_for_the_database_of_the_server(
     assert state_of(world).home.model == model.artefact_id
     follow_ledger(world)
     assert in_step(world, model)
+
+
+@contextmanager
+def silent_on(port: int) -> Iterator[None]:
+    """A server on a port of this machine that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", port)):
+        yield
+
+
+def test_a_promotion_without_both_servers_disturbs_no_call(
+    small_world: SmallWorld, trained: Trained, server: LocalMlflow, database: LocalPostgres, tmp_path: Path
+) -> None:
+    """First both are dead, then PostgreSQL hangs, then it is back and MLflow is not."""
+    # Longer than a call may take: whatever waited for the store would be answered with an error.
+    store = {"store_url": database.new_database(), "store_timeout_seconds": 30}
+    world = home_with_data(small_world, tmp_path / "home", **server.settings(), **store)
+    settings = load_settings(home=world.home, **store)
+    migrate_store(settings)
+    key = create_key(open_api_keys(settings), "scorer", "", None, 0).secret
+    model, first = other_models(world, trained, 8)[7], named_champion(world)
+    service_settings = {**store, "api_budget_ms": 15_000, "api_rate_per_second": 100_000}
+    given = {f"ZASLON_{name.upper()}": str(value) for name, value in service_settings.items()}
+
+    def promoted(code: int = 0, **more: object) -> dict[str, Any]:
+        return answer(
+            start(world, server, "promote", model.artefact_id, "--unguarded", **(store | more)), code=code
+        )
+
+    with running_service(world.home, **given) as service:
+        calls = SteadyCalls(service.address, key)
+        with calls.going_on():
+            calls.wait_for(20)
+            server.kill()
+            database.kill()
+            try:
+                calls.wait_for(20)
+                assert "error" in promoted(code=ServerError.exit_code)
+                with silent_on(database.port):
+                    assert "error" in promoted(code=ServerError.exit_code, store_timeout_seconds=2)
+                    calls.wait_for(20)
+                assert named_champion(world) == first
+            finally:
+                database.go_on()
+            behind = promoted()
+            assert behind["registry_agrees"] is False
+            until(lambda: calls.answers[-1]["model"] == model.artefact_id)
+            server.go_on()
+            calls.wait_for(20)
+            assert answer(start(world, server, "registry", "sync", **store))["agrees"]
+    assert calls.failures == []
+    assert in_step(world, model)
+    assert_log_agrees(world, calls, first.model, behind)
+
+
+def assert_log_agrees(world: Context, calls: SteadyCalls, first: str, promoted: dict[str, Any]) -> None:
+    """The log has one change, which is the ledger's last entry, and each decision as it was answered."""
+    entries = world.open_ledger().entries()
+    assert [entry.promotion.model for entry in entries] == [first, promoted["model"]]
+    with closing(world.open_journal_for_reading()) as journal:
+        recorded = [json.loads(outcome) for _, outcome in journal.outcomes()]
+    (change,) = (outcome for outcome in recorded if outcome["outcome"] == "change")
+    assert (change["model"], change["policy"]) == entries[-1].promotion.serving[:2]
+    assert (change["number"], change["by"]) == (named_champion(world).number, entries[-1].promotion.actor)
+    assert change["reason"] == f"promote, entry {promoted['number']}"
+    before, after = set[str](), set[str]()
+    for given in calls.answers:
+        assert recorded[given["position"]]["model"] == given["model"]
+        (before if given["position"] < change["position"] else after).add(given["model"])
+    assert (before, after) == ({first}, {promoted["model"]})
+    assert len(recorded) == len(calls.answers) + 1
