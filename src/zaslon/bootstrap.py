@@ -288,7 +288,7 @@ def build_schedule(
         ZaslonError: the list of jobs or the setting of their files cannot be used.
     """
     url, program = settings.schedule_alert_url, settings.schedule_alert_program
-    told = AlertHooks(None if url is None else url.get_secret_value(), program)
+    hooks = AlertHooks(None if url is None else url.get_secret_value(), program)
     return Schedule(
         jobs=load_jobs(settings.schedule_jobs), directory=settings.home / SCHEDULE,
         sources=_words(settings.schedule_sources or "", "ZASLON_SCHEDULE_SOURCES"),
@@ -296,7 +296,7 @@ def build_schedule(
             [sys.executable, "-P", "-m", "zaslon.entrypoints.cli"], {"ZASLON_HOME": str(settings.home)}
         ),
         exclusive_in=lambda directory: exclusive_in(directory / LOCK), clock=SystemClock(), ending=ending,
-        alerts=None if url is None and program is None else told,
+        alerts=None if url is None and program is None else hooks,
         notify=notify, observe=observe, host=socket.gethostname(),
     )  # fmt: skip
 

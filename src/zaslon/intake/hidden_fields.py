@@ -1,6 +1,6 @@
 """Records as they may be kept: the values of pseudonymised fields are replaced, everything else stays as it came.
 
-What stands in the place of a value is `key:` and the number by which the clean data know the entity, so that
+A value is replaced by `key:` and the number that the entity has in the clean data, so that
 rejected and clean records can be compared. One rule says which records may still hold a value in clear: those that
 do not have the fields of their layout (a wrong number of fields, a stray quote, broken JSON), and those with a line
 in quotes that looks like a row, because two stray quotes join rows to one.

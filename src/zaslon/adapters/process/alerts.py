@@ -57,8 +57,8 @@ class AlertHooks:
             [self._program], input=content, timeout=self._timeout_seconds, check=False, capture_output=True
         )
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip()[-200:]
-            raise OSError(f"the program ended with {done.returncode} {said}".strip())
+            message = done.stderr.decode("utf-8", "replace").strip()[-200:]
+            raise OSError(f"the program ended with {done.returncode} {message}".strip())
 
     def _without_url(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""The application: routes, errors and surroundings put together."""
+"""The application: routes, errors and request middleware put together."""
 
 from __future__ import annotations
 
