@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,12 +24,17 @@ from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.outcomes import LabelAccepted
 from zaslon.features.plan import plan_features
+from zaslon.flows.produce import _Cursor
 from zaslon.flows.score import score
 from zaslon.intake import clean_days, clean_files
 from zaslon.models.artefact import save_model
+from zaslon.models.report import write_report
+from zaslon.ports.registry import RunRecord
 from zaslon.services.context import Context
 from zaslon.services.home import keep_champion, load_champion
+from zaslon.services.job_runs import SUCCESS, ChainRun, RunStore
 from zaslon.services.logs import exclusive, new_log, put_in_use
+from zaslon.services.publishing import Waiting, keep_run
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 from zaslon.system import durable
@@ -262,16 +268,90 @@ def test_a_simulated_file_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> N
     assert_survives(Change(lambda home: None, make, look), tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name", ["reports/plots/roc.png", "produced/0.json", "policies/abc.toml", "keys.json"]
-)
-def test_a_small_file_has_the_old_or_the_new_content(tmp_path: Path, name: str) -> None:
+def test_a_report_is_the_old_or_the_new_one(
+    small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zaslon.models.report.render_report", lambda text: text)
+
+    def write(home: Path, text: str) -> None:
+        write_report(home / "reports" / "report.html", text)  # type: ignore[arg-type]
+
     change = Change(
-        lambda home: durable.write_file(home / name, b"old"),
-        lambda home: durable.write_file(home / name, b"a longer one"),
-        lambda home: (home / name).read_bytes(),
+        lambda home: write(home, "old"),
+        lambda home: write(home, "a longer one"),
+        lambda home: (home / "reports" / "report.html").read_text(),
     )
     assert_survives(change, tmp_path)
+
+
+class Sent:
+    """A sender whose records are all acknowledged."""
+
+    acknowledged = 0
+
+    def __init__(self, records: int) -> None:
+        self._records = records
+
+    def finish(self) -> int:
+        """How many."""
+        return self._records
+
+
+def test_what_was_sent_is_the_old_or_the_new_number(tmp_path: Path) -> None:
+    def cursor(home: Path) -> Any:
+        return _Cursor(home, ["in.txt"], "input", "lines", None)  # type: ignore[arg-type]
+
+    def send_to(home: Path, records: int) -> None:
+        cursor(home).finish(Sent(records - cursor(home).done))
+
+    change = Change(
+        lambda home: send_to(home, 9), lambda home: send_to(home, 12), lambda home: cursor(home).done
+    )
+    assert_survives(change, tmp_path)
+
+
+# --- jobs, and runs for the registry
+
+
+def test_the_state_of_a_run_is_the_old_or_the_new_one(tmp_path: Path) -> None:
+    def store(home: Path) -> RunStore:
+        return RunStore(home / "schedule" / "nightly")
+
+    def begin(home: Path) -> None:
+        store(home).keep(store(home).begin("nightly", ["train"], None, 1_600_000_000.0))
+
+    def succeed(home: Path) -> None:
+        (run,) = store(home).runs()
+        store(home).keep(replace(run, state=SUCCESS, ended=1_600_000_060.0))
+
+    assert_survives(Change(begin, succeed, lambda home: store(home).runs()), tmp_path)
+
+
+def test_a_begun_run_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    def look(home: Path) -> list[ChainRun]:
+        return RunStore(home / "schedule" / "nightly").runs()
+
+    def make(home: Path) -> None:
+        store = RunStore(home / "schedule" / "nightly", kept=1)
+        store.known_since(1_600_000_000.0)
+        if not store.runs():
+            store.keep(ChainRun("nightly", "20200913T122640Z-01", SUCCESS, None, 1_600_000_000.0))
+
+    assert_survives(Change(lambda home: None, make, look), tmp_path)
+
+
+def test_a_run_for_the_registry_waits_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    def make(home: Path) -> None:
+        run = RunRecord("run-1", "a run", {"trees": 7}, {"roc_auc": 0.9}, {})
+        keep_run(opened(home), Waiting(run), {"plots/roc.png": b"a picture", "report.html": b"a page"})
+
+    def look(home: Path) -> dict[str, bytes] | None:
+        place = home / "registry" / "run-1"
+        if not (place / "record.json").exists():
+            return None  # no run waits, whatever files there are
+        return {path.name: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    assert_survives(Change(opened, make, look), tmp_path)
 
 
 # --- what is derived, or has no content

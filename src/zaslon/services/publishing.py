@@ -23,7 +23,7 @@ from zaslon.ports.registry import ARTEFACT, Candidate, Registry, RunRecord
 from zaslon.services.context import Context
 from zaslon.services.home import named_champion
 from zaslon.services.promotion_ledger import record_champion
-from zaslon.system.durable import make_directory, write_file
+from zaslon.system.durable import make_directory, settle, write_file
 
 _WAITING, _RECORD = "registry", "record.json"
 LEDGER_ENTRY = "ledger_entry"  # tag of a served version
@@ -104,6 +104,8 @@ def keep_run(context: Context, waiting: Waiting, files: Mapping[str, bytes]) -> 
     try:
         for name, content in files.items():
             write_file(place / name, content)
+        for directory in {place, *((place / name).parent for name in files)}:
+            settle(directory)  # half files of a killed attempt would be taken for files of the run
         write_file(place / _RECORD, orjson.dumps(asdict(waiting)))  # NaN becomes null
     except OSError as error:
         raise SystemRefusedError(f"A run for the registry cannot be kept in '{place}': {error}.") from error
