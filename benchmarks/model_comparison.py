@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.models.comparison import ALPHA, Scored, compare_scores, t_test_by_replicates
-from zaslon.models.delong import placements, power
+from zaslon.models.delong import delong, placements, power
 from zaslon.models.sequential import confidence_sequence, loss_differences, stopped_differences
 from zaslon.models.verdict import FRAUDS_MIN, Verdict, judge
 
@@ -235,6 +235,60 @@ def daily(pairs: int, _replicates: int) -> None:
         print(f"| {only_a} | {only_b} | {frauds} | {w.recall:.1%} | {w.loss:.1%} | {w.fixed:.0%} | {until} |")
 
 
+@dataclass(frozen=True)
+class Retraining:
+    """A year in which a challenger is compared every so many days, and promoted where DeLong's test says better.
+
+    `worse_by`: true ROC-AUC of every challenger below the champion's. `kept`: correlation of the part of a
+    challenger's score that is its own with that of the day before: models of nearly the same days are alike.
+    """
+
+    every_days: int
+    worse_by: float = 0.0
+    kept: float = 0.0
+
+
+def promotions(year: Retraining, seed: int, *, frauds_a_day: int = 14, window_days: int = 28) -> int:
+    """How many challengers of a year are promoted; no further one after one that is worse."""
+    random = np.random.default_rng(seed)
+    days = DAYS_WATCHED + window_days
+    a_day = frauds_a_day * (1 + GOOD_PER_FRAUD)
+    day = np.repeat(np.arange(days), a_day)
+    fraud = np.arange(days * a_day) % a_day < frauds_a_day
+    common, own, of_champion = random.normal(size=(3, days * a_day))
+
+    def scores(part: NDArray[np.float64], area: float) -> NDArray[np.float64]:
+        moved = fraud * math.sqrt(2) * NormalDist().inv_cdf(area)
+        return np.asarray(math.sqrt(SHARED) * common + math.sqrt(1 - SHARED) * part + moved)
+
+    champion, found = scores(of_champion, AREA), 0
+    for today in range(window_days, days, year.every_days):
+        own = year.kept * own + math.sqrt(1 - year.kept**2) * random.normal(size=len(own))
+        challenger = scores(own, AREA - year.worse_by)
+        seen = (day >= today - window_days) & (day < today)
+        test = delong(champion[seen], challenger[seen], fraud[seen].astype(np.int8))
+        if test.p < ALPHA and test.difference > 0:
+            champion, found = challenger, found + 1
+            if year.worse_by:
+                break
+    return found
+
+
+def retraining(pairs: int, _replicates: int) -> None:
+    """Promotions a year of challengers that are no better, by how often one is compared."""
+    print(
+        "| compared every | alike | promotions of equal ones a year | years that promote one worse by 0.01 |"
+    )
+    print("|---|---|---|---|")
+    for kept in (0.0, 0.95):
+        for every_days in (1, 7, 28):
+            equal, worse = (
+                np.mean([promotions(Retraining(every_days, by, kept), seed) for seed in range(pairs)])
+                for by in (0.0, 0.01)
+            )
+            print(f"| {every_days} days | {kept} | {equal:.1f} | {worse:.0%} |")
+
+
 def speed(_pairs: int, replicates: int) -> None:
     """Processor time of one comparison of 200,000 transactions."""
     scored = paired_scores(1, AREA, AREA, frauds=1_500, good=198_500, shared=SHARED)
@@ -245,7 +299,7 @@ def speed(_pairs: int, replicates: int) -> None:
 
 
 SECTIONS: dict[str, Callable[[int, int], None]] = {
-    "demonstration": demonstrate, "level": level, "groups": grouped, "power": find, "daily": daily, "speed": speed,
+    "demonstration": demonstrate, "level": level, "groups": grouped, "power": find, "daily": daily, "retraining": retraining, "speed": speed,
 }  # fmt: skip
 
 
