@@ -14,6 +14,7 @@ from zaslon.domain.answers import Answer
 from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_BYTES_MAX, Kind, TransactionId
+from zaslon.domain.time import parse_duration_seconds
 from zaslon.entrypoints.api import schemas
 from zaslon.entrypoints.api.ingress import (
     Analyst,
@@ -194,11 +195,13 @@ async def decisions(request: Request, key: Analyst, wanted: Annotated[DecisionFi
     service = service_of(request)
     check_rate(service, key, 1)
     settings = service.settings
+    late_within_seconds = parse_duration_seconds(service.context.catalogue.retention.late_within)
     page = await service.reading.ask(
         lambda outcomes: decisions_page(
-            outcomes, wanted, limit_max=settings.api_page_max, scan_max=settings.api_scan_records_max
+            outcomes, wanted, limit_max=settings.api_page_max, scan_max=settings.api_scan_records_max,
+            late_within_seconds=late_within_seconds,
         )
-    )
+    )  # fmt: skip
     following = b"null" if page.following is None else b"%d" % page.following
     content = b'{"decisions":[' + b",".join(page.decisions) + b'],"next":' + following + b"}"
     return JsonAnswer(content)
