@@ -79,7 +79,7 @@ def test_pages_hold_exactly_the_decisions_of_a_time(
     steps: list[tuple[int, int]], begin: int, length: int, scan_max: int
 ) -> None:
     times = {"time_from": begin, "time_before": begin + length}
-    wanted = DecisionFilter(**{name: time_text(BEGIN_SECONDS + at) for name, at in times.items()})  # type: ignore[arg-type]
+    wanted = DecisionFilter(**{name: time_text(BEGIN_SECONDS + at) for name, at in times.items()})
     outcomes = log_of(steps)
     expected = [
         content["position"]
@@ -96,7 +96,7 @@ def test_an_hour_of_a_long_log_costs_an_hour_and_not_the_log(tmp_path: Path) -> 
     seconds = BEGIN_SECONDS + 12_000
     hour = {"time_from": time_text(seconds), "time_before": time_text(seconds + 3_600)}
     with stored(outcomes, tmp_path) as store:
-        found = every_page(store, DecisionFilter(**hour, limit=5_000), 10_000, limit=5_000)  # type: ignore[arg-type]
+        found = every_page(store, DecisionFilter(**hour, limit=5_000), 10_000, limit=5_000)
         assert len(found) > 3_000
         assert store.looked_at < 3_600 + 2 * LATE_SECONDS + 1_500
 
