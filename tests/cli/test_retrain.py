@@ -73,7 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def _make_world(place: Path) -> None:
     whole, first, home = place / "whole.csv", place / "first.csv", place / "home"
-    write_simulation(simulation_profile("handbook", customers=700, terminals=200), DAYS, 3, whole)
+    write_simulation(simulation_profile("handbook", customers=700, terminals=2_000), DAYS, 3, whole)
     header, *lines = whole.read_bytes().splitlines(keepends=True)
     days = sorted({line.split(b",")[1][:10] for line in lines})
     first.write_bytes(
