@@ -99,7 +99,7 @@ def test_an_interval_of_groups_is_wider_and_agrees_with_p() -> None:
 
 def test_few_groups_are_not_enough_however_many_frauds() -> None:
     scored = paired_scores(
-        3, 0.75, 0.9, frauds=480, good=3_000, shared=0.7, together=Together(frauds=48, correlation=0.6)
+        3, 0.75, 0.9, frauds=480, good=3_000, shared=0.7, together=Together(frauds=80, correlation=0.8)
     )
     found = compare_scores(scored, false_positive_rate_max=0.05, seed=1, replicates=100)
     judged = judge(found)
