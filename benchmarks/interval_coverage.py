@@ -3,7 +3,7 @@
     python benchmarks/interval_coverage.py [--samples 400]
 
 Scores are simulated: a share of the frauds looks like a good transaction, the others score higher. The truth comes
-from the same simulation with 200 times as many transactions. docs/benchmarks.md has the figures.
+from the same simulation with 200 times as many transactions. docs/certainty.md has the figures.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/model_comparison.py [--pairs 400] [--section level] [--section daily]
 
-Scores are simulated, so the true ROC-AUCs are known. docs/benchmarks.md has the figures.
+Scores are simulated, so the true ROC-AUCs are known. docs/certainty.md has the figures.
 """
 
 from __future__ import annotations

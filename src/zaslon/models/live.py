@@ -18,7 +18,7 @@ from zaslon.models.sequential import confidence_sequence, stopped_differences
 from zaslon.models.verdict import FRAUDS_MIN, RELEVANT_DIFFERENCE, Judged, Verdict
 
 _LOOKS_MAX = 100
-# Frauds after which a difference in recall of 0.02 is found, median (docs/benchmarks.md, daily looks).
+# Frauds after which a difference in recall of 0.02 is found, median (docs/certainty.md, daily looks).
 _FRAUDS_TYPICAL = 1_300
 
 GOOD_MIN = 1_000  # a rate of 5 % is then known to one and a half points
