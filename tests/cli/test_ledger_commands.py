@@ -99,11 +99,36 @@ def test_a_rollback_brings_back_the_model_before(zaslon: Zaslon, small_run: Smal
         assert zaslon("promote", model, "--unguarded", "--home", home, "--json").code == 0
     done = zaslon("rollback", "--home", home, "--json").json
     assert (done["model"], done["model_before"]) == (other, third)
-    assert done["evidence"] == {"back_to_entry": 2}
+    assert done["evidence"] == {"back_to_entry": 2, "policy_before": done["policy_before"]}
     assert zaslon("rollback", first, "--home", home, "--json").json["model"] == first
     assert (champion(home)["model"], champion(home)["reason"]) == (first, "rollback, entry 5")
     assert champion(home)["policy"] == small_run.answer["policy"]
     assert zaslon("evaluate", "--home", home, "--label-delay", "1d", "--json").json["model"] == first
+
+
+def test_a_policy_is_applied_and_rolled_back(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "stricter.toml"
+    file.write_text("[thresholds]\nreview = 0.0\nblock = 0.0\n")
+    applied = zaslon("policy", "apply", file, "--why", "an attack", "--home", home, "--json").json
+    assert (applied["action"], applied["number"], applied["model"]) == (
+        "policy", 2, small_run.answer["model"],
+    )  # fmt: skip
+    assert applied["evidence"]["why"] == "an attack"
+    assert applied["policy_before"] == small_run.answer["policy"] != applied["policy"]
+    assert zaslon("history", "--at", LATER, "--home", home, "--json").json["policy"] == applied["policy"]
+    scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
+    assert (scored["actions"]["allow"], scored["actions"]["review"]) == (0, 0)
+    assert (home / "policy.toml").read_bytes() == file.read_bytes()
+    same = zaslon("policy", "apply", "--home", home, "--json")
+    assert_helps(same, 7, "decides already")
+    file.write_text("[thresholds]\nreview = 2\n")
+    assert_helps(zaslon("policy", "apply", file, "--home", home, "--json"), 5, "not a probability")
+    assert_helps(zaslon("rollback", "x", "--entry", 1, "--home", home, "--json"), 2, "exclude each other")
+    back = zaslon("rollback", "--entry", 1, "--home", home, "--json").json
+    assert (back["policy"], back["policy_before"]) == (small_run.answer["policy"], applied["policy"])
+    assert "serves now; before" in zaslon("rollback", "--home", home).out
 
 
 def test_a_valid_ledger_is_verified_and_a_changed_one_is_not(zaslon: Zaslon, home: Path) -> None:
@@ -223,7 +248,7 @@ def test_nonsense_is_refused_with_a_hint(zaslon: Zaslon, small_run: SmallRun, ho
     for model in ("0123", "..", "x/y", ""):
         assert json("promote", model)[0] == 7
     assert json("rollback", "0123")[0] == 7
-    assert json("rollback") == (7, "No other model has served before.")
+    assert json("rollback") == (7, "No other model or policy has served before.")
     assert json("history", "--at", "yesterday")[0] == 2
     assert json("history", "--at", "1950-01-01T00:00")[0] == 2
     assert json("history", "--at", "1999-01-01T00:00")[0] == 7

@@ -201,9 +201,10 @@ class Policy:
         """Whether somebody wrote the thresholds down, instead of leaving them to training."""
         return "thresholds" in self.text.model_fields_set
 
-    def to_toml(self) -> str:
-        """The policy as a file that `parse_policy` reads back to an equal one."""
-        return tomli_w.dumps(self.text.model_dump(mode="python", exclude_none=True))
+    def to_toml(self, *, thresholds: bool = True) -> str:
+        """The policy as a file that `parse_policy` reads back to an equal one, or to one that leaves them to training."""
+        left_out = None if thresholds else {"thresholds"}
+        return tomli_w.dumps(self.text.model_dump(mode="python", exclude_none=True, exclude=left_out))
 
 
 def parse_policy(text: str, known: Collection[str], *, origin: str = "policy") -> Policy:

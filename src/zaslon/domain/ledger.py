@@ -19,6 +19,8 @@ from zaslon.domain.time import time_text
 NO_HASH = "0" * 64  # what the first entry carries of the one before it
 # What brought an entry about.
 RUN, TRAIN, RETRAIN, PROMOTE, ROLLBACK, IMPORT = "run", "train", "retrain", "promote", "rollback", "import"
+POLICY = "policy"
+EDITED = "edited"  # key of an IMPORT's evidence: the number of the change, of a policy that people edited
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Promotion:
     Attributes:
         recorded_seconds: when, in seconds since 1970.
         actor: who or what: the user of the process.
-        action: RUN, TRAIN, RETRAIN, PROMOTE, ROLLBACK; or IMPORT: a champion that the ledger did not have, as of a
-            home from before it.
+        action: RUN, TRAIN, RETRAIN, PROMOTE, ROLLBACK; POLICY for another policy with the same model; or IMPORT: a
+            champion that the ledger did not have, as of a home from before it.
         model, policy, catalogue: what serves from then on.
         log, position: identity of the log, and its first record that it may decide; None where not known.
         verdict: why, in one word: `first`, `better`, `not_compared`, …
@@ -98,13 +100,20 @@ def entry_hash(number: int, promotion: Promotion, previous_hash: str) -> str:
 
 
 def entries_that_served(entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-    """The entries that took effect: after a kill between ledger and home, the next one imports another model."""
-    following = [*(entry.promotion for entry in entries[1:]), None]
-    return [
-        entry
-        for entry, later in zip(entries, following, strict=False)
-        if later is None or later.action != IMPORT or later.model == entry.promotion.model
-    ]
+    """The entries that took effect: after a kill between ledger and home, the next one imports what served before."""
+    served: list[LedgerEntry] = []
+    for entry, later in zip(entries, [*entries[1:], None], strict=True):
+        if later is None or not _is_undone(entry, later, served):
+            served.append(entry)
+    return served
+
+
+def _is_undone(entry: LedgerEntry, later: LedgerEntry, served: Sequence[LedgerEntry]) -> bool:
+    """Whether the entry behind another one shows that this one never took effect."""
+    if later.promotion.action != IMPORT or orjson.loads(later.promotion.evidence).get(EDITED):
+        return False
+    before = served[-1].promotion.serving if served else None
+    return later.promotion.model != entry.promotion.model or later.promotion.serving == before
 
 
 def first_broken(entries: Sequence[LedgerEntry]) -> Broken | None:

@@ -1,4 +1,4 @@
-"""The commands of the ledger and of the store: `history`, `promote`, `rollback`, `store migrate`."""
+"""The commands of the ledger and of the store: `history`, `promote`, `policy`, `rollback`, `store`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from zaslon.services.promotion_ledger import record_champion
 from zaslon.settings import Settings, load_settings
 
 BROKEN = 8
+policy_app = typer.Typer(no_args_is_help=True, help="The policy: rules and thresholds beside the model.")
 store_app = typer.Typer(no_args_is_help=True, help="The store of keys and of the promotion ledger.")
 
 
@@ -88,21 +89,51 @@ def promote(
 
 def rollback(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL_ID]", help="The one before the champion if not given.")
+        str | None, typer.Argument(metavar="[MODEL_ID]", help="What served before if not given.")
     ] = None,
     as_json: Json = False,
     home: Home = None,
     catalogue: CatalogueFile = None,
+    entry: Annotated[
+        int | None, typer.Option(min=1, help="An entry of the ledger, as `zaslon history` numbers them.")
+    ] = None,
 ) -> int:
-    """Let an earlier model serve again, with the thresholds that it had.
+    """Let an earlier model and policy serve again, both as they served then.
 
-    Example: [bold]zaslon rollback[/]
+    Example: [bold]zaslon rollback --entry 3[/]
     """
     from zaslon.flows.promotion import roll_back  # noqa: PLC0415  slow to import
 
+    if model is not None and entry is not None:
+        raise ZaslonError("A model and --entry exclude each other.", hint="Give one of them.")
     with Quiet() as quiet:
         context = replace(build_context(_of_existing_home(home, catalogue)), progress=quiet)
-        done = roll_back(context, model)
+        done = roll_back(context, model, entry)
+    _show_promoted(done.to_json_dict(), as_json)
+    return 0
+
+
+@policy_app.command("apply")
+def apply(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="The policy; policy.toml of the home if not given."),
+    ] = None,
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    why: Annotated[str | None, typer.Option(help="Why, for the ledger.")] = None,
+    approve: Annotated[str | None, typer.Option(help="The second person, who has approved it.")] = None,
+) -> int:
+    """Let another policy decide with the model that serves. A running service or scorer takes it over.
+
+    Example: [bold]zaslon policy apply policy.toml --why "attack on terminals"[/]
+    """
+    from zaslon.flows.policy_change import apply_policy  # noqa: PLC0415  slow to import
+
+    with Quiet() as quiet:
+        context = replace(build_context(_of_existing_home(home, catalogue)), progress=quiet)
+        done = apply_policy(context, file, why=why, approver=approve)
     _show_promoted(done.to_json_dict(), as_json)
     return 0
 
@@ -161,6 +192,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(history)
     app.command()(promote)
     app.command()(rollback)
+    app.add_typer(policy_app, name="policy")
     app.add_typer(store_app, name="store")
 
 
@@ -190,7 +222,8 @@ def _in_words(found: Any) -> str:
 def _show_promoted(values: dict[str, Any], as_json: bool) -> None:
     _show(
         values, as_json,
-        f"Model {values['model']} serves now; before: {values['model_before'] or 'none'}. "
+        f"Model {values['model']} with policy {values['policy']} serves now; before: "
+        f"{values['model_before'] or 'none'} with {values['policy_before'] or 'none'}. "
         f"Entry {values['number']} of the ledger.",
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from zaslon.services.home import (
     Champion,
     champion_or_none,
     load_versions,
-    with_chosen_thresholds,
+    policy_file_of,
     written_policy,
 )
 from zaslon.services.promotion_ledger import ANY, promote, record_champion
@@ -66,7 +66,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class Promoted:
-    """The entry of a promotion by hand or of a rollback, the model before, and the guards that it kept.
+    """The entry of a promotion by hand, a rollback or another policy, what served before, and the guards that it kept.
 
     `registry`: whether the registry follows; None where there is none.
     """
@@ -75,12 +75,14 @@ class Promoted:
     model_before: str | None
     guards: Sequence[Guard] = ()
     registry: RegistryState | None = None
+    policy_before: str | None = None
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
             **self.entry.to_json_dict(),
             "model_before": self.model_before,
+            "policy_before": self.policy_before,
             "guards": [guard.to_json_dict() for guard in self.guards],
             "not_checked": not_checked(self.guards),
             "registry_agrees": None if self.registry is None else self.registry.agrees,
@@ -114,7 +116,7 @@ def promote_by_hand(
         GuardError: it is worse than the champion or breaks a guard, or there is nothing to judge it on.
         ZaslonError: the approver is not a second person.
     """
-    _check_second(context, approver)
+    check_approver(context, approver)
     model, policy = _named_candidate(context, model_id)
     # Without guards nothing is loaded of what serves, so that a damaged champion can be replaced.
     champion = champion_or_none(context, plan_features(context.catalogue)) if guarded else None
@@ -131,7 +133,7 @@ def promote_by_hand(
     )  # fmt: skip
     return Promoted(
         entry, None if before is None else before.promotion.model, () if found is None else found.guards,
-        publish(context),
+        publish(context), None if before is None else before.promotion.policy,
     )  # fmt: skip
 
 
@@ -165,37 +167,52 @@ def _guarded(context: Context, challenger: Champion, champion: Champion | None) 
     return found
 
 
-def roll_back(context: Context, model_id: str | None) -> Promoted:
-    """Let an earlier model serve again, with the thresholds it had; rules are those of `policy.toml`.
+def roll_back(context: Context, model_id: str | None, entry_number: int | None = None) -> Promoted:
+    """Let an earlier model and policy serve again, both as they served then; `policy.toml` is that policy's again.
 
     Args:
-        model_id: the model; None takes the one that served before the champion.
+        model_id: the model; None takes what served before, which may be the same model with another policy.
+        entry_number: of the ledger, instead of a model.
 
     Raises:
-        DataError: it has never served.
+        DataError: it has never served, or serves now.
         ArtefactError: its files are no longer in the home.
     """
     newest = record_champion(context)
     entries = context.open_ledger().entries()
     if newest is None or not entries:
         raise DataError("Nothing was ever promoted.", hint="`zaslon train` makes the first model.")
-    current = newest.promotion.model
-    fits = [
-        entry
-        for entry in entries_that_served(entries)
-        if (entry.promotion.model == model_id if model_id else entry.promotion.model != current)
-    ]
-    if not fits:
-        wanted = f"Model '{model_id}' has never served" if model_id else "No other model has served before"
-        raise DataError(f"{wanted}.", hint="See `zaslon history`.")
-    target = fits[-1]
-    plan = plan_features(context.catalogue)
-    model, policy = load_versions(context, plan, target.promotion.model, target.promotion.policy)
-    chosen = with_chosen_thresholds(
-        written_policy(context, plan), policy.thresholds.review, policy.thresholds.block
+    current = newest.promotion
+    target = _earlier(entries_that_served(entries), current.serving, model_id, entry_number)
+    model, policy = load_versions(
+        context, plan_features(context.catalogue), target.promotion.model, target.promotion.policy
     )
-    entry = promote(context, model, chosen, ROLLBACK, {"back_to_entry": target.number})
-    return Promoted(entry, current, registry=publish(context))
+    entry = promote(
+        context, model, policy, ROLLBACK, {"back_to_entry": target.number, "policy_before": current.policy},
+        policy_file=policy_file_of(context, model, policy),
+    )  # fmt: skip
+    return Promoted(entry, current.model, registry=publish(context), policy_before=current.policy)
+
+
+def _earlier(
+    served: Sequence[LedgerEntry], current: tuple[str, str, str], model_id: str | None, number: int | None
+) -> LedgerEntry:
+    """The newest entry that fits what was asked for and is not what serves."""
+    asked = [
+        entry
+        for entry in served
+        if model_id in (None, entry.promotion.model) and number in (None, entry.number)
+    ]
+    fits = [entry for entry in asked if entry.promotion.serving[:2] != current[:2]]
+    if fits:
+        return fits[-1]
+    hint = "See `zaslon history`."
+    if model_id is None and number is None:
+        raise DataError("No other model or policy has served before.", hint=hint)
+    wanted = f"Model '{model_id}'" if number is None else f"Entry {number}"
+    if asked:
+        raise DataError(f"{wanted} serves now, and there is no earlier policy of it.", hint=hint)
+    raise DataError(f"{wanted} has never served.", hint=hint)
 
 
 def parse_moment(text: str) -> int:
@@ -214,7 +231,8 @@ def parse_moment(text: str) -> int:
     return seconds
 
 
-def _check_second(context: Context, approver: str | None) -> None:
+def check_approver(context: Context, approver: str | None) -> None:
+    """Raise a ZaslonError unless the second person, if one is named, is another one than the user."""
     if approver is None:
         return
     if not approver.strip() or not approver.isprintable():

@@ -27,6 +27,7 @@ from zaslon.models.model import Model
 from zaslon.ports import Journal
 from zaslon.services.context import Context
 from zaslon.services.home import (
+    EDITED_FILE,
     POLICY_FILE,
     Champion,
     keep_policy,
@@ -39,7 +40,6 @@ from zaslon.services.logs import idle_journal
 from zaslon.services.warm_up import run_once
 from zaslon.system.periodic import Periodic
 
-EDITED_FILE = "edited file"  # who made a change by an edit, as nobody said so
 _LOOK_SECONDS = 0.5  # between two looks at the home
 _LOOKS_AFTER_FAILURE = 20  # are left out: to load a model in vain costs the deciding thread time
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from zaslon.decisions.policy import Policy, load_policy
-from zaslon.domain.errors import ArtefactError, DataError, did_you_mean
+from zaslon.decisions.policy import Policy, load_policy, parse_policy
+from zaslon.domain.errors import ArtefactError, DataError, PolicyError, did_you_mean
 from zaslon.domain.events import Change
 from zaslon.engine import ENGINE_VERSION, Engine, restore_engine
 from zaslon.features.plan import FeaturePlan, plan_features
@@ -22,6 +22,8 @@ from zaslon.system.durable import write_file
 Champion = tuple[Model, Policy]  # what scores and decides
 CHAMPION = "champion"  # the name of whichever model serves
 _CHAMPION_FILE, POLICY_FILE = "champion.json", "policy.toml"
+EDITED_FILE = "edited file"  # who made a change by an edit, as nobody said so
+_POLICIES, _WRITTEN = "policies", "written"
 _NUMBER_LIMIT = 1 << 53  # what every reader of JSON keeps exactly
 _TEXT_CHARACTERS_MAX = 1_000
 
@@ -57,11 +59,58 @@ def written_policy(context: Context, plan: FeaturePlan) -> Policy:
     return load_policy(path if path.exists() else None, policy_names(plan))
 
 
-def keep_policy(context: Context, policy: Policy) -> None:
-    """Keep a policy under its hash, for the replay of what it decides."""
-    path = context.home / "policies" / f"{policy.hash}.toml"
+def keep_policy(context: Context, policy: Policy, content: bytes | None = None) -> None:
+    """Keep a policy under its hash, for the replay of what it decides; with the file it was made from, for a return.
+
+    Args:
+        content: that file; for None it is `policy.toml`, if that gives this policy.
+    """
+    path = context.home / _POLICIES / f"{policy.hash}.toml"
     if not path.exists():
         write_file(path, policy.to_toml().encode())
+    written = path.parent / _WRITTEN / path.name
+    if content is not None:
+        write_file(written, content)
+    elif not written.exists() and _gives(context, current := _policy_file(context), policy):
+        write_file(written, current)
+
+
+def policy_file_of(context: Context, model: Model, policy: Policy) -> bytes:
+    """What `policy.toml` holds while a policy serves: the text it was made from, or one of the same meaning.
+
+    Thresholds that were chosen in the model's training are not in it, so that the next training chooses others.
+    """
+    kept = context.home / _POLICIES / _WRITTEN / f"{policy.hash}.toml"
+    if kept.is_file() and _gives(context, content := kept.read_bytes(), policy):
+        return content
+    chosen, thresholds = model.facts.thresholds, policy.thresholds
+    is_chosen = (chosen.get("review"), chosen.get("block")) == (thresholds.review, thresholds.block)
+    return policy.to_toml(thresholds=not is_chosen).encode()
+
+
+def write_policy_file(context: Context, content: bytes) -> None:
+    """Let `policy.toml` be this text; another one is kept as `policy.toml.before`."""
+    path, before = context.home / POLICY_FILE, _policy_file(context)
+    if before == content:
+        return
+    if path.exists():
+        write_file(path.with_suffix(".toml.before"), before)
+    write_file(path, content)
+
+
+def _policy_file(context: Context) -> bytes:
+    path = context.home / POLICY_FILE
+    return path.read_bytes() if path.exists() else b""
+
+
+def _gives(context: Context, content: bytes, policy: Policy) -> bool:
+    """Whether a file gives a policy, with its thresholds where the file states none."""
+    try:
+        written = parse_policy(content.decode(), policy_names(plan_features(context.catalogue)))
+    except (PolicyError, UnicodeDecodeError):
+        return False
+    thresholds = policy.thresholds
+    return with_chosen_thresholds(written, thresholds.review, thresholds.block).hash == policy.hash
 
 
 def keep_champion(
@@ -217,7 +266,7 @@ def load_kept_policy(context: Context, plan: FeaturePlan, policy_hash: str) -> P
         ArtefactError: the home does not have it, or it was changed.
         PolicyError: it cannot be read.
     """
-    path = context.home / "policies" / f"{policy_hash}.toml"
+    path = context.home / _POLICIES / f"{policy_hash}.toml"
     if not path.is_file():
         raise ArtefactError(
             f"Policy {policy_hash} is no longer in '{path.parent}'.", hint="Restore its file from a backup."

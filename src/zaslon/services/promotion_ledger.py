@@ -18,12 +18,20 @@ import orjson
 from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import ArtefactError, BusyError, ZaslonError
 from zaslon.domain.events import Change
-from zaslon.domain.ledger import IMPORT, LedgerEntry, Promotion
+from zaslon.domain.ledger import EDITED, IMPORT, LedgerEntry, Promotion
 from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
+from zaslon.ports import Ledger
 from zaslon.services.changes import change_idle_log
 from zaslon.services.context import STREAM, Context
-from zaslon.services.home import keep_champion, keep_policy, named_champion, names_champion
+from zaslon.services.home import (
+    EDITED_FILE,
+    keep_champion,
+    keep_policy,
+    named_champion,
+    names_champion,
+    write_policy_file,
+)
 
 FIRST, NOT_COMPARED, IMPORTED = "first", "not_compared", "imported"
 ANY = "any"
@@ -48,24 +56,26 @@ class StoreMigration:
 def promote(
     context: Context, model: Model, policy: Policy, action: str, evidence: Mapping[str, Any],
     *, verdict: str | None = None, against: str | None = ANY, approval: str | None = None,
-    log: Context | None = None,
+    log: Context | None = None, policy_file: bytes | None = None,
 ) -> LedgerEntry:  # fmt: skip
     """Make a saved model and its policy the ones that serve, and record it; durable on return.
 
     Args:
-        action: RUN, TRAIN, RETRAIN, PROMOTE or ROLLBACK of the ledger.
+        action: RUN, TRAIN, RETRAIN, PROMOTE, ROLLBACK or POLICY of the ledger.
         evidence: what is known about the model, plain values.
         verdict: of a comparison; None where there was none.
         against: the champion that it was compared with, None where there was none; ANY for no comparison.
         approval: the second person who agreed, if one did.
         log: names the log that it decides first, where that is not the home's.
+        policy_file: what `policy.toml` is to be, so that the next start and the next training go on with this policy;
+            None leaves it as it is.
 
     Raises:
         BusyError: another home of the same store promoted at the same time, or the champion is not the one that
             the verdict is about. The champion serves on.
         ServerError: the store does not answer. The champion serves on.
     """
-    keep_policy(context, policy)
+    keep_policy(context, policy, policy_file)
     with context.adapters.one_at_a_time_in(context.home / "models"):
         before = _recorded(context)
         _check_against(context, against, before)
@@ -74,6 +84,8 @@ def promote(
             verdict or (FIRST if before is None else NOT_COMPARED), log=log, evidence=evidence, approval=approval,
         )  # fmt: skip
         entry = context.open_ledger().append(promotion, 0 if before is None else before.number)
+        if policy_file is not None:  # first: who starts between the two finds it edited, and not edited back
+            write_policy_file(context, policy_file)
         named = keep_champion(
             context, model, policy, by=promotion.actor, reason=f"{action}, entry {entry.number}",
             number_min=entry.number,
@@ -127,9 +139,18 @@ def _recorded(context: Context) -> LedgerEntry | None:
     if newest is not None and newest.promotion.serving[:2] == (named.model, named.policy):
         return newest
     promotion = _promotion(
-        context, IMPORT, named.model, named.policy, _catalogue_of(context, named.model), IMPORTED
-    )
+        context, IMPORT, named.model, named.policy, _catalogue_of(context, named.model), IMPORTED,
+        evidence=_edit(named, ledger),
+    )  # fmt: skip
     return ledger.append(promotion, 0 if newest is None else newest.number)
+
+
+def _edit(named: Change, ledger: Ledger) -> dict[str, int]:
+    """The number of an edit that the ledger does not have yet; one that it has is back after a crash."""
+    if named.by != EDITED_FILE:
+        return {}
+    known = {orjson.loads(entry.promotion.evidence).get(EDITED) for entry in ledger.entries()}
+    return {} if named.number in known else {EDITED: named.number}
 
 
 def _promotion(
