@@ -17,20 +17,23 @@ from pathlib import Path
 from zaslon.domain.errors import SystemRefusedError
 
 MARK = "ZASLON_ATTEMPT_OUTPUT"
+_GONE_WITHIN_SECONDS = 60.0  # after SIGKILL: a busy system takes its time to free the memory
 
 
 def end_marked(mark: str, within_seconds: float) -> int:
     """Ask the processes with a mark to end, and end them if they do not; returns how many there were.
 
     Args:
-        within_seconds: from SIGTERM to SIGKILL, and for those that start meanwhile.
+        within_seconds: from SIGTERM to SIGKILL.
 
     Raises:
-        SystemRefusedError: some are still there.
+        SystemRefusedError: some are still there a minute later.
     """
     count = _signalled(mark, signal.SIGTERM, within_seconds)
-    until = time.monotonic() + within_seconds
-    while _signalled(mark, signal.SIGKILL, within_seconds):
+    until = time.monotonic() + _GONE_WITHIN_SECONDS
+    while _signalled(
+        mark, signal.SIGKILL, _GONE_WITHIN_SECONDS
+    ):  # again for those that had started meanwhile
         if time.monotonic() > until:
             raise SystemRefusedError(
                 f"Processes that write '{mark}' do not end.", hint="End them, then start again."
