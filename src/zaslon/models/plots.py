@@ -148,7 +148,7 @@ def money_curve(
         axes.set(yscale="log", ylim=(missed[-1] / 1000, 2 * stopped[0]))
     else:
         axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.legend(loc="upper left", frameon=False)
     return _png(figure)
 
 
@@ -165,7 +165,7 @@ def replicates(drawn: Mapping[str, Float64], label: str) -> bytes:
         counts, _ = np.histogram(values, edges)
         axes.stairs(counts / len(values), edges, color=colour, fill=True, alpha=0.45, label=name)
         axes.axvline(float(values.mean()), color=colour, lw=1.2)
-    axes.legend(frameon=False)
+    axes.legend(loc="upper left", frameon=False)
     return _png(figure)
 
 
