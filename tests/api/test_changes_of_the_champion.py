@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -35,15 +35,12 @@ reason = "a large amount"
 """
 
 
-@pytest.fixture(autouse=True)
-def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "_LOOK_SECONDS", 0.005)
+pytestmark = pytest.mark.usefixtures("looking_often")
 
 
 @pytest.fixture
-def caller(small_world: SmallWorld, tmp_path: Path) -> Iterator[Caller]:
-    with serving(small_world, tmp_path / "home") as callers:
-        yield callers("admin")
+def caller(own_callers: Callable[[str | None], Caller]) -> Caller:
+    return own_callers("admin")
 
 
 @pytest.fixture

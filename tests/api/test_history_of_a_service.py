@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
-from tests.api.serving import serving, transaction
+from tests.api.serving import Caller, serving, transaction
 from tests.waiting import until
 
 from zaslon.adapters.embedded.clock import SystemClock
@@ -48,11 +49,22 @@ class HourClock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> HourClock:
+def clock(monkeypatch: pytest.MonkeyPatch, looking_often: None) -> HourClock:
     clock = HourClock()
     monkeypatch.setattr(SystemClock, "now_seconds", clock)
-    monkeypatch.setattr(changes, "_LOOK_SECONDS", 0.005)
     return clock
+
+
+@pytest.fixture
+def caller(clock: HourClock, own_callers: Callable[[str | None], Caller]) -> Caller:
+    return own_callers("scorer")
+
+
+@pytest.fixture
+def saved(caller: Caller, challenger: Model) -> Model:
+    """A model that the home has and that does not serve."""
+    save_model(challenger, caller.service.context.home / "models" / challenger.artefact_id)
+    return challenger
 
 
 def policy_at(context: Context, seconds: int) -> tuple[str, int | None, int | None]:
@@ -86,7 +98,7 @@ def test_an_edited_policy_is_in_the_history_from_the_restart(
     assert served_at(context, clock.seconds).policy == after["policy"]
 
 
-def decided_by(caller: Any) -> str:
+def decided_by(caller: Caller) -> str:
     return str(caller.post("/v1/transactions", transaction()).json()["model"])
 
 
@@ -95,66 +107,58 @@ def at_once(context: Context, clock: HourClock) -> Served:
 
 
 def test_a_model_that_the_service_refuses_did_not_serve(
-    small_world: SmallWorld, challenger: Model, tmp_path: Path, clock: HourClock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    with serving(small_world, tmp_path / "home") as callers:
-        caller = callers("scorer")
-        context = caller.service.context
-        first = decided_by(caller)
-        clock.passes()
-        directory = context.home / "models" / challenger.artefact_id
-        save_model(challenger, directory)
-        whole = (directory / "model.txt").read_bytes()
-        refused = Event()
+    caller: Caller, saved: Model, clock: HourClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = caller.service.context
+    first = decided_by(caller)
+    clock.passes()
+    directory = context.home / "models" / saved.artefact_id
+    whole = (directory / "model.txt").read_bytes()
+    refused = Event()
 
-        def damaged(*given: Any) -> Any:
-            (directory / "model.txt").write_bytes(whole[:-10])
-            refused.set()
-            return load_versions(*given)
+    def damaged(*given: Any) -> Any:
+        (directory / "model.txt").write_bytes(whole[:-10])
+        refused.set()
+        return load_versions(*given)
 
-        monkeypatch.setattr(changes, "_LOOKS_AFTER_FAILURE", 1)
-        monkeypatch.setattr("zaslon.services.changes.load_versions", damaged)
-        entry = promote_by_hand(context, challenger.artefact_id, None, guarded=False).entry
-        until(refused.is_set)
-        assert decided_by(caller) == first
-        found = at_once(context, clock)
-        assert (found.model, found.until_seconds, found.waiting) == (first, None, entry)
-        assert found.to_json_dict()["entry_not_taken_over"] == entry.number
-        clock.passes()
-        monkeypatch.setattr("zaslon.services.changes.load_versions", load_versions)
-        (directory / "model.txt").write_bytes(whole)
-        until(lambda: decided_by(caller) == challenger.artefact_id)
-        found = at_once(context, clock)
-        assert (found.model, found.entry, found.since_seconds) == (
-            challenger.artefact_id, entry, clock.seconds,
-        )  # fmt: skip
-        assert found.waiting is None
+    monkeypatch.setattr(changes, "_LOOKS_AFTER_FAILURE", 1)
+    monkeypatch.setattr("zaslon.services.changes.load_versions", damaged)
+    entry = promote_by_hand(context, saved.artefact_id, None, guarded=False).entry
+    until(refused.is_set)
+    assert decided_by(caller) == first
+    found = at_once(context, clock)
+    assert (found.model, found.until_seconds, found.waiting) == (first, None, entry)
+    assert found.to_json_dict()["entry_not_taken_over"] == entry.number
+    clock.passes()
+    monkeypatch.setattr("zaslon.services.changes.load_versions", load_versions)
+    (directory / "model.txt").write_bytes(whole)
+    until(lambda: decided_by(caller) == saved.artefact_id)
+    found = at_once(context, clock)
+    assert (found.model, found.entry, found.since_seconds) == (
+        saved.artefact_id, entry, clock.seconds,
+    )  # fmt: skip
+    assert found.waiting is None
 
 
 def test_a_crash_after_the_ledger_changes_no_history(
-    small_world: SmallWorld, challenger: Model, tmp_path: Path, clock: HourClock,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    with serving(small_world, tmp_path / "home") as callers:
-        caller = callers("scorer")
-        context = caller.service.context
-        first = decided_by(caller)
-        clock.passes()
-        save_model(challenger, context.home / "models" / challenger.artefact_id)
+    caller: Caller, saved: Model, clock: HourClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = caller.service.context
+    first = decided_by(caller)
+    clock.passes()
 
-        def killed(*_: Any, **__: Any) -> None:
-            raise KeyboardInterrupt
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch:
-            patch.setattr("zaslon.services.promotion_ledger.keep_champion", killed)
-            with pytest.raises(KeyboardInterrupt):
-                promote_by_hand(context, challenger.artefact_id, None, guarded=False)
-        newest = context.open_ledger().newest()
-        assert newest is not None and newest.promotion.model == challenger.artefact_id
-        assert decided_by(caller) == first
-        found = at_once(context, clock)
-        assert (found.model, found.until_seconds, found.waiting) == (first, None, newest)
+    with monkeypatch.context() as patch:
+        patch.setattr("zaslon.services.promotion_ledger.keep_champion", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promote_by_hand(context, saved.artefact_id, None, guarded=False)
+    newest = context.open_ledger().newest()
+    assert newest is not None and newest.promotion.model == saved.artefact_id
+    assert decided_by(caller) == first
+    found = at_once(context, clock)
+    assert (found.model, found.until_seconds, found.waiting) == (first, None, newest)
 
 
 def test_promotions_of_an_idle_home_are_changes_of_its_log(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from zaslon.flows.promotion import history, promote_by_hand, roll_back
 from zaslon.flows.replay import replay
 from zaslon.models.artefact import save_model
 from zaslon.models.model import Model
-from zaslon.services import changes
 from zaslon.services.context import Context
 from zaslon.services.home import keep_champion, load_champion, named_champion
 from zaslon.services.promotion_ledger import record_champion
@@ -36,15 +35,12 @@ reason = "a large amount"
 """
 
 
-@pytest.fixture(autouse=True)
-def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "_LOOK_SECONDS", 0.005)
+pytestmark = pytest.mark.usefixtures("looking_often")
 
 
 @pytest.fixture
-def caller(small_world: SmallWorld, tmp_path: Path) -> Iterator[Caller]:
-    with serving(small_world, tmp_path / "home") as callers:
-        yield callers("scorer")
+def caller(own_callers: Callable[[str | None], Caller]) -> Caller:
+    return own_callers("scorer")
 
 
 @contextmanager

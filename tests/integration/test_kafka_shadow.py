@@ -27,13 +27,18 @@ from zaslon.testing import SmallWorld
 pytestmark = pytest.mark.integration
 
 
+def transaction_lines(world: SmallWorld, count: int) -> list[bytes]:
+    named = zip(world.records, world.kinds, strict=True)
+    return [record for record, kind in named if kind == Kind.TRANSACTION_LINE][:count]
+
+
 def test_a_challenger_decides_beside_a_stream_over_a_promotion(
     broker: LocalBroker, small_world: SmallWorld, challenger: Model, tmp_path: Path
 ) -> None:
     cluster = Cluster.new(broker)
     world = small_world.in_home(tmp_path / "home")
     home, key = world.context.home, world.context.key.decode()
-    lines = [r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.TRANSACTION_LINE][:120]
+    lines = transaction_lines(world, 120)
     _, policy = load_champion(world.context, plan_features(world.context.catalogue))
     thresholds = {"review": policy.thresholds.review, "block": policy.thresholds.block}
     challenger = challenger.with_facts(thresholds=thresholds)
@@ -78,7 +83,7 @@ def test_labels_count_in_a_stream_whether_first_or_second(
     cluster = Cluster.new(broker)
     world = small_world.in_home(tmp_path / "home")
     home, key = world.context.home, world.context.key.decode()
-    lines = [r for r, k in zip(world.records, world.kinds, strict=True) if k == Kind.TRANSACTION_LINE][:60]
+    lines = transaction_lines(world, 60)
     a, b, c, d, e, f = (int(line.split(b",")[0]) for line in lines[:6])
     context = cluster.context("viewer", home, pseudonym_key=key).with_log(STREAM)
     sent = 0

@@ -74,6 +74,14 @@ def test_frauds_of_one_customer_are_one_group() -> None:
     assert groups[3, 0] != groups[4, 0], "two that have none have nothing in common"
 
 
+def test_twenty_entities_cost_no_more_than_those_that_are_shared_most() -> None:
+    random = np.random.default_rng(1)
+    groups = np.stack([random.permutation(400) // (2 if column < 15 else 8) for column in range(20)], axis=1)
+    parts = random.normal(size=400)
+    assert group_count(groups) == group_count(groups[:, 15:])
+    assert design_effect(parts, groups) == design_effect(parts, groups[:, 15:])
+
+
 def test_an_entity_of_many_good_transactions_is_no_group() -> None:
     fraud = np.repeat([1, 0], [10, 100]).astype(np.int8)
     for good_of_it, is_group in ((5, True), (6, False)):
