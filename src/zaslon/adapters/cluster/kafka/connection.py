@@ -42,6 +42,7 @@ _PASSING = (
     KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 )  # fmt: skip
+_DOWN = (error_codes.ALL_BROKERS_DOWN, error_codes.TRANSPORT)
 _ATTEMPT_SECONDS = 1.0
 
 
@@ -140,10 +141,10 @@ class Watch:
 
     def on_error(self, error: KafkaError) -> None:
         """Called by the client, on the thread that polls it."""
-        if error.code() in _HOPELESS:
-            self._hopeless = error
-        elif error.code() in (error_codes.ALL_BROKERS_DOWN, error_codes.TRANSPORT):
+        if error_codes.is_unanswered_handshake(error) or error.code() in _DOWN:
             self.unreachable()
+        elif error.code() in _HOPELESS:
+            self._hopeless = error
 
     def unreachable(self) -> None:
         """Notify that no broker answers, at most once in ten seconds."""

@@ -23,3 +23,13 @@ UNKNOWN_TOPIC: int = KafkaError._UNKNOWN_TOPIC
 WRONG_STATE: int = KafkaError._STATE
 # Of a broker that cannot be reached now.
 UNREACHABLE = (ALL_BROKERS_DOWN, TRANSPORT, TIMED_OUT)
+
+
+def is_unanswered_handshake(error: KafkaError) -> bool:
+    """Whether a connection ended before the broker said which ways to authenticate it takes.
+
+    The client reports this as a failed authentication and keeps the cause, such as a broker that was
+    killed just then, only in the text (librdkafka `rd_kafka_broker_handle_SaslHandshake`). An answer that
+    refuses the mechanism lists those that the broker takes instead of "(n/a)".
+    """
+    return error.code() == AUTHENTICATION and "supported mechanisms: (n/a)" in error.str()
