@@ -35,7 +35,8 @@ def _versions(version: int) -> bytes:
 def _converse(connection: socket.socket, refusal: bytes) -> None:
     """Answer until the handshake, and that with `refusal`, or hang up where it is empty."""
     while size := connection.recv(4, socket.MSG_WAITALL):
-        request = connection.recv(*struct.unpack(">i", size), socket.MSG_WAITALL)
+        (length,) = struct.unpack(">i", size)
+        request = connection.recv(length, socket.MSG_WAITALL)
         kind, version, number = _HEADER.unpack(request[: _HEADER.size])
         answer = _versions(version) if kind == _API_VERSIONS else refusal
         if not answer:
