@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,14 @@ from numpy.typing import NDArray
 from zaslon.domain.estimates import Estimate
 from zaslon.domain.events import NO_KEY
 from zaslon.models.comparison import Scored, compare_scores
-from zaslon.models.fraud_groups import SINGLE, DesignEffect, design_effect, fraud_groups, group_count
+from zaslon.models.fraud_groups import (
+    GROUPS_MIN,
+    SINGLE,
+    DesignEffect,
+    design_effect,
+    fraud_groups,
+    group_count,
+)
 from zaslon.models.verdict import Verdict, judge
 
 Int64 = NDArray[np.int64]
@@ -46,12 +54,14 @@ def test_each_pair_that_shares_an_entity_counts_once(rows: list[tuple[int, ...]]
     if (count := group_count(groups)) == len(rows):
         assert design_effect(parts, groups) == SINGLE
         return
+    found = design_effect(parts, groups)
+    assert found.degrees == pytest.approx(max(1, count - 1))
+    if count < GROUPS_MIN:
+        assert found.variance == pytest.approx(len(rows) / count)
+        return
     centred = parts - parts.mean()
     shared = sum(centred[i] * centred[j] for i, j in pairs) / float(centred @ centred)
-    unbiased = count / (count - 1) if count > 1 else 1
-    found = design_effect(parts, groups)
-    assert found.variance == pytest.approx(max(1, shared * unbiased))
-    assert found.degrees == pytest.approx(max(1, count - 1))
+    assert found.variance == pytest.approx(max(1, shared * count / (count - 1)))
 
 
 def test_single_frauds_are_compared_as_before() -> None:
@@ -103,6 +113,21 @@ def test_an_interval_of_groups_is_wider_and_agrees_with_p() -> None:
     assert SINGLE.width == 1
     assert effect.p(Estimate(0.0, 0.0, 0.0)) == 1
     assert math.isclose(effect.p(Estimate(0.02, 0.0, 0.04)), 0.05)
+
+
+@pytest.mark.parametrize("alone", [0, 1])
+def test_frauds_of_one_terminal_are_one_fraud(alone: int) -> None:
+    scored = paired_scores(3, 0.75, 0.9, frauds=500, good=3_000, shared=0.7)
+    assert scored.entity_keys is not None
+    keys = scored.entity_keys.copy()
+    keys[np.flatnonzero(scored.is_fraud)[alone:], 0] = 9_999_999
+    found = compare_scores(
+        replace(scored, entity_keys=keys), false_positive_rate_max=0.05, seed=1, replicates=50
+    )
+    assert found.frauds_effective == pytest.approx(1, abs=0.01)
+    assert judge(found).verdict is Verdict.NOT_ENOUGH_EVIDENCE
+    caught = (np.arange(500) % 2).astype(np.float64)
+    assert design_effect(caught, fraud_groups(keys, scored.is_fraud)).variance == pytest.approx(500, rel=0.01)
 
 
 def test_few_groups_are_not_enough_however_many_frauds() -> None:

@@ -27,6 +27,8 @@ Int64 = NDArray[np.int64]
 # Who has more of the good transactions is a country or a payment provider, not one event: frauds of it come again
 # next month, and both models will meet them.
 LARGEST_SHARE = 0.05
+# How groups differ cannot be seen in fewer: the frauds of a single one always differ from each other only.
+GROUPS_MIN = 2
 # Every set of entities costs a sort of the frauds: 31 sets of five.
 ENTITIES_MAX = 5
 
@@ -98,11 +100,10 @@ def design_effect(parts: Float64, groups: Int64, variance_besides: float = 0.0) 
     count = group_count(groups)
     if count == len(parts):
         return SINGLE
-    if single == 0:  # all alike: nothing says that frauds of a group are not
+    if single == 0 or count < GROUPS_MIN:  # nothing says that frauds of a group are not alike
         return DesignEffect(len(parts) / count, max(1.0, count - 1))
     # A variance from few groups is itself estimated too low on average, the less by this.
-    unbiased = count / (count - 1) if count > 1 else 1.0
-    shared = _shared(centred, groups) * unbiased + variance_besides
+    shared = _shared(centred, groups) * count / (count - 1) + variance_besides
     return DesignEffect(max(1.0, shared / single), max(1.0, count - 1))
 
 
