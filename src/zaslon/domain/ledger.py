@@ -109,11 +109,16 @@ def entries_that_served(entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
 
 
 def _is_undone(entry: LedgerEntry, later: LedgerEntry, served: Sequence[LedgerEntry]) -> bool:
-    """Whether the entry behind another one shows that this one never took effect."""
-    if later.promotion.action != IMPORT or orjson.loads(later.promotion.evidence).get(EDITED):
+    """Whether the entry behind another one shows that this one never took effect.
+
+    An IMPORT names what the home named already, and an edit of the policy leaves the model.
+    """
+    if entry.promotion.action == IMPORT or later.promotion.action != IMPORT:
         return False
+    if later.promotion.model != entry.promotion.model:
+        return True
     before = served[-1].promotion.serving if served else None
-    return later.promotion.model != entry.promotion.model or later.promotion.serving == before
+    return later.promotion.serving == before and not orjson.loads(later.promotion.evidence).get(EDITED)
 
 
 def first_broken(entries: Sequence[LedgerEntry]) -> Broken | None:
