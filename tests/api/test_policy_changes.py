@@ -191,7 +191,7 @@ def test_a_policy_that_never_served_is_not_rolled_back_to(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("zaslon.services.promotion_ledger.write_policy_file", killed)
+        patch.setattr("zaslon.services.promotion_ledger.keep_champion", killed)
         with pytest.raises(KeyboardInterrupt):
             apply_policy(context, written(tmp_path, 500))
     assert named_champion(context) == served

@@ -1,18 +1,19 @@
 """Apply a policy: another one decides with the same model, at a log position, without a restart.
 
     1. the file is read and checked: against the catalogue, with the model that serves, on records made up for that
-    2. the ledger gets an entry, `policy.toml` becomes that file, the home names the policy
+    2. the ledger gets an entry, the home names the policy, `policy.toml` becomes that file
     3. what decides takes it over as a change of the log (`services.changes`)
 Nothing is written before 1 is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from zaslon.decisions.policy import Policy, load_policy
-from zaslon.domain.errors import DataError, PolicyError
+from zaslon.decisions.policy import Policy, parse_policy
+from zaslon.domain.errors import BusyError, DataError, PolicyError
 from zaslon.domain.ledger import POLICY
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
@@ -21,6 +22,7 @@ from zaslon.models.model import Model
 from zaslon.services.context import Context
 from zaslon.services.home import (
     POLICY_FILE,
+    is_written,
     load_versions,
     named_champion,
     policy_names,
@@ -45,26 +47,42 @@ def apply_policy(
         PolicyError: the file is missing or inconsistent, or names columns that the catalogue does not have.
         ArtefactError: there is no model, or it is damaged or of another catalogue.
         DataError: this policy decides already.
-        BusyError: a model was promoted at the same time.
+        BusyError: a model or policy was promoted at the same time.
         ZaslonError: the approver is not a second person.
     """
     check_approver(context, approver)
     plan = plan_features(context.catalogue)
     named = named_champion(context)
     model, before = load_versions(context, plan, named.model, named.policy)
-    path = path or context.home / POLICY_FILE
-    policy = _with_thresholds(load_policy(path, policy_names(plan)), model, before)
-    content = path.read_bytes()
+    content, written = _read(path or context.home / POLICY_FILE, policy_names(plan))
+    policy = _with_thresholds(written, model, before)
     if policy.hash == before.hash:
-        raise DataError(f"Policy {policy.label} decides already.", hint="See `zaslon history`.")
+        raise _decides_already(context, policy)
     run_once(Engine(context.catalogue, key=context.key, model=model, policy=policy, plan=plan))
     evidence = _evidence(before, policy, why)
-    record_champion(context)
+    newest = record_champion(context)
+    if newest is None or newest.promotion.serving[:2] != (named.model, named.policy):
+        raise BusyError("A model was promoted at the same time; nothing was changed.", hint="Try again.")
     entry = promote(
-        context, model, policy, POLICY, evidence,
-        against=named.model, approval=approver, policy_file=content,
-    )  # fmt: skip
+        context, model, policy, POLICY, evidence, approval=approver, policy_file=content, after=newest
+    )
     return Promoted(entry, named.model, policy_before=before.hash, registry=publish(context))
+
+
+def _read(path: Path, known: Collection[str]) -> tuple[bytes, Policy]:
+    """What is kept is what was checked: a file may change, and a pipe is empty when it is read again."""
+    try:
+        content = path.read_bytes()
+        return content, parse_policy(content.decode(), known, origin=f"Policy '{path}'")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"Policy '{path}' cannot be read: {error}.") from error
+
+
+def _decides_already(context: Context, policy: Policy) -> DataError:
+    hint = "See `zaslon history`."
+    if not is_written(context, policy):
+        hint = f"The next start takes {POLICY_FILE} of the home, which gives another one: correct it."
+    return DataError(f"Policy {policy.label} decides already.", hint=hint)
 
 
 def _with_thresholds(written: Policy, model: Model, before: Policy) -> Policy:

@@ -176,6 +176,7 @@ def roll_back(context: Context, model_id: str | None, entry_number: int | None =
 
     Raises:
         DataError: it has never served, or serves now.
+        BusyError: a model or policy was promoted at the same time.
         ArtefactError: its files are no longer in the home.
     """
     newest = record_champion(context)
@@ -189,7 +190,7 @@ def roll_back(context: Context, model_id: str | None, entry_number: int | None =
     )
     entry = promote(
         context, model, policy, ROLLBACK, {"back_to_entry": target.number, "policy_before": current.policy},
-        policy_file=policy_file_of(context, model, policy),
+        policy_file=policy_file_of(context, model, policy), after=newest,
     )  # fmt: skip
     return Promoted(entry, current.model, registry=publish(context), policy_before=current.policy)
 

@@ -103,7 +103,7 @@ _NOTHING: dict[str, Any] = {
 def retrain(context: Context, *, may_promote: bool = True, as_of_seconds: int | None = None) -> RetrainReport:
     """Train a challenger on the home's clean days if some are new, and promote it if it has earned it.
 
-    The same days give the same challenger and the same verdict. Whoever promotes another model meanwhile wins:
+    The same days give the same challenger and the same verdict. Whoever promotes another model or policy meanwhile wins:
     the challenger was not compared with that one.
 
     Args:
@@ -113,7 +113,7 @@ def retrain(context: Context, *, may_promote: bool = True, as_of_seconds: int | 
 
     Raises:
         DataError: there are no clean days, or they do not allow a training.
-        BusyError: another model became the champion meanwhile.
+        BusyError: another model became the champion, or `policy.toml` changed, meanwhile.
         ServerError: the ledger's store does not answer. The champion serves on.
     """
     watch = Stopwatch()

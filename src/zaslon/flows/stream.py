@@ -227,7 +227,7 @@ class _Scorer:
             return
         model, policy = load_versions(self.context, engine.plan, model_id, policy_hash)
         change = Change(model_id, policy_hash, number, "stream", "taken over from its log")
-        adopt_champion(self.context, change)
+        adopt_champion(self.context, change, model, policy)
         self.serving = PreparedChange(change, model, policy)
         engine.serve(model, policy)
 
@@ -244,7 +244,7 @@ class _Scorer:
             prepared.change, serving, "the home names what decides again; to take over, promote it again."
         )
         if warning is not None:
-            adopt_champion(self.context, serving)
+            adopt_champion(self.context, serving, *self.serving.champion)
             self.notify(warning)
 
     def _change(self, engine: Engine, prepared: PreparedChange) -> None:

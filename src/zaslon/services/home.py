@@ -17,12 +17,13 @@ from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
 from zaslon.ports import Journal, LogReader, SnapshotStore
 from zaslon.services.context import Context
-from zaslon.system.durable import write_file
+from zaslon.system.durable import rename, write_file
 
 Champion = tuple[Model, Policy]  # what scores and decides
 CHAMPION = "champion"  # the name of whichever model serves
 _CHAMPION_FILE, POLICY_FILE = "champion.json", "policy.toml"
 EDITED_FILE = "edited file"  # who made a change by an edit, as nobody said so
+_NEXT_FILE = ".policy.toml.next"
 _POLICIES, _WRITTEN = "policies", "written"
 _NUMBER_LIMIT = 1 << 53  # what every reader of JSON keeps exactly
 _TEXT_CHARACTERS_MAX = 1_000
@@ -55,6 +56,7 @@ def written_policy(context: Context, plan: FeaturePlan) -> Policy:
     Raises:
         PolicyError: it is inconsistent; points at the word.
     """
+    _finish_policy_file(context)
     path = context.home / POLICY_FILE
     return load_policy(path if path.exists() else None, policy_names(plan))
 
@@ -88,14 +90,34 @@ def policy_file_of(context: Context, model: Model, policy: Policy) -> bytes:
     return policy.to_toml(thresholds=not is_chosen).encode()
 
 
-def write_policy_file(context: Context, content: bytes) -> None:
-    """Let `policy.toml` be this text; another one is kept as `policy.toml.before`."""
-    path, before = context.home / POLICY_FILE, _policy_file(context)
-    if before == content:
+def is_written(context: Context, policy: Policy) -> bool:
+    """Whether `policy.toml` gives a policy, with its thresholds where the file states none."""
+    _finish_policy_file(context)
+    return _gives(context, _policy_file(context), policy)
+
+
+def _finish_policy_file(context: Context) -> None:
+    """Put the file of the policy that serves in place, where a killed process has named that policy only."""
+    if (context.home / _NEXT_FILE).exists():
+        with context.adapters.one_at_a_time_in(context.home):
+            _put_policy_file(context)
+
+
+def _put_policy_file(context: Context) -> None:
+    """For who holds the lock. The file before is kept as `policy.toml.before`."""
+    path, new = context.home / POLICY_FILE, context.home / _NEXT_FILE
+    if not new.exists():
         return
-    if path.exists():
+    try:
+        kept = context.home / _POLICIES / _WRITTEN / f"{named_champion(context).policy}.toml"
+    except ArtefactError:
+        kept = new.parent
+    if not kept.is_file() or kept.read_bytes() != new.read_bytes():  # killed before that policy was named
+        new.unlink()
+        return
+    if path.exists() and (before := path.read_bytes()) != new.read_bytes():
         write_file(path.with_suffix(".toml.before"), before)
-    write_file(path, content)
+    rename(new, path)
 
 
 def _policy_file(context: Context) -> bytes:
@@ -115,19 +137,30 @@ def _gives(context: Context, content: bytes, policy: Policy) -> bool:
 
 def keep_champion(
     context: Context, model: Model, policy: Policy, *, by: str = "training", reason: str = "",
-    number_min: int = 1,
+    number_min: int = 1, policy_file: bytes | None = None,
 ) -> Change:  # fmt: skip
     """Make a saved model and its policy the ones that serve; old policies stay readable.
 
     A service that decides for this home takes them over within seconds. What the home named before may be
     missing or unreadable: it is replaced, and `number_min` then keeps the number above earlier ones.
+
+    Args:
+        policy_file: what `policy.toml` is to be from then on; None leaves it as it is.
     """
-    keep_policy(context, policy)
+    keep_policy(context, policy, policy_file)
     with context.adapters.one_at_a_time_in(context.home):
         number = max(_number_before(context) + 1, number_min)
         named = Change(model.artefact_id, policy.hash, number, by, reason)
-        write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
+        _name(context, named, policy_file)
     return named
+
+
+def _name(context: Context, named: Change, policy_file: bytes | None) -> None:
+    """For who holds the lock: after a kill, what serves and `policy.toml` are both the old ones or both the new ones."""
+    if policy_file is not None:
+        write_file(context.home / _NEXT_FILE, policy_file)
+    write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
+    _put_policy_file(context)
 
 
 def _number_before(context: Context) -> int:
@@ -137,11 +170,16 @@ def _number_before(context: Context) -> int:
         return 0
 
 
-def adopt_champion(context: Context, named: Change) -> None:
-    """Let the home name a champion that the log has from elsewhere, so that the next one here gets a higher number."""
+def adopt_champion(context: Context, named: Change, model: Model, policy: Policy) -> None:
+    """Let the home name a champion that the log has from elsewhere, so that the next one here gets a higher number.
+
+    `policy.toml` becomes that policy's, or the next start would take it for edited and put an older policy back.
+    """
+    content = None if is_written(context, policy) else policy_file_of(context, model, policy)
+    keep_policy(context, policy, content)
     with context.adapters.one_at_a_time_in(context.home):
         if _number_before(context) <= named.number:
-            write_file(context.home / _CHAMPION_FILE, orjson.dumps(named))
+            _name(context, named, content)
 
 
 def replace_champion(context: Context, before: Change, named: Change) -> bool:
@@ -214,11 +252,21 @@ def champion_or_none(context: Context, plan: FeaturePlan) -> Champion | None:
 
 
 def load_named(context: Context, plan: FeaturePlan, named: Change) -> Champion:
-    """The model that is named, and `policy.toml` with the thresholds that are named (see `load_champion`)."""
+    """The model that is named, and `policy.toml` with the thresholds that are named (see `load_champion`).
+
+    Thresholds that people have taken out of the file again are named no longer: those of the model's training apply.
+    """
     model, policy = load_versions(context, plan, named.model, named.policy)
-    return model, with_chosen_thresholds(
-        written_policy(context, plan), policy.thresholds.review, policy.thresholds.block
-    )
+    review, block = policy.thresholds.review, policy.thresholds.block
+    if _were_stated(context, plan, policy):
+        review, block = (model.facts.thresholds.get(n, t) for n, t in (("review", review), ("block", block)))
+    return model, with_chosen_thresholds(written_policy(context, plan), review, block)
+
+
+def _were_stated(context: Context, plan: FeaturePlan, policy: Policy) -> bool:
+    """Whether people wrote the thresholds of a policy down, as far as that is known."""
+    kept = context.home / _POLICIES / _WRITTEN / f"{policy.hash}.toml"
+    return kept.is_file() and load_policy(kept, policy_names(plan)).states_thresholds
 
 
 def named_model(context: Context, name: str) -> Model | None:

@@ -26,11 +26,12 @@ from zaslon.services.changes import change_idle_log
 from zaslon.services.context import STREAM, Context
 from zaslon.services.home import (
     EDITED_FILE,
+    POLICY_FILE,
+    is_written,
     keep_champion,
     keep_policy,
     named_champion,
     names_champion,
-    write_policy_file,
 )
 
 FIRST, NOT_COMPARED, IMPORTED = "first", "not_compared", "imported"
@@ -56,7 +57,7 @@ class StoreMigration:
 def promote(
     context: Context, model: Model, policy: Policy, action: str, evidence: Mapping[str, Any],
     *, verdict: str | None = None, against: str | None = ANY, approval: str | None = None,
-    log: Context | None = None, policy_file: bytes | None = None,
+    log: Context | None = None, policy_file: bytes | None = None, after: LedgerEntry | None = None,
 ) -> LedgerEntry:  # fmt: skip
     """Make a saved model and its policy the ones that serve, and record it; durable on return.
 
@@ -68,27 +69,29 @@ def promote(
         approval: the second person who agreed, if one did.
         log: names the log that it decides first, where that is not the home's.
         policy_file: what `policy.toml` is to be, so that the next start and the next training go on with this policy;
-            None leaves it as it is.
+            None leaves it as it is: it is what the policy was made from.
+        after: the newest entry that the evidence knows; None where it is not about an entry.
 
     Raises:
-        BusyError: another home of the same store promoted at the same time, or the champion is not the one that
-            the verdict is about. The champion serves on.
+        BusyError: another home of the same store promoted at the same time, the champion is not the one that the
+            verdict is about, or `policy.toml` is not what the policy was made from. The champion serves on.
         ServerError: the store does not answer. The champion serves on.
     """
     keep_policy(context, policy, policy_file)
     with context.adapters.one_at_a_time_in(context.home / "models"):
         before = _recorded(context)
         _check_against(context, against, before)
+        _check_unchanged(before, after)
+        if policy_file is None:
+            _check_written(context, policy)
         promotion = _promotion(
             context, action, model.artefact_id, policy.hash, context.catalogue.hash,
             verdict or (FIRST if before is None else NOT_COMPARED), log=log, evidence=evidence, approval=approval,
         )  # fmt: skip
         entry = context.open_ledger().append(promotion, 0 if before is None else before.number)
-        if policy_file is not None:  # first: who starts between the two finds it edited, and not edited back
-            write_policy_file(context, policy_file)
         named = keep_champion(
             context, model, policy, by=promotion.actor, reason=f"{action}, entry {entry.number}",
-            number_min=entry.number,
+            number_min=entry.number, policy_file=policy_file,
         )  # fmt: skip
         change_idle_log(context, named)
     return entry
@@ -113,6 +116,24 @@ def _check_against(context: Context, against: str | None, before: LedgerEntry | 
         raise BusyError(
             f"Model {champion} became the champion while this one was compared with {against or 'none'}.",
             hint="Compare with the new champion: start again.",
+        )
+
+
+def _check_unchanged(before: LedgerEntry | None, after: LedgerEntry | None) -> None:
+    """What was worked out from an entry holds while it is the newest one."""
+    if after is not None and before != after:
+        raise BusyError(
+            "Something else was promoted at the same time; nothing was changed.",
+            hint="Look at `zaslon history`, then try again.",
+        )
+
+
+def _check_written(context: Context, policy: Policy) -> None:
+    """A policy applied while a model was trained has rules that this one lacks: they would act no longer."""
+    if not is_written(context, policy):
+        raise BusyError(
+            f"The policy was changed while policy {policy.label} was in work: {POLICY_FILE} gives another one now.",
+            hint="Start again.",
         )
 
 
