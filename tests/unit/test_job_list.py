@@ -19,11 +19,32 @@ def listed(text: str) -> JobList:
 
 def test_the_built_in_jobs_are_commands_that_exist() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    jobs = [job for chain in load_jobs(None).chains for job in chain.jobs]
+    jobs = [job for chain in load_jobs(None).here for job in chain.jobs]
     assert [job.name for job in jobs] == ["clean", "retrain", "report", "ledger"]
     for job in jobs:
         options = {option for parameter in commands[job.command[0]].params for option in parameter.opts}
         assert {word for word in job.command[1:] if word.startswith("--")} <= options
+
+
+def test_jobs_of_a_cluster_are_of_the_same_list_but_not_run_here() -> None:
+    jobs = load_jobs(None)
+    (cloud,) = [chain for chain in jobs.chains if chain.on_cluster]
+    assert [(job.name, job.where) for job in cloud.ordered] == [
+        ("copy", "cluster"), ("clean", "cluster"), ("features", "cluster"), ("train", "cluster"), ("compare", "here"),
+    ]  # fmt: skip
+    assert cloud not in jobs.here
+    with pytest.raises(ZaslonError, match="only Airflow"):
+        jobs.chain("cloud")
+    with pytest.raises(ZaslonError, match="There is no chain 'clout'"):
+        jobs.chain("clout")
+
+
+def test_places_of_a_cluster_are_known_only_where_a_job_runs_on_one() -> None:
+    here = LIST.replace('["promote", "0"]', '["promote", "{lake}/x"]')
+    with pytest.raises(ZaslonError, match=r"'\{lake\}/x' cannot be filled in"):
+        listed(here)
+    on_cluster = here.replace('name = "clean"\n', 'name = "clean"\nwhere = "cluster"\n', 1)
+    assert listed(on_cluster).chains[0].jobs[2].command == ("promote", "{lake}/x")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +57,7 @@ def test_the_built_in_jobs_are_commands_that_exist() -> None:
         ('timeout = "1h"\nretries = 2', "retries = 2", ("job clean, timeout", "missing")),
         ('timeout = "1h"\nretries = 2', 'timeout = "0s"\nretries = 2', ("job clean, timeout", "at least 1s")),
         ("retries = 2", "retries = -1", ("job clean, retries",)),
+        ('name = "clean"', 'name = "clean"\nwhere = "there"', ("job clean, where", "'here' or 'cluster'")),
         ("retries = 2", "retrys = 2", ("job clean, retrys", "'retries'")),
         ('after = ["clean"]', 'after = ["cleam"]', ("job retrain comes after 'cleam'", "'clean'")),
         ('name = "retrain"', 'name = "clean"', ("two jobs have the same name",)),

@@ -1,7 +1,7 @@
 """The jobs that run by themselves: one list of data, for `zaslon schedule` and for Airflow.
 
 A chain begins at the times of its cron text, in UTC, and never overlaps itself. Its jobs are commands of `zaslon`, each
-after those that it names.
+after those that it names. A chain of which a job runs on a cluster is Airflow's, `zaslon schedule` leaves it alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +25,7 @@ from zaslon.domain.time import SECONDS_PER_DAY, checked_duration, day_text, pars
 
 _CRON_FIELDS = 5  # Airflow reads a sixth one as something else
 _PLACES = ("sources", "date")
+_CLUSTER_PLACES = ("raw", "work", "lake", "models", "run")  # Airflow knows them
 
 
 def _checked_name(name: str) -> str:
@@ -65,7 +66,9 @@ class Job(_Part):
     """One command of a chain.
 
     Attributes:
-        command: arguments of `zaslon`; `{sources}` and `{date}` are filled in.
+        command: arguments of `zaslon`; `{sources}` and `{date}` are filled in, and where a job of the chain runs on a
+            cluster `{raw}`, `{work}`, `{lake}`, `{models}` and `{run}`.
+        where: `here`, a process where the chain is run, or `cluster`, a job on a cluster that lives for one run.
         after: jobs of the chain that have to end first; it does not run if one of them failed.
         after_skipped: whether it runs if one of them was skipped.
         skip_codes: exit codes that mean "nothing to do": the job counts as skipped, not as failed.
@@ -75,6 +78,7 @@ class Job(_Part):
 
     name: Name
     command: tuple[str, ...] = Field(min_length=1)
+    where: Literal["here", "cluster"] = "here"
     after: tuple[Name, ...] = ()
     after_skipped: bool = False
     skip_codes: tuple[Annotated[int, Field(ge=1, le=255)], ...] = ()
@@ -142,12 +146,17 @@ class Chain(_Part):
             for name in job.after:
                 if name not in names:
                     raise ValueError(f"job {job.name} comes after '{name}'. {did_you_mean(name, names)}")
-            _check_places(job)
+            _check_places(job, (*_PLACES, *_CLUSTER_PLACES) if self.on_cluster else _PLACES)
         try:
             _ = self.ordered
         except CycleError as error:
             raise ValueError(f"jobs wait for each other: {', '.join(error.args[1])}") from error
         return self
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether it needs a cluster, so that only Airflow can run it."""
+        return any(job.where == "cluster" for job in self.jobs)
 
     @cached_property
     def ordered(self) -> tuple[Job, ...]:
@@ -187,14 +196,15 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _check_places(job: Job) -> None:
-    """`{sources}` is an argument of its own, `{date}` may be a part of one; nothing else is in braces."""
+def _check_places(job: Job, places: Sequence[str]) -> None:
+    """`{sources}` is an argument of its own, the others may be a part of one; nothing else is in braces."""
     for word in job.command:
         for place in re.findall(r"\{([^{}]*)\}", word):
-            if place not in _PLACES or (place == "sources" and word != "{sources}"):
+            if place not in places or (place == "sources" and word != "{sources}"):
+                parts = ", ".join(f"{{{known}}}" for known in places if known != "sources")
                 raise ValueError(
                     f"job {job.name}: '{word}' cannot be filled in; "
-                    "{sources} is an argument of its own, {date} may be a part of one"
+                    f"{{sources}} is an argument of its own, {parts} may be a part of one"
                 )
 
 
@@ -210,17 +220,27 @@ class JobList(_Part):
             raise ValueError("two chains have the same name")
         return self
 
+    @property
+    def here(self) -> tuple[Chain, ...]:
+        """The chains that need no cluster: those of `zaslon schedule`."""
+        return tuple(chain for chain in self.chains if not chain.on_cluster)
+
     def chain(self, name: str) -> Chain:
-        """The chain of this name.
+        """The chain of this name, to run it here.
 
         Raises:
-            ZaslonError: there is none.
+            ZaslonError: there is none, or it needs a cluster.
         """
         for chain in self.chains:
+            if chain.name == name and chain.on_cluster:
+                raise ZaslonError(
+                    f"Chain {name} needs a cluster, which only Airflow creates.",
+                    hint="deploy/airflow/README.md says how.",
+                )
             if chain.name == name:
                 return chain
         raise ZaslonError(
-            f"There is no chain '{name}'.", hint=did_you_mean(name, [chain.name for chain in self.chains])
+            f"There is no chain '{name}'.", hint=did_you_mean(name, [chain.name for chain in self.here])
         )
 
 

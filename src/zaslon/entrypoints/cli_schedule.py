@@ -47,7 +47,7 @@ def schedule(context: typer.Context, as_json: Json = False, home: Home = None) -
     make_directory(settings.home)
     ending = stop_on_signals()
     plan = build_schedule(settings, ending, print_line, _observer(settings))
-    for chain in plan.jobs.chains:
+    for chain in plan.jobs.here:
         print_line(f"Chain {chain.name} runs at '{chain.when}' UTC.")
     keep_schedule(plan)
     if as_json:
@@ -68,7 +68,7 @@ def _observer(settings: Settings) -> Callable[[str, JobRun], None]:
     from zaslon.entrypoints.stream_metrics import publish  # noqa: PLC0415
 
     metrics = ScheduleMetrics()
-    for chain in load_jobs(settings.schedule_jobs).chains:
+    for chain in load_jobs(settings.schedule_jobs).here:
         metrics.remember(reversed(RunStore(settings.home / SCHEDULE / chain.name).runs()))
     publish(
         metrics.registry, settings.schedule_metrics_host, settings.schedule_metrics_port,
@@ -171,11 +171,11 @@ def jobs(
     elif out is None:
         for chain in plan.jobs.chains:
             rows = [
-                [job.name, " ".join(job.command), ", ".join(job.after), job.timeout, job.retries]
+                [job.name, job.where, " ".join(job.command), ", ".join(job.after), job.timeout, job.retries]
                 for job in chain.ordered
             ]
             title = f"{chain.name}: '{chain.when}' UTC"
-            print_table(title, ("job", "command", "after", "timeout", "retries"), rows)
+            print_table(title, ("job", "where", "command", "after", "timeout", "retries"), rows)
     return 0
 
 

@@ -27,12 +27,12 @@ def keep_schedule(schedule: Schedule) -> None:
         BusyError: another scheduler is at work in this home.
         ZaslonError: a job cannot be run as the settings are, or one that an earlier scheduler has left does not end.
     """
-    for chain in schedule.jobs.chains:
+    for chain in schedule.jobs.here:
         for job in chain.jobs:
             job.arguments(schedule.sources, 0)
     with schedule.alone_in(schedule.directory):
         end_left_jobs(schedule)
-        threads = [_Loop(schedule, chain) for chain in schedule.jobs.chains]
+        threads = [_Loop(schedule, chain) for chain in schedule.jobs.here]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -118,13 +118,13 @@ def status(jobs: JobList, directory: Path, now_seconds: float, most: int) -> Sch
     return ScheduleStatus(
         [
             (chain, chain.next_moment(now_seconds), RunStore(directory / chain.name).runs(most))
-            for chain in jobs.chains
+            for chain in jobs.here
         ]
     )
 
 
 def exported(schedule: Schedule) -> dict[str, Any]:
-    """The jobs as plain values, durations in seconds and sources filled in; `{date}` is left to who runs them.
+    """The jobs as plain values, durations in seconds and sources filled in; the other places are left to who runs them.
 
     Raises:
         ZaslonError: a job needs sources, and the settings name none.
@@ -136,6 +136,7 @@ def _exported_chain(schedule: Schedule, chain: Chain) -> dict[str, Any]:
     jobs = [
         {
             "name": job.name, "arguments": [*job.with_sources(schedule.sources), "--json"],
+            "where": job.where,
             "after": list(job.after), "after_skipped": job.after_skipped, "skip_codes": list(job.skip_codes),
             "timeout_seconds": job.timeout_seconds, "retries": job.retries,
             "retry_delay_seconds": job.retry_delay_seconds,
