@@ -201,19 +201,15 @@ def _first_champion(context: Context, days: Sequence[tuple[int, Path]]) -> Champ
 def _retrained(context: Context, day: int, life: Life, number: int, champion: Champion) -> Champion:
     """The champion after a retraining at the end of a day."""
     report = retrain(context, as_of_seconds=(day + 1) * SECONDS_PER_DAY)
-    if report.news is None or report.challenge is None:
+    if report.gated is None:
         return champion
+    found = report.gated.challenge
     life.trainings[number] += 1
-    if report.entry is not None:
+    if report.gated.promoted:
         life.promotions[number] += 1
         return load_champion(context, plan_features(context.catalogue))
-    why = [guard.name for guard in report.challenge.guards if not guard.passed] or [
-        report.challenge.judged.verdict.value
-    ]
-    print(
-        f"{day_text(day)}: {'; '.join(report.challenge.refusals) or report.challenge.judged.reasons[0]}",
-        file=sys.stderr,
-    )
+    why = [guard.name for guard in found.guards if not guard.passed] or [found.judged.verdict.value]
+    print(f"{day_text(day)}: {'; '.join(found.refusals) or found.judged.reasons[0]}", file=sys.stderr)
     for reason in why:
         life.refusals[reason] = life.refusals.get(reason, 0) + 1
     return champion

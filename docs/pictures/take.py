@@ -3,8 +3,8 @@
     python docs/pictures/take.py --airflow /opt/airflow/bin [--only mlflow]
 
 A small bank is simulated in a scratch directory: a champion, a day later a retraining, both in MLflow's registry of the
-home; then the daily chain in a real Airflow. Debian's `chromium` takes the pictures without a window. Needs the extra
-`mlflow`, and for Airflow the environment of deploy/airflow/README.md. About five minutes.
+home; then another one, whose daily chain runs in a real Airflow. Debian's `chromium` takes the pictures without a
+window. Needs the extra `mlflow`, and for Airflow the environment of deploy/airflow/README.md. About five minutes.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", choices=("mlflow", "airflow"))
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="pictures-") as scratch:
-        bank = Bank(Path(scratch))
         if given.only != "airflow":
+            bank = Bank(Path(scratch) / "registry")
             bank.lives_a_while()
             picture_mlflow(bank)
         if given.only != "mlflow":
-            picture_airflow(bank, given.airflow)
+            picture_airflow(Bank(Path(scratch) / "schedule"), given.airflow)
     return 0
 
 
@@ -57,12 +57,12 @@ class Bank:
     """A home with files of its own; every step is a command that a user would give.
 
     Args:
-        place: a scratch directory.
+        place: a directory to be made.
     """
 
     def __init__(self, place: Path) -> None:
         self.place, self.home = place, place / "home"
-        (place / "in").mkdir()
+        (place / "in").mkdir(parents=True)
         self.zaslon("simulate", place / "whole.csv", "--profile", "handbook", "--days", 60, "--customers", 700,
                     "--terminals", 200)  # fmt: skip
         header, *lines = (place / "whole.csv").read_bytes().splitlines(keepends=True)

@@ -142,6 +142,7 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.usefixtures("room_for_luck")
 @pytest.mark.parametrize("form", [as_jsonl, as_csv], ids=["JSON lines", "CSV"])
 def test_its_file_runs_to_decisions_with_reasons_in_words(
     zaslon: Zaslon, shop: Shop, tmp_path: Path, form: Any
@@ -178,6 +179,7 @@ def test_its_file_runs_to_decisions_with_reasons_in_words(
     assert b"Street" not in journal
 
 
+@pytest.mark.usefixtures("room_for_luck")
 @pytest.mark.slow
 def test_its_features_rules_and_labels_speak_of_its_entities(
     zaslon: Zaslon, shop: Shop, tmp_path: Path

@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import tomllib
+from contextlib import closing
+from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +17,11 @@ import typer
 from tests.cli.conftest import Answer, SmallRun, Zaslon
 
 from zaslon import __version__
+from zaslon.bootstrap import build_context
 from zaslon.entrypoints.cli import app
 from zaslon.entrypoints.show import as_called
 from zaslon.flows.demo import _empty
+from zaslon.settings import load_settings
 
 MEASURES = {
     "roc_auc",
@@ -30,6 +34,7 @@ MEASURES = {
 }
 COUNTS = {"decisions", "actions", "rules_fired", "labels", "records_rejected", "decisions_per_second"}
 ROWS = {"rows_in", "rows_clean", "rows_rejected"}
+GATED = {"champion", "verdict", "reasons", "guards", "not_checked", "refusals", "promoted", "entry"}
 
 
 def assert_every_row_has_one_outcome(values: dict[str, Any]) -> None:
@@ -57,7 +62,9 @@ def test_run_reports_every_stage(small_run: SmallRun) -> None:
     assert answer["decisions"] == sum(answer["actions"].values()) > 0
     assert answer["labels"] > 0
     assert answer["labels_to_come"] == len(read_last_days(small_run, 7)), "they come after seven days"
-    assert answer["seconds"].keys() == {"clean", "features", "train", "decide", "label_delays", "report"}
+    assert answer["seconds"].keys() == {
+        "clean", "features", "train", "compare", "decide", "label_delays", "report",
+    }  # fmt: skip
     assert all(Path(path).exists() for path in answer["paths"].values())
 
 
@@ -75,16 +82,97 @@ def test_run_prints_one_json_object_to_stdout(
     (home / "mlflow").touch()  # where its directory should be: MLflow cannot write
     again = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json")
     assert again.code == 0, again
-    assert again.json.keys() >= MEASURES | COUNTS | ROWS
+    assert again.json.keys() >= MEASURES | COUNTS | ROWS | GATED
     assert again.json["label_delay"] == {}
     assert "could not be kept in MLflow" in again.err
     assert "registry" not in again.json["paths"], "the rest is as it would be"
     assert again.json["rows_rejected"] == small_run.answer["rows_rejected"]
-    assert (home / "log-1" / "journal.db").exists(), "the decisions of the earlier run are put aside"
+
+
+def test_a_run_whose_model_is_no_better_changes_nothing_that_serves(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    champion, log = (home / "champion.json").read_bytes(), outcomes(home)
+    answer = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json").json
+    assert (answer["promoted"], answer["entry"]) == (False, None)
+    assert answer["champion"] == small_run.answer["model"] != answer["model"]
+    assert answer["verdict"] in ("worse", "not_shown", "not_enough_evidence")
+    assert answer["decisions"] == sum(answer["actions"].values()) > 0, "on trial"
+    assert "journal" not in answer["paths"]
+    assert (home / "champion.json").read_bytes() == champion
+    assert outcomes(home) == log
+    assert not [path.name for path in home.iterdir() if path.name.startswith((".log", "log-"))]
+    assert f"Model {answer['model']} does not serve" in (home / "reports" / "report.html").read_text("utf-8")
+
+
+def test_the_log_of_the_champions_own_run_is_put_in_use(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    model = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json").json["model"]
+    assert zaslon("promote", model, "--unguarded", "--home", home, "--json").code == 0
+    again = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json").json
+    assert (again["model"], again["champion"], again["promoted"]) == (model, model, False)
+    assert Path(again["paths"]["journal"]).exists()
+    assert (home / "log-1" / "journal.db").exists(), "the decisions before are put aside"
     earlier = zaslon("replay", 5, "--home", home, "--log", "log-1", "--json")
     assert earlier.json["identical"]
+    assert "serves already" in zaslon("train", "--home", home).out
 
 
+def test_a_champion_that_cannot_be_read_is_not_replaced(
+    zaslon: Zaslon, small_run: SmallRun, home: Path
+) -> None:
+    path = home / "models" / small_run.answer["model"] / "model.txt"
+    path.write_bytes(path.read_bytes() + b" ")
+    champion = (home / "champion.json").read_bytes()
+    answer = zaslon("train", "--home", home, "--json")
+    assert (answer.code, answer.json["verdict"], answer.json["promoted"]) == (0, "not_enough_evidence", False)
+    (reason,) = answer.json["reasons"]
+    assert reason.startswith("The champion cannot be compared with, and serves on: The model in ")
+    assert answer.json["champion"] == small_run.answer["model"]
+    (home / "champion.json").write_text("{")
+    assert zaslon("train", "--home", home, "--json").json["champion"] == "unreadable"
+    assert (home / "champion.json").read_text() == "{"
+    (home / "champion.json").write_bytes(champion)
+
+
+def test_a_model_of_another_catalogue_replaces_no_champion(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    text = resources.files("zaslon.domain").joinpath("mission.toml").read_text("utf-8")
+    other = tmp_path / "other.toml"
+    other.write_text(text.replace("version = 1", "version = 2", 1))
+    champion, log = (home / "champion.json").read_bytes(), outcomes(home)
+    answer = zaslon(
+        "run", small_run.raw, "--home", home, "--catalogue", other, "--no-compare-delays", "--json"
+    )
+    assert (answer.code, answer.json["promoted"]) == (0, False), answer
+    assert "takes the features of catalogue mission" in answer.json["reasons"][0]
+    assert ((home / "champion.json").read_bytes(), outcomes(home)) == (champion, log)
+
+
+def test_a_first_model_that_breaks_a_guard_does_not_serve(
+    zaslon: Zaslon, small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("ZASLON_GUARD_MODEL_BYTES_MAX", "1000")
+    answer = zaslon("run", small_run.raw, "--home", home, "--no-compare-delays", "--json").json
+    assert (answer["verdict"], answer["promoted"], answer["champion"]) == ("first", False, None)
+    assert any("model_bytes" in sentence for sentence in answer["refusals"])
+    assert not (home / "champion.json").exists()
+    assert Path(answer["paths"]["journal"]).exists(), "no champion needs another log"
+    assert zaslon("replay", 5, "--home", home, "--json").json["identical"]
+    assert zaslon("promote", answer["model"], "--unguarded", "--home", home, "--json").code == 0
+    assert zaslon("score", small_run.tomorrow, "--home", home, "--json").json["decisions"] > 0
+
+
+def outcomes(home: Path) -> list[tuple[int, bytes]]:
+    """All of the log in use."""
+    with closing(build_context(load_settings(home=home)).open_journal_for_reading()) as journal:
+        return list(journal.outcomes())
+
+
+@pytest.mark.usefixtures("room_for_luck")
 def test_clean_features_train_and_evaluate_work_in_turn(
     zaslon: Zaslon, small_run: SmallRun, tmp_path: Path
 ) -> None:

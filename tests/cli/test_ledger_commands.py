@@ -55,17 +55,34 @@ def test_a_run_is_the_first_entry_of_the_ledger(zaslon: Zaslon, small_run: Small
     assert (entry["model"], entry["policy"]) == (answer["model"], answer["policy"])
     assert entry["catalogue"] == load_catalogue().hash
     assert entry["position"] == 0
-    assert entry["evidence"]["roc_auc"] == answer["roc_auc"]
-    assert entry["evidence"]["intervals"].keys() == answer["intervals"].keys()
+    assert (answer["verdict"], answer["promoted"], answer["entry"]) == ("first", True, 1)
+    assert entry["evidence"]["metrics"]["roc_auc"] == answer["roc_auc"]
+    assert entry["evidence"]["metrics"]["intervals"].keys() == answer["intervals"].keys()
+    assert entry["evidence"]["challenge"]["guards"] == answer["guards"]
     assert entry["log"] in {path.name for path in (home / "log" / "snapshots").iterdir()}
     assert champion(home)["reason"] == "run, entry 1"
 
 
-def test_training_is_an_entry_at_the_end_of_the_log(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
-    trained = zaslon("train", "--home", home, "--label-delay", "1d", "--json").json
+def test_a_training_that_is_no_better_is_no_entry(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
+    before = champion(home)
+    answer = zaslon("train", "--home", home, "--label-delay", "1d", "--json")
+    trained = answer.json
+    assert (answer.code, trained["promoted"], trained["entry"]) == (0, False, None)
+    assert trained["verdict"] in ("worse", "not_shown", "not_enough_evidence")
+    assert trained["champion"] == before["model"] != trained["model"]
+    assert champion(home) == before
+    assert len(zaslon("history", "--home", home, "--json").json["promotions"]) == 1
+    said = " ".join(zaslon("train", "--home", home, "--label-delay", "1d").out.split())
+    assert f"Model {trained['model']} does not serve; before: {before['model']}." in said
+    assert f"zaslon promote {trained['model']} --unguarded" in said
+
+
+def test_a_promotion_is_an_entry_at_the_end_of_the_log(zaslon: Zaslon, home: Path) -> None:
+    model = another_model(home)
+    assert zaslon("promote", model, "--unguarded", "--home", home, "--json").code == 0
     entry = zaslon("history", "--home", home, "--json").json["promotions"][-1]
-    assert (entry["action"], entry["verdict"], entry["number"]) == ("train", "not_compared", 2)
-    assert entry["model"] == trained["model"] == champion(home)["model"]
+    assert (entry["action"], entry["verdict"], entry["number"]) == ("promote", "unguarded", 2)
+    assert entry["model"] == model == champion(home)["model"]
     assert entry["position"] == next_position(home) - 1 > 0  # behind it, the change itself
 
 

@@ -46,6 +46,11 @@ def test_training_comparing_and_promoting_are_in_the_registry(zaslon: Zaslon, ho
     trained = zaslon("train", "--home", home, "--json")
     assert trained.json["paths"]["registry"].endswith("mlflow.db")
     state = zaslon("registry", "status", "--home", home, "--json").json
+    assert (state["champion"]["model"], state["challenger"]["model"]) == (None, trained.json["model"])
+    assert [run.data.tags["verdict"] for run in runs(home, "comparison")] == [trained.json["verdict"]]
+
+    assert zaslon("promote", trained.json["model"], "--unguarded", "--home", home, "--json").code == 0
+    state = zaslon("registry", "status", "--home", home, "--json").json
     assert state["agrees"]
     assert state["champion"]["model"] == state["challenger"]["model"] == trained.json["model"]
     assert [run.data.params["features"] for run in runs(home, "training")]
@@ -56,10 +61,10 @@ def test_training_comparing_and_promoting_are_in_the_registry(zaslon: Zaslon, ho
 
     compared = zaslon("compare", trained.json["model"], first, "--home", home, "--json")
     assert (compared.code, compared.err) == (0, "")
-    (run,) = runs(home, "comparison")
-    assert run.data.tags["verdict"] == compared.json["verdict"]
+    by_hand = [run for run in runs(home, "comparison") if run.data.tags["artefact"] == first]
+    assert [run.data.tags["verdict"] for run in by_hand] == [compared.json["verdict"]]
     zaslon("compare", trained.json["model"], first, "--home", home)
-    assert len(runs(home, "comparison")) == 1, "the same comparison is written once"
+    assert len(runs(home, "comparison")) == 2, "the same comparison is written once"
     assert list(home.glob("mlflow/artefacts/**/model.txt")) and open_to_others(home) == []
 
 

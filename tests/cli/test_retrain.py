@@ -162,7 +162,8 @@ def test_without_new_days_nothing_is_trained(zaslon: Zaslon, home: Path) -> None
     answer = zaslon("retrain", "--home", home, "--json")
     assert answer.code == 99
     assert (answer.json["news"], answer.json["challenger"], answer.json["promoted"]) == (False, None, False)
-    assert (answer.json["guards"], answer.json["verdict"]) == ([], None)
+    assert (answer.json["guards"], answer.json["verdict"]) == ([], "not_enough_evidence")
+    assert answer.json["reasons"][0].startswith("No news")
     assert sorted(home.rglob("*")) == sorted({*before, home / "jobs", home / "jobs" / ".lock"})
     answer = zaslon("retrain", "--home", home)
     assert answer.code == 99

@@ -265,6 +265,7 @@ def test_old_decisions_replay_with_the_model_of_their_time(
     zaslon("clean", small_run.raw, "--home", home, "--json")
     monkeypatch.setenv("ZASLON_SEED", "7")
     trained = zaslon("train", "--home", home, "--json").json
+    zaslon("promote", trained["model"], "--unguarded", "--home", home)
     zaslon("score", small_run.tomorrow, "--home", home, "--json")
     found = list(decisions(home))
     first, last = found[0], found[-1]
@@ -340,6 +341,7 @@ def test_the_analysts_capacity_turns_reviews_into_blocks(
     none = zaslon("train", "--home", home, "--json").json
     assert none["reviews_per_day"] == 0
     assert none["limits"][-1] == "0.0 reviews a day; the analysts have time for 0."
+    zaslon("promote", none["model"], "--unguarded", "--home", home)
     scored = zaslon("score", small_run.tomorrow, "--home", home, "--json").json
     assert scored["actions"]["review"] == 0
     assert scored["actions"]["block"] > 0

@@ -72,6 +72,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         home = ["--home", str(place / "home"), "--json"]
         assert main(["clean", str(place / "in" / "first.txt"), *home]) == 0
         assert main(["train", *home]) == 0
+        (model,) = (place / "home" / "models").glob("[0-9a-f]*")
+        assert main(["promote", model.name, "--unguarded", *home]) == 0  # so few days keep no guard
     migrated = Airflow(install(), place / "airflow", {})("db", "migrate")
     assert migrated.returncode == 0, migrated.stderr[-2_000:]
     return place

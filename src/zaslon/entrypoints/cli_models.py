@@ -28,7 +28,7 @@ def train(
     label_delay: Delay = None,
     tune: Annotated[int, typer.Option(min=0, help="Optuna trials before training; 0 for none.")] = 0,
 ) -> int:
-    """Train on the home's clean days; the new model and its policy become the ones that serve.
+    """Train on the home's clean days; the new model serves if it is the first, or better, and keeps every guard.
 
     Example: [bold]zaslon train --tune 30[/]
     """

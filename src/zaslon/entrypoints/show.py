@@ -106,6 +106,8 @@ def train_report(report: Any) -> None:
     _metrics(values)
     for sentence in values.get("limits", []):
         out.print(f"  {sentence}", highlight=False)
+    if report.gated is not None:
+        gated(report.gated)
     _paths(values.get("paths", {}))
 
 
@@ -188,24 +190,28 @@ def _p(p: float) -> str:
 def retrained(report: Any) -> None:
     """News, verdict, guards and what became of the challenger."""
     values = report.to_json_dict()
-    if not values["news"]:
-        out.print(
-            f"No news: no clean day with mature answers (up to {values['mature_until']}) is newer than those of model "
-            f"{values['champion']}.",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+    if report.gated is None:
+        out.print(report.no_news, highlight=False, soft_wrap=True)
         return
     out.print(f"New days: {values['news_days']}. Learned from {values['window']}.", highlight=False)
     _metrics(values["trained"])
+    gated(report.gated)
+    _paths(values["paths"])
+
+
+def gated(found: Any) -> None:
+    """The guards, the verdict with its reasons, and whether the model that was trained serves."""
+    values = found.to_json_dict()
     guards(values["guards"])
     out.print(f"[bold]{_VERDICTS[values['verdict']].replace('B is', 'The challenger is')}.[/]")
     for reason in [*values["reasons"], *values["refusals"]]:
         out.print(f"  {reason}", highlight=False)
-    outcome = f"serves now, entry {values['entry']} of the ledger" if values["promoted"] else "does not serve"
-    out.print(
-        f"Model {values['challenger']} {outcome}; before: {values['champion'] or 'none'}.", highlight=False
-    )
-    _paths(values["paths"])
+    out.print(f"[bold]{found.outcome}[/]", highlight=False)
+    if not found.promoted and (found.another_serves or found.champion is None):
+        out.print(
+            f"  `zaslon promote {found.model} --unguarded` lets it serve all the same, and the ledger says so.",
+            highlight=False,
+        )
 
 
 def guards(found: Sequence[Mapping[str, Any]]) -> None:
@@ -299,6 +305,7 @@ def run_report(report: Any) -> None:
     _decided(values)
     _labels(values)
     scorecard(values)
+    gated(report.gated)
     _seconds(values["seconds"])
     _paths(values["paths"])
 

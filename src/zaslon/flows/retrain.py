@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from zaslon.domain.errors import DataError
@@ -21,9 +20,8 @@ from zaslon.domain.ledger import RETRAIN
 from zaslon.domain.retraining import EXPANDING, VALIDATED, window_days
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.features.plan import plan_features
-from zaslon.flows.challenge import Challenge, Evidence, challenge
-from zaslon.flows.compare import first_new_day, last_day_learned, period_bounds
-from zaslon.flows.comparison_record import publish_comparison
+from zaslon.flows.compare import first_new_day, last_day_learned
+from zaslon.flows.gate import Gated, conclude, judge_trained
 from zaslon.flows.train import (
     Samples,
     Trained,
@@ -39,10 +37,10 @@ from zaslon.models.dataset import Days, Sample
 from zaslon.models.model import Model
 from zaslon.models.time_split import WINDOW, Period
 from zaslon.models.training import TrainSettings
+from zaslon.models.verdict import Verdict
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day
-from zaslon.services.home import Champion, champion_or_none
-from zaslon.services.promotion_ledger import promote
+from zaslon.services.home import champion_or_none
 from zaslon.services.publishing import publish
 from zaslon.system.durable import write_file
 
@@ -60,8 +58,7 @@ class RetrainReport:
         champion: the model that served before; None in a new home.
         trained: the challenger's metrics; None without news.
         window: the days that it has learned from.
-        challenge: the verdict and the guards; None without news.
-        entry: of the ledger, if it was promoted.
+        gated: the verdict, the guards and whether it was promoted; None without news.
     """
 
     news: Days | None
@@ -69,24 +66,30 @@ class RetrainReport:
     champion: str | None
     trained: Trained | None = None
     window: Days | None = None
-    challenge: Challenge | None = None
-    entry: int | None = None
+    gated: Gated | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def no_news(self) -> str:
+        """Why nothing was trained, in one sentence."""
+        than = "" if self.champion is None else f" is newer than those of model {self.champion}"
+        return f"No news: no clean day with mature answers (up to {self.mature_until}){than}."
+
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values, the same keys with news and without."""
-        found = self.challenge
+        found = self.gated
+        judged = (
+            {**_NOTHING, "champion": self.champion, "reasons": [self.no_news]}
+            if found is None
+            else found.to_json_dict()
+        )
         return {
             "news": self.news is not None,
             "news_days": None if self.news is None else str(self.news),
             "mature_until": self.mature_until,
-            "champion": self.champion,
             "challenger": None if self.trained is None else self.trained.model.artefact_id,
-            **(_NOTHING if found is None else found.to_json_dict()),
-            "promoted": self.entry is not None,
-            "entry": self.entry,
-            "refusals": [] if found is None else found.refusals,
+            **judged,
             "window": None if self.window is None else str(self.window),
             "trained": None if self.trained is None else trained_values(self.trained),
             "seconds": dict(self.seconds),
@@ -94,9 +97,10 @@ class RetrainReport:
         }
 
 
+# Without a new day there is no evidence for another model: one of the five verdicts, as scripts expect.
 _NOTHING: dict[str, Any] = {
-    "verdict": None, "reasons": [], "days_needed": None, "guards": [], "not_checked": [], "measures": {}, "period": None,
-    "frauds": 0, "transactions": 0,
+    "verdict": Verdict.NOT_ENOUGH_EVIDENCE.value, "days_needed": None, "guards": [], "not_checked": [],
+    "measures": {}, "period": None, "frauds": 0, "transactions": 0, "refusals": [], "promoted": False, "entry": None,
 }  # fmt: skip
 
 
@@ -132,18 +136,15 @@ def retrain(context: Context, *, may_promote: bool = True, as_of_seconds: int | 
         samples = in_best_window(context, samples)
         trained = train_and_evaluate(context, samples, _settings(context))
     with watch.stage("compare"):
-        found = _challenge(context, trained, champion, samples, days, arrival)
+        found = judge_trained(context, trained, champion, samples, days, arrival)
+    publish_training(context, trained, _settings(context), days, promoted=False)
+    gated = conclude(context, trained, champion, found, RETRAIN, may_promote=may_promote)
+    if gated.promoted:
+        publish(context)
     report = replace(
-        known, trained=trained, window=samples.split.train, challenge=found, seconds=watch.seconds,
+        known, trained=trained, window=samples.split.train, gated=gated, seconds=watch.seconds,
         paths={"model": str(trained.path), "report": str(_report_path(context, trained.model))},
     )  # fmt: skip
-    publish_training(context, trained, _settings(context), days, promoted=False)
-    models = {"a": known.champion, "b": trained.model.artefact_id}
-    policies = {"a": None if champion is None else champion[1].hash, "b": trained.policy.hash}
-    publish_comparison(context, models, found.to_json_dict(), found.comparison, policies)
-    if may_promote and found.may_serve:
-        report = replace(report, entry=_promote(context, trained, found, champion))
-        publish(context)
     _keep(context, report)
     return report
 
@@ -238,34 +239,6 @@ def _validated(context: Context, samples: Samples) -> float:
     return float(
         roc_auc_score(validation.is_fraud, model.raw_score(validation.x), sample_weight=validation.weight)
     )
-
-
-def _challenge(
-    context: Context, trained: Trained, champion: Champion | None, samples: Samples, days: Sequence[Day],
-    arrival_seconds: int,
-) -> Challenge:  # fmt: skip
-    """Judge it on the part of its test period that is new to the champion too."""
-    models = [trained.model] if champion is None else [champion[0], trained.model]
-    bounds = period_bounds(models, arrival_seconds, context.options.label_delay_seconds)
-    period = Days(max(samples.split.test.first, bounds.first), min(samples.split.test.last, bounds.last))
-    sample = _within(samples.test, period)
-    evidence = Evidence(days, bounds, period if sample else None, sample, samples.validation)
-    return challenge(context, (trained.model, trained.policy), champion, evidence)
-
-
-def _within(sample: Sample, period: Days) -> Sample | None:
-    day = sample.event_time_seconds // SECONDS_PER_DAY
-    chosen = (day >= period.first) & (day <= period.last)
-    return sample.take(chosen) if np.any(chosen) else None
-
-
-def _promote(context: Context, trained: Trained, found: Challenge, champion: Champion | None) -> int:
-    evidence = {"challenge": found.to_json_dict(), "metrics": trained_values(trained)}
-    against = None if champion is None else champion[0].artefact_id
-    entry = promote(
-        context, trained.model, trained.policy, RETRAIN, evidence, verdict=found.judged.verdict.value, against=against
-    )  # fmt: skip
-    return entry.number
 
 
 def _report_path(context: Context, model: Model) -> Path:

@@ -12,6 +12,7 @@ from zaslon.domain.ledger import RUN
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.engine import Engine
 from zaslon.flows.clean import clean
+from zaslon.flows.gate import Gated, pass_gate
 from zaslon.flows.run_report import make_report, report_files
 from zaslon.flows.run_warnings import (
     check_rows,
@@ -44,10 +45,9 @@ from zaslon.monitoring.scorecard import Goals, Reached, Scorecard, make_scorecar
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
 from zaslon.services.featurising import Day
-from zaslon.services.home import engine_at
-from zaslon.services.logs import new_log, put_in_use
+from zaslon.services.home import engine_at, keep_policy
+from zaslon.services.logs import discard_new_log, new_log, put_in_use
 from zaslon.services.poison import guarded
-from zaslon.services.promotion_ledger import promote
 from zaslon.services.retention import forget_old_originals
 
 DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
@@ -57,12 +57,15 @@ DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
 class RunReport:
     """Everything that a run found out; `to_json_dict` uses the names of every command.
 
+    `gated`: whether the model serves. `decided`: by this model, whether it serves or not.
+
     `labels_to_come`: answers in the files that become known after their last day. `warnings`: what makes its
     figures doubtful.
     """
 
     clean: CleanReport
     trained: Trained
+    gated: Gated
     decided: DecideReport
     labels_to_come: int
     scorecard: Scorecard
@@ -78,6 +81,7 @@ class RunReport:
         return {
             **{k: cleaned[k] for k in ("rows_in", "rows_clean", "rows_rejected", "answers_changed")},
             **trained_values(self.trained),
+            **self.gated.to_json_dict(),
             **self.decided.to_json_dict(),
             "labels_to_come": self.labels_to_come,
             "label_delay": {k: _delay_row(v) for k, v in self.by_delay.items()},
@@ -127,22 +131,31 @@ def _run(
         warnings += warnings_of_samples(samples)
         check_samples(samples)
         trained = train_and_evaluate(context, samples, settings)
-        promote(context, trained.model, trained.policy, RUN, trained_values(trained), log=log)
+    with watch.stage("compare"):
+        gated = pass_gate(context, trained, samples, days, RUN, log=log)
         del samples  # the next stage needs the memory
-    put_in_use(context)
+    if not gated.another_serves:
+        keep_policy(context, trained.policy)  # for the replay, also of what a refused first model decides
+        put_in_use(context)
+        log = context
     with watch.stage("decide"):
-        decided, to_come = decide_days(context, trained, days, decide_from, delay)
+        decided, to_come = decide_days(log, trained, days, decide_from, delay)
     by_delay: dict[str, Evaluation] = {}
     if compare_delays:
         with watch.stage("label_delays"):
             by_delay = _by_delay(context, days, settings, trained)
     scorecard = _scorecard(context, trained, decided, by_delay)
     with watch.stage("report"):
-        paths = make_report(context, trained, scorecard, by_delay, cleaned, decided, warnings)
-        registry = publish_training(context, trained, settings, days, report_files(paths))
+        paths = make_report(context, trained, scorecard, by_delay, cleaned, decided, warnings, gated.outcome)
+        registry = publish_training(
+            context, trained, settings, days, report_files(paths), promoted=gated.promoted
+        )
+        if gated.another_serves:  # the log in use is that of the champion
+            discard_new_log(context)
+            del paths["journal"]
         paths |= {"registry": registry.place} if registry and registry.place else {}
     return RunReport(
-        cleaned, trained, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib,
+        cleaned, trained, gated, decided, to_come, scorecard, by_delay, watch.seconds, watch.peak_mib,
         tuple(warnings), paths,
     )  # fmt: skip
 

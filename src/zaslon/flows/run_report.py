@@ -31,9 +31,12 @@ _DELAY_COLUMNS = {
 
 def make_report(
     context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
-    cleaned: CleanReport, decided: DecideReport, warnings: Sequence[DataWarning],
+    cleaned: CleanReport, decided: DecideReport, warnings: Sequence[DataWarning], outcome: str,
 ) -> dict[str, str]:  # fmt: skip
-    """Write the HTML report, its pictures and the scorecard as JSON; returns their paths by name."""
+    """Write the HTML report, its pictures and the scorecard as JSON; returns their paths by name.
+
+    `outcome`: whether the model serves, in a sentence.
+    """
     reports = context.home / "reports"
     pictures = _pictures(context, trained)
     for name, content in pictures.items():
@@ -41,7 +44,8 @@ def make_report(
     page = write_report(
         reports / "report.html",
         replace(
-            _content(context, trained, scorecard, by_delay, cleaned, decided, pictures),
+            _content(context, trained, scorecard, by_delay, pictures),
+            notes=[outcome, *_notes(context, trained, cleaned, decided)],
             warnings=[*(f"{warning.message} {warning.hint}" for warning in warnings), *_left_out(trained)],
         ),
     )
@@ -80,13 +84,12 @@ def _pictures(context: Context, trained: Trained) -> dict[str, bytes]:
 
 def _content(
     context: Context, trained: Trained, scorecard: Scorecard, by_delay: Mapping[str, Evaluation],
-    cleaned: CleanReport, decided: DecideReport, pictures: Mapping[str, bytes],
+    pictures: Mapping[str, bytes],
 ) -> ReportContent:  # fmt: skip
     return replace(
         _of_model(context, trained, pictures),
         scorecard=[(r.goal, r.target, r.reached, r.status, r.comment) for r in scorecard.rows],
         by_delay=_delay_rows(by_delay),
-        notes=_notes(context, trained, cleaned, decided),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from zaslon.domain.ledger import TRAIN
 from zaslon.features.plan import plan_features
+from zaslon.flows.gate import Gated, pass_gate
 from zaslon.flows.run_warnings import (
     check_samples,
     noted,
@@ -32,14 +33,14 @@ from zaslon.models.training import TrainSettings
 from zaslon.models.tune import check_installed, tune
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.home import load_champion
-from zaslon.services.promotion_ledger import promote
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """Metrics of the test period, the limits in words, and where the model is."""
+    """Metrics of the test period, the limits in words, and where the model is; `gated` where one was trained."""
 
     values: dict[str, Any]
+    gated: Gated | None = None
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -47,7 +48,10 @@ class TrainReport:
 
 
 def train_champion(context: Context, *, tune_trials: int = 0) -> TrainReport:
-    """Train on the clean days; with trials, search parameters on the validation period first."""
+    """Train on the clean days; with trials, search parameters on the validation period first.
+
+    The model serves if it is the first one and keeps the guards, or is better than the champion and keeps them.
+    """
     if tune_trials:
         check_installed()
     options, watch = context.options, Stopwatch()
@@ -68,19 +72,22 @@ def train_champion(context: Context, *, tune_trials: int = 0) -> TrainReport:
         with noted(warnings):
             check_samples(samples)
             trained = train_and_evaluate(context, samples, settings)
-        promote(context, trained.model, trained.policy, TRAIN, trained_values(trained))
+    with watch.stage("compare"):
+        gated = pass_gate(context, trained, samples, days, TRAIN)
     paths = {"model": str(trained.path)}
     with watch.stage("registry"):
-        registry = publish_training(context, trained, settings, days)
+        registry = publish_training(context, trained, settings, days, promoted=gated.promoted)
         paths |= {"registry": registry.place} if registry and registry.place else {}
     warnings += warnings_of_rules(trained.policy)
     return TrainReport(
         {
             **trained_values(trained),
+            **gated.to_json_dict(),
             "warnings": [warning.to_json_dict() for warning in warnings],
             "seconds": watch.seconds,
             "paths": paths,
-        }
+        },
+        gated,
     )
 
 

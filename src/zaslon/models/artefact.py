@@ -75,7 +75,7 @@ def load_model(directory: str | Path, catalogue_hash: str | None = None) -> Mode
         raise ArtefactError(
             f"The model in '{directory}' takes the features of catalogue {model.facts.catalogue_label}, "
             f"not of the catalogue {catalogue_hash} in use.",
-            hint="Serve it with its own catalogue, or train a model with this one.",
+            hint="Serve it with its own catalogue, or train a model with this one and promote it.",
         )
     return model
 

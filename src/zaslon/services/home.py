@@ -208,7 +208,8 @@ def named_champion(context: Context) -> Change:
         return _change_of(orjson.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(
-            f"'{path}' does not name the model and policy that serve.", hint="Train again: `zaslon train`."
+            f"'{path}' does not name the model and policy that serve.",
+            hint="Name one: `zaslon promote ID --unguarded`; `models/` of the home has the ids.",
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 A run makes its log beside the one in use, so that nothing is lost where it does not come to its end:
 
-    .log-building   the state that the new log begins from; discarded by the next run
+    .log-building   the state that the new log begins from; discarded if it is not to be used, or by the next process
     .log-ready      complete: it takes the place of `log`, now or when the next process starts
 """
 
@@ -40,8 +40,13 @@ def with_named_log(context: Context, name: str) -> Context:
 
 def new_log(context: Context) -> Context:
     """The context of a log to come, empty; `put_in_use` makes it the home's."""
-    shutil.rmtree(context.home / _BUILDING, ignore_errors=True)
+    discard_new_log(context)
     return context.with_log(_BUILDING)
+
+
+def discard_new_log(context: Context) -> None:
+    """Remove the log made by `new_log`, if there is one: what it decided was a trial."""
+    shutil.rmtree(context.home / _BUILDING, ignore_errors=True)
 
 
 def put_in_use(context: Context) -> None:
@@ -76,6 +81,7 @@ def exclusive(context: Context) -> Iterator[None]:
         for directory in (context.home, *context.home.glob("*/")):
             settle(directory)
         _settle(context.home, context.log)
+        discard_new_log(context)
         discard_outputs(context)
         yield
 
