@@ -20,7 +20,7 @@ from zaslon.domain.errors import BusyError, GuardError
 from zaslon.domain.ledger import TRAIN
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.features.plan import plan_features
-from zaslon.flows.challenge import challenge, evidence_for, segments
+from zaslon.flows.challenge import challenge, evidence_for
 from zaslon.flows.retrain import in_window
 from zaslon.flows.train import Samples, collect_samples, fit
 from zaslon.intake import clean_days
@@ -460,15 +460,3 @@ def test_an_invalid_window_is_refused(
 ) -> None:
     monkeypatch.setenv("ZASLON_RETRAIN_WINDOW", window)
     assert_helps(zaslon("retrain", "--home", home, "--json"), 2, "retrain_window")
-
-
-def test_segments_cover_amounts_hours_and_new_entities(world: World, samples: Samples) -> None:
-    plan = plan_features(context_of(world.home).catalogue)
-    found = segments(samples.test, plan)
-    amounts = [mask for name, mask in found.items() if "amounts" in name]
-    hours = [mask for name, mask in found.items() if ":00" in name]
-    for parts in (amounts, hours):
-        assert (np.sum(parts, axis=0) == 1).all(), "each transaction is in exactly one"
-    assert {name for name in found if name.startswith("a new ")} <= {
-        f"a new {entity}" for entity in plan.catalogue.entities
-    }

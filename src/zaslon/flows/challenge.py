@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from zaslon.domain.errors import ArtefactError, ZaslonError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.ledger import ROLLBACK
-from zaslon.domain.time import SECONDS_PER_DAY, parse_duration_seconds, time_text
-from zaslon.features.plan import FeaturePlan, plan_features
+from zaslon.domain.time import SECONDS_PER_DAY, time_text
+from zaslon.features.plan import plan_features
 from zaslon.flows.compare import DAYS_MAX, judged_on, last_day_learned, newest_period, period_bounds
 from zaslon.flows.run_warnings import warnings_of_figures
 from zaslon.flows.train import collect_periods, evaluate_sample
@@ -51,6 +51,7 @@ from zaslon.models.verdict import Judged, Verdict
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day
 from zaslon.services.home import Champion
+from zaslon.services.segments import segments
 
 _SERVED_LOOKED_AT = 2_000  # transactions looked up in the log
 
@@ -133,7 +134,7 @@ def challenge(
     )
     guards = [*_of_models(context, challenger[0], before, sample)]
     if sample is not None and 0 < sample.frauds < len(sample):
-        guards = [*_of_sample(context, challenger, champion, sample, evidence.validation), *guards]
+        guards = [*_of_sample(context, challenger, champion, sample, evidence), *guards]
     return Challenge(
         judged, measures, tuple(guards), evidence.period,
         0 if sample is None else sample.frauds, 0 if sample is None else len(sample), comparison,
@@ -170,10 +171,10 @@ def _of_sample(
     challenger: Champion,
     champion: Champion | None,
     sample: Sample,
-    validation: Sample | None,
+    evidence: Evidence,
 ) -> list[Guard]:
     """The guards that need transactions with their answers."""
-    options = context.options
+    options, validation = context.options, evidence.validation
     score = challenger[0].score(sample.x)
     before = None if champion is None else champion[0].score(sample.x)
     found = _evaluated(context, challenger, score, sample)
@@ -191,7 +192,7 @@ def _of_sample(
         ),
         calibration_guard(found, options.guard_calibration_max),
         *segment_guards(
-            segments(sample, plan_features(context.catalogue)), sample.is_fraud, weight, stops,
+            segments(sample, plan_features(context.catalogue), evidence.days), sample.is_fraud, weight, stops,
             drop_max=options.guard_segment_max, rise_max=options.guard_segment_max,
         ),
         leak_guard([warning.message for warning in warnings_of_figures(sample)]),
@@ -252,39 +253,6 @@ def _evaluated(
 def _stopped(champion: Champion, score: NDArray[np.float64]) -> NDArray[np.bool_]:
     stopped: NDArray[np.bool_] = score >= champion[1].thresholds.review
     return stopped
-
-
-def segments(sample: Sample, plan: FeaturePlan) -> dict[str, NDArray[np.bool_]]:
-    """bool[n] by name: amounts, times of day, and entities without history in the catalogue's longest count."""
-    large, larger = np.quantile(sample.amount_minor, (0.5, 0.9))
-    amount = sample.amount_minor
-    hour = sample.event_time_seconds % SECONDS_PER_DAY // 3600
-    found = {
-        "amounts up to the median": amount <= large,
-        "amounts of the upper half": (amount > large) & (amount <= larger),
-        "the largest tenth of amounts": amount > larger,
-    }
-    for begin in range(0, 24, 6):
-        found[f"{begin:02d}:00 to {begin + 6:02d}:00"] = (hour >= begin) & (hour < begin + 6)
-    for entity, column in _longest_counts(plan, sample.names).items():
-        found[f"a new {entity}"] = ~(sample.x[:, column] > 0)
-    return {name: mask for name, mask in found.items() if mask.any()}
-
-
-def _longest_counts(plan: FeaturePlan, names: Sequence[str]) -> dict[str, int]:
-    """By entity the column of its count of transactions with the longest window."""
-    longest: dict[str, tuple[int, str]] = {}
-    for info in plan.infos:
-        if (
-            info.compute == "count"
-            and info.where is None
-            and info.entity
-            and info.window
-            and info.name in names
-        ):
-            rank = (parse_duration_seconds(info.window), info.name)
-            longest[info.entity] = max(longest.get(info.entity, rank), rank)
-    return {entity: list(names).index(name) for entity, (_, name) in longest.items()}
 
 
 def served_parity(
