@@ -197,7 +197,9 @@ def _shares(edges: Float64, values: Float64, weight: Float64) -> Float64:
 
 
 def speed_guard(model: Model, x: NDArray[np.float32], limit_us: float) -> Guard:
-    """Microseconds that a transaction alone takes to be scored and explained: the least mean of some rounds.
+    """Microseconds of a processor that a transaction alone takes to be scored and explained: the least mean of some rounds.
+
+    Processor time, because a model is no slower for what else the machine has to do.
 
     Args:
         model: the challenger.
@@ -207,14 +209,17 @@ def speed_guard(model: Model, x: NDArray[np.float32], limit_us: float) -> Guard:
     rows = [x[i : i + 1] for i in range(min(len(x), _ROWS_TIMED))]
     means = []
     for _ in range(1 + _ROUNDS):  # the first one warms up
-        begin = time.perf_counter()
+        begin = time.thread_time()
         for row in rows:
             model.score(row)
             model.contributions(row)
-        means.append((time.perf_counter() - begin) / len(rows) * 1e6)
+        means.append((time.thread_time() - begin) / len(rows) * 1e6)
     value = min(means[1:])
     return Guard(
-        TIMED, value, limit_us, f"A transaction alone takes {value:.0f} µs to be scored and explained."
+        TIMED,
+        value,
+        limit_us,
+        f"A transaction alone takes {value:.0f} µs of a processor to be scored and explained.",
     )
 
 
