@@ -202,7 +202,12 @@ def retrained(report: Any) -> None:
 def gated(found: Any) -> None:
     """The guards, the verdict with its reasons, and whether the model that was trained serves."""
     values = found.to_json_dict()
-    guards(values["guards"])
+    if values["refusals"] or found.champion is not None:
+        guards(values["guards"])
+    else:
+        out.print(
+            f"Every guard is kept; nothing to check for {', '.join(values['not_checked'])}.", highlight=False
+        )
     out.print(f"[bold]{_VERDICTS[values['verdict']].replace('B is', 'The challenger is')}.[/]")
     for reason in [*values["reasons"], *values["refusals"]]:
         out.print(f"  {reason}", highlight=False)
