@@ -194,3 +194,25 @@ def test_the_log_of_a_stream_that_is_away_is_answered_by_the_ledger(
         model.artefact_id, "ledger", "2020-09-13 12:26:40",
     )  # fmt: skip
     assert "No Kafka broker is named" in found["note"]
+
+
+def test_a_log_that_an_edited_policy_began_is_its_own_from_its_first_record(
+    small_world: SmallWorld, tmp_path: Path, challenger: Model, clock: HourClock
+) -> None:
+    """The ledger has the edit hours later, but the log knows what decided."""
+    home = tmp_path / "home"
+    context = small_world.in_home(home).context
+    record_champion(context)
+    clock.passes()
+    (home / "policy.toml").write_text(RULE)
+    with serving(replace(small_world, context=context), home) as callers:
+        decided = callers("scorer").post("/v1/transactions", transaction()).json()
+    begun = clock.passes()
+    between = clock.passes()
+    save_model(challenger, home / "models" / challenger.artefact_id)
+    promote_by_hand(context, challenger.artefact_id, None, guarded=False)
+    for moment in (begun, between):
+        found = served_at(context, moment)
+        assert (found.model, found.policy, found.since_seconds, found.until_seconds, found.note) == (
+            decided["model"], decided["policy"], begun, clock.seconds, None,
+        )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from zaslon.domain.errors import DataError, ZaslonError
-from zaslon.domain.ledger import LedgerEntry, entries_that_served
+from zaslon.domain.ledger import IMPORT, LedgerEntry, entries_that_served
 from zaslon.domain.outcomes import Serving
 from zaslon.domain.time import time_text
 from zaslon.ports import LogReader
@@ -153,7 +153,8 @@ def _begin(
     """The entry that something decided by, and since when it did.
 
     A log begins without a change, and the rows of files have the times of their transactions: what began it is the
-    newest fitting entry from before its first record, or before what followed.
+    newest fitting entry from before its first record, or before what followed. An import of later only notes what had
+    served since the log began.
     """
     if first.change is not None:
         return entry_of(first.change, entries), first.seconds
@@ -168,6 +169,8 @@ def _begin(
     if not fitting:
         return None, first.seconds
     entry = (own or before or fitting)[-1]
+    if not own and not before and entry.promotion.action == IMPORT:
+        return entry, first.seconds
     return entry, max(entry.promotion.recorded_seconds, first.seconds or 0)
 
 
