@@ -215,10 +215,11 @@ def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
     assert [run.started for run in store.runs()] == [1_005.0, 1_004.0, 1_003.0]
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"jobs":[{"later":1}]}', '{"jobs":[],"later":1}'])
+def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
     store = RunStore(tmp_path)
     run = store.keep(store.begin("daily", (), None, 1_000.0))
-    (store.of_run(run) / "run.json").write_text("{")
+    (store.of_run(run) / "run.json").write_text(content)
     with pytest.raises(ArtefactError, match=r"run\.json"):
         store.runs()
 

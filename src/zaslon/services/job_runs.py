@@ -141,7 +141,7 @@ class RunStore:
         found: list[ChainRun] = []
         for path in reversed(self._directories()):
             with suppress(FileNotFoundError):  # not written yet, or removed meanwhile
-                found.append(_run_of(_read(path / "run.json")))
+                found.append(_run_in(path / "run.json"))
             if len(found) == most:
                 break
         return found
@@ -166,9 +166,17 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         content: Mapping[str, Any] = orjson.loads(path.read_bytes())
     except ValueError as error:
-        raise ArtefactError(f"'{path}' is damaged.", hint="Remove it; only its run is forgotten.") from error
+        raise _damaged(path) from error
     return content
 
 
-def _run_of(content: Mapping[str, Any]) -> ChainRun:
-    return ChainRun(**{**content, "jobs": tuple(JobRun(**job) for job in content["jobs"])})
+def _run_in(path: Path) -> ChainRun:
+    content = _read(path)
+    try:
+        return ChainRun(**{**content, "jobs": tuple(JobRun(**job) for job in content["jobs"])})
+    except (KeyError, TypeError) as error:  # of another release, for example
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> ArtefactError:
+    return ArtefactError(f"'{path}' is damaged.", hint="Remove it; only its run is forgotten.")
