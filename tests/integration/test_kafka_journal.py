@@ -177,3 +177,15 @@ def test_a_log_of_an_earlier_format_is_refused(
         cluster.context("viewer", home).with_log("stream").open_journal_for_reading()
     with pytest.raises(ArtefactError, match="begin with new topics"):
         cluster.stream_until(home, 1)
+
+
+def test_outcomes_that_came_before_their_order_are_found(
+    reader: LogReader, embedded: SqliteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partition of the orders had no leader for a while, or the clock of its broker is ahead."""
+    there = "zaslon.adapters.cluster.kafka.kafka_journal.sent_ms"
+    monkeypatch.setattr(there, lambda message: int(message.timestamp()[1]) + 50_000)
+    assert list(reader.outcomes(700)) == list(embedded.outcomes(700))
+    for position in (0, 455, 1_009):
+        assert reader.outcome(position) == embedded.outcome(position)
+    assert reader.page(460, 20) == embedded.page(460, 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,20 @@ def test_a_state_older_than_the_kept_orders_is_refused(
     cluster.send("input", lines[200:210])
     cluster.stream_until(home, 210)
     assert len(cluster.published()) == 210
+
+
+def test_a_page_before_a_gap_holds_nothing_behind_it(
+    broker: LocalBroker, small_world: SmallWorld, home: Path
+) -> None:
+    cluster, lines = Cluster.new(broker), _lines(small_world)
+    cluster.send("input", lines[:100])
+    cluster.stream_until(home, 100)
+    for topic in ("predictions", "rejections"):
+        _delete(cluster, topic)
+    cluster.send("input", lines[100:110])
+    cluster.stream_until(home, 110)
+    with closing(cluster.context("viewer", home).with_log("stream").open_journal_for_reading()) as journal:
+        assert journal.page(90, 20) == []
+        assert [position for position, _ in journal.page(None, 20)] == list(range(109, 99, -1))
+        assert [position for position, _ in journal.outcomes(50)] == list(range(100, 110))
+        assert journal.outcome(50) is None

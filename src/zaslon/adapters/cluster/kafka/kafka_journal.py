@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import takewhile
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, TopicPartition
@@ -25,6 +25,14 @@ from zaslon.domain.events import LogBatch, Originals, TransactionId
 from zaslon.domain.outcomes import Serving, Versions
 
 _CALL_SECONDS = 20.0
+# An order is sent before its outcomes, but its broker may answer later, or have a clock that is ahead. A transaction has
+# 30 s, and what it sends is in the log by then.
+_EARLIER_MS_MAX = 60_000
+
+
+def sent_ms(message: Message) -> int:
+    """When the broker took a message, in milliseconds since 1970."""
+    return message.timestamp()[1]
 
 
 class KafkaJournal:
@@ -114,10 +122,20 @@ class KafkaJournal:
 
     def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
         """(position, JSON) of all outcomes from a position on."""
-        if from_position >= self._next_position:
+        next_position = from_position
+        for earlier_ms in (0, _EARLIER_MS_MAX):
+            for position, outcome in self._outcomes(next_position, earlier_ms):
+                if position != next_position and not earlier_ms:
+                    break  # one of another moment than its order is missing, or it is no longer kept
+                yield position, outcome
+                next_position = position + 1
+
+    def _outcomes(self, from_position: int, earlier_ms: int) -> Iterator[tuple[int, bytes]]:
+        """Those sent at most so much earlier than the order of the position."""
+        if from_position >= self._next_position or self._is_closed:
             return
         found = next(self._orders_from(from_position), None)
-        moment_ms = found[1].timestamp()[1] if found is not None else 0
+        moment_ms = max(0, sent_ms(found[1]) - earlier_ms) if found is not None else 0
         readers = {self._names.predictions: recorded, self._names.rejections: recorded_rejection}
         streams = [
             self._since(topic, partition, moment_ms, read)
@@ -133,7 +151,7 @@ class KafkaJournal:
     def _since(
         self, topic: str, partition: int, moment_ms: int, read: Callable[[Message], Recorded]
     ) -> Iterator[tuple[int, bytes]]:
-        """Outcomes of a partition sent at or after a moment; an order is sent before its outcomes."""
+        """Outcomes of a partition sent at or after a moment."""
         target = TopicPartition(topic, partition, moment_ms)
         (found,) = self._orders.offsets_for_times([target], _CALL_SECONDS)
         if found.offset < 0:
@@ -146,7 +164,7 @@ class KafkaJournal:
         """(position, JSON) of up to `count` outcomes before a position, newest first."""
         end = self._next_position if before_position is None else min(before_position, self._next_position)
         begin = max(0, end - count)
-        return list(islice(self.outcomes(begin), max(0, end - begin)))[::-1]
+        return list(takewhile(lambda found: found[0] < end, self.outcomes(begin)))[::-1]
 
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position; at the end of the log, those of its last record."""
@@ -165,7 +183,7 @@ class KafkaJournal:
 
     def _serving_from(self, order: Order, message: Message) -> Serving:
         if NO_SOURCE not in order.source:  # the beginning of the log, or of what Kafka keeps of it
-            seconds = None if order.position else message.timestamp()[1] // 1000
+            seconds = None if order.position else sent_ms(message) // 1000
             return Serving(order.position, seconds, order.versions)
         batch = order.batch(self._catalogue)
         return Serving(order.position, int(batch.arrival_time_seconds[0]), order.versions, batch.change)
