@@ -14,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 BENCH_INSTALLED := $(VENV)/bench.stamp
+CLUSTER_INSTALLED := $(VENV)/cluster.stamp
 LOCKS := requirements/build.txt requirements/dev.txt
 
 UV := $(shell command -v uv 2>/dev/null)
@@ -37,7 +38,7 @@ COMPILE = $(UV_OR_OURS) pip compile --quiet --universal --python-version 3.11 --
 .PHONY: help
 help: ## this list
 	@echo "Zaslon: make TARGET"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: install
 install: $(INSTALLED) ## make .venv with the zaslon command (again: nothing to do)
@@ -52,11 +53,15 @@ test: $(INSTALLED) ## the fast tests, in a process per processor (JOBS=2)
 
 .PHONY: laws
 laws: $(INSTALLED) ## the slow tests, and every law with many more examples
-	HYPOTHESIS_PROFILE=ci $(PYTEST) -m '(slow or law) and not integration and not bench'
+	HYPOTHESIS_PROFILE=ci $(PYTEST) -m '(slow or law) and not integration and not cluster and not bench'
 
 .PHONY: integration
 integration: $(INSTALLED) ## tests on real servers, which they start by themselves (Java 17 and Maven)
 	$(BIN)/python -m pytest -m integration tests/integration tests/contract
+
+.PHONY: cluster-test
+cluster-test: $(CLUSTER_INSTALLED) ## tests on a real HDFS and S3, which they start by themselves (Java 17 and Maven)
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 .PHONY: kafka
 kafka: $(INSTALLED) ## a real Kafka on loopback in .kafka, with TLS, users and topics
@@ -82,10 +87,11 @@ bench: $(BENCH_INSTALLED) ## our speed beside PySpark, DuckDB, Polars and pandas
 .PHONY: lock
 lock: ## rewrite the lock files (needs uv; UPGRADE=--upgrade takes newer versions)
 	@test -n "$(UV_OR_OURS)" || { echo "make lock needs uv on the PATH (python3 -m pip install uv)."; exit 1; }
-	$(COMPILE) pyproject.toml --extra dev --extra kafka --extra mlflow --extra tune --extra api --extra client --extra postgres --extra s3 -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --extra kafka --extra mlflow --extra tune --extra api --extra client --extra postgres --extra s3 --extra hadoop -o requirements/dev.txt
 	$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 	$(COMPILE) pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt
+	$(COMPILE) requirements/cluster.in -c requirements/dev.txt -o requirements/cluster.txt
 	$(COMPILE) requirements/quix.in -o requirements/quix.txt
 	$(COMPILE) requirements/bento.in -o requirements/bento.txt
 	$(COMPILE) requirements/mlflow-server.in -c requirements/dev.txt -o requirements/mlflow-server.txt
@@ -116,4 +122,8 @@ endif
 
 $(BENCH_INSTALLED): $(INSTALLED) requirements/bench.txt
 	$(PIP_INSTALL) --require-hashes -r requirements/bench.txt
+	@touch $@
+
+$(CLUSTER_INSTALLED): $(INSTALLED) requirements/cluster.txt
+	$(PIP_INSTALL) --require-hashes -r requirements/cluster.txt
 	@touch $@

@@ -64,6 +64,13 @@ def _checked_webhook(url: SecretStr) -> SecretStr:
     return url
 
 
+def _checked_web_addresses(text: str) -> str:
+    for pair in text.split():
+        if not re.fullmatch(r"[^=/\s]+=[^=/:\s]+:\d{1,5}", pair):
+            raise ValueError(f"'{pair}' is not NAMENODE=HOST:PORT")
+    return text
+
+
 Duration = Annotated[str, AfterValidator(checked_duration)]
 RetrainWindow = Annotated[str, AfterValidator(checked_window)]
 PseudonymKey = Annotated[SecretStr, AfterValidator(_checked_key)]
@@ -71,6 +78,7 @@ StoreUrl = Annotated[SecretStr, AfterValidator(_checked_store)]
 MlflowUri = Annotated[str, AfterValidator(_checked_mlflow)]
 RegisteredModel = Annotated[str, AfterValidator(_checked_model)]
 SnapshotPlace = Annotated[str, AfterValidator(_checked_place)]
+WebAddresses = Annotated[str, AfterValidator(_checked_web_addresses)]
 Webhook = Annotated[SecretStr, AfterValidator(_checked_webhook)]
 
 
@@ -302,6 +310,20 @@ class Settings(BaseSettings):
     stream_metrics_port: int | None = Field(
         None, ge=1, le=65_535, description="where Prometheus reads metrics; nowhere if not set"
     )
+
+    hadoop_jars: Path | None = Field(
+        None, description="folder with the jars of Hadoop and DistCp; the program `hadoop` if not set"
+    )
+    hadoop_webhdfs: WebAddresses | None = Field(
+        None,
+        description="where WebHDFS answers, `NAMENODE=HOST:PORT` with spaces between, NAMENODE as in `hdfs://NAMENODE/`; port 9870 of that host if not set",
+    )
+    copy_maps: int = Field(8, ge=1, le=1_000, description="files that `copy` copies at once")
+    copy_megabytes_per_second: int = Field(
+        100, ge=1, le=100_000, description="megabytes a second of one of them, at most"
+    )
+    copy_verify_threads: int = Field(4, ge=1, le=64, description="files that `copy` reads at once to compare")
+    copy_timeout: Duration = Field("1d", description="how long DistCp may take before it is ended")
 
     @field_validator("mlflow_user", "mlflow_promoter_user")
     @classmethod

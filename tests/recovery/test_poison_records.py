@@ -62,7 +62,7 @@ class Warnings:
     def __init__(self, notices: list[str]) -> None:
         self.printed = notices
 
-    def start(self, stage: str, total: int | None) -> None:
+    def start(self, stage: str, total: int | None, unit: str = "rows") -> None:
         """Nothing."""
 
     def advance(self, steps: int) -> None:

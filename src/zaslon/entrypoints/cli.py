@@ -11,7 +11,7 @@ import typer
 
 from zaslon import __version__
 from zaslon.bootstrap import open_topics
-from zaslon.entrypoints import cli_ledger, cli_models, cli_registry, cli_schedule, cli_stream, show
+from zaslon.entrypoints import cli_copy, cli_ledger, cli_models, cli_registry, cli_schedule, cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.options import Arrived, CatalogueFile, Delay, Home, Json, parse_arrived
 from zaslon.entrypoints.performing import Lock, perform, settings_of
@@ -118,6 +118,9 @@ def simulate(
     return 0
 
 
+cli_copy.add_to(app)  # here, because `--help` lists commands in this order
+
+
 @app.command()
 def clean(
     sources: Sources,
@@ -171,7 +174,7 @@ def features(
     )
 
 
-cli_models.add_to(app)  # here, because `--help` lists commands in this order
+cli_models.add_to(app)
 
 
 @app.command()

@@ -30,7 +30,7 @@ err = Console(stderr=True)
 class Quiet:
     """No bars: for machines. Warnings still go to standard error."""
 
-    def start(self, stage: str, total: int | None) -> None:
+    def start(self, stage: str, total: int | None, unit: str = "rows") -> None:
         """Nothing."""
 
     def advance(self, steps: int) -> None:
@@ -48,19 +48,19 @@ class Quiet:
 
 
 class Bars(Quiet):
-    """Progress bars on standard error; one line a stage, with rows and time."""
+    """Progress bars on standard error; one line a stage, with steps and time."""
 
     def __init__(self) -> None:
         self._bars = Progress(
             TextColumn("{task.description:<20}"), BarColumn(bar_width=30), MofNCompleteColumn(),
-            TextColumn("rows"), TimeElapsedColumn(), console=err,
+            TextColumn("{task.fields[unit]}"), TimeElapsedColumn(), console=err,
         )  # fmt: skip
         self._task: TaskID | None = None
 
-    def start(self, stage: str, total: int | None) -> None:
+    def start(self, stage: str, total: int | None, unit: str = "rows") -> None:
         """A stage begins; the one before is done."""
         self._finish()
-        self._task = self._bars.add_task(stage, total=total)
+        self._task = self._bars.add_task(stage, total=total, unit=unit)
 
     def advance(self, steps: int) -> None:
         """Steps of the current stage are done."""

@@ -35,8 +35,8 @@ GATEWAY = "gateway"
 class Progress(Protocol):
     """Observes long work; the command line draws a bar, tests and machines stay silent."""
 
-    def start(self, stage: str, total: int | None) -> None:
-        """A stage begins; `total` steps are expected, None if unknown."""
+    def start(self, stage: str, total: int | None, unit: str = "rows") -> None:
+        """A stage begins; `total` steps are expected, None if unknown, each of them a `unit`."""
 
     def advance(self, steps: int) -> None:
         """Steps of the current stage are done."""
@@ -48,7 +48,7 @@ class Progress(Protocol):
 class Silent:
     """A progress that shows nothing."""
 
-    def start(self, stage: str, total: int | None) -> None:
+    def start(self, stage: str, total: int | None, unit: str = "rows") -> None:
         """Nothing."""
 
     def advance(self, steps: int) -> None:

@@ -26,14 +26,15 @@ class ChildProcesses:
         command: what the arguments are of.
         environment: added to that of this process.
         end_within_seconds: from SIGTERM to SIGKILL.
+        inherited: descriptors of files that the processes keep under the same numbers.
     """
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str],
-        end_within_seconds: float = _END_WITHIN_SECONDS,
+        end_within_seconds: float = _END_WITHIN_SECONDS, inherited: Sequence[int] = (),
     ) -> None:  # fmt: skip
         self._command, self._environment = list(command), dict(environment)
-        self._end_within_seconds = end_within_seconds
+        self._end_within_seconds, self._inherited = end_within_seconds, tuple(inherited)
 
     def run(
         self, arguments: Sequence[str], output: Path, messages: Path, timeout_seconds: float,
@@ -47,6 +48,7 @@ class ChildProcesses:
                 process = subprocess.Popen(  # noqa: S603  a command of our own
                     [*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                     env=os.environ | self._environment | {MARK: _mark(output)}, start_new_session=True,
+                    pass_fds=self._inherited,
                 )  # fmt: skip
             except OSError as error:
                 raise SystemRefusedError(f"'{self._command[0]}' cannot be started: {error}.") from error

@@ -1,0 +1,1 @@
+"""Hadoop: its storages through fsspec, and DistCp as a child process."""

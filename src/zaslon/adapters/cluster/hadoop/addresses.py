@@ -1,0 +1,66 @@
+"""Addresses of trees: `s3a://bucket/prefix`, `hdfs://namenode:port/path`, `file:///path`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from zaslon.domain.errors import ZaslonError
+
+_SCHEMES = {"s3a": "s3a", "s3": "s3a", "s3n": "s3a", "hdfs": "hdfs", "file": "file"}
+_EXAMPLES = "Write s3a://bucket/folder or hdfs://namenode/folder."
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address in parts; `path` has no slash at either end."""
+
+    scheme: str
+    authority: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}/{self.path}"
+
+    def holds(self, other: Address) -> bool:
+        """Whether the other one is this one or lies below it."""
+        return (self.scheme, self.authority) == (other.scheme, other.authority) and (
+            f"{other.path}/".startswith(f"{self.path}/") or not self.path
+        )
+
+
+def parse_address(text: str) -> Address:
+    """The parts of an address. S3's has one name here, whatever its scheme: Hadoop's.
+
+    Raises:
+        ZaslonError: it is none, or one with what would not be taken literally.
+    """
+    found = re.fullmatch(r"(\w+)://([^/]*)(/.*)?", text)
+    if found is None or found[1] not in _SCHEMES:
+        raise ZaslonError(f"'{text}' is not an address of S3 or HDFS.", hint=_EXAMPLES)
+    scheme, authority, path = _SCHEMES[found[1]], found[2], (found[3] or "").strip("/")
+    if bool(authority) == (scheme == "file"):
+        raise ZaslonError(f"'{text}' does not say on which server or in which bucket.", hint=_EXAMPLES)
+    if "@" in authority:
+        raise ZaslonError(
+            "An address of a copy holds no user, key or password: others could read it.",
+            hint="Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the user from HADOOP_USER_NAME.",
+        )
+    if re.search(r"[*?{}\[\]\\\n]|//|(^|/)\.\.?(/|$)", path):
+        raise ZaslonError(
+            f"'{text}' has a pattern or a relative part; a copy takes one folder with all that is below it.",
+            hint=_EXAMPLES,
+        )
+    return Address(scheme, authority, path)
+
+
+def parse_pair(source: str, target: str) -> tuple[Address, Address]:
+    """Source and target of a copy.
+
+    Raises:
+        ZaslonError: one of them is not an address, or one lies below the other.
+    """
+    one, other = parse_address(source), parse_address(target)
+    if one.holds(other) or other.holds(one):
+        raise ZaslonError(f"'{source}' and '{target}' overlap.", hint="Copy into another folder.")
+    return one, other

@@ -1,0 +1,78 @@
+"""The parts of a copy between storages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from zaslon.adapters.embedded.lock import exclusive_in
+from zaslon.domain.errors import ZaslonError
+from zaslon.domain.time import parse_duration_seconds
+from zaslon.flows.copy import Copying
+from zaslon.ports.copying import FileTree
+from zaslon.services.context import LOCK, Progress
+from zaslon.settings import Settings
+from zaslon.system.durable import make_directory
+
+if TYPE_CHECKING:
+    from zaslon.adapters.cluster.hadoop.addresses import Address
+
+COPIES = "copies"  # of a home: a directory for each pair of addresses
+
+
+def build_copying(settings: Settings, source: str, target: str, progress: Progress) -> Copying:
+    """A copy of `source` to `target` by this machine's Hadoop.
+
+    Raises:
+        ZaslonError: an address or a setting cannot be used, or something is not installed.
+    """
+    if any(find_spec(library) is None for library in ("requests", "s3fs")):
+        raise ZaslonError(
+            "The clients of S3 and HDFS are not installed.",
+            hint="Install them with: pip install 'zaslon[hadoop]'.",
+        )
+    from zaslon.adapters.cluster.hadoop.addresses import parse_pair  # noqa: PLC0415  an extra
+    from zaslon.adapters.cluster.hadoop.distcp import CopyLimits, DistCp  # noqa: PLC0415
+    from zaslon.adapters.cluster.hadoop.hadoop_program import find_hadoop  # noqa: PLC0415
+    from zaslon.adapters.cluster.hadoop.hadoop_settings import s3_access  # noqa: PLC0415
+
+    one, other = parse_pair(source, target)
+    web = _web_addresses(settings.hadoop_webhdfs)
+    directory = settings.home / COPIES / hashlib.sha256(f"{one}\n{other}".encode()).hexdigest()[:16]
+    scratch, maps = directory / "hadoop", settings.copy_maps
+    hadoop = find_hadoop(settings.hadoop_jars, scratch, maps)
+    make_directory(directory)
+    limits = CopyLimits(
+        maps, settings.copy_megabytes_per_second, parse_duration_seconds(settings.copy_timeout)
+    )
+    access = s3_access(one_process=hadoop.one_process) if "s3a" in (one.scheme, other.scheme) else None
+    return Copying(
+        source=_tree(one, web), target=_tree(other, web),
+        tool=DistCp(hadoop, str(one), str(other), access, directory, scratch, limits),
+        directory=directory, exclusive=lambda: exclusive_in(directory / LOCK),
+        threads=settings.copy_verify_threads, progress=progress,
+    )  # fmt: skip
+
+
+def _tree(address: Address, web: Mapping[str, str]) -> FileTree:
+    from zaslon.adapters.cluster.hadoop.file_trees import hdfs_tree, local_tree, s3_tree  # noqa: PLC0415
+
+    if address.scheme == "s3a":
+        return s3_tree(address)
+    if address.scheme == "file":
+        return local_tree(address)
+    return hdfs_tree(address, web.get(address.authority), _user())
+
+
+def _user() -> str:
+    """Who is at work for HDFS, as its own client finds it."""
+    return os.environ.get("HADOOP_USER_NAME") or pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _web_addresses(text: str | None) -> dict[str, str]:
+    """`namenode=host:port` pairs: the addresses of WebHDFS by the authority in `hdfs://` addresses."""
+    return dict(pair.split("=", 1) for pair in (text or "").split())
