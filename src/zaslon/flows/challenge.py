@@ -182,9 +182,10 @@ def _of_sample(
         None if champion is None or before is None else _evaluated(context, champion, before, sample)
     )
     weight = sample.weight.astype(np.float64)
-    stops = None
+    stops, parts = None, {}
     if champion is not None and before is not None:
         stops = Stops(_stopped(challenger, score), _stopped(champion, before))
+        parts = segments(sample, plan_features(context.catalogue), evidence.days)
     guards = [
         *business_guards(
             found, found_before, false_positive_rate_max=options.false_positive_rate_max,
@@ -192,7 +193,7 @@ def _of_sample(
         ),
         calibration_guard(found, options.guard_calibration_max),
         *segment_guards(
-            segments(sample, plan_features(context.catalogue), evidence.days), sample.is_fraud, weight, stops,
+            parts, sample.is_fraud, weight, stops,
             drop_max=options.guard_segment_max, rise_max=options.guard_segment_max,
         ),
         leak_guard([warning.message for warning in warnings_of_figures(sample)]),
