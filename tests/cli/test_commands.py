@@ -136,6 +136,25 @@ def test_a_champion_that_cannot_be_read_is_not_replaced(
     (home / "champion.json").write_bytes(champion)
 
 
+@pytest.mark.usefixtures("room_for_luck")
+def test_without_mature_days_only_a_first_model_serves(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    last = max((home / "clean").glob("day=*")).name.removeprefix("day=")
+    for place, verdict in ((home, "not_enough_evidence"), (tmp_path / "new", "first")):
+        arrived = ("--arrived", f"{last} 23:59:59", "--home", place)  # no answer has had seven days to come
+        assert zaslon("clean", small_run.raw, *arrived, "--json").code == 0
+        answer = zaslon("train", "--home", place, "--json").json
+        assert (answer["verdict"], answer["promoted"]) == (verdict, verdict == "first"), answer["refusals"]
+        if verdict != "first":
+            assert answer["reasons"][0].startswith("No clean day can be compared on: ")
+            assert champion_of(home) == small_run.answer["model"]
+
+
+def champion_of(home: Path) -> str:
+    return str(json.loads((home / "champion.json").read_bytes())["model"])
+
+
 def test_a_model_of_another_catalogue_replaces_no_champion(
     zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
 ) -> None:
