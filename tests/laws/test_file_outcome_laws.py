@@ -19,7 +19,7 @@ from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.errors import InputError
 from zaslon.intake import label_files, record_blocks, sources
 from zaslon.intake.chunks import Chunk, TextChunk
-from zaslon.intake.label_files import label_records
+from zaslon.intake.label_files import label_rows
 from zaslon.intake.layouts import UTF8_MARK
 from zaslon.intake.over_lines import OverLines
 from zaslon.intake.sources import read_source
@@ -146,10 +146,10 @@ def test_every_label_has_one_outcome_wherever_chunks_end(
     path.write_bytes(content)
     over = OverLines()
     with pytest.MonkeyPatch.context() as patch:
-        found = list(label_records(path, CATALOGUE, over))
+        found = [row.content for row in label_rows(path, CATALOGUE, over)]
         patch.setattr(label_files, "_CHUNK_BYTES", chunk_bytes)
         again = OverLines()
-        cut = [row[:RECORD_MAX] for row in label_records(path, CATALOGUE, again)]
+        cut = [row.content[:RECORD_MAX] for row in label_rows(path, CATALOGUE, again)]
     assert cut == [row[:RECORD_MAX] for row in found] and again == over
     line_end = b"\n" if b"\n" in content else b"\r"
     line, expected = 2, 0

@@ -14,7 +14,7 @@ from tests.unit.intake_cases import GOOD, HEADER, MISSION, NAMES, line
 
 from zaslon.domain.errors import InputError
 from zaslon.intake import label_files
-from zaslon.intake.label_files import label_records
+from zaslon.intake.label_files import label_rows
 from zaslon.intake.sources import read_source
 from zaslon.system.opening import version_of
 from zaslon.system.zstd import zstd
@@ -76,10 +76,10 @@ def test_labels_that_change_while_they_are_read_are_refused(
 ) -> None:
     path = tmp_path / "labels"
     path.write_text("transaction_id,is_fraud\n1,1\n")
-    assert len(list(label_records(path, MISSION))) == 1
+    assert len(list(label_rows(path, MISSION))) == 1
     monkeypatch.setattr(label_files, "version_of", lambda file: (0, 0))
     with pytest.raises(InputError, match="changed while it was read"):
-        list(label_records(path, MISSION))
+        list(label_rows(path, MISSION))
 
 
 def test_what_is_no_file_has_no_version() -> None:

@@ -14,7 +14,7 @@ from zaslon.domain.catalogue import Catalogue, parse_catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind
 from zaslon.intake import label_files
-from zaslon.intake.label_files import label_records
+from zaslon.intake.label_files import label_rows
 from zaslon.intake.over_lines import OverLines
 
 NUMBERED = parse_catalogue(
@@ -27,7 +27,7 @@ NAMED = parse_catalogue(
 
 def _labels(content: str | bytes, tmp_path: Path, catalogue: Catalogue = NAMED) -> list[Any]:
     (tmp_path / "labels").write_bytes(content.encode() if isinstance(content, str) else content)
-    records = list(label_records(tmp_path / "labels", catalogue))
+    records = [row.content for row in label_rows(tmp_path / "labels", catalogue)]
     cleaned = clean(*records, kind=Kind.LABEL_JSON, catalogue=catalogue)
     found: list[Any] = [None] * len(records)
     assert cleaned.labels.id_text is not None
@@ -90,7 +90,7 @@ def test_stray_quotes_in_a_label_file_hide_no_row(tmp_path: Path) -> None:
         "7,0,ok",
     ]
     path.write_text("\n".join(rows))
-    found = list(label_records(path, NUMBERED, over))
+    found = [row.content for row in label_rows(path, NUMBERED, over)]
     labels = [row for row in found if row.startswith(b"{")]
     assert [orjson.loads(row)["transaction_id"] for row in labels] == ["1", "2", "7"]
     assert [row for row in found if row not in labels] == [b'"5,1,ok', b'6",0,ok']
@@ -105,7 +105,8 @@ def test_no_row_of_separated_labels_is_read_as_json(tmp_path: Path, note: str) -
     path = tmp_path / "labels.csv"
     quoted = note.replace('"', '""')
     path.write_text(f'transaction_id,is_fraud,a,note\n1,1,a,ok\n{note}\n"2\n{quoted}\n",1,a,ok\n')
-    found = clean(*label_records(path, NUMBERED), kind=Kind.LABEL_JSON, catalogue=NUMBERED)
+    records = [row.content for row in label_rows(path, NUMBERED)]
+    found = clean(*records, kind=Kind.LABEL_JSON, catalogue=NUMBERED)
     assert found.labels.transaction_id.tolist() == [1]
     assert len(found.rejected) == 4
 
@@ -139,7 +140,7 @@ def test_a_row_of_names_with_a_verdict_is_a_label(tmp_path: Path) -> None:
 def test_blank_lines_count_in_the_numbers_of_lines(tmp_path: Path, breaks: str) -> None:
     path, over = tmp_path / "labels", OverLines()
     path.write_text(f'{breaks}id,is_fraud,note\n\n1,1,"two\nlines"\n', newline="")
-    assert len(list(label_records(path, NUMBERED, over))) == 1
+    assert len(list(label_rows(path, NUMBERED, over))) == 1
     line = breaks.count("\n") + 3
     assert over.places == [f"lines {line} to {line + 1} of '{path}'"]
 

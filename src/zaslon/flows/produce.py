@@ -203,7 +203,7 @@ def _slices(
 
 def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
     raw = chunk.originals(range(len(chunk)))
-    if chunk.layout.is_json:
+    if chunk.layout.is_json or chunk.problem is not None:
         return raw
     columns = chunk.layout.columns
     if form == "line":

@@ -20,7 +20,7 @@ from zaslon.domain.time import time_text
 from zaslon.flows.clean import Cleaned, clean
 from zaslon.intake import clean_days
 from zaslon.intake.files import QUARANTINE
-from zaslon.intake.label_files import label_records
+from zaslon.intake.label_files import LabelRow, label_rows
 from zaslon.intake.over_lines import OverLines
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.monitoring.data_warnings import over_lines_warnings
@@ -159,7 +159,7 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
     """
     arrival = arrival_of_files(context, arrival_time_seconds)
     over = OverLines()
-    rows = list(label_records(source, context.catalogue, over))
+    rows = list(label_rows(source, context.catalogue, over))
     for warning in over_lines_warnings(over.rows, over.lines_like_rows, over.places):
         context.progress.warn(f"{warning.message} {warning.hint}")
     with closing(context.open_journal()) as journal:
@@ -174,9 +174,14 @@ def label(context: Context, source: Path, arrival_time_seconds: int | None) -> D
         return decided
 
 
-def _label_batches(context: Context, rows: list[bytes], arrival: int) -> Iterator[LogBatch]:
+def _label_batches(context: Context, rows: list[LabelRow], arrival: int) -> Iterator[LogBatch]:
     size = context.options.batch_records
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
-        raw = RecordBatch.of(part, [Kind.LABEL_JSON] * len(part), [arrival] * len(part), begin)
-        yield admit(raw, context.catalogue, context.key)
+        contents, count = [row.content for row in part], len(part)
+        raw = RecordBatch.of(contents, [Kind.LABEL_JSON] * count, [arrival] * count, begin)
+        batch = admit(raw, context.catalogue, context.key)
+        for index, row in enumerate(part):
+            if row.problem is not None:
+                batch = batch.rejecting([index], row.problem)
+        yield batch

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.intake.fields import Fields, fields_of_json, fields_of_lines
+from zaslon.domain.rejections import RecordProblem
+from zaslon.intake.fields import Fields, fields_of_broken, fields_of_json, fields_of_lines
 from zaslon.intake.layouts import Layout
 from zaslon.intake.record_blocks import Block
 from zaslon.intake.splitting import Values
@@ -55,6 +56,11 @@ class Chunk(Protocol):
     @property
     def headers(self) -> int:
         """How many headers were among the records, which are none."""
+        ...
+
+    @property
+    def problem(self) -> RecordProblem | None:
+        """Why its only record is rejected, where that breaks our own code before its fields are read."""
         ...
 
     @property
@@ -103,6 +109,7 @@ class TextChunk:
         split: their fields, where that is known already.
         first_lines: of each record the number of its first line in the source, from 1.
         inner_ends: the line ends in the buffer that are inside records, in order.
+        problem: why its only record is rejected, where that breaks our own code before its fields are read.
     """
 
     source: str
@@ -116,13 +123,14 @@ class TextChunk:
     inner_ends: Int64
     split: Fields | None = None
     headers: int = 0
+    problem: RecordProblem | None = None
 
     @classmethod
     def of(cls, source: str, first_record: int, block: Block, layout: Layout) -> TextChunk:
         """The records of a block, which begin with number `first_record`."""
         return cls(
             source, first_record, block.offset, block.buffer, block.starts, block.ends - block.starts, layout,
-            block.first_lines(), block.inner_ends,
+            block.first_lines(), block.inner_ends, problem=block.problem,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -154,6 +162,8 @@ class TextChunk:
 
     def fields(self, catalogue: Catalogue) -> Fields:
         """Where the fields of the records are."""
+        if self.problem is not None:
+            return fields_of_broken(len(self), catalogue, self.problem)
         if self.split is not None:
             return self.split
         if self.layout.is_json:
@@ -194,6 +204,7 @@ class TableChunk:
     first_record: int
     table: Table
     headers: int = 0
+    problem: RecordProblem | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -218,6 +229,8 @@ class TableChunk:
 
     def fields(self, catalogue: Catalogue) -> Fields:
         """Where the fields of the rows are."""
+        if self.problem is not None:
+            return fields_of_broken(len(self), catalogue, self.problem)
         return fields_of_table(self.table, catalogue)
 
     def values(self) -> Table:

@@ -7,17 +7,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.errors import InputError
+from zaslon.domain.rejections import RecordProblem
 from zaslon.intake.characters import EXACT_INTEGER_LIMIT
 from zaslon.intake.fields import BINARY_NOISE
 from zaslon.intake.layouts import checked_columns
-from zaslon.intake.tables import Table, table_of
+from zaslon.intake.ordinary import problem_of_fault
+from zaslon.intake.tables import Table, table_of, table_of_row
+from zaslon.system.isolation import in_halves
 from zaslon.system.opening import local_path
 
 _ROWS = 250_000
@@ -26,8 +29,10 @@ _DECIMAL_DIGITS_MAX = 38  # that Polars reads: 128 bits
 _WIDE = (pl.UInt64, pl.Int128, pl.UInt128)  # integers that may not fit into 64 bits with a sign
 
 
-def parquet_tables(address: str, file: IO[bytes], catalogue: Catalogue) -> Iterator[Table]:
-    """The rows with the columns that are read, some hundred thousand at a time.
+def parquet_tables(
+    address: str, file: IO[bytes], catalogue: Catalogue
+) -> Iterator[tuple[Table, RecordProblem | None]]:
+    """The rows with the columns that are read, some hundred thousand at a time; one that breaks our code alone.
 
     Raises:
         InputError: damaged, without rows, or without the catalogue's fields.
@@ -43,9 +48,51 @@ def parquet_tables(address: str, file: IO[bytes], catalogue: Catalogue) -> Itera
         rows = int(_careful(address, frame.select(pl.len()).collect).item())
         if not rows:
             raise InputError(f"'{address}' has no rows.", hint="Expected transactions.")
+        texts = _Texts(columns, is_free, catalogue.record.separator)
         for begin in range(0, rows, _ROWS):
-            part = _careful(address, frame.slice(begin, _ROWS).select(columns).collect)
-            yield table_of(part, is_free, catalogue.record.separator)
+            yield from texts.of(_careful(address, frame.slice(begin, _ROWS).select(list(used)).collect))
+
+
+class _Texts(NamedTuple):
+    """How rows become texts: an expression for each column, which of them are free text, and a line's separator."""
+
+    columns: list[pl.Expr]
+    is_free: list[bool]
+    separator: str
+
+    def of(self, rows: pl.DataFrame) -> Iterator[tuple[Table, RecordProblem | None]]:
+        """The rows as tables, in order; one that breaks our own code alone, with the problem."""
+        return in_halves(
+            lambda begin, end: (self._table(rows[begin:end]), None), len(rows),
+            lambda row, error: self._alone(rows[row : row + 1], error),
+        )  # fmt: skip
+
+    def _table(self, rows: pl.DataFrame) -> Table:
+        try:
+            return table_of(rows.select(self.columns), self.is_free, self.separator)
+        except pl.exceptions.PanicException as error:  # no `Exception`: it would end the process
+            raise RuntimeError("Polars failed") from error
+
+    def _alone(self, row: pl.DataFrame, error: Exception) -> tuple[Table, RecordProblem]:
+        """A row that breaks our code, with its values as Polars writes them; `error` where ordinary rows do so, too."""
+        try:
+            self._table(pl.DataFrame([_one(name, kind) for name, kind in row.schema.items()]))
+        except Exception:  # noqa: BLE001  the first error is more useful
+            raise error from None
+        values = [_plain(row[name][0]) for name in row.columns]
+        return table_of_row(tuple(row.columns), values, self.separator), problem_of_fault(error)
+
+
+def _one(name: str, kind: Any) -> pl.Series:
+    """A column with one ordinary value, or a null where the type has none that can be made of 1."""
+    try:
+        return pl.Series(name, [1]).cast(kind, strict=False)
+    except pl.exceptions.PolarsError:
+        return pl.Series(name, [None], dtype=kind)
+
+
+def _plain(value: Any) -> bytes | None:
+    return value if value is None or isinstance(value, bytes) else str(value).encode()
 
 
 @contextmanager

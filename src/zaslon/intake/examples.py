@@ -10,6 +10,7 @@ from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.time import time_text
 from zaslon.intake.json_array import array_elements, nesting
 from zaslon.intake.json_members import member_counts
+from zaslon.intake.layouts import Layout
 
 EXAMPLE_SECONDS = 1_599_998_400  # event time of the first example: 2020-09-13 12:00:00
 _ENTITIES = 100  # so many keys of each entity take turns
@@ -24,6 +25,15 @@ def example_record(catalogue: Catalogue, number: int = 0) -> bytes:
     """
     named = {f.name: _value(f, number) for f in catalogue.fields if f.required and f.role != "ignored"}
     return orjson.dumps(named)
+
+
+def example_row(catalogue: Catalogue, layout: Layout) -> bytes:
+    """An ordinary record of a source with this layout: of separated text, one with its number of fields."""
+    return (
+        example_record(catalogue)
+        if layout.is_json
+        else layout.separator.join("1" for _ in layout.columns).encode()
+    )
 
 
 def read_examples() -> None:

@@ -69,6 +69,14 @@ class Fields:
         self.problems[record] = RecordProblem(reason, None, problem, expected)
 
 
+def fields_of_broken(count: int, catalogue: Catalogue, problem: RecordProblem) -> Fields:
+    """The fields of records that break our own code: none."""
+    shape = (len(catalogue.fields), count)
+    reason = np.full(count, int(problem.reason), np.uint8)
+    nothing = np.zeros(0, np.uint8), np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+    return Fields(*nothing, reason, dict.fromkeys(range(count), problem))
+
+
 @lru_cache(maxsize=64)
 def line_columns(catalogue: Catalogue, columns: tuple[str, ...]) -> tuple[int, ...]:
     """Which field of the catalogue each column of a line is; -1 for a column that is not read."""

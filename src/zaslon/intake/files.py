@@ -31,7 +31,7 @@ from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
 from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
 from zaslon.intake.date_gaps import DayCounts, WrongDates
-from zaslon.intake.examples import example_record
+from zaslon.intake.examples import example_row
 from zaslon.intake.fields import fields_of_json
 from zaslon.intake.hidden_fields import FieldHider, Kept
 from zaslon.intake.layouts import Layout
@@ -323,11 +323,8 @@ class _Cleaning:
 
     def _check_hiding(self, layout: Layout, error: Exception) -> None:
         """Raise `error` where an ordinary row breaks the hiding, too: then no row is to blame for it."""
-        row = example_record(self._catalogue)
-        if not layout.is_json:
-            row = layout.separator.join("1" for _ in layout.columns).encode()
         try:
-            self._hider.hide([row], layout)
+            self._hider.hide([example_row(self._catalogue, layout)], layout)
         except Exception:  # noqa: BLE001  the first error is more useful
             raise error from None
 

@@ -7,26 +7,33 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
 from zaslon.domain.catalogue import Catalogue, Role
 from zaslon.domain.errors import InputError
+from zaslon.domain.rejections import RecordProblem
 from zaslon.intake.chunks import TextChunk
+from zaslon.intake.examples import example_row
 from zaslon.intake.labels import label_layout
 from zaslon.intake.layouts import (
     HEADER_BYTES_MAX,
     SEPARATORS,
     UTF8_MARK,
     Layout,
+    broken_header,
+    check_text,
     has_stray_quote,
     is_value,
     line_names,
 )
+from zaslon.intake.ordinary import problem_of_fault
 from zaslon.intake.over_lines import OverLines, torn_field
-from zaslon.intake.record_blocks import RecordReader, TextForm
+from zaslon.intake.record_blocks import RecordReader, TextForm, only_record
 from zaslon.intake.splitting import first_record, split_line
 from zaslon.intake.words import ANSWERS
+from zaslon.system.isolation import in_halves, is_fault_of_ours
 from zaslon.system.opening import check_unchanged, version_of
 
 LABEL_FILE_BYTES_MAX = 1 << 30
@@ -36,7 +43,19 @@ _BLANK_LINES = re.compile(rb"([ \t]*[\r\n])*")
 _ROLES: tuple[Role, ...] = ("transaction_id", "is_fraud")
 
 
-def label_records(source: Path, catalogue: Catalogue, over_lines: OverLines | None = None) -> Iterator[bytes]:
+class LabelRow(NamedTuple):
+    """A row of a file of labels.
+
+    Attributes:
+        content: a label as a JSON object; a row that is none as its own bytes.
+        problem: why the row is rejected, where it breaks our own code.
+    """
+
+    content: bytes
+    problem: RecordProblem | None = None
+
+
+def label_rows(source: Path, catalogue: Catalogue, over_lines: OverLines | None = None) -> Iterator[LabelRow]:
     """Each label of a file as one JSON object; a row that does not fit its header as its own bytes.
 
     Rows that span lines are counted in `over_lines`; one with a line break in the id or the verdict gives each of
@@ -46,8 +65,8 @@ def label_records(source: Path, catalogue: Catalogue, over_lines: OverLines | No
     others and with any separator. A further header in the file holds from there on.
 
     Raises:
-        InputError: the file cannot be read, is too large, changed while it was read, or has no such columns or one
-            of them twice.
+        InputError: the file cannot be read, is too large or no text, changed while it was read, or has no such
+            columns or one of them twice.
     """
     content, catalogue = _content(source), label_layout(catalogue)
     line_end = b"\r" if b"\n" not in content and b"\r" in content else b"\n"
@@ -55,15 +74,16 @@ def label_records(source: Path, catalogue: Catalogue, over_lines: OverLines | No
     begin = blank.end() if blank else 0
     first = content[begin : begin + HEADER_BYTES_MAX]
     if first.lstrip().startswith(b"{"):
-        for chunk in _chunks(source, content, begin, line_end, catalogue, Layout(True, (), ",")):
-            yield from filter(bytes.strip, chunk.originals(range(len(chunk))))
-        return
-    header, layout = _first_header(source, first, line_end, catalogue)
-    begin += len(header) + len(line_end)
+        layout = Layout(True, (), ",")
+    else:
+        check_text(f"Labels '{source}'", first.splitlines()[0], "Expected text or JSON lines.")
+        header, layout = _careful_header(source, first, line_end, catalogue)
+        begin += len(header) + len(line_end)
+    rows = _Rows(catalogue, layout)
     for chunk in _chunks(source, content, begin, line_end, catalogue, layout):
-        for part in _parts(replace(chunk, layout=layout), catalogue):
-            layout = part.layout
-            yield from _labels(part, catalogue, over_lines)
+        yield from rows.of(chunk)
+    if over_lines is not None:
+        over_lines.join(rows.over_lines)
 
 
 def _content(source: Path) -> bytes:
@@ -73,8 +93,7 @@ def _content(source: Path) -> bytes:
         with source.open("rb") as file:
             version, content = version_of(file), file.read().removeprefix(UTF8_MARK)
             check_unchanged(str(source), file, version)
-        content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"Labels '{source}' cannot be read: {error}.") from error
     if not content or content.isspace():
         raise InputError(f"Labels '{source}' is empty.", hint="Expected transaction_id,is_fraud.")
@@ -96,7 +115,54 @@ def _chunks(
         record += len(block.starts)
 
 
-def _labels(chunk: TextChunk, catalogue: Catalogue, over_lines: OverLines | None) -> Iterator[bytes]:
+class _Rows:
+    """The rows of chunks that follow each other; one that breaks our own code is alone with its problem.
+
+    Attributes:
+        over_lines: those that span lines.
+    """
+
+    def __init__(self, catalogue: Catalogue, layout: Layout) -> None:
+        self._catalogue, self._layout = catalogue, layout
+        self.over_lines = OverLines()
+
+    def of(self, chunk: TextChunk) -> Iterator[LabelRow]:
+        """The rows of the next chunk."""
+        if chunk.problem is not None:
+            yield LabelRow(chunk.raw(0), chunk.problem)
+            return
+        work = lambda begin, end: self._read(chunk.part(begin, end))  # noqa: E731
+        for layout, over, rows in in_halves(work, len(chunk), lambda i, error: self._alone(chunk, i, error)):
+            self._layout = layout
+            self.over_lines.join(over)
+            yield from rows
+
+    def _read(self, chunk: TextChunk) -> tuple[Layout, OverLines, list[LabelRow]]:
+        """The rows of a part, and the layout that holds behind it."""
+        layout, over = self._layout, OverLines()
+        if layout.is_json:
+            raws = filter(bytes.strip, chunk.originals(range(len(chunk))))
+            return layout, over, list(map(LabelRow, raws))
+        rows: list[LabelRow] = []
+        for part in _parts(replace(chunk, layout=layout), self._catalogue):
+            layout = part.layout
+            rows += map(LabelRow, _labels(part, self._catalogue, over))
+        return layout, over, rows
+
+    def _alone(
+        self, chunk: TextChunk, record: int, error: Exception
+    ) -> tuple[Layout, OverLines, list[LabelRow]]:
+        """A row that breaks our code; `error` where an ordinary one does so, too."""
+        try:
+            self._read(
+                TextChunk.of("", 1, only_record(example_row(self._catalogue, self._layout)), self._layout)
+            )
+        except Exception:  # noqa: BLE001  the first error is more useful
+            raise error from None
+        return self._layout, OverLines(), [LabelRow(chunk.raw(record), problem_of_fault(error))]
+
+
+def _labels(chunk: TextChunk, catalogue: Catalogue, over_lines: OverLines) -> Iterator[bytes]:
     """The records of a chunk under its header."""
     fields, over = chunk.fields(catalogue), set(chunk.over_lines().tolist())
     for record, reason in enumerate(fields.reason.tolist()):
@@ -104,8 +170,7 @@ def _labels(chunk: TextChunk, catalogue: Catalogue, over_lines: OverLines | None
             if reason and torn_field(chunk, record, fields.problems[record], catalogue) is not None:
                 yield from map(_as_no_label, chunk.lines_of(record).contents)
                 continue
-            if over_lines is not None:
-                over_lines.add(chunk, [record])
+            over_lines.add(chunk, [record])
         if not reason:
             values = [fields.text(number, record).decode() or None for number in range(len(catalogue.fields))]
             yield orjson.dumps(dict(zip(_ROLES, values, strict=True)))
@@ -149,6 +214,18 @@ def _header_inside(record: bytes, layout: Layout, catalogue: Catalogue) -> tuple
 def _is_verdict(name: str) -> bool:
     """Whether a field is a number, a time or a word that means a verdict."""
     return is_value(name) or any(name.encode() in words for words in ANSWERS.values())
+
+
+def _careful_header(
+    source: Path, content: bytes, line_end: bytes, catalogue: Catalogue
+) -> tuple[bytes, Layout]:
+    """The first header. Without it no row can be read, so one that breaks our code is an error of the file."""
+    try:
+        return _first_header(source, content, line_end, catalogue)
+    except Exception as error:
+        if not is_fault_of_ours(error):
+            raise
+        raise broken_header(f"Labels '{source}'", error) from error
 
 
 def _first_header(

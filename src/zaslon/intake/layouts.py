@@ -12,10 +12,13 @@ import orjson
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError, did_you_mean
 from zaslon.intake.splitting import has_wrong_quotes, split_line
+from zaslon.system.isolation import fault_text
 
 SEPARATORS = (",", ";", "\t", "|")
 _NAME_CHARACTERS_MAX, _LISTED_CHARACTERS_MAX = 80, 200
 UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_TAB = 9  # bytes below it are in no text
 # A header may be longer than a record: it names columns that are not ours too.
 HEADER_BYTES_MAX = 64 * 1024
 # A number or a time, which no header has and every transaction.
@@ -29,6 +32,27 @@ class Layout:
     is_json: bool
     columns: tuple[str, ...]
     separator: str
+
+
+def check_text(place: str, line: bytes, hint: str) -> None:
+    """Do nothing if a source that begins with this line may be text.
+
+    Raises:
+        InputError: it is UTF-16 or binary; `place` is what the sentence is about, `hint` what was expected.
+    """
+    if line.startswith(_UTF16_MARKS):
+        raise InputError(f"{place} is UTF-16.", hint="Convert it to UTF-8.")
+    if any(byte < _TAB for byte in line):
+        raise InputError(f"{place} is binary, not text.", hint=hint)
+
+
+def broken_header(place: str, error: Exception) -> InputError:
+    """The error about a first line that breaks our own code and may be the header, without which no row can be read."""
+    return InputError(
+        f"{place} cannot be read: its first line may be the header, and Zaslon's own code failed on it:"
+        f" {fault_text(error)}.",
+        hint="Report it as a bug in Zaslon; meanwhile write the names of the columns in another way.",
+    )
 
 
 def find_layout(address: str, line: bytes, catalogue: Catalogue) -> tuple[Layout, bool]:

@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import RECORD_BYTES_MAX
+from zaslon.domain.rejections import RecordProblem
+from zaslon.intake.ordinary import problem_of_fault
 from zaslon.intake.splitting import byte_classes, find_record_ends
+from zaslon.system.isolation import is_fault_of_ours
 
 # So far the end of a record is looked for: as far as the longest record that a catalogue may allow.
 # What is open until then was never closed, and the record ends at the last line end within the
@@ -45,6 +48,7 @@ class Block(NamedTuple):
     Attributes:
         offset, line: where the buffer begins, in bytes and as the number of its first line, from 1.
         inner_ends: the line ends in the buffer that end no record, because they are in quotes, in order.
+        problem: why its only record is rejected, where that breaks our own code.
     """
 
     offset: int
@@ -53,10 +57,18 @@ class Block(NamedTuple):
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     inner_ends: NDArray[np.int64]
+    problem: RecordProblem | None = None
 
     def first_lines(self) -> NDArray[np.int64]:
         """Of each record the number of its first line, from 1."""
         return self.line + np.arange(len(self.starts)) + np.searchsorted(self.inner_ends, self.starts)
+
+
+def only_record(content: bytes, offset: int = 0, line: int = 1, line_end: bytes = b"\n") -> Block:
+    """A block of one record; the line ends in it end none."""
+    buffer = np.frombuffer(content, np.uint8)
+    inner_ends = np.flatnonzero(buffer == line_end[0])
+    return Block(offset, line, buffer, np.zeros(1, np.int64), np.array([len(content)]), inner_ends)
 
 
 class RecordReader:
@@ -97,12 +109,48 @@ class RecordReader:
             self._offset, self._is_searched, self._is_over = block.offset + begin, False, False
             self._line = int(block.first_lines()[record])
 
-    def _records(self, content: bytes) -> Block:
-        block, used = _block(self._offset, self._line, content, self._form, is_last=self._is_over)
+    def _records(self, content: bytes) -> Block | None:
+        try:
+            found = _block(self._offset, self._line, content, self._form, is_last=self._is_over)
+        except Exception as error:
+            if not is_fault_of_ours(error):
+                raise
+            return self._isolated(content, error)
+        return self._taken(content, *found)
+
+    def _taken(self, content: bytes, block: Block, used: int) -> Block:
         self._line += len(block.ends) + len(block.inner_ends)
         self._rest, self._is_searched = content[used:], True
         self._offset += used
         return block
+
+    def _isolated(self, content: bytes, error: Exception) -> Block | None:
+        """The records before the piece that breaks our code, or else that piece; what follows is searched again."""
+        self._check(error)
+        lines = _lines_that_work(content, self._form)
+        before = content[: _end_of_line(content, lines, self._form) + 1]
+        block, used = _block(self._offset, self._line, before, self._form, is_last=False)
+        if used:
+            self._taken(content, block, used)
+        else:
+            end = _end_of_piece(content, lines + 1, self._form)
+            if end < 0 and not self._is_over:
+                self._rest, self._is_searched = content, True
+                return None
+            piece = content if end < 0 else content[:end]
+            block = only_record(piece, self._offset, self._line, self._form.line_end)
+            block = block._replace(problem=problem_of_fault(error))
+            self._taken(content, block, len(piece) + 1)
+        self._is_searched = self._is_over = False
+        return block
+
+    def _check(self, error: Exception) -> None:
+        """Do nothing where an ordinary record can be found, too; otherwise raise `error`: no record is to blame."""
+        row = b"1" if self._form.separator is None else b'1%s"1"' % self._form.separator.encode()
+        try:
+            _block(0, 1, row + self._form.line_end, self._form, is_last=True)
+        except Exception:  # noqa: BLE001  the first error is more useful
+            raise error from None
 
     def _is_long(self) -> bool:
         return self._is_searched and len(self._rest) >= SEARCH_BYTES + _KEPT_BEHIND_SEARCH
@@ -115,10 +163,8 @@ class RecordReader:
         self._rest = self._rest[:kept_bytes]
         if end < 0 and not self._is_over:
             return None
-        buffer, end_of_record = np.frombuffer(self._rest, np.uint8), np.array([len(self._rest)])
-        inner_ends = np.flatnonzero(buffer == self._form.line_end[0])
-        block = Block(self._offset, self._line, buffer, np.zeros(1, np.int64), end_of_record, inner_ends)
-        self._line += len(inner_ends) + 1
+        block = only_record(self._rest, self._offset, self._line, self._form.line_end)
+        self._line += len(block.inner_ends) + 1
         self._offset += len(self._rest) + self._skipped + 1
         self._rest, self._skipped, self._is_searched = piece[end + 1 :], 0, False
         return block
@@ -144,3 +190,50 @@ def _block(offset: int, line: int, content: bytes, form: TextForm, *, is_last: b
     kept = np.minimum(ends, starts + SEARCH_BYTES + _KEPT_BEHIND_SEARCH)
     block = Block(offset, line, buffer, starts.astype(np.int64), kept.astype(np.int64), inner_ends)
     return block, int(ends[-1]) + 1 if len(ends) else 0
+
+
+def _lines_that_work(content: bytes, form: TextForm) -> int:
+    """How many of the first lines of a content that breaks our code do not, found by doubling and halving."""
+    count = content.count(form.line_end)
+    works, step = 0, 1
+    while works + step <= count and _works(content, works + step, form):
+        works, step = works + step, 2 * step
+    fails = min(works + step, count + 1)
+    while fails - works > 1:
+        middle = (works + fails) // 2
+        works, fails = (middle, fails) if _works(content, middle, form) else (works, middle)
+    return works
+
+
+def _works(content: bytes, lines: int, form: TextForm) -> bool:
+    try:
+        _block(0, 1, content[: _end_of_line(content, lines, form) + 1], form, is_last=False)
+    except Exception as error:
+        if not is_fault_of_ours(error):
+            raise
+        return False
+    return True
+
+
+def _end_of_line(content: bytes, number: int, form: TextForm) -> int:
+    """Where the line with this number, from 1, ends; -1 for 0, and where it has no end."""
+    ends = np.flatnonzero(np.frombuffer(content, np.uint8) == form.line_end[0])
+    return int(ends[number - 1]) if 0 < number <= len(ends) else -1
+
+
+def _end_of_piece(content: bytes, lines: int, form: TextForm) -> int:
+    """Where the record ends whose line with this number breaks our code; -1 where the content ends before.
+
+    A quote that seems to be open there is closed first, within `record_bytes_max`: text that may be in quotes
+    is never read as records.
+    """
+    end = line = _end_of_line(content, lines, form)
+    if form.separator is None or end < 0:
+        return end
+    is_open = content.count(_QUOTE, 0, end) % 2 == 1
+    while is_open and end <= form.record_bytes_max:
+        begin, end = end, content.find(form.line_end, end + 1)
+        if end < 0:
+            return -1 if len(content) <= form.record_bytes_max else line
+        is_open ^= content.count(_QUOTE, begin, end) % 2 == 1
+    return line if is_open else end

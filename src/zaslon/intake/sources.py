@@ -12,7 +12,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +21,30 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.intake.chunks import Chunk, TableChunk, TextChunk
 from zaslon.intake.columnar import parquet_tables
+from zaslon.intake.examples import example_row
 from zaslon.intake.layouts import (
     HEADER_BYTES_MAX,
     UTF8_MARK,
     Layout,
+    broken_header,
+    check_text,
     find_header_inside,
     find_layout,
     has_needed,
     is_same,
+    is_value,
     likely_header,
     names_of,
     other_objects,
 )
-from zaslon.intake.record_blocks import Block, RecordReader, TextForm
+from zaslon.intake.ordinary import problem_of_fault
+from zaslon.intake.record_blocks import Block, RecordReader, TextForm, only_record
 from zaslon.intake.splitting import first_record
+from zaslon.system.isolation import by_halves, in_halves, is_fault_of_ours
 from zaslon.system.opening import check_unchanged, opened, unpacked, version_of
 from zaslon.system.zstd import zstd
 
 _PARQUET = b"PAR1"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # Headers inside one file after which it is read otherwise: each costs another look at what follows.
 _LAYOUTS_MAX = 1_000
 # JSON has no header: so many records decide whether a file is ours.
@@ -75,8 +80,8 @@ def read_source(address: str, catalogue: Catalogue, chunk_bytes: int) -> Iterato
 
 def _parquet_chunks(address: str, file: io.BufferedReader, catalogue: Catalogue) -> Iterator[Chunk]:
     record = 1
-    for table in parquet_tables(address, file, catalogue):
-        yield TableChunk(address, record, table)
+    for table, problem in parquet_tables(address, file, catalogue):
+        yield TableChunk(address, record, table, problem=problem)
         record += len(table)
 
 
@@ -86,10 +91,26 @@ def _text_chunks(
     first = _first_record(address, file, catalogue)
     reader = RecordReader(file, first.rest, first.offset, chunk_bytes, first.form, first.line)
     source = _TextSource(address, catalogue, reader, first.layout)
+    if first.broken is not None:
+        yield from source.chunks(first.broken)
     for block in reader:
         yield from source.chunks(block)
     if not source.records:
         raise InputError(f"'{address}' has a header and nothing else.", hint="Expected transactions.")
+
+
+class _Records(NamedTuple):
+    """Records of a block that were looked at.
+
+    Attributes:
+        chunk: without headers.
+        end: which record of the block is the next one, or the header that follows.
+        follows: how what comes behind that header is read; None where none changes that.
+    """
+
+    chunk: TextChunk
+    end: int
+    follows: Layout | None
 
 
 class _TextSource:
@@ -101,8 +122,29 @@ class _TextSource:
         self._headers = 0  # that changed how the file is read
 
     def chunks(self, block: Block) -> Iterator[TextChunk]:
-        """The block's records up to a header that changes how they are read; the reader continues after it."""
-        chunk = TextChunk.of(self._address, self.records + 1, block, self._layout)
+        """The block's records up to a header that changes how they are read; the reader continues after it.
+
+        They are one chunk, unless one of them breaks our own code: that is a chunk of its own.
+        """
+        whole = TextChunk.of(self._address, self.records + 1, block, self._layout)
+        if whole.problem is not None:
+            parts: Iterator[_Records] = iter([_Records(whole, 0, None)])
+        else:
+            parts = in_halves(
+                lambda begin, end: self._read(whole.part(begin, end), begin), len(whole),
+                lambda record, error: self._alone(whole, record, error),
+            )  # fmt: skip
+        for chunk, end, follows in parts:
+            numbered = replace(chunk, first_record=self.records + 1)
+            self.records += len(chunk)
+            yield numbered
+            if follows:
+                self._change_layout(follows)
+                self._reader.read_again(block, end + 1, follows.separator)
+                return
+
+    def _read(self, chunk: TextChunk, begin: int) -> _Records:
+        """The records of a part of a block, from its record `begin` on, without the headers among them."""
         chunk = replace(chunk, split=chunk.fields(self._catalogue)) if not self._layout.is_json else chunk
         headers, follows = self._headers_in(chunk)
         end = headers[-1] if follows else len(chunk)
@@ -116,11 +158,16 @@ class _TextSource:
                 split=None,
                 headers=len(headers),
             )
-        self.records += len(chunk)
-        yield chunk
-        if follows:
-            self._change_layout(follows)
-            self._reader.read_again(block, end + 1, follows.separator)
+        return _Records(chunk, begin + end, follows)
+
+    def _alone(self, whole: TextChunk, record: int, error: Exception) -> _Records:
+        """A record of a block that breaks our code; `error` where an ordinary one does so, too."""
+        ordinary = only_record(example_row(self._catalogue, self._layout))
+        try:
+            self._read(TextChunk.of(self._address, 1, ordinary, self._layout), 0)
+        except Exception:  # noqa: BLE001  the first error is more useful
+            raise error from None
+        return _Records(_broken(whole, record, error), record + 1, None)
 
     def _headers_in(self, chunk: TextChunk) -> tuple[list[int], Layout | None]:
         """Which records are headers, up to the first of another layout, and that layout."""
@@ -146,6 +193,11 @@ class _TextSource:
             )
 
 
+def _broken(chunk: TextChunk, record: int, error: Exception) -> TextChunk:
+    """A record that breaks our code as a chunk of its own."""
+    return replace(chunk.part(record, record + 1), problem=problem_of_fault(error))
+
+
 def _no_transactions(chunk: TextChunk, catalogue: Catalogue) -> NDArray[np.int64]:
     """Which records have no time or no amount in their columns; a header has neither anywhere."""
     if chunk.split is None:
@@ -168,11 +220,12 @@ def _of_this_kind(address: str, chunks: Iterator[TextChunk], catalogue: Catalogu
     held: list[TextChunk] = []
     names: dict[str, None] = {}
     for chunk in chunks:
-        held.append(chunk)
         if not chunk.layout.is_json:
+            held.append(chunk)
             break
-        for i in range(min(len(chunk), _FIRST_RECORDS + 1 - chunk.first_record)):
-            names.update(dict.fromkeys(names_of(chunk.raw(i))))
+        for part, found in _with_names(chunk, catalogue):
+            held.append(part)
+            names.update(found)
         if has_needed(names, catalogue) or chunk.first_record + len(chunk) > _FIRST_RECORDS:
             break
     if names and not has_needed(names, catalogue):
@@ -181,15 +234,39 @@ def _of_this_kind(address: str, chunks: Iterator[TextChunk], catalogue: Catalogu
     yield from chunks
 
 
+def _with_names(chunk: TextChunk, catalogue: Catalogue) -> list[tuple[TextChunk, dict[str, None]]]:
+    """JSON records with the names in those that are among the first; one that breaks our code alone, without."""
+
+    def work(begin: int, end: int) -> tuple[TextChunk, dict[str, None]]:
+        part, names = chunk.part(begin, end), dict[str, None]()
+        if part.problem is None:
+            for i in range(min(len(part), _FIRST_RECORDS + 1 - part.first_record)):
+                names.update(dict.fromkeys(names_of(part.raw(i))))
+        return part, names
+
+    def alone(record: int, error: Exception) -> tuple[TextChunk, dict[str, None]]:
+        try:
+            names_of(example_row(catalogue, chunk.layout))
+        except Exception:  # noqa: BLE001  the first error is more useful
+            raise error from None
+        return _broken(chunk, record, error), {}
+
+    return by_halves(work, len(chunk), alone)
+
+
 @dataclass(frozen=True)
 class _First:
-    """The beginning of a file: how to read the file, and what is left to read of it."""
+    """The beginning of a file: how to read the file, and what is left to read of it.
+
+    `broken`: its first record, if that is one and breaks our own code.
+    """
 
     layout: Layout
     form: TextForm
     rest: bytes
     offset: int
     line: int
+    broken: Block | None = None
 
 
 def _first_record(address: str, file: IO[bytes], catalogue: Catalogue) -> _First:
@@ -203,13 +280,44 @@ def _first_record(address: str, file: IO[bytes], catalogue: Catalogue) -> _First
         )
     mark = len(UTF8_MARK) if line.startswith(UTF8_MARK) else 0
     content = line[mark:] + _behind_open_quotes(file, line)
-    first = _first_of(content, line_end, catalogue)
-    layout, is_header = find_layout(address, first, catalogue)
+    try:
+        first = _first_of(content, line_end, catalogue)
+        layout, is_header = find_layout(address, first, catalogue)
+    except Exception as error:
+        if not is_fault_of_ours(error):
+            raise
+        return _behind_broken(address, content, mark, line_end, catalogue, error)
     form = _form(layout, line_end, catalogue)
     if not is_header:
         return _First(layout, form, content, mark, 1)
     used = len(first) + len(line_end)
     return _First(layout, form, content[used:], mark + used, first.count(line_end) + 2)
+
+
+def _behind_broken(
+    address: str, content: bytes, mark: int, line_end: bytes, catalogue: Catalogue, error: Exception
+) -> _First:
+    """How a file whose first line breaks our code is read: as one without a header, if that line has a value.
+
+    Raises:
+        InputError: the line may be the header.
+        Exception: `error`, where an ordinary line breaks our code, too.
+    """
+    columns, line = catalogue.record.columns, content.partition(line_end)[0]
+    layout = Layout(line.lstrip().startswith(b"{"), columns, catalogue.record.separator)
+    values = line.decode("utf-8", "replace").split(layout.separator)
+    if not layout.is_json and (len(values) != len(layout.columns) or not any(map(is_value, values))):
+        raise broken_header(f"'{address}'", error) from error
+    try:
+        ordinary = example_row(catalogue, layout)
+        find_layout(address, _first_of(ordinary + line_end, line_end, catalogue), catalogue)
+    except Exception:  # noqa: BLE001  the first error is more useful
+        raise error from None
+    form = _form(layout, line_end, catalogue)
+    piece = line if layout.is_json or line.count(b'"') % 2 == 0 else content.removesuffix(line_end)
+    block = only_record(piece, mark, 1, line_end)._replace(problem=problem_of_fault(error))
+    used = len(piece) + len(line_end)
+    return _First(layout, form, content[used:], mark + used, piece.count(line_end) + 2, block)
 
 
 def _first_of(content: bytes, line_end: bytes, catalogue: Catalogue) -> bytes:
@@ -240,13 +348,8 @@ def _first_line(address: str, file: IO[bytes]) -> bytes:
     line = file.readline(HEADER_BYTES_MAX)
     if not line:
         raise InputError(f"'{address}' is empty.", hint="Expected transactions.")
-    if line.startswith(_UTF16_MARKS):
-        raise InputError(f"'{address}' is UTF-16.", hint="Convert it to UTF-8.")
-    if any(byte < 9 for byte in line):
-        raise InputError(
-            f"'{address}' is binary, not text.",
-            hint="Expected text, JSON lines or Parquet, text also packed with gzip or zstd.",
-        )
+    hint = "Expected text, JSON lines or Parquet, text also packed with gzip or zstd."
+    check_text(f"'{address}'", line, hint)
     if not line.strip():
         raise InputError(f"'{address}' begins with an empty line.", hint="Expected transactions.")
     return line

@@ -94,6 +94,14 @@ def table_of(frame: pl.DataFrame, is_free: Sequence[bool], separator: str) -> Ta
     return Table(tuple(frame.columns), tuple(is_free), separator, np.concatenate(pieces), start, length)
 
 
+def table_of_row(columns: tuple[str, ...], values: Sequence[bytes | None], separator: str) -> Table:
+    """A table of one row of texts."""
+    content = b"".join(value or b"" for value in values)
+    length = np.array([[-1 if value is None else len(value)] for value in values], np.int64)
+    start = np.cumsum([0, *(max(size, 0) for size in length[:-1, 0].tolist())]).reshape(-1, 1)
+    return Table(columns, (True,) * len(columns), separator, np.frombuffer(content, np.uint8), start, length)
+
+
 def _write(column: pl.Series, start: Int64, length: Int64) -> UInt8:
     """The texts of a column's values, one behind the other, and where each begins among them."""
     if column.dtype in (pl.String, pl.Binary):

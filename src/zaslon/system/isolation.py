@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,18 +39,22 @@ def by_halves(work: Callable[[int, int], T], count: int, alone: Callable[[int, E
     Raises:
         Exception: anything that is not our fault, or what `alone` raises.
     """
-    return _by_halves(work, 0, count, alone)
+    return list(in_halves(work, count, alone))
 
 
-def _by_halves(
-    work: Callable[[int, int], T], begin: int, end: int, alone: Callable[[int, Exception], T]
-) -> list[T]:
-    try:
-        return [work(begin, end)]
-    except Exception as error:
-        if not is_fault_of_ours(error) or end == begin:
-            raise
-        if end - begin == 1:
-            return [alone(begin, error)]
-    middle = (begin + end) // 2
-    return _by_halves(work, begin, middle, alone) + _by_halves(work, middle, end, alone)
+def in_halves(work: Callable[[int, int], T], count: int, alone: Callable[[int, Exception], T]) -> Iterator[T]:
+    """The same one by one: what is done with one result may decide how the next records are taken, or end it."""
+    left = [(0, count)]
+    while left:
+        begin, end = left.pop()
+        try:
+            found = work(begin, end)
+        except Exception as error:
+            if not is_fault_of_ours(error) or end == begin:
+                raise
+            if end - begin > 1:
+                middle = (begin + end) // 2
+                left += [(middle, end), (begin, middle)]
+                continue
+            found = alone(begin, error)
+        yield found
