@@ -14,7 +14,7 @@ from tests.unit.intake_cases import HEADER, line, quarantine_of, run
 
 from zaslon.domain.errors import InputError
 from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, time_text
-from zaslon.intake.date_gaps import FEW_SHARE, ROWS_MAX, DayCounts, WrongDates
+from zaslon.intake.date_gaps import FEW_SHARE, ROWS_MAX, DayCounts, RowDays, WrongDates
 
 GAP_DAYS = 6
 FIRST_DAY = 18_000
@@ -28,7 +28,7 @@ def from_day(first: int, counts: Sequence[int]) -> Rows:
 
 def wrong_dates(rows: Rows, log: Rows | None = None) -> WrongDates | None:
     counts, of_log = DayCounts(GAP_DAYS * SECONDS_PER_DAY), np.zeros(DAYS_MAX, np.int64)
-    counts.add(np.repeat(list(rows), list(rows.values())) * SECONDS_PER_DAY)
+    counts.add(RowDays.of(np.repeat(list(rows), list(rows.values())) * SECONDS_PER_DAY))
     of_log[list(log or {})] = list((log or {}).values())
     return counts.wrong_dates(None if log is None else of_log)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zaslon.intake.staging import repeated_rows
+from zaslon.intake.settling import repeated_rows
 
 REMEMBER = 10
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60)), min_size=1, max_size=30)

@@ -19,7 +19,7 @@ from tests.unit.intake_cases import ARRIVAL_SECONDS, HEADER, MISSION, content_of
 from zaslon.domain.catalogue import Catalogue, parse_catalogue
 from zaslon.domain.errors import CatalogueError, InputError
 from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text, parse_day, time_text
-from zaslon.intake.date_gaps import ROWS_MAX, DayCounts, WrongDates
+from zaslon.intake.date_gaps import ROWS_MAX, DayCounts, RowDays, WrongDates
 
 FIRST_DAY = parse_day("2019-08-22")
 ONE_DAY, GAP_DAYS = SECONDS_PER_DAY, 30
@@ -225,7 +225,7 @@ def test_a_gap_max_of_less_than_a_day_is_refused() -> None:
 def wrong_dates(rows: dict[int, int], log: dict[int, int] | None = None) -> WrongDates | None:
     """Of so many rows by day, all counted at once."""
     counts = DayCounts(GAP_DAYS * ONE_DAY)
-    counts.add(np.repeat(list(rows), list(rows.values())) * ONE_DAY)
+    counts.add(RowDays.of(np.repeat(list(rows), list(rows.values())) * ONE_DAY))
     return counts.wrong_dates(None if log is None else log_of(*log.items()))
 
 
@@ -307,7 +307,7 @@ def test_what_is_wrong_depends_on_no_order_and_no_chunk(
     counts, kept_aside, at = DayCounts(GAP_DAYS * ONE_DAY), set[int](), 0
     while at < len(days):
         part = np.array(days[at : at + 1 + random.randrange(500)])
-        kept_aside |= set(part[counts.add(part * ONE_DAY)].tolist())
+        kept_aside |= set(part[counts.add(RowDays.of(part * ONE_DAY))].tolist())
         at += len(part)
     found = counts.wrong_dates()
     assert {day for day in days if found is not None and day >= found.first_day} == expected

@@ -342,7 +342,7 @@ def test_no_choice_of_ids_puts_all_suspects_into_one_pass(tmp_path: Path) -> Non
     ids = [64 * i for i in range(1_400)]
     transactions = clean(*(line(transaction_id=i) for i in ids)).transactions
     originals = pl.DataFrame({"source": "in", "record": ids, "offset": ids, "raw": [b""] * len(ids)})
-    kept = staging.Staging(tmp_path / "staging", 0, bytes(range(16)), 100)
+    kept = staging.Staging(tmp_path / "staging", 0, bytes(range(16)), 100, lambda rows, error: None)
     for order in (0, len(ids)):
         rows = staging.frame_of(transactions).with_columns(
             pl.Series("order", np.arange(order, order + len(ids)))

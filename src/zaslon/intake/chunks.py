@@ -74,6 +74,10 @@ class Chunk(Protocol):
         """Records [begin, end) of the chunk."""
         ...
 
+    def broken(self, problem: RecordProblem) -> Chunk:
+        """The same one record, which breaks our own code."""
+        ...
+
     def originals(self, records: Sequence[int]) -> list[bytes]:
         """The original bytes of records; of one that is too long, its beginning."""
         ...
@@ -147,6 +151,10 @@ class TextChunk:
             split=None if self.split is None else self.split.part(begin, end),
         )  # fmt: skip
 
+    def broken(self, problem: RecordProblem) -> TextChunk:
+        """The same one record, which breaks our own code."""
+        return replace(self, problem=problem)
+
     def raw(self, index: int) -> bytes:
         """The original bytes of one record."""
         start = int(self.starts[index])
@@ -218,6 +226,10 @@ class TableChunk:
         """Rows [begin, end) of the chunk."""
         first_record, table = self.first_record + begin, self.table.part(begin, end)
         return replace(self, first_record=first_record, table=table)
+
+    def broken(self, problem: RecordProblem) -> TableChunk:
+        """The same one row, which breaks our own code."""
+        return replace(self, problem=problem)
 
     def originals(self, records: Sequence[int]) -> list[bytes]:
         """Rows as lines."""

@@ -36,6 +36,7 @@ Not promised:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,24 @@ class WrongDates:
         )
 
 
+class RowDays(NamedTuple):
+    """The days of rows.
+
+    Attributes:
+        day: int64[n], day number of each row.
+        rows: int64[DAYS_MAX], how many rows each day has.
+    """
+
+    day: Int64
+    rows: Int64
+
+    @classmethod
+    def of(cls, event_time_seconds: Int64) -> RowDays:
+        """The days of rows with these times."""
+        day = event_time_seconds // SECONDS_PER_DAY
+        return cls(day, np.bincount(day, minlength=DAYS_MAX))
+
+
 class DayCounts:
     """Counts rows by day.
 
@@ -123,13 +142,13 @@ class DayCounts:
         self._gap_days_max = gap_max_seconds // SECONDS_PER_DAY
         self._rows = np.zeros(DAYS_MAX, np.int64)
 
-    def add(self, event_time_seconds: Int64) -> NDArray[np.bool_]:
+    def add(self, rows: RowDays) -> NDArray[np.bool_]:
         """Count rows; returns bool[n], which of them may turn out to have a wrong date.
 
         Rows only become more, so a row near a day that has ROWS_MAX already, or before it, is safe.
         """
-        day = event_time_seconds // SECONDS_PER_DAY
-        self._rows += np.bincount(day, minlength=DAYS_MAX)
+        day = rows.day
+        self._rows += rows.rows
         if not self._gap_days_max or not len(day):
             return np.zeros(len(day), np.bool_)
         safe = np.flatnonzero(self._rows >= ROWS_MAX)

@@ -6,58 +6,51 @@
 4. reject wrong dates   date_gaps
 5. settle repeats, sort and write the days   staging
 6. rename into place: all of it or nothing
+At each step a row that breaks our own code is rejected as `engine_error`, and the others go on.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
+from bisect import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
 import polars as pl
+from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
-from zaslon.domain.events import Rejected, Transactions
+from zaslon.domain.events import Transactions
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
-from zaslon.intake.chunks import Chunk
+from zaslon.intake.chunks import Chunk, TextChunk
 from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
-from zaslon.intake.date_gaps import DayCounts, WrongDates
+from zaslon.intake.date_gaps import DayCounts, RowDays, WrongDates
 from zaslon.intake.examples import example_row
-from zaslon.intake.fields import fields_of_json
-from zaslon.intake.hidden_fields import FieldHider, Kept
+from zaslon.intake.fields import fields_of_broken
 from zaslon.intake.layouts import Layout
 from zaslon.intake.ordinary import check_cleaning, problem_of_fault
 from zaslon.intake.over_lines import OverLines, torn_records, without
 from zaslon.intake.pseudonyms import table_secret
+from zaslon.intake.quarantine import Quarantine
+from zaslon.intake.record_blocks import only_record
 from zaslon.intake.repeat_filter import RepeatFilter
+from zaslon.intake.settling import DIGEST
 from zaslon.intake.sources import read_source
 from zaslon.intake.staging import Staging, frame_of, transactions_of
-from zaslon.system.durable import make_private_file, rename
-from zaslon.system.isolation import by_halves
+from zaslon.system.isolation import by_halves, in_halves
 from zaslon.system.opening import local_path
 from zaslon.system.replacing import replacing
 
-T = TypeVar("T")
-
 REPORT, QUARANTINE, STAGING = "_report.json", "_quarantine.parquet", ".staging"
-_QUARANTINE_SCHEMA = {
-    "source": pl.String, "record": pl.Int64, "offset": pl.Int64, "reason": pl.String,
-    "field": pl.String, "detail": pl.String, "raw": pl.Binary, "in_clear": pl.Boolean,
-}  # fmt: skip
-# Rejected rows held in memory before they go to disk, and in a row group of the quarantine.
-_QUARANTINE_ROWS_HELD = 100_000
-_QUARANTINE_BYTES_HELD = 64 << 20
-_ORIGINAL = ("source", "record", "offset", "raw", "layout")
-_CODES = {int(reason): reason.code for reason in Reason}
 _REPEAT_DETAIL = {
     Reason.DUPLICATE: "The transaction occurs earlier in the input with the same content.",
     Reason.CONFLICTING_DUPLICATE: "The id occurs earlier in the input with other content.",
@@ -158,42 +151,41 @@ def _refuse_sources_in(out: Path, sources: Sequence[str]) -> None:
 
 def clean_chunk(chunk: Chunk, catalogue: Catalogue, key: bytes, arrival_time_seconds: int) -> CleanFields:
     """The result for its records; one that breaks our own code is rejected as `engine_error`."""
-    return _clean_chunk(chunk, catalogue, key, arrival_time_seconds, lambda part, found: None)[0]
 
+    def work(begin: int, end: int) -> CleanFields:
+        arrival = np.full(end - begin, arrival_time_seconds)
+        return clean_fields(chunk.part(begin, end).fields(catalogue), catalogue, key, arrival)
 
-def _clean_chunk(
-    chunk: Chunk, catalogue: Catalogue, key: bytes, arrival_time_seconds: int,
-    then: Callable[[Chunk, CleanFields], T],
-) -> tuple[CleanFields, list[T]]:  # fmt: skip
-    """The same, and what `then` gives of each part of it; a record that breaks `then` is rejected as well."""
-
-    def work(begin: int, end: int) -> tuple[CleanFields, list[T]]:
-        part, arrival = chunk.part(begin, end), np.full(end - begin, arrival_time_seconds)
-        found = clean_fields(part.fields(catalogue), catalogue, key, arrival)
-        return found, [then(part, found)]
-
-    def alone(index: int, error: Exception) -> tuple[CleanFields, list[T]]:
+    def alone(record: int, error: Exception) -> CleanFields:
         check_cleaning(catalogue, key, error)
-        found = clean_fields(fields_of_json([b""], catalogue), catalogue, key, None)
-        return replace(found, rejected=Rejected(found.rejected.index, [(problem_of_fault(error),)])), []
+        return clean_fields(fields_of_broken(1, catalogue, problem_of_fault(error)), catalogue, key, None)
 
-    parts = by_halves(work, len(chunk), alone)
-    return CleanFields.concatenate([found for found, _ in parts]), [
-        made for _, all_made in parts for made in all_made
-    ]
+    return CleanFields.concatenate(by_halves(work, len(chunk), alone))
 
 
-def _as_engine_errors(rows: pl.DataFrame, broken: dict[int, str]) -> pl.DataFrame:
-    """Rows of the quarantine, some of which, by index, broke our own code as a sentence says."""
-    if not broken:
-        return rows
-    is_broken = pl.Series([index in broken for index in range(len(rows))])
-    detail = pl.Series([broken.get(index) for index in range(len(rows))], dtype=pl.String)
-    return rows.with_columns(
-        reason=pl.when(is_broken).then(pl.lit(Reason.ENGINE_ERROR.code)).otherwise("reason"),
-        field=pl.when(is_broken).then(None).otherwise("field"),
-        detail=pl.when(is_broken).then(detail).otherwise("detail"),
-    )
+@dataclass(frozen=True)
+class _Ready:
+    """Consecutive records of a chunk that were cleaned.
+
+    Attributes:
+        chunk: they.
+        rows: the clean ones, in the columns of staged rows but for `order`.
+        index, moments, days: of each of those, which record it is, and its time; their days.
+        is_suspect: bool[rows], which may be repeats.
+        rejected: rows for the quarantine.
+        lines_more: how many rows the records are more than records, because of some every line is a row.
+        over_lines: those that span lines.
+    """
+
+    chunk: Chunk
+    rows: pl.DataFrame
+    index: Int64
+    moments: Int64
+    days: RowDays
+    is_suspect: NDArray[np.bool_]
+    rejected: list[pl.DataFrame]
+    lines_more: int
+    over_lines: OverLines
 
 
 class _Cleaning:
@@ -210,218 +202,152 @@ class _Cleaning:
             len(catalogue.flag_names),
             table_secret(key),
             parse_duration_seconds(catalogue.retention.remember),
+            self._reject_staged,
         )
-        self._quarantine: list[pl.DataFrame] = []
-        self._held_rows = self._held_bytes = 0  # of the quarantine, in memory
-        self._quarantine_parts: list[Path] = []
-        self._reasons: dict[str, int] = {}
+        self._quarantine = Quarantine(building / STAGING, catalogue, key)
         self._rows_in = self._headers_inside = 0
         self._over_lines = OverLines()
-        self._hider = FieldHider(catalogue, key)
-        self._layouts: dict[Layout, int] = {}
+        self._begins: list[tuple[int, str, int]] = []  # `order`, source and record with which chunks begin
 
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
         self._headers_inside += chunk.headers
-        torn: dict[int, pl.DataFrame] = {}
+        for ready in in_halves(
+            lambda begin, end: self._ready(chunk.part(begin, end)), len(chunk),
+            lambda record, error: self._alone(chunk.part(record, record + 1), error),
+        ):  # fmt: skip
+            self._take(ready)
 
-        def look_at_lines(part: Chunk, found: CleanFields) -> tuple[dict[int, pl.DataFrame], OverLines]:
-            before = part.first_record - chunk.first_record
-            lines, others = torn_records(part, found.rejected, self._catalogue)
-            return {before + record: of_record for record, of_record in lines.items()}, others
+    def _ready(self, chunk: Chunk) -> _Ready:
+        """Clean records. Whatever looks at each of them is done here, and may fail and be done again.
 
-        found, looks = _clean_chunk(chunk, self._catalogue, self._key, self._arrival, look_at_lines)
-        for lines, others in looks:
-            torn |= lines
-            self._over_lines.join(others)
-        order = self._rows_in + found.index
-        self._rows_in += len(chunk)
-        self._reject_lines(chunk, torn)
-        self._reject(chunk, without(found.rejected, set(torn)))
-        transactions = found.transactions
-        self._set_doubtful_aside(chunk, found)
-        suspect = self._filter.suspects(transactions.transaction_id)
-        if not suspect.any():
-            self._keep(transactions, order)
-            return
-        self._keep(transactions.take(~suspect), order[~suspect])
-        rows = frame_of(transactions.take(suspect)).with_columns(pl.Series("order", order[suspect]))
-        self._staging.add_suspects(rows.hstack(self._originals(chunk, found.index[suspect])))
-
-    def _set_doubtful_aside(self, chunk: Chunk, found: CleanFields) -> None:
-        """Keep the original bytes of rows whose date may turn out to be wrong: few, or none."""
+        The filter of repeats is entered on the way: again, it only has more suspects.
+        """
+        arrival = np.full(len(chunk), self._arrival)
+        found = clean_fields(chunk.fields(self._catalogue), self._catalogue, self._key, arrival)
+        torn, over_lines = dict[int, pl.DataFrame](), OverLines()
+        if chunk.problem is None:
+            torn, over_lines = torn_records(chunk, found.rejected, self._catalogue)
         moments = found.transactions.event_time_seconds
-        doubtful = self._days.add(moments)
-        if doubtful.any():
-            rows = self._originals(chunk, found.index[doubtful])
-            self._staging.add_doubtful(rows.with_columns(event_time_seconds=moments[doubtful]))
+        return _Ready(
+            chunk, frame_of(found.transactions), found.index, moments, RowDays.of(moments),
+            self._filter.suspects(found.transactions.transaction_id),
+            [*self._quarantine.of_lines(chunk, torn), *self._quarantine.of(chunk, without(found.rejected, set(torn)))],
+            sum(map(len, torn.values())) - len(torn), over_lines,
+        )  # fmt: skip
 
-    def _keep(self, transactions: Transactions, order: Int64) -> None:
-        self._staging.add(frame_of(transactions).with_columns(pl.Series("order", order)))
-
-    def _reject_lines(self, chunk: Chunk, torn: dict[int, pl.DataFrame]) -> None:
-        """Reject records line by line."""
-        if not torn:
-            return
-        layout = pl.lit(self._number_of(chunk.layout), pl.Int64)
-        lines = pl.concat(torn.values()).with_columns(layout=layout)
-        self._hold(lines["reason"].to_list(), lines.to_dict(), are_torn=True)
-        self._rows_in += len(lines) - len(torn)
-
-    def _reject(self, chunk: Chunk, rejected: Rejected) -> None:
-        if not len(rejected):
-            return
-        self._hold(
-            [_CODES[r] for r in rejected.reason.tolist()],
-            {
-                **self._originals(chunk, rejected.index).to_dict(),
-                "field": rejected.field,
-                "detail": rejected.detail,
-            },
-        )
-
-    def _hold(self, codes: list[str], columns: dict[str, Any], *, are_torn: bool = False) -> None:
-        """Count rejected rows and keep them; many of them go to disk. `are_torn`: they are lines of one record."""
-        most = self._catalogue.record.max_record_bytes
-        frame = self._hidden(pl.DataFrame({**columns, "reason": codes}, schema_overrides=_QUARANTINE_SCHEMA))
-        for (code, name), count in Counter(zip(frame["reason"], frame["field"], strict=True)).items():
-            reason = f"{code}:{name}" if name else code
-            self._reasons[reason] = self._reasons.get(reason, 0) + count
-        if are_torn and self._hider.has_work:  # which line has which fields is a guess
-            frame = frame.with_columns(in_clear=pl.lit(value=True))
-        too_long = pl.col("reason") == Reason.TOO_LONG.code
-        raw = pl.when(too_long).then(pl.col("raw").bin.head(most)).otherwise("raw").alias("raw")
-        self._quarantine.append(frame.with_columns(raw).select(*_QUARANTINE_SCHEMA))
-        self._held_rows += len(frame)
-        self._held_bytes += int(self._quarantine[-1].estimated_size())
-        if self._held_rows >= _QUARANTINE_ROWS_HELD or self._held_bytes >= _QUARANTINE_BYTES_HELD:
-            self._spill_quarantine()
-
-    def _hidden(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows of the quarantine without values of pseudonymised fields; `in_clear` where one may be left."""
-        if not self._hider.has_work:
-            return rows.with_columns(in_clear=pl.lit(False))
-        layouts, parts = list(self._layouts), []
-        for part in rows.partition_by("layout", maintain_order=True):
-            kept, broken = self._hide(part["raw"].to_list(), layouts[part["layout"][0]])
-            raws, in_clear = zip(*kept, strict=True)
-            columns = pl.Series("raw", raws, pl.Binary), pl.Series("in_clear", in_clear, pl.Boolean)
-            parts.append(_as_engine_errors(part.with_columns(columns), broken))
-        return pl.concat(parts)
-
-    def _hide(self, raws: list[bytes], layout: Layout) -> tuple[list[Kept], dict[int, str]]:
-        """Rows as they may be kept. One that breaks the hiding is kept as it came, and named with a sentence."""
-        broken: dict[int, str] = {}
-
-        def alone(index: int, error: Exception) -> list[Kept]:
-            self._check_hiding(layout, error)
-            broken[index] = problem_of_fault(error).detail
-            return [Kept(raws[index], in_clear=True)]
-
-        parts = by_halves(lambda begin, end: self._hider.hide(raws[begin:end], layout), len(raws), alone)
-        return [kept for part in parts for kept in part], broken
-
-    def _check_hiding(self, layout: Layout, error: Exception) -> None:
-        """Raise `error` where an ordinary row breaks the hiding, too: then no row is to blame for it."""
+    def _alone(self, record: Chunk, error: Exception) -> _Ready:
+        """A record that breaks our code; `error` where an ordinary one does so, too."""
         try:
-            self._hider.hide([example_row(self._catalogue, layout)], layout)
+            self._ready(self._ordinary_chunk())
         except Exception:  # noqa: BLE001  the first error is more useful
             raise error from None
+        return self._ready(record.broken(problem_of_fault(error)))
 
-    def _originals(self, chunk: Chunk, rows: Int64) -> pl.DataFrame:
-        """The places of rows of a chunk in their source, their bytes, and the number of their layout."""
-        return pl.DataFrame(
-            {
-                "source": pl.Series([chunk.source] * len(rows), dtype=pl.String),
-                "record": chunk.first_record + rows,
-                "offset": chunk.offsets(rows),
-                "raw": pl.Series(chunk.originals(rows.tolist()), dtype=pl.Binary),
-                "layout": pl.Series([self._number_of(chunk.layout)] * len(rows), dtype=pl.Int64),
-            }
-        )
+    def _ordinary_chunk(self) -> Chunk:
+        layout = Layout(True, (), self._catalogue.record.separator)
+        return TextChunk.of("", 1, only_record(example_row(self._catalogue, layout)), layout)
 
-    def _number_of(self, layout: Layout) -> int:
-        return self._layouts.setdefault(layout, len(self._layouts))
-
-    def _spill_quarantine(self) -> None:
-        name = f"quarantine-{len(self._quarantine_parts):06d}.arrow"
-        path = make_private_file(self._building / STAGING / name)
-        pl.concat(self._quarantine).write_ipc(path, compression="uncompressed")
-        self._quarantine_parts.append(path)
-        self._quarantine, self._held_rows, self._held_bytes = [], 0, 0
+    def _take(self, ready: _Ready) -> None:
+        """Count records, and put them where they belong."""
+        chunk, order = ready.chunk, self._rows_in + ready.index
+        self._begins.append((self._rows_in, chunk.source, chunk.first_record))
+        self._rows_in += len(chunk) + ready.lines_more
+        self._over_lines.join(ready.over_lines)
+        for rejected in ready.rejected:
+            self._quarantine.take(rejected)
+        rows = ready.rows.with_columns(pl.Series("order", order))
+        doubtful, suspect = self._days.add(ready.days), ready.is_suspect
+        if doubtful.any():  # few, or none: their dates may turn out to be wrong
+            kept = self._quarantine.originals(chunk, ready.index[doubtful])
+            self._staging.add_doubtful(
+                kept.with_columns(event_time_seconds=ready.moments[doubtful], order=order[doubtful])
+            )
+        if suspect.any():
+            suspects = rows.filter(suspect)
+            self._staging.add_suspects(
+                suspects.hstack(self._quarantine.originals(chunk, ready.index[suspect]))
+            )
+            rows = rows.filter(~suspect)
+        self._staging.add(rows)
 
     def finish(self, sources: Sequence[str], rows_of_log: Int64 | None) -> CleanReport:
         """Reject wrong dates, settle repeats, write days and quarantine."""
         if (wrong := self._days.rejected(self._catalogue, self._arrival, rows_of_log)) is not None:
             for dropped in self._staging.drop_days(wrong.first_day):
-                self._reject_wrong_dates(wrong, dropped)
+                self._reject_rows(dropped, partial(self._wrong_dates, wrong))
         for repeats in self._staging.settle_repeats():
-            self._reject_repeats(repeats)
+            self._reject_rows(repeats, _repeats)
         days, rows = self._staging.finish(self._building)
-        self._write_quarantine()
+        self._quarantine.write(self._building / QUARANTINE)
         shutil.rmtree(self._building / STAGING)
         return CleanReport(
-            self._rows_in, rows, dict(sorted(self._reasons.items())), self._staging.answers_changed,
+            self._rows_in, rows, dict(sorted(self._quarantine.reasons.items())), self._staging.answers_changed,
             self._headers_inside, self._over_lines,
             dict(zip(self._catalogue.flag_names, self._staging.flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip
 
-    def _write_quarantine(self) -> None:
-        """One file, streamed: even where every row of the input was rejected."""
-        self._quarantine.append(pl.DataFrame(schema=_QUARANTINE_SCHEMA))
-        self._spill_quarantine()
-        path = make_private_file(self._building / QUARANTINE)
-        pl.scan_ipc(self._quarantine_parts).sink_parquet(
-            path, compression="zstd", row_group_size=_QUARANTINE_ROWS_HELD
-        )
-
-    def _reject_wrong_dates(self, wrong: WrongDates, rows: pl.DataFrame) -> None:
-        if not len(rows):
-            return
+    def _wrong_dates(self, wrong: WrongDates, rows: pl.DataFrame) -> dict[str, Any]:
+        """Why rows are rejected that are there only by a wrong date."""
         field = self._catalogue.field_of("event_time")
         assert field is not None, "the catalogue checks this"
-        self._hold(
-            [Reason.AFTER_ARRIVAL.code] * len(rows),
-            {
-                **rows.select(_ORIGINAL).to_dict(),
-                "field": [field.name] * len(rows),
-                "detail": [wrong.sentence(field.name, t) for t in rows["event_time_seconds"]],
-            },
-        )
+        return {
+            "reason": [Reason.AFTER_ARRIVAL.code] * len(rows), "field": [field.name] * len(rows),
+            "detail": [wrong.sentence(field.name, t) for t in rows["event_time_seconds"]],
+        }  # fmt: skip
 
-    def _reject_repeats(self, repeats: pl.DataFrame) -> None:
-        if not len(repeats):
+    def _reject_rows(self, rows: pl.DataFrame, why: Callable[[pl.DataFrame], dict[str, Any]]) -> None:
+        """Reject staged rows with their original bytes; one that breaks `why` as one that breaks our code."""
+        if not len(rows):
             return
-        reasons = [Reason(r) for r in repeats["reason"].to_list()]
-        self._hold(
-            [r.code for r in reasons],
-            {
-                **repeats.select(_ORIGINAL).to_dict(),
-                "field": [None] * len(reasons),
-                "detail": [_REPEAT_DETAIL[r] for r in reasons],
-            },
+
+        def alone(row: int, error: Exception) -> pl.DataFrame:
+            try:
+                why(self._ordinary_rows())
+            except Exception:  # noqa: BLE001  the first error is more useful
+                raise error from None
+            return self._quarantine.engine_errors(rows[row : row + 1], error)
+
+        for frame in in_halves(
+            lambda begin, end: self._quarantine.frame(rows[begin:end], why(rows[begin:end])), len(rows), alone
+        ):
+            self._quarantine.take(frame)
+
+    def _reject_staged(self, rows: pl.DataFrame, error: Exception) -> None:
+        """Reject staged rows that break our code; those whose bytes were not kept with their columns as JSON."""
+        try:
+            self._staging.check(self._ordinary_rows())
+        except Exception:  # noqa: BLE001  the first error is more useful
+            raise error from None
+        kept = rows if "raw" in rows.columns else self._as_json(rows)
+        self._quarantine.take(self._quarantine.engine_errors(kept, error))
+
+    def _ordinary_rows(self) -> pl.DataFrame:
+        """An ordinary record as a staged row, and its repeat."""
+        rows = self._ready(self._ordinary_chunk()).rows
+        return pl.concat([rows, rows]).with_columns(
+            order=pl.Series([0, 1]), reason=pl.Series([int(Reason.DUPLICATE)] * 2, dtype=pl.UInt8)
+        )
+
+    def _as_json(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Staged rows with their places and, as their bytes, their columns as JSON."""
+        begins = [self._begins[bisect(self._begins, (order, chr(0x10FFFF))) - 1] for order in rows["order"]]
+        clean = rows.drop("order", *DIGEST).to_dicts()
+        return self._quarantine.places(
+            [source for _, source, _ in begins],
+            [first + order - begin for order, (begin, _, first) in zip(rows["order"], begins, strict=True)],
+            [orjson.dumps(row) for row in clean],
         )
 
 
-def forget_raw_rows(quarantine: Path) -> None:
-    """Remove the bytes of rejected rows from a quarantine, and what sentences quote of them; reasons and places stay.
-
-    Raises:
-        OSError, PolarsError: it cannot be read or written.
-    """
-    rows = pl.scan_parquet(quarantine, glob=False)
-    if rows.select("raw").head(1).collect()["raw"].null_count() or not rows.select(pl.len()).collect().item():
-        return
-    partial = quarantine.with_name(f".{quarantine.name}.forgetting")
-    make_private_file(partial)
-    subject = pl.concat_str(pl.lit("Field '"), "field", pl.lit("'")).fill_null("The record")
-    without = rows.with_columns(
-        raw=pl.lit(None, pl.Binary), in_clear=pl.lit(value=False),
-        detail=pl.concat_str(subject, pl.lit(" is no longer kept.")),
-    )  # fmt: skip
-    without.sink_parquet(partial, compression="zstd", row_group_size=_QUARANTINE_ROWS_HELD)
-    rename(partial, quarantine)
+def _repeats(rows: pl.DataFrame) -> dict[str, Any]:
+    """Why rows are rejected that are repeats."""
+    reasons = [Reason(r) for r in rows["reason"].to_list()]
+    return {
+        "reason": [r.code for r in reasons], "field": [None] * len(reasons),
+        "detail": [_REPEAT_DETAIL[r] for r in reasons],
+    }  # fmt: skip
 
 
 def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:

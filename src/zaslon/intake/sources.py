@@ -167,7 +167,7 @@ class _TextSource:
             self._read(TextChunk.of(self._address, 1, ordinary, self._layout), 0)
         except Exception:  # noqa: BLE001  the first error is more useful
             raise error from None
-        return _Records(_broken(whole, record, error), record + 1, None)
+        return _Records(whole.part(record, record + 1).broken(problem_of_fault(error)), record + 1, None)
 
     def _headers_in(self, chunk: TextChunk) -> tuple[list[int], Layout | None]:
         """Which records are headers, up to the first of another layout, and that layout."""
@@ -191,11 +191,6 @@ class _TextSource:
                 f"'{self._address}' has more than {_LAYOUTS_MAX} headers of different kinds.",
                 hint="Clean the files one by one instead of joined.",
             )
-
-
-def _broken(chunk: TextChunk, record: int, error: Exception) -> TextChunk:
-    """A record that breaks our code as a chunk of its own."""
-    return replace(chunk.part(record, record + 1), problem=problem_of_fault(error))
 
 
 def _no_transactions(chunk: TextChunk, catalogue: Catalogue) -> NDArray[np.int64]:
@@ -249,7 +244,7 @@ def _with_names(chunk: TextChunk, catalogue: Catalogue) -> list[tuple[TextChunk,
             names_of(example_row(catalogue, chunk.layout))
         except Exception:  # noqa: BLE001  the first error is more useful
             raise error from None
-        return _broken(chunk, record, error), {}
+        return chunk.part(record, record + 1).broken(problem_of_fault(error)), {}
 
     return by_halves(work, len(chunk), alone)
 

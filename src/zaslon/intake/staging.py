@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_TEXT, NO_KEY, Transactions, public_ids
-from zaslon.domain.rejections import Reason
 from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
+from zaslon.intake.settling import DIGEST, SETTLING, Settled, among, settle
 from zaslon.system.durable import PRIVATE_DIRECTORY, make_directory, make_private_file
+from zaslon.system.isolation import by_halves, in_halves
 from zaslon.system.siphash import hashes_of, secret_words
 
 # Rows held in memory before they go to disk, and suspects looked up in one pass.
@@ -23,7 +23,6 @@ _ROWS_HELD_MAX = 2_000_000
 _SUSPECTS_PER_PASS = 2_000_000
 # Ids that are texts are kept with their hashes, which everything else uses until the days are written.
 _TEXT = "transaction_text"
-_DIGEST = ("digest_0", "digest_1")  # the two words of a transaction's digest
 
 
 def frame_of(transactions: Transactions) -> pl.DataFrame:
@@ -40,7 +39,7 @@ def frame_of(transactions: Transactions) -> pl.DataFrame:
         **{f"{name}_key": _with_nulls(keys) for name, keys in transactions.entity_keys.items()},
         **transactions.numbers,
         "flags": transactions.flags,
-        **{name: transactions.digest[:, half] for half, name in enumerate(_DIGEST)},
+        **{name: transactions.digest[:, half] for half, name in enumerate(DIGEST)},
         "is_fraud": transactions.is_fraud,
         "scenario": transactions.scenario,
     }
@@ -64,7 +63,7 @@ def transactions_of(frame: pl.DataFrame, catalogue: Catalogue) -> Transactions:
         column["transaction_id"], column["event_time_seconds"], column["amount_minor"],
         {name: frame[f"{name}_key"].fill_null(NO_KEY).to_numpy() for name in catalogue.entities},
         {name: column[name] for name in catalogue.number_fields},
-        column["flags"], np.column_stack([column[name] for name in _DIGEST]), column["is_fraud"], column["scenario"],
+        column["flags"], np.column_stack([column[name] for name in DIGEST]), column["is_fraud"], column["scenario"],
         id_text,
     )  # fmt: skip
 
@@ -83,9 +82,14 @@ class Staging:
         flags: how many flags a row may have; `flags` counts the rows of the days that have each.
         secret: 16 bytes that key the hash of ids.
         remember_seconds: for how long an id is known; a row this much before or after another one uses it again.
+        broken: takes rows that break our own code, with the columns that they were given with; where ordinary
+            rows break it, too, it raises the error.
     """
 
-    def __init__(self, directory: Path, flags: int, secret: bytes, remember_seconds: int) -> None:
+    def __init__(
+        self, directory: Path, flags: int, secret: bytes, remember_seconds: int,
+        broken: Callable[[pl.DataFrame, Exception], None],
+    ) -> None:  # fmt: skip
         make_directory(directory)  # original bytes go into it
         self._remember_seconds = remember_seconds
         self._secret = secret_words(secret)
@@ -99,6 +103,8 @@ class Staging:
         self._answers: dict[int, list[Path]] = {}
         self.answers_changed = 0
         self._first_dropped_day = DAYS_MAX
+        self._broken = broken
+        self._orders_aside: list[int] = []  # of rows that broke our code
 
     def add(self, rows: pl.DataFrame) -> None:
         """Rows that are certainly no repeats."""
@@ -114,7 +120,7 @@ class Staging:
     def add_doubtful(self, rows: pl.DataFrame) -> None:
         """Original bytes of rows whose days may be dropped, beside `add` and `add_suspects`.
 
-        Columns: `event_time_seconds`, `source`, `record`, `offset`, `raw`, `layout`.
+        Columns: `event_time_seconds`, `order`, `source`, `record`, `offset`, `raw`, `layout`.
         """
         self._doubtful.append(self._written(rows, f"doubtful-{len(self._doubtful):06d}"))
 
@@ -129,7 +135,8 @@ class Staging:
             for part in self._parts.pop(day):
                 self._discard(part)
         for path in self._doubtful:
-            yield _read(path).filter(first_day <= _DAY)
+            rows = _read(path).filter(first_day <= _DAY)
+            yield rows.filter(~pl.col("order").is_in(self._orders_aside)) if self._orders_aside else rows
 
     def _flush(self, *, is_input_over: bool = False) -> None:
         """Put the held rows aside by day: on disk, or in memory where no more input comes."""
@@ -138,16 +145,16 @@ class Staging:
         stays = is_input_over and self._kept_rows + self._held_rows <= _ROWS_HELD_MAX
         rows = pl.concat(self._held)
         self._held, self._held_rows = [], 0
-        day = rows["event_time_seconds"].to_numpy() // SECONDS_PER_DAY
-        if (np.diff(day) < 0).any():
-            by_day = np.argsort(day, kind="stable")
-            rows, day = rows[by_day], day[by_day]
-        begins = np.flatnonzero(np.diff(day, prepend=-1))
-        for begin, end in pairwise([*begins.tolist(), len(day)]):
-            parts = self._parts.setdefault(int(day[begin]), [])
-            part = rows[begin:end]
-            parts.append(part if stays else self._written(part, f"day-{day[begin]}-{len(parts):06d}"))
-        self._kept_rows += len(rows) if stays else 0
+
+        def alone(row: int, error: Exception) -> list[tuple[int, pl.DataFrame]]:
+            self._set_aside(rows[row : row + 1], error)
+            return []
+
+        for days in in_halves(lambda begin, end: _by_day(rows[begin:end]), len(rows), alone):
+            for day, part in days:
+                parts = self._parts.setdefault(day, [])
+                parts.append(part if stays else self._written(part, f"day-{day}-{len(parts):06d}"))
+                self._kept_rows += len(part) if stays else 0
 
     def _written(self, rows: pl.DataFrame, name: str) -> Path:
         path = make_private_file(self._directory / f"{name}.arrow")
@@ -172,7 +179,7 @@ class Staging:
         for number in range(passes):
             suspects = pl.concat([self._of_pass(number, passes, _read(path)) for path in self._suspects])
             if len(suspects):
-                yield self._settle(suspects.sort("order"))
+                yield from self._settle(suspects.sort("order"))
         self._flush(is_input_over=True)
 
     def _of_pass(self, number: int, passes: int, rows: pl.DataFrame) -> pl.DataFrame:
@@ -181,122 +188,126 @@ class Staging:
         mine = pl.Series(hashes % np.uint64(passes) == number)
         return rows.filter(mine).filter(self._first_dropped_day > _DAY)
 
-    def _settle(self, suspects: pl.DataFrame) -> pl.DataFrame:
+    def _settle(self, suspects: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """Settle the suspects of a pass; where an id breaks our code, its suspects are set aside."""
+        rows, ids = self._with_their_ids(suspects), suspects["transaction_id"].unique().sort()
+
+        def work(begin: int, end: int) -> Settled | None:
+            if end - begin == len(ids):
+                return settle(suspects, rows, self._remember_seconds)
+            mine = pl.col("transaction_id").is_in(ids[begin:end].implode())
+            return settle(suspects.filter(mine), rows.filter(mine), self._remember_seconds)
+
+        def alone(number: int, error: Exception) -> None:
+            self._set_aside(suspects.filter(transaction_id=ids[number]), error)
+
+        for settled in in_halves(work, len(ids), alone):
+            if settled is not None:
+                if len(settled.fresh):
+                    self.add(settled.fresh)
+                self._keep_answers(settled.answers)
+                yield settled.repeats
+
+    def _with_their_ids(self, suspects: pl.DataFrame) -> pl.DataFrame:
+        """Columns SETTLING of all rows with ids of the suspects, in the order of input."""
         wanted = np.sort(suspects["transaction_id"].to_numpy())
-        columns = ["transaction_id", "event_time_seconds", *_DIGEST, "order", "is_fraud"]
-        kept = [suspects.select(columns)]
+        kept = [suspects.select(SETTLING)]
         for path in [p for parts in self._parts.values() for p in parts]:
             ids = _read(path, ["transaction_id"])["transaction_id"].to_numpy()
-            hits = _among(ids, wanted)
+            hits = among(ids, wanted)
             if hits.any():
-                kept.append(_read(path, columns).filter(pl.Series(hits)))
-        rows = pl.concat(kept).sort("order")
-        ids, moments = rows["transaction_id"].to_numpy(), rows["event_time_seconds"].to_numpy()
-        first = rows[repeated_rows(ids, moments, self._remember_seconds)].select(
-            pl.all().name.prefix("first_")
-        )
-        joined = suspects.join(
-            pl.concat([rows.select("order"), first], how="horizontal"),
-            on="order", how="left", maintain_order="left",
-        )  # fmt: skip
-        new = pl.col("order") == pl.col("first_order")
-        same = pl.all_horizontal(
-            pl.col(name) == pl.col(f"first_{name}") for name in ("event_time_seconds", *_DIGEST)
-        )
-        fresh = joined.filter(new).select([c for c in suspects.columns if c not in _ASIDE])
-        if len(fresh):
-            self.add(fresh)
-        self._keep_answers(joined.filter(~new & same))
-        reason = pl.when(same).then(int(Reason.DUPLICATE)).otherwise(int(Reason.CONFLICTING_DUPLICATE))
-        return joined.filter(~new).with_columns(reason.cast(pl.UInt8).alias("reason"))
+                kept.append(_read(path, SETTLING).filter(pl.Series(hits)))
+        return pl.concat(kept).sort("order")
 
-    def _keep_answers(self, repeats: pl.DataFrame) -> None:
-        """Keep the last answer to each transaction, in the order of input, where the first row has another."""
-        last = repeats.filter(pl.col("is_fraud") >= 0).group_by("first_order", maintain_order=True).last()
-        news = last.filter(pl.col("is_fraud") != pl.col("first_is_fraud"))
-        self.answers_changed += len(news)
-        day = pl.col("event_time_seconds") // SECONDS_PER_DAY
-        answer = news.select(day.alias("day"), pl.col("first_order").alias("order"), "is_fraud", "scenario")
-        for number in answer["day"].unique().to_list():
+    def _set_aside(self, rows: pl.DataFrame, error: Exception) -> None:
+        """Take rows that break our code out of the staged ones."""
+        self._broken(rows, error)
+        self._orders_aside += rows["order"].to_list()
+
+    def _keep_answers(self, answers: pl.DataFrame) -> None:
+        """Keep answers for when their days are written."""
+        self.answers_changed += len(answers)
+        for number in answers["day"].unique().to_list():
             parts = self._answers.setdefault(number, [])
-            rows = answer.filter(pl.col("day") == number).drop("day")
+            rows = answers.filter(pl.col("day") == number).drop("day")
             parts.append(self._written(rows, f"answers-{number}-{len(parts):06d}"))
-
-    def _answered(self, day: int, frame: pl.DataFrame) -> pl.DataFrame:
-        """The day's rows with the answers that came with their repeats."""
-        if day not in self._answers:
-            return frame
-        answers = pl.concat([_read(path) for path in self._answers[day]])
-        return (
-            frame.join(answers, on="order", how="left", suffix="_last")
-            .with_columns(pl.coalesce(f"{name}_last", name).alias(name) for name in ("is_fraud", "scenario"))
-            .drop("is_fraud_last", "scenario_last")
-        )
 
     def finish(self, out: Path) -> tuple[list[str], int]:
         """Write every day, sorted by time and id; returns the days and the number of rows."""
-        rows = 0
+        days, count = [], 0
         for day in sorted(self._parts):
-            frame = self._answered(day, pl.concat([_read(path) for path in self._parts[day]])).drop("order")
-            if _TEXT in frame.columns:
-                frame = frame.rename({"transaction_id": "transaction_key", _TEXT: "transaction_id"})
-            frame = frame.sort("event_time_seconds", "transaction_id")
-            self._count_flags(frame)
-            directory = out / f"day={day_text(day)}"
-            directory.mkdir(mode=PRIVATE_DIRECTORY)
-            path = make_private_file(directory / "part-0.parquet")
-            frame.write_parquet(path, compression="lz4", statistics=False)
-            rows += len(frame)
+            rows, flags = self._sound(day, pl.concat([_read(path) for path in self._parts[day]]))
+            if len(rows):
+                directory = out / f"day={day_text(day)}"
+                directory.mkdir(mode=PRIVATE_DIRECTORY)
+                path = make_private_file(directory / "part-0.parquet")
+                rows.write_parquet(path, compression="lz4", statistics=False)
+                days.append(day_text(day))
+            self.flags += flags
+            count += len(rows)
             for part in self._parts[day]:
                 self._discard(part)
             self._parts[day] = []
-        return [day_text(day) for day in sorted(self._parts)], rows
+        return days, count
 
-    def _count_flags(self, rows: pl.DataFrame) -> None:
-        flags = rows["flags"].to_numpy()
-        odd = flags[flags != 0]
-        for bit in range(len(self.flags)):
-            self.flags[bit] += np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1))
+    def _sound(self, day: int, rows: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+        """A day as it is written, and how many rows have each flag; rows that break our code are set aside."""
+        paths = self._answers.get(day, [])
+        answers = pl.concat([_read(path) for path in paths]) if paths else None
+        flags = len(self.flags)
+        parts = by_halves(
+            lambda begin, end: _finished(rows[begin:end], answers, flags), len(rows),
+            lambda row, error: self._set_aside(rows[row : row + 1], error),
+        )  # fmt: skip
+        if len(parts) == 1 and parts[0] is not None:
+            return parts[0]
+        sound = [part for part in parts if part is not None] or [_finished(rows[:0], answers, flags)]
+        return _sorted(pl.concat([rows for rows, _ in sound])), np.sum([flags for _, flags in sound], axis=0)
+
+    def check(self, rows: pl.DataFrame) -> None:
+        """Do with ordinary rows what is done with staged ones; they are not kept. Raises whatever fails."""
+        _by_day(rows)
+        settle(rows, rows.select(SETTLING), self._remember_seconds)
+        _finished(rows, None, len(self.flags))
 
 
-_ASIDE = ("source", "record", "offset", "raw", "layout")
+def _finished(
+    rows: pl.DataFrame, answers: pl.DataFrame | None, flags: int
+) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """Rows of a day as they are written, with these answers of their repeats; how many have each flag."""
+    if answers is not None:
+        rows = (
+            rows.join(answers, on="order", how="left", suffix="_last")
+            .with_columns(pl.coalesce(f"{name}_last", name).alias(name) for name in ("is_fraud", "scenario"))
+            .drop("is_fraud_last", "scenario_last")
+        )
+    rows = rows.drop("order")
+    if _TEXT in rows.columns:
+        rows = rows.rename({"transaction_id": "transaction_key", _TEXT: "transaction_id"})
+    given = rows["flags"].to_numpy()
+    odd = given[given != 0]
+    counts = [np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1)) for bit in range(flags)]
+    return _sorted(rows), np.array(counts, np.int64)
+
+
+def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.sort("event_time_seconds", "transaction_id")
+
+
+def _by_day(rows: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:
+    """Rows in the order of input as those of each day."""
+    day = rows["event_time_seconds"].to_numpy() // SECONDS_PER_DAY
+    if (np.diff(day) < 0).any():
+        by_day = np.argsort(day, kind="stable")
+        rows, day = rows[by_day], day[by_day]
+    begins = np.flatnonzero(np.diff(day, prepend=-1))
+    return [(int(day[begin]), rows[begin:end]) for begin, end in pairwise([*begins.tolist(), len(day)])]
+
+
 _DAY = pl.col("event_time_seconds") // SECONDS_PER_DAY
-
-
-def repeated_rows(
-    ids: NDArray[np.int64], event_time_seconds: NDArray[np.int64], remember_seconds: int
-) -> NDArray[np.int64]:
-    """int64[n], which row each repeats, itself where it is new. Rows are in the order of input.
-
-    A row repeats the nearest new one with its id that is less than `remember_seconds` away.
-    """
-    _, first, group = np.unique(ids, return_index=True, return_inverse=True)
-    repeats = first[group]
-    is_far = np.abs(event_time_seconds - event_time_seconds[repeats]) >= remember_seconds
-    if not is_far.any():
-        return np.asarray(repeats)
-    is_used_again = np.zeros(len(first), np.bool_)
-    is_used_again[group[is_far]] = True
-    new: dict[int, list[tuple[int, int]]] = {}  # by group, times and rows, in the order of time
-    for row in np.flatnonzero(is_used_again[group]).tolist():
-        known, moment = new.setdefault(int(group[row]), []), int(event_time_seconds[row])
-        place = bisect(known, (moment,))
-        near = known[max(place - 1, 0) : place + 1]  # of two equally near ones the earlier
-        time, nearest = min(near, key=lambda other: abs(moment - other[0]), default=(-remember_seconds, row))
-        if abs(moment - time) >= remember_seconds:
-            known.insert(place, (moment, row))
-            nearest = row
-        repeats[row] = nearest
-    return np.asarray(repeats)
 
 
 def _read(part: Part, columns: Sequence[str] | None = None) -> pl.DataFrame:
     if isinstance(part, Path):
         return pl.read_ipc(part, columns=None if columns is None else list(columns))
     return part if columns is None else part.select(columns)
-
-
-def _among(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """bool[n]: which ids are in the sorted `wanted`."""
-    place = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
-    return np.asarray(wanted[place] == ids)

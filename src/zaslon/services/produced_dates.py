@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zaslon.domain.rejections import Reason, reason_text
 from zaslon.domain.time import SECONDS_PER_DAY, time_text
 from zaslon.intake.chunks import Chunk
-from zaslon.intake.date_gaps import DayCounts, WrongDates
+from zaslon.intake.date_gaps import DayCounts, RowDays, WrongDates
 from zaslon.intake.files import clean_chunk
 from zaslon.intake.sources import read_source
 from zaslon.services.arrival import arrival_of_files
@@ -78,7 +78,7 @@ def read_dates(context: Context, sources: Sequence[str], arrival_time_seconds: i
     for source in sources:
         for chunk in read_source(source, catalogue, context.options.chunk_bytes):
             cleaned = clean_chunk(chunk, catalogue, context.key, dates.arrival_seconds)
-            counts.add(cleaned.transactions.event_time_seconds)
+            counts.add(RowDays.of(cleaned.transactions.event_time_seconds))
             context.progress.advance(len(chunk))
     dates.wrong = counts.rejected(catalogue, dates.arrival_seconds)
     if dates.wrong is not None:
