@@ -42,7 +42,7 @@ def group_of(catalogue: Catalogue, first: int, count: int) -> tuple[LogBatch, li
         np.zeros(count, np.uint32), np.stack([number, number], axis=1).astype(np.uint64), none, none,
     )  # fmt: skip
     labels = Labels(number[:0], np.zeros(0, np.bool_), number[:0])
-    batch = from_clean(transactions, labels, np.zeros(count, np.bool_), first)
+    (batch,) = from_clean(transactions, labels, np.zeros(count, np.bool_), first)
     lengths = np.full(count, len(_RECORD), np.int64)
     originals = Originals(
         np.frombuffer(_RECORD * count, np.uint8), np.cumsum(lengths) - lengths, lengths

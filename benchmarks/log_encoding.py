@@ -44,7 +44,7 @@ def batch_of(count: int) -> LogBatch:
         np.zeros(count, np.uint32), digests, none, none,
     )  # fmt: skip
     labels = Labels(number[:0], np.zeros(0, np.bool_), number[:0])
-    return from_clean(transactions, labels, np.zeros(count, np.bool_), 0)
+    return from_clean(transactions, labels, np.zeros(count, np.bool_), 0)[0]
 
 
 def columns_of(batch: LogBatch) -> Columns:

@@ -2,7 +2,7 @@
 
     python -m tests.integration.faulty_scorer STAGE POISONS HOME
 
-STAGE is one of `tests.recovery.faults.STAGES`; POISONS are `id:amount`, separated by commas.
+STAGE is one of `STREAM_STAGES` and `STREAM_LABEL_STAGES` in `tests.recovery.faults`; POISONS are `id:amount`, separated by commas.
 """
 
 from __future__ import annotations

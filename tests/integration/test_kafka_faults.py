@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import orjson
 import pytest
 from deploy.kafka.broker import LocalBroker
 from tests.integration import faulty_scorer
 from tests.integration.kafka_world import Cluster
-from tests.recovery.faults import STAGES, Poison, stopped_poison
+from tests.recovery.faults import STREAM_LABEL_STAGES, STREAM_STAGES, Poison, stopped_poison
 from tests.waiting import until
 
 from zaslon.adapters.cluster.kafka.messages import as_rejection
@@ -37,7 +38,7 @@ def _engine_errors(cluster: Cluster) -> list[tuple[int, bytes]]:
     return [(r.position, content) for r, content in found if r.reason == "engine_error"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", STREAM_STAGES)
 def test_a_record_that_breaks_a_stage_is_rejected_alone(
     broker: LocalBroker, small_world: SmallWorld, home: Path, stage: str
 ) -> None:
@@ -55,6 +56,21 @@ def test_a_record_that_breaks_a_stage_is_rejected_alone(
     published = cluster.published()
     assert len(published) == 1_000
     assert published == cluster.embedded(small_world.engine()), "a sound engine agrees with the log"
+
+
+@pytest.mark.parametrize("stage", STREAM_LABEL_STAGES)
+def test_a_label_that_breaks_a_stage_is_rejected_alone(
+    broker: LocalBroker, small_world: SmallWorld, home: Path, stage: str
+) -> None:
+    cluster, ids = Cluster.new(broker), [_id(line) for line in _lines(small_world)[:200]]
+    labels = [orjson.dumps({"transaction_id": i, "is_fraud": i % 2 == 0}) for i in ids]
+    cluster.send("labels", labels)
+    with cluster.scorer(home, *faulty_scorer.command(stage, [Poison(ids[70], 0.0)], home)) as scorer:
+        cluster.wait_for(200, scorer)
+        report = json.loads(scorer.terminate())
+    assert (report["records_rejected"]["engine_error"], report["takeovers"]) == (1, 1)
+    assert [content for _, content in _engine_errors(cluster)] == [labels[70]]
+    assert cluster.published() == cluster.embedded(small_world.engine()), "a sound engine agrees with the log"
 
 
 def test_a_standby_with_the_same_fault_continues(

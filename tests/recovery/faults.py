@@ -1,35 +1,80 @@
-"""Faults of our own code, injected into one stage, that only one transaction meets."""
+"""Faults of our own code, injected into one stage, that only one transaction or label meets."""
 
 from __future__ import annotations
 
 import importlib
-from collections import Counter
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from traceback import walk_stack
+from types import CodeType
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 import pytest
 
-from zaslon.domain.events import LogBatch
+from zaslon.domain.events import Kind, LogBatch
 from zaslon.domain.outcomes import Decision
 from zaslon.testing import SmallWorld
 
 STAGES = ("clean", "apply", "score", "rules", "explain", "encode")
 EMBEDDED_STAGES = (*STAGES, "record")  # where the log is a file
-# By stage: module, class or none, function, and where the amounts are among what it is given.
-_PLACES: dict[str, tuple[str, str | None, str, Callable[..., Any]]] = {
-    "apply": ("features.history", "History", "apply", lambda _, rows, *rest: rows.amount_minor / 100),
-    "score": ("models.model", "Model", "score", lambda _, matrix: matrix[:, 0]),
-    "rules": ("engine.batch_outcomes", None, "decide", lambda _, scores, columns: columns["amount"]),
-    "record": (
-        "adapters.embedded.sqlite_journal",
-        None,
-        "encode",
-        lambda batch, *rest: batch.transactions.amount_minor / 100,
+STREAM_STAGES = (*STAGES, "record_stream")  # where it is a topic
+LABEL_STAGES = ("clean_label", "apply_label", "encode_label")
+EMBEDDED_LABEL_STAGES = (*LABEL_STAGES, "record_label")
+STREAM_LABEL_STAGES = (*LABEL_STAGES, "record_label_stream")
+# Where records come from a file: until they are in the log, and, of labels, until they are cleaned.
+FILE_STAGES = ("split", "fields", "clean", "stage", "by_day", "sort", "join")
+LABEL_FILE_STAGES = ("split", "label_rows")
+
+
+class Place(NamedTuple):
+    """A function that fails, and what it looks at: amounts or ids or bytes among what it is given."""
+
+    module: str
+    owner: str | None
+    name: str
+    looked_at: Callable[..., Any]
+
+
+_IN_AMOUNTS = {
+    "clean": Place("intake.cleaning", "_Reading", "result", lambda it: it.values["tx_amount"] / 100),
+    "stage": Place("intake.files", None, "frame_of", lambda rows: rows.amount_minor / 100),
+    "by_day": Place("intake.staging", None, "_by_day", lambda rows: rows["amount_minor"] / 100),
+    "sort": Place("intake.staging", None, "_finished", lambda rows, *rest: rows["amount_minor"] / 100),
+    "join": Place("admission.admit", None, "_joined", lambda rows, *rest: rows.amount_minor / 100),
+    "apply": Place("features.history", "History", "apply", lambda _, rows, *rest: rows.amount_minor / 100),
+    "score": Place("models.model", "Model", "score", lambda _, matrix: matrix[:, 0]),
+    "rules": Place("engine.batch_outcomes", None, "decide", lambda _, scores, columns: columns["amount"]),
+    "explain": Place("decisions.reasons", "ReasonWriter", "explain", lambda _, x, w, minor: minor / 100),
+    "record": Place("adapters.embedded.sqlite_journal", None, "encode", lambda batch, *rest: _amounts(batch)),
+    "record_stream": Place(
+        "adapters.cluster.kafka.live_log", None, "encode", lambda batch, *rest: _amounts(batch)
     ),
-    "explain": ("decisions.reasons", "ReasonWriter", "explain", lambda _, x, weights, minor: minor / 100),
 }
+_IN_IDS = {
+    "encode": Place("domain.outcomes", "Decision", "to_json", lambda made: [made.transaction_id]),
+    "clean_label": Place("intake.cleaning", None, "clean_labels", lambda batch, chosen, *rest: _ids(batch)),
+    "apply_label": Place("features.history", "History", "apply", lambda _, rows, labels, *rest: _of(labels)),
+    "encode_label": Place("domain.outcomes", "LabelAccepted", "to_json", lambda made: [made.transaction_id]),
+    "record_label": Place(
+        "adapters.embedded.sqlite_journal", None, "encode", lambda batch, *rest: _of(batch.labels)
+    ),
+    "record_label_stream": Place(
+        "adapters.cluster.kafka.live_log", None, "encode", lambda batch, *rest: _of(batch.labels)
+    ),
+}
+# A poison's amount is written in its row.
+_IN_BYTES = {
+    "split": Place("intake.record_blocks", None, "_block", lambda offset, line, content, *rest: content),
+    "fields": Place("intake.chunks", None, "fields_of_lines", lambda *given: _lines(*given[:3])),
+    "label_rows": Place("intake.label_files", None, "_labels", lambda chunk, *rest: _raws(chunk)),
+}
+
+# By stage, the functions in which its faults lay.
+PASSED: defaultdict[str, set[CodeType | None]] = defaultdict(set)
 
 
 class InjectedError(Exception):
@@ -38,7 +83,7 @@ class InjectedError(Exception):
 
 @dataclass(frozen=True)
 class Poison:
-    """A transaction whose amount no other one has."""
+    """A transaction whose amount no other one has, or the label of a transaction."""
 
     transaction_id: int
     amount: float
@@ -59,41 +104,69 @@ def stopped_poison(world: SmallWorld, batch: LogBatch) -> tuple[Poison, int]:
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, stage: str, poison: Poison | None) -> None:
-    """Let a stage fail, after its work, when it meets the poison; for None whenever it is called."""
-    if stage in _PLACES:
-        module, owner, name, amounts = _PLACES[stage]
-        place = importlib.import_module(f"zaslon.{module}")
-
-        def meets(*given: Any) -> bool:
-            return poison is None or _has(amounts(*given), poison.amount)
-
-        _replace(monkeypatch, getattr(place, owner) if owner else place, name, meets)
-    elif stage == "encode":
-        decision = importlib.import_module("zaslon.domain.outcomes").Decision
+    """Let a stage fail, after its work, when it meets the poison; for None whenever it meets a record."""
+    if stage in _IN_BYTES:
+        place, amount = _IN_BYTES[stage], b"" if poison is None else b"%.2f" % poison.amount
+        _replace(monkeypatch, stage, place, lambda content: amount in content)
+    elif stage in _IN_IDS:
+        place = _IN_IDS[stage]
         _replace(
-            monkeypatch, decision, "to_json",
-            lambda made: poison is None or made.transaction_id == poison.transaction_id,
+            monkeypatch, stage, place,
+            lambda ids: len(ids) > 0 if poison is None else poison.transaction_id in ids,
         )  # fmt: skip
     else:
-        reading = importlib.import_module("zaslon.intake.cleaning")._Reading
-        _replace(monkeypatch, reading, "result", lambda it: poison is None or _has(_read(it), poison.amount))
+        place = _IN_AMOUNTS[stage]
+        _replace(
+            monkeypatch, stage, place, lambda amounts: poison is None or _has(amounts, poison.amount)
+        )  # fmt: skip
 
 
-def _read(reading: Any) -> Any:
-    return reading.values["tx_amount"] / 100
+def _replace(monkeypatch: pytest.MonkeyPatch, stage: str, place: Place, meets: Callable[[Any], bool]) -> None:
+    module = importlib.import_module(f"zaslon.{place.module}")
+    owner = getattr(module, place.owner) if place.owner else module
+    real = getattr(owner, place.name)
+
+    def failing(*given: Any, **named: Any) -> Any:
+        result = real(*given, **named)
+        if meets(place.looked_at(*given)):
+            PASSED[stage] |= {code_of(real), *(frame.f_code for frame, _ in walk_stack(sys._getframe()))}
+            raise InjectedError
+        return result
+
+    failing.__wrapped__ = real  # type: ignore[attr-defined]
+    monkeypatch.setattr(owner, place.name, failing)
+
+
+def code_of(function: Any) -> CodeType | None:
+    """The code of a function, also of one into which faults are injected."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return getattr(function, "__code__", None)
 
 
 def _has(amounts: Any, amount: float) -> bool:
     return bool(np.isin(np.float32(amount), np.asarray(amounts, np.float32)))
 
 
-def _replace(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, meets: Callable[..., bool]) -> None:
-    real = getattr(owner, name)
+def _amounts(batch: LogBatch) -> Any:
+    return batch.transactions.amount_minor / 100
 
-    def failing(*given: Any, **named: Any) -> Any:
-        result = real(*given, **named)
-        if meets(*given):
-            raise InjectedError
-        return result
 
-    monkeypatch.setattr(owner, name, failing)
+def _of(labels: Any) -> list[int]:
+    found: list[int] = labels.transaction_id.tolist()
+    return found
+
+
+def _ids(batch: Any) -> list[int]:
+    """The ids of labels in a batch of raw records."""
+    labels = np.flatnonzero(batch.kind == int(Kind.LABEL_JSON)).tolist()
+    return [int(orjson.loads(batch.raw(i) or b"{}").get("transaction_id", 0)) for i in labels]
+
+
+def _lines(buffer: Any, starts: Any, lengths: Any) -> bytes:
+    places = zip(starts.tolist(), lengths.tolist(), strict=True)
+    return b" ".join(buffer[at : at + size].tobytes() for at, size in places)
+
+
+def _raws(chunk: Any) -> bytes:
+    return b" ".join(chunk.originals(range(len(chunk))))

@@ -52,9 +52,9 @@ class GivenCalls:
         return [orjson.loads(answer.outcome) for answer in answers]
 
 
-def call(number: int, records: Sequence[bytes]) -> Call:
+def call(number: int, records: Sequence[bytes], kind: Kind = Kind.TRANSACTION_JSON) -> Call:
     now = build_clock().monotonic_seconds()
-    return Call(number, records, Kind.TRANSACTION_JSON, now + 60, now)
+    return Call(number, records, kind, now + 60, now)
 
 
 def transaction(number: int, amount: float) -> bytes:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from tests.recovery.faults import InjectedError
+from tests.recovery.faults import EMBEDDED_LABEL_STAGES, LABEL_STAGES, InjectedError, Poison, inject
+from tests.recovery.given_calls import GivenCalls, call, transaction
 from tests.recovery.test_poison_records import Warnings
 from tests.unit.intake_cases import MISSION
 
+from zaslon.bootstrap import build_clock
 from zaslon.domain.errors import InputError
+from zaslon.domain.events import Kind
 from zaslon.domain.rejections import Reason
+from zaslon.flows.reconcile import reconcile
+from zaslon.flows.replay import replay
 from zaslon.flows.score import label
+from zaslon.flows.serve import DecisionWorker
 from zaslon.intake import label_files, record_blocks
 from zaslon.intake.chunks import TextChunk
 from zaslon.intake.label_files import LabelRow, label_rows
@@ -160,3 +167,51 @@ def test_labels_in_utf16_or_binary_are_refused_by_name(tmp_path: Path) -> None:
         rows_of(tmp_path / "labels", (HEADER + ROWS[0]).encode("utf-16"))
     with pytest.raises(InputError, match="is binary"):
         rows_of(tmp_path / "labels", b"PAR1\x01\x02\x03\n")
+
+
+LABELS = [orjson.dumps({"transaction_id": number, "is_fraud": True}) for number in range(10)]
+LABEL = Poison(7, 0.0)
+
+
+@pytest.mark.parametrize("stage", EMBEDDED_LABEL_STAGES)
+def test_a_poison_label_does_not_end_the_service(
+    small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    inject(monkeypatch, stage, LABEL)
+    transactions = [transaction(number, 20.0 + number) for number in range(10)]
+    groups = [
+        [call(0, transactions)],
+        [call(1, LABELS[:5], Kind.LABEL_JSON), call(2, LABELS[5:], Kind.LABEL_JSON)],
+    ]
+    calls = GivenCalls(deque([*groups, [call(3, transactions[:1])]]))
+    DecisionWorker(world.context, 100, build_clock(), calls).run()
+    assert calls.readiness == [True], "the worker goes on"
+    found = calls.outcomes(1) + calls.outcomes(2)
+    assert [outcome["outcome"] for outcome in found] == [
+        "rejection" if n == 7 else "label" for n in range(10)
+    ]
+    assert (found[7]["reason"], found[7]["raw"]) == ("engine_error", LABELS[7].decode())
+    assert len(calls.outcomes(3)) == 1
+    monkeypatch.undo()
+    assert all(replay(world.context, position).identical for position in range(20))
+    assert reconcile(world.context).is_whole
+
+
+@pytest.mark.parametrize("stage", EMBEDDED_LABEL_STAGES)
+def test_a_poison_label_of_a_file_is_rejected_alone(
+    small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    inject(monkeypatch, stage, LABEL)
+    assert decided(world.context, tmp_path / "labels", b"\n".join(LABELS)) == ({"engine_error": 1}, 9)
+
+
+@pytest.mark.parametrize("stage", LABEL_STAGES)
+def test_code_that_breaks_every_label_stops_the_command(
+    small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    world = small_world.in_home(tmp_path / "home")
+    inject(monkeypatch, stage, None)
+    with pytest.raises(InjectedError):
+        decided(world.context, tmp_path / "labels", b"\n".join(LABELS))

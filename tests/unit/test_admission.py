@@ -73,7 +73,7 @@ def test_clean_rows_become_entries_without_original_bytes() -> None:
     source = admitted()
     moments = source.transactions.event_time_seconds + np.array([0, 10])
     is_label = merge_by_time(moments, source.labels.arrival_time_seconds)
-    batch = from_clean(source.transactions, source.labels, is_label, 5)
+    (batch,) = from_clean(source.transactions, source.labels, is_label, 5)
     assert batch.kind.tolist() == [EntryKind.TRANSACTION, EntryKind.TRANSACTION, EntryKind.LABEL]
     assert batch.arrival_time_seconds.tolist() == [
         *source.transactions.event_time_seconds.tolist(), ARRIVAL_SECONDS,

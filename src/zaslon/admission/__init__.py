@@ -1,5 +1,5 @@
 """Admission: the one stage before the log. Raw records in, typed records of the log out."""
 
-from zaslon.admission.admit import admit, change_entry, from_clean
+from zaslon.admission.admit import admit, change_entry, columns_as_original, from_clean, writable
 
-__all__ = ["admit", "change_entry", "from_clean"]
+__all__ = ["admit", "change_entry", "columns_as_original", "from_clean", "writable"]

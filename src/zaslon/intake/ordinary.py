@@ -16,15 +16,19 @@ def problem_of_fault(error: Exception) -> RecordProblem:
     return RecordProblem(Reason.ENGINE_ERROR, None, problem)
 
 
+def ordinary_records(catalogue: Catalogue) -> RecordBatch:
+    """A transaction and a label that any catalogue accepts."""
+    records = [example_record(catalogue), example_label(catalogue)]
+    return RecordBatch.of(records, [Kind.TRANSACTION_JSON, Kind.LABEL_JSON], [EXAMPLE_SECONDS] * 2)
+
+
 def check_cleaning(catalogue: Catalogue, key: bytes, error: Exception) -> None:
     """Do nothing where ordinary records can be cleaned.
 
     Raises:
         Exception: `error`, where they cannot: then no record is to blame for it.
     """
-    records = [example_record(catalogue), example_label(catalogue)]
-    kinds, arrivals = [Kind.TRANSACTION_JSON, Kind.LABEL_JSON], [EXAMPLE_SECONDS] * 2
     try:
-        clean_batch(RecordBatch.of(records, kinds, arrivals), catalogue, key)
+        clean_batch(ordinary_records(catalogue), catalogue, key)
     except Exception:  # noqa: BLE001  the first error is more useful
         raise error from None

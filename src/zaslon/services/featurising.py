@@ -147,6 +147,6 @@ def _batches_of_day(
 def in_log_order(transactions: Transactions, labels: Labels, position: int, size: int) -> Iterator[LogBatch]:
     """Events of one day in the order of the log, from a position on, in batches of at most `size`."""
     is_label = merge_by_time(transactions.event_time_seconds, labels.arrival_time_seconds)
-    whole = from_clean(transactions, labels, is_label, position)
-    for begin in range(0, len(whole), size):
-        yield whole.part(begin, begin + size)
+    for whole in from_clean(transactions, labels, is_label, position):
+        for begin in range(0, len(whole), size):
+            yield whole.part(begin, begin + size)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from zaslon.domain.events import NO_KEY, LogBatch, Originals, public_ids
+from zaslon.admission import columns_as_original
+from zaslon.domain.events import LogBatch
 from zaslon.domain.outcomes import Outcome
 from zaslon.domain.rejections import Reason
 from zaslon.engine import Engine
@@ -122,7 +122,9 @@ class PoisonGuard:
             self._check(self.engine)
         except Exception:  # noqa: BLE001  the first error is more useful
             raise error from None
-        kept = batch if batch.originals is not None else replace(batch, originals=_as_original(batch))
+        kept = batch
+        if batch.originals is None:
+            kept = replace(batch, originals=columns_as_original(batch.transactions, batch.labels))
         return kept.rejecting([0], problem_of_fault(error))
 
     def _warn_of_engine_errors(self, batch: LogBatch) -> None:
@@ -153,23 +155,3 @@ def guarded(
         return recover_engine(context, journal, snapshots, champion, lambda engine: engine.save(snapshots))
 
     return PoisonGuard(engine, recover, context.progress.warn)
-
-
-def _as_original(batch: LogBatch) -> Originals:
-    content = b"" if len(batch.rejected) else orjson.dumps(_typed(batch))
-    return Originals(np.frombuffer(content, np.uint8), np.zeros(1, np.int64), np.array([len(content)]))
-
-
-def _typed(batch: LogBatch) -> dict[str, object]:
-    """What the log would have held of the only record."""
-    if len(batch.labels):
-        return {
-            "transaction_id": public_ids(batch.labels)[0], "is_fraud": bool(batch.labels.is_fraud[0])
-        }  # fmt: skip
-    rows = batch.transactions
-    return {
-        "transaction_id": public_ids(rows)[0], "event_time_seconds": int(rows.event_time_seconds[0]),
-        "amount_minor": int(rows.amount_minor[0]), "flags": int(rows.flags[0]),
-        **{name: int(keys[0]) if keys[0] != NO_KEY else None for name, keys in rows.entity_keys.items()},
-        **{name: float(values[0]) for name, values in rows.numbers.items()},
-    }  # fmt: skip

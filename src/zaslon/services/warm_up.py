@@ -13,6 +13,7 @@ from itertools import count
 import numpy as np
 
 from zaslon.admission import admit
+from zaslon.admission.log_format import encode
 from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
 from zaslon.engine import Engine
 from zaslon.intake.examples import EXAMPLE_SECONDS, example_label, example_record
@@ -99,7 +100,10 @@ def _odd_records(engine: Engine) -> None:
         (Kind.TRANSACTION_JSON, [first, first, b"{}", b"nonsense"]),
         (Kind.LABEL_JSON, [label, label, b"{}"]),
     ):
-        engine.process(_admitted(engine, records, kind))
+        batch = _admitted(engine, records, kind)
+        for outcome in engine.process(batch).outcomes:
+            outcome.to_json()
+        encode(batch, engine.catalogue)
 
 
 def _explain(engine: Engine) -> None:

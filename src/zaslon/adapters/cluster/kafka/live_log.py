@@ -27,13 +27,16 @@ from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, raw_batch
 from zaslon.adapters.cluster.kafka.order_reader import OrderReader
 from zaslon.adapters.cluster.kafka.source import Partitions
 from zaslon.adapters.cluster.kafka.topics import MessageLimits, TopicNames, message_limits, require
+from zaslon.admission import writable
 from zaslon.admission.log_format import encode
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import LogBatch, RecordBatch
 from zaslon.domain.outcomes import Outcome, Rejection, Versions
 from zaslon.engine import ENGINE_VERSION
+from zaslon.intake.ordinary import ordinary_records
 from zaslon.ports.streams import SupersededError
+from zaslon.system.isolation import is_fault_of_ours
 
 _IDLE_SECONDS = 0.1  # the longest wait for something new
 _AGAIN_SECONDS = 0.2  # between two attempts to connect
@@ -261,12 +264,24 @@ class KafkaStream:
         is_labels = [p.topic == self._names.labels for p in partitions.pending]
         records = partitions.first(partitions.counts_of(source))
         batch = admit(raw_batch(self._position, source, is_labels, arrival_time_seconds, records))
-        order = self._order(partitions, source, batch)
+        try:
+            order = self._order(partitions, source, batch)
+        except Exception as error:
+            if not is_fault_of_ours(error):
+                raise
+            batch = self._writable(batch, admit)
+            order = self._order(partitions, source, batch)
         while len(order.to_bytes()) > bytes_max and len(batch) > 1:
             batch = batch.part(0, len(batch) // 2)
             order = self._order(partitions, source[: len(batch)], batch)
         self._taken = _Taken(batch, order)
         return batch
+
+    def _writable(self, batch: LogBatch, admit: Callable[[RecordBatch], LogBatch]) -> LogBatch:
+        catalogue = self._catalogue
+        return writable(
+            batch, lambda part: encode(part, catalogue), lambda: admit(ordinary_records(catalogue))
+        )
 
     def _order(self, partitions: Partitions, source: NDArray[np.int64], batch: LogBatch) -> Order:
         return Order(
