@@ -123,6 +123,24 @@ def test_what_makes_a_comparison_doubtful_is_a_warning(
     assert zaslon("evaluate", "--home", two, "--json").json["warnings"] == warnings
 
 
+def test_another_home_stands_for_its_champion(zaslon: Zaslon, two: Path, weak_model: Path) -> None:
+    by_home = zaslon("compare", two, weak_model.name, "--home", two, "--json")
+    by_name = zaslon("compare", "champion", weak_model.name, "--home", two, "--json")
+    assert by_home.code == 0, by_home
+    assert by_home.json["models"] == {"a": champion_of(two), "b": weak_model.name}
+    assert {**by_home.json, "seconds": 0} == {**by_name.json, "seconds": 0}
+
+
+def test_a_home_without_a_champion_stands_for_its_only_model(
+    zaslon: Zaslon, two: Path, weak_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(weak_model, tmp_path / "other" / "models" / weak_model.name)
+    answer = zaslon("compare", "champion", tmp_path / "other", "--home", two, "--json")
+    assert answer.json["models"] == {"a": champion_of(two), "b": weak_model.name}
+    shutil.copytree(weak_model, tmp_path / "other" / "models" / "second")
+    refused(zaslon("compare", "champion", tmp_path / "other", "--home", two, "--json"), 6, "other")
+
+
 def test_a_missing_model_is_refused(zaslon: Zaslon, two: Path, weak_model: Path) -> None:
     almost = weak_model.name[:-1]
     refused(zaslon("compare", "champion", almost, "--home", two, "--json"), 6, f"'{weak_model.name}'")

@@ -20,7 +20,7 @@ DEPLOY = ROOT / "deploy" / "airflow"
 SETTINGS: dict[str, Any] = {
     "subnet_id": "subnet-1", "service_account_id": "sa-cluster", "bucket": "fraud-logs",
     "archive": "s3a://lake/code/zaslon-0123.tar.gz", "driver": "s3a://lake/code/run_on_cluster.py",
-    "raw": "s3a://lake/raw", "lake": "s3a://lake", "models": "/srv/lake/models",
+    "raw": "s3a://lake/raw", "lake": "/mnt/lake", "home": "/srv/zaslon/home",
     "prices": {"vcpu": "2.00", "memory_gb": "0.50", "disk_gb": {"network-ssd": "0.02"}}, "roubles_max": "1000",
 }  # fmt: skip
 # `zaslon` on Airflow's machine: notes its words.

@@ -115,17 +115,15 @@ def test_news_runs_every_job_on_a_cluster_that_is_deleted(world: World) -> None:
     (created,) = world.cloud.named("create")
     name = created["name"]
     jobs = world.cloud.named("job")
+    spark, home = ["--engine", "spark", "--master", "yarn"], ["--home", f"/mnt/lake/{name}"]
     assert [job["pysparkJob"]["args"] for job in jobs] == [
         ["copy", "s3a://lake/raw", f"hdfs:///zaslon/{name}/raw", "--json"],
-        ["clean", f"hdfs:///zaslon/{name}/raw/*", "--engine", "spark", "--master", "yarn", "--out",
-         f"s3a://lake/clean/{name}", "--json"],
-        ["features", f"s3a://lake/clean/{name}", "--engine", "spark", "--master", "yarn", "--out",
-         f"s3a://lake/features/{name}", "--json"],
-        ["train", f"s3a://lake/features/{name}", "--engine", "spark", "--master", "yarn", "--out",
-         f"s3a://lake/models/{name}", "--json"],
-    ]  # fmt: skip
+        ["clean", f"hdfs:///zaslon/{name}/raw/*", *spark, *home, "--json"],
+        ["features", *spark, *home, "--json"],
+        ["train", *home, "--json"],
+    ]
     compared = (world.place / "zaslon.calls").read_text()
-    assert compared == f"compare champion /srv/lake/models/{name} --json\n"
+    assert compared == f"compare /srv/zaslon/home /mnt/lake/{name} --home /mnt/lake/{name} --json\n"
     assert [call["call"] for call in world.cloud.calls] == ["create", *4 * ["job"], "delete"]
     assert world.cloud.ours == {}
 
@@ -134,6 +132,7 @@ def test_every_parameter_of_the_cluster_and_of_a_job_arrives(world: World) -> No
     settings = {
         "zone": "ru-central1-d", "image": "2.2.9", "environment": "PRESTABLE", "security_group_ids": ["sg-1"],
         "log_group_id": "log-1", "properties": {"yarn:yarn.nodemanager.pmem-check-enabled": "false"},
+        "init_actions": [{"uri": "s3a://lake/code/mount.sh", "args": ["/mnt/lake"], "timeout": 60}],
         "compute": {"preset": "s3-c4-m16", "disk_gb": 64, "count": 2}, "roubles_max": 2_000, "created_by": "bank-airflow", "folder_id": "folder-1",
     }  # fmt: skip
     world.cloud.faults(jobs={"copy": 4})
@@ -153,6 +152,9 @@ def test_every_parameter_of_the_cluster_and_of_a_job_arrives(world: World) -> No
     assert spec["hadoop"]["services"] == ["HDFS", "YARN", "MAPREDUCE", "SPARK"]
     assert spec["hadoop"]["properties"] == settings["properties"]
     assert spec["hadoop"]["osloginEnabled"]
+    assert spec["hadoop"]["initializationActions"] == [
+        {"uri": "s3a://lake/code/mount.sh", "args": ["/mnt/lake"], "timeout": "60"}
+    ]
     assert [_nodes(part) for part in spec["subclustersSpec"]] == [
         ("MASTERNODE", "1", "s3-c2-m8", 40, "network-ssd", "subnet-1"),
         ("DATANODE", "3", "s3-c4-m16", 128, "network-ssd", "subnet-1"),
@@ -272,9 +274,10 @@ def test_a_job_really_runs_a_command_of_zaslon(world: World) -> None:
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir()
     write_simulation(simulation_profile("handbook", customers=20, terminals=10), 2, 3, raw / "a.csv")
-    words = ["clean", "{raw}/*.csv", "--out", "{lake}/clean/{run}", "--home", "{lake}/home", "--json"]
-    state, tasks = world.runs.run(DAG, tasks={"clean": {"command": words}})
+    words = ["clean", "{raw}/*.csv", "--home", "{lake}/{run}", "--json"]
+    lake = {"lake": str(world.cloud.objects / "lake")}
+    state, tasks = world.runs.run(DAG, settings=lake, tasks={"clean": {"command": words}})
     (ran,) = world.cloud.named("ran")
     assert (state, tasks["clean"], ran["code"]) == ("success", "success", 0), ran
     (created,) = world.cloud.named("create")
-    assert list((world.cloud.objects / "lake" / "clean" / created["name"]).rglob("*.parquet"))
+    assert list((world.cloud.objects / "lake" / created["name"] / "clean").rglob("*.parquet"))

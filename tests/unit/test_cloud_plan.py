@@ -20,7 +20,7 @@ from cloud_plan import (
 
 SETTINGS: dict[str, Any] = {
     "subnet_id": "subnet-1", "service_account_id": "sa-1", "bucket": "logs", "archive": "s3a://lake/z.tar.gz",
-    "driver": "s3a://lake/run_on_cluster.py", "raw": "s3a://lake/raw", "lake": "s3a://lake", "models": "/srv/models",
+    "driver": "s3a://lake/run_on_cluster.py", "raw": "s3a://lake/raw", "lake": "/mnt/lake", "home": "/srv/zaslon/home",
     "prices": {"vcpu": "2", "memory_gb": "0.5", "disk_gb": {"network-ssd": "0.01"}}, "roubles_max": "1000",
 }  # fmt: skip
 RUN = ("zaslon_cloud", "scheduled__2026-11-29T01:30:00+00:00", datetime(2026, 11, 29, 1, 30, tzinfo=UTC))
@@ -78,6 +78,7 @@ def test_machines_that_are_not_there_cost_nothing() -> None:
         ({"data": {"preset": "s3-c4-m16", "disk_gb": 128, "count": 1_000}}, "data.count"),
         ({"raw": "s3a://lake/'; rm -rf /"}, "raw"),
         ({"archive": "https://elsewhere/z.tar.gz"}, "archive"),
+        ({"init_actions": [{"uri": "mount.sh"}]}, "init_actions.0.uri"),
         ({"created_by": "Zaslon"}, "created_by"),
         ({"service_account_json": "{}"}, "service_account_json"),
     ],

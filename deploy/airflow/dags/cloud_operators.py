@@ -14,6 +14,7 @@ from airflow.providers.yandex.operators.dataproc import (
     DataprocCreateClusterOperator,
     DataprocCreatePysparkJobOperator,
     DataprocDeleteClusterOperator,
+    InitializationAction,
 )
 from airflow.sdk import Variable
 from cloud_clusters import CONNECTION, DataProc, is_done, status_name
@@ -39,7 +40,9 @@ class CreateCluster(DataprocCreateClusterOperator):  # type: ignore[misc]  # Air
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Create it; its id."""
-        for name, value in context["ti"].xcom_pull(task_ids=PLAN)["cluster"].items():
+        cluster = context["ti"].xcom_pull(task_ids=PLAN)["cluster"]
+        actions = [InitializationAction(**action) for action in cluster["initialization_actions"]]
+        for name, value in {**cluster, "initialization_actions": actions}.items():
             if not hasattr(self, name):  # another version of the provider: nothing is left out in silence
                 raise TypeError(f"the provider's operator has no {name}")
             setattr(self, name, value)

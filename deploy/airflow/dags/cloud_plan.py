@@ -68,6 +68,14 @@ class Prices(_Part):
     disk_gb: dict[DiskType, Price]
 
 
+class InitAction(_Part):
+    """A program that every machine runs when it starts; `timeout` in seconds."""
+
+    uri: ObjectAddress
+    args: tuple[str, ...] = ()
+    timeout: int = Field(600, ge=1, le=3_600)
+
+
 class CloudSettings(_Part):
     """The variable `zaslon_cloud`. The sizes are those of the mission's cluster.
 
@@ -78,7 +86,8 @@ class CloudSettings(_Part):
         bucket: where the service keeps logs of jobs.
         archive: what `zaslon package` made.
         driver: `run_on_cluster.py`, uploaded.
-        raw, lake, work, models: the places in the commands of the list of jobs.
+        init_actions: programs in object storage that every machine runs when it starts, for example to mount the lake.
+        raw, lake, work, home: the places in the commands of the list of jobs.
         lifetime_minutes_max: after which the sweep deletes the cluster, whatever it does.
         roubles_max: a run that could cost more in its lifetime is refused.
     """
@@ -103,12 +112,13 @@ class CloudSettings(_Part):
     data: Nodes = Nodes(preset="s3-c4-m16", disk_gb=128, count=3)
     compute: Nodes = Nodes(preset="s3-c4-m16", disk_gb=128, count=0)
     properties: dict[str, str] = {}
+    init_actions: tuple[InitAction, ...] = ()
     archive: ObjectAddress
     driver: ObjectAddress
     raw: Place
-    lake: ObjectAddress
+    lake: Place
     work: Place = "hdfs:///zaslon"
-    models: Place
+    home: Place
     prices: Prices
     lifetime_minutes_max: int = Field(720, ge=10, le=2 * 24 * 60)
     roubles_max: Annotated[Decimal, Field(gt=0)]
@@ -197,7 +207,7 @@ def make_plan(
             "properties": job_properties(),
         },
         "places": {
-            "raw": settings.raw, "work": settings.work, "lake": settings.lake, "models": settings.models, "run": name
+            "raw": settings.raw, "work": settings.work, "lake": settings.lake, "home": settings.home, "run": name
         },
     }  # fmt: skip
 
@@ -216,6 +226,7 @@ def _cluster_arguments(settings: CloudSettings) -> dict[str, Any]:
         "security_group_ids": list(settings.security_group_ids),
         "log_group_id": settings.log_group_id,
         "properties": dict(settings.properties),
+        "initialization_actions": [action.model_dump(mode="json") for action in settings.init_actions],
         "oslogin_enabled": True,  # nobody's SSH key is on the machines
         "masternode_resource_preset": settings.master.preset,
         "masternode_disk_size": settings.master.disk_gb,

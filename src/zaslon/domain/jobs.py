@@ -25,7 +25,7 @@ from zaslon.domain.time import SECONDS_PER_DAY, checked_duration, day_text, pars
 
 _CRON_FIELDS = 5  # Airflow reads a sixth one as something else
 _PLACES = ("sources", "date")
-_CLUSTER_PLACES = ("raw", "work", "lake", "models", "run")  # Airflow knows them
+_CLUSTER_PLACES = ("raw", "work", "lake", "home", "run")  # Airflow knows them
 
 
 def _checked_name(name: str) -> str:
@@ -67,7 +67,7 @@ class Job(_Part):
 
     Attributes:
         command: arguments of `zaslon`; `{sources}` and `{date}` are filled in, and where a job of the chain runs on a
-            cluster `{raw}`, `{work}`, `{lake}`, `{models}` and `{run}`.
+            cluster `{raw}`, `{work}`, `{lake}`, `{home}` and `{run}`.
         where: `here`, a process where the chain is run, or `cluster`, a job on a cluster that lives for one run.
         after: jobs of the chain that have to end first; it does not run if one of them failed.
         after_skipped: whether it runs if one of them was skipped.

@@ -69,7 +69,10 @@ def evaluate(
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="champion, a model's id, or its directory.")],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", help="champion, a model's id, its directory, or another home."),
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="The model to judge, named in the same way.")],
     as_json: Json = False,
     home: Home = None,

@@ -271,9 +271,9 @@ def _were_stated(context: Context, plan: FeaturePlan, policy: Policy) -> bool:
 
 
 def named_model(context: Context, name: str) -> Model | None:
-    """The model that a person names: `champion`, the id of one in the home, or an artefact's directory.
+    """The model that a person names: `champion`, the id of one in the home, an artefact's directory, or another home.
 
-    A directory is looked for where the command runs, then in the home. None for the champion of a home without one.
+    Of another home its champion is meant, or its only model. A directory is looked for where the command runs, then in the home. None for the champion of a home without one.
 
     Raises:
         ArtefactError: there is no such model, or it is damaged or of another catalogue.
@@ -285,11 +285,20 @@ def named_model(context: Context, name: str) -> Model | None:
         return load_champion(context, plan_features(context.catalogue))[0]
     for directory in (home / "models" / name, Path(name), home / name):
         if directory.is_dir():
-            return load_model(directory, context.catalogue.hash)
+            return load_model(_artefact_in(context, directory), context.catalogue.hash)
     known = [path.name for path in (home / "models").glob("[!.]*") if path.is_dir()]
     raise ArtefactError(
         f"There is no model '{name}' in '{home}'.", hint=did_you_mean(name, [*known, CHAMPION])
     )
+
+
+def _artefact_in(context: Context, directory: Path) -> Path:
+    """The artefact that is meant by a directory: itself, or one in it if it is a home."""
+    models = directory / "models"
+    if (directory / _CHAMPION_FILE).is_file():
+        return models / named_champion(context.in_home(directory)).model
+    known = [path for path in models.glob("[!.]*") if path.is_dir()]
+    return known[0] if len(known) == 1 else directory
 
 
 def with_chosen_thresholds(written: Policy, review: float, block: float) -> Policy:
