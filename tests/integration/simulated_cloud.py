@@ -30,6 +30,7 @@ from yandex.cloud.dataproc.v1 import (
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
+    subcluster_pb2,
 )
 from yandex.cloud.endpoint import (
     api_endpoint_pb2,
@@ -135,6 +136,13 @@ class Clusters(cluster_service_pb2_grpc.ClusterServiceServicer):  # type: ignore
             ]  # fmt: skip
         page, token = _page(found, request.page_token)
         return cluster_service_pb2.ListClustersResponse(clusters=page, next_page_token=token)
+
+    def ListHosts(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """The master is not on the first page."""
+        hosts = [subcluster_pb2.Host(name=f"data-{n}", role=subcluster_pb2.DATANODE) for n in range(PAGE)]
+        hosts.append(subcluster_pb2.Host(name="master-1", role=subcluster_pb2.MASTERNODE))
+        page, token = _page(hosts, request.page_token)
+        return cluster_service_pb2.ListClusterHostsResponse(hosts=page, next_page_token=token)
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         state = self._state

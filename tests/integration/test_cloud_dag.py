@@ -117,8 +117,8 @@ def test_news_runs_every_job_on_a_cluster_that_is_deleted(world: World) -> None:
     jobs = world.cloud.named("job")
     spark, home = ["--engine", "spark", "--master", "yarn"], ["--home", f"/mnt/lake/{name}"]
     assert [job["pysparkJob"]["args"] for job in jobs] == [
-        ["copy", "s3a://lake/raw", f"hdfs:///zaslon/{name}/raw", "--json"],
-        ["clean", f"hdfs:///zaslon/{name}/raw/*", *spark, *home, "--json"],
+        ["copy", "s3a://lake/raw", f"hdfs://master-1:8020/zaslon/{name}/raw", "--json"],
+        ["clean", f"webhdfs://master-1:9870/zaslon/{name}/raw/*", *spark, *home, "--json"],
         ["features", *spark, *home, "--json"],
         ["train", *home, "--json"],
     ]

@@ -45,6 +45,8 @@ def test_places_of_a_cluster_are_known_only_where_a_job_runs_on_one() -> None:
         listed(here)
     on_cluster = here.replace('name = "clean"\n', 'name = "clean"\nwhere = "cluster"\n', 1)
     assert listed(on_cluster).chains[0].jobs[2].command == ("promote", "{lake}/x")
+    with pytest.raises(ZaslonError, match="cannot be filled in"):
+        listed(on_cluster.replace("{lake}/x", "{master}"))
 
 
 @pytest.mark.parametrize(

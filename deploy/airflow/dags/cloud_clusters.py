@@ -9,11 +9,16 @@ from typing import Any
 
 from airflow.providers.yandex.hooks.dataproc import DataprocHook
 from grpc import RpcError
-from yandex.cloud.dataproc.v1.cluster_service_pb2 import DeleteClusterRequest, ListClustersRequest
+from yandex.cloud.dataproc.v1.cluster_service_pb2 import (
+    DeleteClusterRequest,
+    ListClusterHostsRequest,
+    ListClustersRequest,
+)
 from yandex.cloud.dataproc.v1.cluster_service_pb2_grpc import ClusterServiceStub
 from yandex.cloud.dataproc.v1.job_pb2 import Job
 from yandex.cloud.dataproc.v1.job_service_pb2 import CancelJobRequest, ListJobLogRequest, ListJobsRequest
 from yandex.cloud.dataproc.v1.job_service_pb2_grpc import JobServiceStub
+from yandex.cloud.dataproc.v1.subcluster_pb2 import MASTERNODE
 from yandexcloud.operations import OperationError
 
 _LOG = logging.getLogger(__name__)
@@ -43,6 +48,23 @@ class DataProc:
                 "clusters",
             )
         )
+
+    def master(self, cluster_id: str) -> str:
+        """The host of a cluster's master.
+
+        Raises:
+            LookupError: there is none.
+        """
+        hosts = _pages(
+            lambda token: self._clusters.ListHosts(
+                ListClusterHostsRequest(cluster_id=cluster_id, page_token=token)
+            ),
+            "hosts",
+        )
+        for host in hosts:
+            if host.role == MASTERNODE:
+                return str(host.name)
+        raise LookupError(f"Cluster {cluster_id} has no master.")
 
     def delete(self, cluster_id: str) -> bool:
         """Delete a cluster and wait for it; false if that failed, whatever the reason. One failure stops no others."""

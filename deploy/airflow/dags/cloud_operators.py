@@ -70,9 +70,8 @@ class ClusterJob(DataprocCreatePysparkJobOperator):  # type: ignore[misc]  # as 
         for job_id in DataProc(None).cancel(self.cluster_id, prefix):
             self.log.warning("Cancelled job %s of an earlier try", job_id)
         self.name = f"{prefix}{context['ti'].try_number}"
-        self.args = fill_in(
-            self.command, {**plan["places"], "date": f"{context['dag_run'].run_after:%Y-%m-%d}"}
-        )
+        day, master = f"{context['dag_run'].run_after:%Y-%m-%d}", DataProc(None).master(self.cluster_id)
+        self.args = fill_in(self.command, {**plan["places"], "date": day, "master": master})
         for name, value in plan["job"].items():
             setattr(self, name, value)
         try:

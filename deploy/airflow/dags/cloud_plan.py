@@ -87,7 +87,7 @@ class CloudSettings(_Part):
         archive: what `zaslon package` made.
         driver: `run_on_cluster.py`, uploaded.
         init_actions: programs in object storage that every machine runs when it starts, for example to mount the lake.
-        raw, lake, work, home: the places in the commands of the list of jobs.
+        raw, lake, home: the places in the commands of the list of jobs.
         lifetime_minutes_max: after which the sweep deletes the cluster, whatever it does.
         roubles_max: a run that could cost more in its lifetime is refused.
     """
@@ -117,7 +117,6 @@ class CloudSettings(_Part):
     driver: ObjectAddress
     raw: Place
     lake: Place
-    work: Place = "hdfs:///zaslon"
     home: Place
     prices: Prices
     lifetime_minutes_max: int = Field(720, ge=10, le=2 * 24 * 60)
@@ -207,7 +206,7 @@ def make_plan(
             "properties": job_properties(),
         },
         "places": {
-            "raw": settings.raw, "work": settings.work, "lake": settings.lake, "home": settings.home, "run": name
+            "raw": settings.raw, "lake": settings.lake, "home": settings.home, "run": name
         },
     }  # fmt: skip
 

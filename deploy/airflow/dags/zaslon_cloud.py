@@ -34,7 +34,7 @@ _OVER = ("success", "failed")
 # Where the words of a job on this machine come from: the plan, which allows nothing in them that needs quotes.
 _PLACES = {
     name: f"{{{{ ti.xcom_pull(task_ids='{PLAN}')['places']['{name}'] }}}}"
-    for name in ("raw", "work", "lake", "home", "run")
+    for name in ("raw", "lake", "home", "run")
 }
 
 

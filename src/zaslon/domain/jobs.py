@@ -25,7 +25,7 @@ from zaslon.domain.time import SECONDS_PER_DAY, checked_duration, day_text, pars
 
 _CRON_FIELDS = 5  # Airflow reads a sixth one as something else
 _PLACES = ("sources", "date")
-_CLUSTER_PLACES = ("raw", "work", "lake", "home", "run")  # Airflow knows them
+_CLUSTER_PLACES = ("raw", "lake", "home", "run")  # Airflow knows them, and `master` for jobs on the cluster
 
 
 def _checked_name(name: str) -> str:
@@ -67,7 +67,7 @@ class Job(_Part):
 
     Attributes:
         command: arguments of `zaslon`; `{sources}` and `{date}` are filled in, and where a job of the chain runs on a
-            cluster `{raw}`, `{work}`, `{lake}`, `{home}` and `{run}`.
+            cluster `{raw}`, `{lake}`, `{home}` and `{run}`; in its own jobs also `{master}`, the host of its name node.
         where: `here`, a process where the chain is run, or `cluster`, a job on a cluster that lives for one run.
         after: jobs of the chain that have to end first; it does not run if one of them failed.
         after_skipped: whether it runs if one of them was skipped.
@@ -146,7 +146,8 @@ class Chain(_Part):
             for name in job.after:
                 if name not in names:
                     raise ValueError(f"job {job.name} comes after '{name}'. {did_you_mean(name, names)}")
-            _check_places(job, (*_PLACES, *_CLUSTER_PLACES) if self.on_cluster else _PLACES)
+            known = (*_PLACES, *_CLUSTER_PLACES) if self.on_cluster else _PLACES
+            _check_places(job, (*known, "master") if job.where == "cluster" else known)
         try:
             _ = self.ordered
         except CycleError as error:
