@@ -14,7 +14,6 @@ from tests.contract.conftest import OpenJournal
 from tests.log_batches import content_of
 
 from zaslon.admission import change_entry
-from zaslon.domain.answers import Answer
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.events import Change, EntryKind, Labels, LogBatch, Originals, Rejected, Transactions
 from zaslon.domain.outcomes import (
@@ -29,7 +28,7 @@ from zaslon.domain.outcomes import (
     Versions,
 )
 from zaslon.domain.rejections import Reason, RecordProblem
-from zaslon.ports import repeated_answer
+from zaslon.ports import repeated_decision
 
 PROBLEM = RecordProblem(Reason.NOT_A_NUMBER, "tx_amount", "is 'secret'", "a number")
 VERSIONS = Versions("model-1", "policy-1", "catalogue-1", 1)
@@ -69,7 +68,7 @@ def outcome(position: int, record: bytes) -> Outcome:
     if record.startswith(b"{"):
         return LabelAccepted(position, len(record), is_fraud=True)
     if len(record) % 3 == 0:
-        return Rejection(position, PROBLEM.code, PROBLEM.detail, record, (PROBLEM,))
+        return Rejection(position, (PROBLEM,), record)
     reasons = (ReasonGiven("rule:a", "because", 0.0),)
     return Decision(position, len(record), 5, Action.REVIEW, 0.25, reasons, ("a",), (), VERSIONS)
 
@@ -180,11 +179,15 @@ def test_the_newest_decision_before_a_position_is_found(open_journal: OpenJourna
 def test_a_repeat_is_answered_with_the_decision_that_it_repeats(open_journal: OpenJournal) -> None:
     journal = open_journal()
     recorded = journal.record(batch(0, [b"12345"]), outcomes(0, [b"12345"]), None)
-    repeat = Rejection(1, "duplicate", "It repeats.", b"", transaction_id=5)
-    assert repeated_answer(repeat, journal) == Answer(recorded[0], 5, repeated=True)
-    assert repeated_answer(replace(repeat, transaction_id=6), journal) is None, "decided in no log of ours"
-    assert repeated_answer(replace(repeat, reason="conflicting_duplicate"), journal) is None
-    assert repeated_answer(replace(repeat, position=0), journal) is None
+    repeats, conflicts = (
+        (RecordProblem(reason, None, "It has the id of another"),)
+        for reason in (Reason.DUPLICATE, Reason.CONFLICTING_DUPLICATE)
+    )
+    repeat = Rejection(1, repeats, b"", transaction_id=5)
+    assert repeated_decision(repeat, journal) == (0, recorded[0])
+    assert repeated_decision(replace(repeat, transaction_id=6), journal) is None, "decided in no log of ours"
+    assert repeated_decision(replace(repeat, problems=conflicts), journal) is None
+    assert repeated_decision(replace(repeat, position=0), journal) is None
 
 
 @pytest.mark.parametrize("count", [1, 127, 128, 129, 300])
@@ -202,7 +205,7 @@ def test_a_batch_and_its_cursor_are_recorded_together_or_not_at_all(open_journal
 
     journal = open_journal()
     journal.record(batch(0, RECORDS[:2]), outcomes(0, RECORDS[:2]), ("file", 2))
-    wrong: list[Outcome] = [*outcomes(2, RECORDS[2:3]), Broken(3, "empty", "", b"")]
+    wrong: list[Outcome] = [*outcomes(2, RECORDS[2:3]), Broken(3, (PROBLEM,), b"")]
     with pytest.raises(RuntimeError, match="no outcome"):
         journal.record(batch(2, RECORDS[2:4]), wrong, ("file", 4))
     assert journal.next_position == 2

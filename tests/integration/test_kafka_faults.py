@@ -16,6 +16,7 @@ from tests.waiting import until
 from zaslon.adapters.cluster.kafka.messages import as_rejection
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.outcomes import Outcome
+from zaslon.domain.rejections import Reason
 from zaslon.engine.batch_outcomes import BatchOutcomes
 from zaslon.testing import SmallWorld
 
@@ -35,7 +36,7 @@ def _id(line: bytes) -> int:
 
 def _engine_errors(cluster: Cluster) -> list[tuple[int, bytes]]:
     found = [(as_rejection(m), m.value() or b"") for m in cluster.read("rejections")]
-    return [(r.position, content) for r, content in found if r.reason == "engine_error"]
+    return [(r.position, content) for r, content in found if r.reason == Reason.ENGINE_ERROR]
 
 
 @pytest.mark.parametrize("stage", STREAM_STAGES)

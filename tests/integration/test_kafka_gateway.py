@@ -126,7 +126,7 @@ def test_a_repeat_is_answered_with_the_recorded_decision(caller: Caller, cluster
     assert (first.pop("repeated"), again.pop("repeated")) == (False, True)
     del first["time_used_ms"], again["time_used_ms"]
     assert again == first
-    assert as_rejection(cluster.read("rejections")[-1]).reason == "duplicate"
+    assert as_rejection(cluster.read("rejections")[-1]).code == "duplicate"
 
 
 def test_an_invalid_record_sent_twice_at_once_is_not_a_repeat(caller: Caller) -> None:
@@ -188,7 +188,7 @@ def test_the_same_id_with_other_content_is_refused_and_recorded(caller: Caller, 
     problem = refused.json()
     assert problem["type"] == "urn:zaslon:problem:conflict"
     recorded = as_rejection(cluster.read("rejections")[-1])
-    assert (recorded.reason, recorded.position) == ("conflicting_duplicate", problem["position"])
+    assert (recorded.code, recorded.position) == ("conflicting_duplicate", problem["position"])
 
 
 def test_two_senders_of_the_same_id_get_their_own_outcomes(caller: Caller, cluster: Cluster) -> None:
@@ -204,7 +204,7 @@ def test_a_rejection_is_a_problem_with_the_recorded_reason(caller: Caller, clust
     assert (answer.status_code, problem["reason"]) == (422, "not_a_number:tx_amount")
     assert problem["errors"][0]["field"] == "tx_amount"
     recorded = as_rejection(cluster.read("rejections")[-1])
-    assert (recorded.reason, recorded.detail) == (problem["reason"], problem["detail"])
+    assert (recorded.code, recorded.detail) == (problem["reason"], problem["detail"])
 
 
 def test_transaction_markers_are_not_counted_as_records(caller: Caller, cluster: Cluster) -> None:

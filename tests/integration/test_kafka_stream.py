@@ -88,7 +88,7 @@ def test_poison_becomes_named_rejections_with_the_original_bytes(broker: LocalBr
     producer.produce(cluster.topic("labels"), None, key=b"1")
     assert producer.flush(DEADLINE_SECONDS) == 0
     cluster.stream_until(home, len(POISON) + 5)
-    found = [(m.value() or b"", as_rejection(m).reason) for m in cluster.read("rejections")]
+    found = [(m.value() or b"", as_rejection(m).code) for m in cluster.read("rejections")]
     expected = [
         *POISON.items(), (b"", "empty"),
         (b'{"transaction_id": 1}', "unreadable_label:is_fraud"), (b"", "unreadable_label"),

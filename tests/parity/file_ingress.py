@@ -29,6 +29,8 @@ import polars as pl
 from tests.parity.ingress_log import Group, Row, as_json, recorded
 
 from zaslon.domain.outcomes import Rejection
+from zaslon.domain.recorded import read_outcome
+from zaslon.domain.rejections import Reason
 from zaslon.flows.score import label, score
 from zaslon.intake.files import QUARANTINE
 from zaslon.services.context import Context
@@ -93,28 +95,28 @@ def as_in_files(
         log, quarantine = [], []
         for row, raw in enumerate(bytes_of_rows):
             outcome = next(outcomes)
-            rejection = Rejection.from_json(outcome) if b'"outcome":"rejection"' in outcome else None
-            if rejection is None:
+            rejection = read_outcome(outcome)
+            if not isinstance(rejection, Rejection):
                 log.append(placeless(outcome))
             elif group.is_labels:
                 log.append(replace(rejection, position=0, raw=raw).to_json())
-            elif rejection.reason == "engine_error":
+            elif rejection.reason == Reason.ENGINE_ERROR:
                 log.append(replace(rejection, position=0, raw=_clean_columns(group.rows[row])).to_json())
             elif (detail := _detail_in_quarantine(rejection, group, row)) is None:
                 log.append(replace(rejection, position=0, raw=None).to_json())
             else:
-                quarantine.append(Rejection(0, rejection.reason, detail, raw).to_json())
+                quarantine.append(_kept(rejection.code, detail, raw))
         found += log + quarantine
     return found
 
 
 def _detail_in_quarantine(rejection: Rejection, group: Group, row: int) -> str | None:
     """The sentence where a row goes to the quarantine; None where the log rejects it."""
-    if rejection.problems:
+    if rejection.transaction_id is None:
         return rejection.detail
     earlier = [other["transaction_id"] for other in group.rows[:row]]
     is_repeat_inside = group.rows[row]["transaction_id"] in earlier
-    return _IN_ONE_FILE.get(rejection.reason) if is_repeat_inside else None
+    return _IN_ONE_FILE.get(rejection.code) if is_repeat_inside else None
 
 
 def _clean_columns(row: Row) -> bytes:
@@ -134,8 +136,13 @@ def _quarantined(path: Path, file: Path, *, has_offsets: bool) -> list[bytes]:
         raw, offset = row["raw"], row["offset"]
         assert content[offset : offset + len(raw)] == raw if has_offsets else offset == -1
         reason = f"{row['reason']}:{row['field']}" if row["field"] else row["reason"]
-        found.append(Rejection(0, reason, row["detail"], raw).to_json())
+        found.append(_kept(reason, row["detail"], raw))
     return found
+
+
+def _kept(code: str, detail: str, raw: bytes) -> bytes:
+    """What the quarantine has of a rejection."""
+    return orjson.dumps({"outcome": "rejection", "reason": code, "detail": detail}) + raw
 
 
 def _label_record(row: Row) -> bytes:

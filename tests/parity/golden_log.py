@@ -20,6 +20,7 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
+from functools import cached_property
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ Hashes = dict[str, dict[str, str]]  # what was hashed and its version → hash
 class _RecordingEngine(Engine):
     """An engine that hashes the features which it computes."""
 
-    features = hashlib.sha256()
+    @cached_property
+    def features(self) -> Any:
+        return hashlib.sha256()
 
     def apply(self, transactions: Transactions, labels: Labels, is_label: np.ndarray) -> Applied:
         applied = super().apply(transactions, labels, is_label)

@@ -14,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
+from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, Versions
+from zaslon.domain.recorded import Recorded
 from zaslon.domain.time import time_text
 from zaslon.services.decision_pages import DecisionFilter, decisions_page
 
 LATE_SECONDS = 600
 BEGIN_SECONDS = 1_500_000_000
+VERSIONS = Versions("m", "p", "c", 1)
 
 
 class Counted(SqliteDecisions):
@@ -26,25 +29,22 @@ class Counted(SqliteDecisions):
 
     looked_at = 0
 
-    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
+    def page(self, before_position: int | None, count: int) -> list[Recorded]:
         found = super().page(before_position, count)
         self.looked_at += len(found)
         return found
 
 
-def decision(position: int, event_time_seconds: int) -> bytes:
-    return orjson.dumps(
-        {"outcome": "decision", "position": position, "event_time": time_text(event_time_seconds),
-         "action": "allow", "score": 0.5, "degraded": None, "rules": []}
-    )  # fmt: skip
+def decision(position: int, event_time_seconds: int) -> Decision:
+    return Decision(position, position, event_time_seconds, Action.ALLOW, 0.5, (), (), (), VERSIONS)
 
 
-def log_of(steps: list[tuple[int, int]]) -> list[bytes]:
+def log_of(steps: list[tuple[int, int]]) -> list[Outcome]:
     """Outcomes in log order: each decision a step after the newest before it, some late; a late of -1 is a label."""
-    newest, found = BEGIN_SECONDS, []
+    newest, found = BEGIN_SECONDS, list[Outcome]()
     for position, (step, late) in enumerate(steps):
         if late < 0:
-            found.append(orjson.dumps({"outcome": "label", "position": position}))
+            found.append(LabelAccepted(position, position, is_fraud=True))
             continue
         newest += step
         found.append(decision(position, newest - min(late, LATE_SECONDS)))
@@ -52,9 +52,9 @@ def log_of(steps: list[tuple[int, int]]) -> list[bytes]:
 
 
 @contextmanager
-def stored(outcomes: list[bytes], directory: Path) -> Iterator[Counted]:
+def stored(outcomes: list[Outcome], directory: Path) -> Iterator[Counted]:
     with closing(Counted(directory / "decisions.db", len(outcomes))) as store:
-        store.keep([(i, i, outcome) for i, outcome in enumerate(outcomes)], b"place")
+        store.keep([(i, i, outcome.to_json()) for i, outcome in enumerate(outcomes)], b"place")
         yield store
 
 
@@ -82,9 +82,9 @@ def test_pages_hold_exactly_the_decisions_of_a_time(
     wanted = DecisionFilter(**{name: time_text(BEGIN_SECONDS + at) for name, at in times.items()})
     outcomes = log_of(steps)
     expected = [
-        content["position"]
-        for content in map(orjson.loads, reversed(outcomes))
-        if content["outcome"] == "decision" and wanted.wants(content)
+        outcome.position
+        for outcome in reversed(outcomes)
+        if isinstance(outcome, Decision) and wanted.wants(outcome)
     ]
     with TemporaryDirectory() as directory, stored(outcomes, Path(directory)) as store:
         assert every_page(store, wanted, scan_max) == expected

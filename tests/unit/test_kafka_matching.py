@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zaslon.adapters.cluster.kafka.matching import Matching
-from zaslon.adapters.cluster.kafka.messages import Recorded
 from zaslon.adapters.cluster.kafka.order import Order, Range
 from zaslon.domain.outcomes import Versions
+from zaslon.domain.recorded import Recorded
 
 VERSIONS = Versions("m", "p", "c", 1)
 

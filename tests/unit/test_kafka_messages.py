@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.outcomes import Action, Decision, LabelAccepted, Outcome, ReasonGiven, Rejection, Versions
 from zaslon.domain.rejections import PROBLEMS_MAX, Reason, RecordProblem
@@ -54,7 +55,7 @@ def test_a_decision_has_its_id_as_key_and_no_header(name: TransactionId) -> None
     topic, message = _sent(_decision(41, name))
     found = recorded(message)
     assert (topic, message.headers()) == ("predictions", None)
-    assert (found.position, found.decided, found.rejection) == (41, str(name), None)
+    assert (found.position, found.decided, found.outcome) == (41, name, _decision(41, name))
     assert found.json == _decision(41, name).to_json()
 
 
@@ -64,24 +65,36 @@ def test_the_receipt_of_a_label_is_not_a_decision() -> None:
     receipt = LabelAccepted(7, 1234, is_fraud=True)
     topic, message = _sent(receipt)
     assert (topic, message.headers(), message.key()) == ("predictions", [("kind", b"label")], b"1234")
-    assert recorded(message).decided is None
-    assert recorded(message).json == receipt.to_json()
+    found = recorded(message)
+    assert (found.position, found.decided, found.outcome) == (7, None, receipt)
+    assert found.json == receipt.to_json()
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{}", b"[]", b"nonsense", b'{"outcome":"decision"}'])
+def test_a_message_that_is_no_outcome_is_named(value: bytes | None) -> None:
+    from zaslon.adapters.cluster.kafka.messages import recorded
+
+    message = kafka.Message(topic="predictions", partition=0, offset=7, value=value)
+    with pytest.raises(ArtefactError, match="offset 7 of 'predictions'"):
+        recorded(message)
 
 
 @pytest.mark.parametrize("name", [None, 5, "5"])
 def test_a_rejection_comes_back_with_its_id_and_bytes(name: TransactionId | None) -> None:
     from zaslon.adapters.cluster.kafka.messages import recorded_rejection
 
-    rejection = Rejection(9, "duplicate", "It repeats \u2026", b"\xff\x00raw", transaction_id=name)
+    problem = RecordProblem(Reason.DUPLICATE, None, "It repeats \u2026")
+    rejection = Rejection(9, (problem,), b"\xff\x00raw", transaction_id=name)
     topic, message = _sent(rejection, {9: b"\xff\x00raw and more"})
     assert (topic, dict(message.headers())["kind"]) == ("rejections", b"rejection")
     assert message.value() == b"\xff\x00raw and more"
     found = recorded_rejection(message)
-    assert (found.rejection, found.position, found.json) == (rejection, 9, rejection.to_json())
+    assert (found.outcome, found.position, found.json) == (rejection, 9, rejection.to_json())
 
 
 def test_long_original_bytes_are_cut_with_their_length() -> None:
-    _, message = _sent(Rejection(9, "too_long", "It is long.", b"abc"), {9: b"abcdef"}, 4)
+    too_long = (RecordProblem(Reason.TOO_LONG, None, "It is long"),)
+    _, message = _sent(Rejection(9, too_long, b"abc"), {9: b"abcdef"}, 4)
     assert message.value() == b"abcd"
     assert dict(message.headers())["cut_from_bytes"] == b"6"
 
@@ -90,7 +103,7 @@ def test_a_rejection_comes_back_with_all_its_problems() -> None:
     from zaslon.adapters.cluster.kafka.messages import as_rejection
 
     problems = tuple(RecordProblem(Reason.MISSING_FIELD, f"f{i}", "is missing", "a value") for i in range(16))
-    sent = Rejection(7, "missing_field:f0", problems[0].detail, b"x,\xff", problems)
+    sent = Rejection(7, problems, b"x,\xff")
     assert as_rejection(_sent(sent)[1]) == sent
 
 
@@ -100,7 +113,7 @@ def test_message_headers_fit_the_longest_problems() -> None:
     longest = RecordProblem(
         Reason.CONFLICTING_DUPLICATE, "f" * 64, "is '" + "\\U0001f600\u00e9" * 6 + "\u2026'", "e" * 120
     )
-    sent = Rejection(2**60, longest.code, longest.detail, b"", (longest,) * PROBLEMS_MAX)
+    sent = Rejection(2**60, (longest,) * PROBLEMS_MAX, b"")
     assert sum(len(k) + len(v) for k, v in _sent(sent)[1].headers()) < HEADROOM_BYTES
 
 

@@ -71,7 +71,7 @@ def rejected(world: SmallWorld, records: Sequence[bytes]) -> list[str]:
     now = int(world.context.adapters.clock.now_seconds())
     batch = RecordBatch.of(records, [Kind.TRANSACTION_LINE] * len(records), [now] * len(records))
     outcomes = world.engine().process(world.admit(batch)).outcomes
-    return [outcome.reason for outcome in outcomes if isinstance(outcome, Rejection)]
+    return [outcome.code for outcome in outcomes if isinstance(outcome, Rejection)]
 
 
 def test_one_wrong_year_would_make_every_later_row_too_late(small_world: SmallWorld) -> None:

@@ -197,8 +197,7 @@ def _gateway(
         connection, _topic_names(settings), GatewayLimits(settings.api_queue_records_max, kept),
         open_store=lambda: SqliteDecisions(path, kept),
         open_outcomes=lambda: SqliteDecisions(path, kept, read_only=True),
-        event_seconds_of=event_seconds_of, has_text_ids=context.catalogue.has_text_ids,
-        watch=passed, notify=notify,
+        event_seconds_of=event_seconds_of, watch=passed, notify=notify,
     )  # fmt: skip
 
 

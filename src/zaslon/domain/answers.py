@@ -26,7 +26,7 @@ class Answer:
     repeated: bool = False
 
     @staticmethod
-    def of(outcome: Outcome, recorded: bytes) -> Answer:
+    def of(outcome: Outcome, recorded: bytes, *, repeated: bool = False) -> Answer:
         """The answer that an outcome is, with its JSON as recorded."""
         rejection = outcome if isinstance(outcome, Rejection) else None
-        return Answer(recorded, outcome.transaction_id, rejection)
+        return Answer(recorded, outcome.transaction_id, rejection, repeated)

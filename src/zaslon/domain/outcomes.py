@@ -103,38 +103,65 @@ class Decision(NamedTuple):
             }
         )
 
+    @property
+    def counted_as(self) -> tuple[str, str]:
+        """What metrics count it as: its kind, and its action."""
+        return "decision", _ACTION_CODES[self.action]
+
 
 @dataclass(frozen=True)
 class Rejection:
-    """The outcome of a record that cannot be decided: a named reason and what was expected.
+    """The outcome of a record that cannot be decided: named reasons and what was expected.
 
     Attributes:
+        problems: at least one, the primary one first: everything that cleaning found wrong, or why a record that
+            itself is fine is not applied.
         raw: the record's original bytes, cut where it is too long; None where they are not kept.
-        problems: everything that cleaning found wrong, the primary one first; empty where the record
-            itself is fine.
         transaction_id: of a record that itself is fine, else None.
     """
 
     position: int
-    reason: str
-    detail: str
+    problems: tuple[RecordProblem, ...]
     raw: bytes | None
-    problems: tuple[RecordProblem, ...] = ()
     transaction_id: TransactionId | None = None
+
+    @property
+    def reason(self) -> Reason:
+        """Of the primary problem."""
+        return self.problems[0].reason
+
+    @property
+    def code(self) -> str:
+        """The primary problem as `reason` or `reason:field`."""
+        return self.problems[0].code
+
+    @property
+    def detail(self) -> str:
+        """The primary problem as one sentence."""
+        return self.problems[0].detail
 
     @property
     def repeats(self) -> bool:
         """Whether the record is a transaction that has its outcome already."""
-        return self.reason == Reason.DUPLICATE.code
+        return self.reason == Reason.DUPLICATE
+
+    @property
+    def counted_as(self) -> tuple[str, str]:
+        """What metrics count it as: its kind, and its reason without a field."""
+        return "rejection", self.reason.code
 
     def to_json(self) -> bytes:
-        """Canonical bytes; `raw` is written as text where it is UTF-8 and as hex where not."""
-        problems = {"problems": [p.to_json_dict() for p in self.problems]} if self.problems else {}
+        """Canonical bytes; `raw` is written as text where it is UTF-8 and as hex where not.
+
+        A record that itself is fine has its id instead of `problems`: `reason` and `detail` say all about it.
+        """
+        is_wrong = self.transaction_id is None
+        problems = {"problems": [p.to_json_dict() for p in self.problems]} if is_wrong else {}
         return orjson.dumps(
             {
                 "outcome": "rejection",
                 "position": self.position,
-                "reason": self.reason,
+                "reason": self.code,
                 "detail": self.detail,
                 **problems,
                 "transaction_id": self.transaction_id,
@@ -142,21 +169,11 @@ class Rejection:
             }
         )
 
-    @staticmethod
-    def from_json(content: bytes) -> Rejection:
-        """The rejection of which `to_json` gave these bytes."""
-        found = orjson.loads(content)
-        problems = tuple(RecordProblem.from_json_dict(problem) for problem in found.get("problems", ()))
-        return Rejection(
-            found["position"], found["reason"], found["detail"], _raw_of_json(found), problems,
-            found["transaction_id"],
-        )  # fmt: skip
-
     def forgotten(self) -> Rejection:
         """The same without the original bytes and what quotes them."""
-        problems = tuple(problem.forgotten() for problem in self.problems)
-        detail = problems[0].detail if problems else self.detail
-        return replace(self, detail=detail, raw=None, problems=problems)
+        if self.transaction_id is not None:
+            return replace(self, raw=None)
+        return replace(self, raw=None, problems=tuple(problem.forgotten() for problem in self.problems))
 
 
 @dataclass(frozen=True)
@@ -179,6 +196,11 @@ class LabelAccepted:
                 "waiting": self.waiting,
             }
         )
+
+    @property
+    def counted_as(self) -> tuple[str, str]:
+        """What metrics count it as: its kind, and its verdict."""
+        return "label", "fraud" if self.is_fraud else "good"
 
 
 @dataclass(frozen=True)
@@ -209,6 +231,11 @@ class ChangeMade:
             }
         )
 
+    @property
+    def counted_as(self) -> tuple[str, str]:
+        """What metrics count it as."""
+        return "change", "made"
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -237,10 +264,3 @@ def _raw_as_json(raw: bytes | None) -> dict[str, Any]:
         return {"raw": raw.decode("utf-8")}
     except UnicodeDecodeError:
         return {"raw_hex": raw.hex()}
-
-
-def _raw_of_json(content: dict[str, Any]) -> bytes | None:
-    if "raw_hex" in content:
-        return bytes.fromhex(content["raw_hex"])
-    raw: str | None = content["raw"]
-    return None if raw is None else raw.encode()

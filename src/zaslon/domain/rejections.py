@@ -91,6 +91,11 @@ class RecordProblem(NamedTuple):
         }  # fmt: skip
 
     @staticmethod
+    def of_record(code: str, detail: str) -> RecordProblem:
+        """The problem of a record as a whole, without field or expectation, from its code and its sentence."""
+        return RecordProblem(Reason[code.upper()], None, detail.removesuffix("."))
+
+    @staticmethod
     def from_json_dict(content: dict[str, Any]) -> RecordProblem:
         """The problem of which `to_json_dict` gave these values."""
         reason = Reason[content["reason"].upper()]

@@ -68,6 +68,15 @@ def days_spanned(first_seconds: int, last_seconds: int) -> int:
     return int(last_seconds // SECONDS_PER_DAY - first_seconds // SECONDS_PER_DAY) + 1
 
 
+def parse_time(text: str) -> int:
+    """Seconds since 1970 of `YYYY-MM-DD HH:MM:SS`.
+
+    Raises:
+        ValueError: the text is not such a time.
+    """
+    return int(datetime.fromisoformat(f"{text}+00:00").timestamp())
+
+
 # Every decision has its time as text: assembled from parts it takes a third of the time of strftime.
 _TWO_DIGITS = tuple(f"{number:02d}" for number in range(60))
 _MINUTES = tuple(f"{hour:02d}:{minute}" for hour in range(24) for minute in _TWO_DIGITS)

@@ -24,13 +24,13 @@ from zaslon.features.history import Applied, transaction_columns
 if TYPE_CHECKING:
     from zaslon.engine.engine import Engine
 
-_DETAILS = {
+_PROBLEMS = {
     Reason.TOO_LATE: "is older than the newest accepted event by more than late_within = {late}; "
-    "its exact history is no longer remembered.",
-    Reason.DUPLICATE: "repeats a transaction that already has its outcome, with the same content.",
-    Reason.CONFLICTING_DUPLICATE: "has the id of an earlier transaction but other content.",
+    "its exact history is no longer remembered",
+    Reason.DUPLICATE: "repeats a transaction that already has its outcome, with the same content",
+    Reason.CONFLICTING_DUPLICATE: "has the id of an earlier transaction but other content",
     Reason.UNKNOWN_TRANSACTION: "concerns no remembered transaction, and too many labels "
-    "already wait for theirs.",
+    "already wait for theirs",
 }
 _ACTIONS = tuple(Action)
 _ALLOW, _NOTHING = int(Action.ALLOW), int(Degradation.NOTHING)
@@ -62,19 +62,17 @@ class BatchOutcomes:
         return self.batch.first_position + index
 
     def _reject(
-        self, index: int, reason: str, detail: str, problems: tuple[RecordProblem, ...] = (),
-        transaction_id: TransactionId | None = None,
-    ) -> None:  # fmt: skip
+        self, index: int, problems: tuple[RecordProblem, ...], transaction_id: TransactionId | None = None
+    ) -> None:
         raw = self.batch.original(index)
         if raw is not None:
             raw = raw[: self.engine.catalogue.record.max_record_bytes]
-        position = self._position(index)
-        self.outcomes[index] = Rejection(position, reason, detail, raw, problems, transaction_id)
+        self.outcomes[index] = Rejection(self._position(index), problems, raw, transaction_id)
 
     def _rejections(self) -> None:
         rejected = self.batch.rejected
         for index, problems in zip(rejected.index.tolist(), rejected.problems, strict=True):
-            self._reject(index, problems[0].code, problems[0].detail, problems)
+            self._reject(index, problems)
         ids = public_ids(self.batch.transactions) if len(self.refused) else []
         for row in self.refused.tolist():
             reason = Reason(int(self.applied.status[row]))
@@ -82,12 +80,9 @@ class BatchOutcomes:
 
     def _refuse(self, index: int, reason: Reason, transaction_id: TransactionId) -> None:
         """Reject what could be read and cannot be applied."""
-        detail = self._detail(reason, transaction_id)
-        self._reject(index, reason.code, detail, transaction_id=transaction_id)
-
-    def _detail(self, reason: Reason, transaction_id: TransactionId) -> str:
         late = self.engine.catalogue.retention.late_within
-        return f"Transaction {transaction_id} {_DETAILS[reason].format(late=late)}"
+        problem = f"Transaction {transaction_id} {_PROBLEMS[reason].format(late=late)}"
+        self._reject(index, (RecordProblem(reason, None, problem),), transaction_id)
 
     def _labels(self) -> None:
         labels = self.batch.labels

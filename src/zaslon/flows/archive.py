@@ -6,16 +6,17 @@ it, and a server that is away only makes it late.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-import orjson
-
 from zaslon.domain.errors import ServerError
-from zaslon.domain.time import parse_day
+from zaslon.domain.outcomes import Decision
+from zaslon.domain.recorded import Recorded
+from zaslon.domain.time import SECONDS_PER_DAY, time_text
 from zaslon.ports import LogReader
 from zaslon.ports.archives import Archive, ArchivedDecision
 from zaslon.services.context import Context
@@ -104,16 +105,17 @@ def _parts(journal: LogReader, place: int, end: int) -> Iterator[tuple[list[Arch
         return
     outcomes = iter(journal.outcomes(place))
     while part := list(islice(outcomes, _OUTCOMES)):
-        yield list(_decisions(part)), part[-1][0] + 1
+        yield list(_decisions(part)), part[-1].position + 1
 
 
-def _decisions(outcomes: Iterable[tuple[int, bytes]]) -> Iterator[ArchivedDecision]:
-    for position, outcome in outcomes:
-        content = orjson.loads(outcome)
-        if content["outcome"] != "decision":
+def _decisions(outcomes: Iterable[Recorded]) -> Iterator[ArchivedDecision]:
+    for recorded in outcomes:
+        decision = recorded.outcome
+        if not isinstance(decision, Decision):
             continue
-        moment = content["event_time"]
+        moment, score = decision.event_time_seconds, decision.score
         yield ArchivedDecision(
-            parse_day(moment[:10]), position, str(content["transaction_id"]), moment, content["action"],
-            content["score"], content["model"], content["policy"], outcome,
+            moment // SECONDS_PER_DAY, decision.position, str(decision.transaction_id), time_text(moment),
+            decision.action.code, None if math.isnan(score) else score, decision.versions.model,
+            decision.versions.policy, recorded.json,
         )  # fmt: skip

@@ -13,14 +13,14 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import orjson
 import polars as pl
 from numpy.typing import NDArray
 
 from zaslon.domain.errors import ArtefactError, ZaslonError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.ledger import ROLLBACK
-from zaslon.domain.time import SECONDS_PER_DAY, time_text
+from zaslon.domain.outcomes import Decision, Outcome
+from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.features.plan import plan_features
 from zaslon.flows.compare import DAYS_MAX, judged_on, last_day_learned, newest_period, period_bounds
 from zaslon.flows.run_warnings import warnings_of_figures
@@ -290,18 +290,19 @@ def _served_scores(
         except ZaslonError as error:  # a log of an earlier format, for example: it has nothing to compare
             context.progress.warn(f"Served scores cannot be compared: {error.message}")
             continue
-        for named, content in decisions:
+        for named, recorded in decisions:
             moment, row = looked_at[named]
-            decision = orjson.loads(content)
-            if _is_of(decision, model_id, moment):
-                found[row, decision["position"]] = float(decision["score"])
+            if (score := _score_of(recorded.outcome, model_id, moment)) is not None:
+                found[row, recorded.position] = score
     return [(row, score) for (row, _), score in found.items()]
 
 
-def _is_of(decision: Mapping[str, Any], model_id: str, event_time_seconds: int) -> bool:
-    """Whether the model itself scored this very transaction: its id may be another one's since."""
-    of_model = decision["model"] == model_id and decision["degraded"] is None
-    return of_model and decision["event_time"] == time_text(event_time_seconds)
+def _score_of(outcome: Outcome, model_id: str, event_time_seconds: int) -> float | None:
+    """The score that the model itself gave to this very transaction, if it did: its id may be another one's since."""
+    if not isinstance(outcome, Decision) or outcome.degraded is not None:
+        return None
+    is_it = (outcome.versions.model, outcome.event_time_seconds) == (model_id, event_time_seconds)
+    return outcome.score if is_it else None
 
 
 def _public_ids(context: Context, sample: Sample, rows: NDArray[np.int64]) -> Sequence[TransactionId]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zaslon.domain.errors import InputError
+from zaslon.domain.outcomes import Action, Decision, Outcome
 from zaslon.flows.run import RunReport, run
 from zaslon.models.training import TrainSettings
 from zaslon.services.context import JOBS, KEY, LOCK, Context, Stopwatch
@@ -80,7 +81,11 @@ def _empty(home: Path) -> None:
 def _a_stopped_one(context: Context) -> int:
     """The position of the first decision that was not to allow, or of the first outcome."""
     with closing(context.open_journal_for_reading()) as journal:
-        return next((p for p, outcome in journal.outcomes() if b'"action":"block"' in outcome), 0)
+        return next((found.position for found in journal.outcomes() if _is_block(found.outcome)), 0)
+
+
+def _is_block(outcome: Outcome) -> bool:
+    return isinstance(outcome, Decision) and outcome.action == Action.BLOCK
 
 
 def _next_steps(context: Context, report: RunReport) -> tuple[tuple[str, str], ...]:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import TransactionId
+from zaslon.domain.outcomes import ChangeMade, Decision, LabelAccepted, Rejection
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.intake.characters import display_text
 from zaslon.intake.splitting import split_line
@@ -114,23 +113,23 @@ def _go_through(journal: LogReader, found: Reconciled, catalogue: Catalogue) -> 
         )
         for index in range(len(batch)):
             position = batch.first_position + index
-            if next_outcome is None or next_outcome[0] != position:
+            if next_outcome is None or next_outcome.position != position:
                 found.without_outcome.append(position)
                 continue
-            content = orjson.loads(next_outcome[1])
-            if content["outcome"] == "decision":
-                identifier, moment = content["transaction_id"], moments[index]
+            outcome = next_outcome.outcome
+            if isinstance(outcome, Decision):
+                identifier, moment = outcome.transaction_id, moments[index]
                 if decided.get(str(identifier), moment - known_seconds) > moment - known_seconds:
                     found.decided_twice.append(identifier)
                 decided[str(identifier)] = moment
                 found.decisions += 1
-                degraded[content["degraded"] or ""] += 1
-            elif content["outcome"] == "label":
+                degraded[outcome.degraded or ""] += 1
+            elif isinstance(outcome, LabelAccepted):
                 found.labels += 1
-            elif content["outcome"] == "change":
+            elif isinstance(outcome, ChangeMade):
                 found.changes += 1
             else:
-                rejections[content["reason"]] += 1
+                rejections[outcome.code] += 1
             next_outcome = next(outcomes, None)
     found.rejections = dict(sorted(rejections.items()))
     found.degraded = {what: count for what, count in sorted(degraded.items()) if what}
@@ -150,18 +149,27 @@ def _rejected_ids(journal: LogReader, catalogue: Catalogue) -> tuple[set[str], i
     """Ids of rejected records as texts, and of how many records nothing is kept that could have one."""
     named: set[str] = set()
     nameless = 0
-    for _, outcome in journal.outcomes():
-        content = orjson.loads(outcome)
-        if content["outcome"] != "rejection":
+    for recorded in journal.outcomes():
+        rejection = recorded.outcome
+        if not isinstance(rejection, Rejection):
             continue
-        if content["transaction_id"] is not None:
-            named.add(str(content["transaction_id"]))
-        elif content.get("raw") is None:
+        raw = _text_of(rejection.raw)
+        if rejection.transaction_id is not None:
+            named.add(str(rejection.transaction_id))
+        elif raw is None:
             nameless += 1
         else:
-            words = [word.strip(" \t") for word in _words_of_id(content["raw"], catalogue)]
+            words = [word.strip(" \t") for word in _words_of_id(raw, catalogue)]
             named.update(words if catalogue.has_text_ids else filter(None, map(_as_number, words)))
     return named, nameless
+
+
+def _text_of(raw: bytes | None) -> str | None:
+    """Original bytes as text; None where they are not kept, or are no text."""
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _as_number(word: str) -> str | None:

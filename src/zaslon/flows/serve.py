@@ -28,10 +28,10 @@ from zaslon.admission import admit
 from zaslon.domain.answers import Answer
 from zaslon.domain.errors import BusyError, UncertainError, ZaslonError
 from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
-from zaslon.domain.outcomes import ChangeMade, Decision, LabelAccepted, Outcome, Rejection, Versions
+from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection, Versions
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.ports import Call, Calls, Clock, Journal, repeated_answer
+from zaslon.ports import Call, Calls, Clock, Journal, repeated_decision
 from zaslon.services.changes import (
     ChampionWatch,
     PreparedChange,
@@ -259,8 +259,9 @@ class EngineSession:
         )
 
     def _answer(self, outcome: Outcome, recorded: bytes) -> Answer:
-        repeated = repeated_answer(outcome, self._journal) if isinstance(outcome, Rejection) else None
-        return repeated or Answer.of(outcome, recorded)
+        if isinstance(outcome, Rejection) and (decision := repeated_decision(outcome, self._journal)):
+            return Answer(decision.json, outcome.transaction_id, repeated=True)
+        return Answer.of(outcome, recorded)
 
     def _batch(self, group: Sequence[Call], now: float) -> tuple[LogBatch, Degradation]:
         """The group's records, with what must be left out for the sake of its most urgent call.
@@ -314,12 +315,8 @@ class _Recorded:
 def _counted(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
     counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:
-        if isinstance(outcome, Decision):
-            counted["decision"][outcome.action.code] += 1
-        elif isinstance(outcome, LabelAccepted):
-            counted["label"]["fraud" if outcome.is_fraud else "good"] += 1
-        else:
-            counted["rejection"][outcome.reason.partition(":")[0]] += 1
+        kind, detail = outcome.counted_as
+        counted[kind][detail] += 1
     return dict(counted)
 
 

@@ -308,7 +308,7 @@ class _Decider:
         decisions = sum(type(outcome) is Decision for outcome in part.outcomes)
         return BatchMetrics(
             records, decisions, len(rejections), records - decisions - len(rejections),
-            answers_in(part.batch), rejections.count(Reason.ENGINE_ERROR.code),
+            answers_in(part.batch), rejections.count(Reason.ENGINE_ERROR),
             self._taken_at - self._asked_at, part.decided_at - self._taken_at,
             part.recorded_at - part.decided_at, self._stream.commit_seconds,
             self._stream.lag_records, part.batch.end_position,

@@ -19,21 +19,22 @@ from zaslon.domain.errors import ZaslonError
 from zaslon.domain.events import Kind, LogBatch, TransactionId
 from zaslon.domain.ledger import LedgerEntry, Promotion
 from zaslon.domain.outcomes import Outcome, Rejection, Serving, Versions
+from zaslon.domain.recorded import Recorded
 
 
 class Outcomes(Protocol):
     """Recorded outcomes, for those who only look. Every thread opens its own."""
 
-    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
-        """(position, JSON) of every outcome that concerns a transaction, oldest first."""
+    def find(self, transaction_id: TransactionId) -> list[Recorded]:
+        """Every outcome that concerns a transaction, oldest first."""
 
     def newest_decision(
         self, transaction_id: TransactionId, before_position: int | None = None
-    ) -> tuple[int, bytes] | None:
-        """(position, JSON) of the newest decision about a transaction before a position (None: the end)."""
+    ) -> Recorded | None:
+        """The newest decision about a transaction before a position (None: the end)."""
 
-    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
-        """(position, JSON) of up to `count` outcomes before a position (None: the end), newest first."""
+    def page(self, before_position: int | None, count: int) -> list[Recorded]:
+        """Up to `count` outcomes before a position (None: the end), newest first."""
 
     def close(self) -> None:
         """Let go of what is open. Called once, last; everything recorded stays."""
@@ -66,8 +67,8 @@ class LogReader(Outcomes, Protocol):
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome, or None for an unknown position."""
 
-    def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
-        """(position, JSON) of all outcomes from a position on, in order."""
+    def outcomes(self, from_position: int = 0) -> Iterator[Recorded]:
+        """All outcomes from a position on, in order."""
 
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position."""
@@ -171,16 +172,15 @@ class SnapshotStore(Protocol):
         """
 
 
-def repeated_answer(rejection: Rejection, outcomes: Outcomes) -> Answer | None:
-    """The answer to a record that repeats a transaction: the decision that it repeats.
+def repeated_decision(rejection: Rejection, outcomes: Outcomes) -> Recorded | None:
+    """The decision that a record repeats, which is the answer to it.
 
     That is the newest decision about the transaction before the repeat. None where the record is no
     repeat, or the decision is not in this log, as of a transaction from before it began.
     """
     if not rejection.repeats or rejection.transaction_id is None:
         return None
-    found = outcomes.newest_decision(rejection.transaction_id, rejection.position)
-    return None if found is None else Answer(found[1], rejection.transaction_id, repeated=True)
+    return outcomes.newest_decision(rejection.transaction_id, rejection.position)
 
 
 Answered = Callable[[list[Answer] | ZaslonError], None]
@@ -223,10 +223,11 @@ class Calls(Protocol):
 class DeliveryTiming:
     """A record's way through a log that is kept elsewhere.
 
-    `logged_seconds` until it was in the log, `decided_seconds` from there to its outcome.
+    `repeated` as in its answer; `logged_seconds` until it was in the log, `decided_seconds` from there to its outcome.
     """
 
-    answer: Answer
+    outcome: Outcome
+    repeated: bool
     logged_seconds: float
     decided_seconds: float
 

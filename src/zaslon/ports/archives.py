@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from zaslon.domain.events import TransactionId
+from zaslon.domain.recorded import Recorded
 
 
 class ArchivedDecision(NamedTuple):
@@ -30,8 +31,8 @@ class ServedDecisions(Protocol):
 
     def newest_decisions(
         self, transactions: Sequence[tuple[TransactionId, int]]
-    ) -> Sequence[tuple[TransactionId, bytes]]:
-        """(transaction id, JSON) of the newest decision about each of these, one from each log that is kept here.
+    ) -> Sequence[tuple[TransactionId, Recorded]]:
+        """The newest decision about each of these transactions, one from each log that is kept here.
 
         Args:
             transactions: (id, event time in seconds since 1970). An id may have been used for other times too: the

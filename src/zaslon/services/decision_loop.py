@@ -77,7 +77,7 @@ class DecideReport:
             if isinstance(outcome, LabelAccepted):
                 self.labels += 1
             elif isinstance(outcome, Rejection):
-                self.rejected[outcome.reason] = self.rejected.get(outcome.reason, 0) + 1
+                self.rejected[outcome.code] = self.rejected.get(outcome.code, 0) + 1
                 if len(self.first_rejected) < _FIRST_REJECTED_MAX:
                     self.first_rejected.append(outcome)
 
@@ -90,7 +90,7 @@ class DecideReport:
             "labels": self.labels,
             "records_rejected": dict(sorted(self.rejected.items())),
             "first_rejected": [
-                {"position": r.position, "reason": r.reason, "detail": r.detail} for r in self.first_rejected
+                {"position": r.position, "reason": r.code, "detail": r.detail} for r in self.first_rejected
             ],
             "records_already_done": self.already_done,
             "answers_not_taken": self.answers_not_taken,

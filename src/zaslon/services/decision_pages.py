@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Literal
 
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, time_text
+from zaslon.domain.outcomes import Decision
+from zaslon.domain.time import parse_time
 from zaslon.ports import Outcomes
 
 _CHUNK = 500
@@ -17,7 +17,7 @@ _NEAR = 20  # outcomes in which a decision is looked for
 
 
 def _is_time(text: str) -> str:
-    datetime.fromisoformat(text)  # raises ValueError for the 31st of February
+    parse_time(text)  # raises ValueError for the 31st of February
     return text
 
 
@@ -43,17 +43,26 @@ class DecisionFilter(BaseModel):
     before: int | None = Field(default=None, ge=0, lt=2**63, description="`next` of the page before")
     limit: int = Field(default=100, ge=1, description="decisions on a page")
 
-    def wants(self, decision: dict[str, Any]) -> bool:
-        """Whether a decision meets everything that is asked."""
-        score = decision["score"]
+    @cached_property
+    def from_seconds(self) -> int | None:
+        """`time_from` since 1970."""
+        return None if self.time_from is None else parse_time(self.time_from)
+
+    @cached_property
+    def before_seconds(self) -> int | None:
+        """`time_before` since 1970."""
+        return None if self.time_before is None else parse_time(self.time_before)
+
+    def wants(self, decision: Decision) -> bool:
+        """Whether a decision meets everything that is asked. No score is at least or at most anything."""
         return (
-            self.action in (None, decision["action"])
-            and (self.score_min is None or (score is not None and score >= self.score_min))
-            and (self.score_max is None or (score is not None and score <= self.score_max))
-            and (self.time_from is None or decision["event_time"] >= self.time_from)
-            and (self.time_before is None or decision["event_time"] < self.time_before)
-            and (self.degraded is None or (decision["degraded"] is not None) == self.degraded)
-            and (self.rule is None or self.rule in decision["rules"])
+            self.action in (None, decision.action.code)
+            and (self.score_min is None or decision.score >= self.score_min)
+            and (self.score_max is None or decision.score <= self.score_max)
+            and (self.from_seconds is None or decision.event_time_seconds >= self.from_seconds)
+            and (self.before_seconds is None or decision.event_time_seconds < self.before_seconds)
+            and (self.degraded is None or (decision.degraded is not None) == self.degraded)
+            and (self.rule is None or self.rule in decision.rules)
         )
 
 
@@ -83,18 +92,17 @@ def decisions_page(
     limit = min(wanted.limit, limit_max)
     found: list[bytes] = []
     before, seen = _end_of_wanted(outcomes, wanted, late_within_seconds), 0
-    oldest = _shifted(wanted.time_from, -late_within_seconds)
+    oldest = None if wanted.from_seconds is None else wanted.from_seconds - late_within_seconds
     while seen < scan_max:
         chunk = outcomes.page(before, min(_CHUNK, scan_max - seen))
-        for position, outcome in chunk:
-            before = position
-            content = orjson.loads(outcome)
-            if content["outcome"] != "decision":
+        for recorded in chunk:
+            before, decision = recorded.position, recorded.outcome
+            if not isinstance(decision, Decision):
                 continue
-            if oldest is not None and content["event_time"] < oldest:
+            if oldest is not None and decision.event_time_seconds < oldest:
                 return DecisionsPage(found, None)  # no earlier record can be so much newer
-            if wanted.wants(content):
-                found.append(outcome)
+            if wanted.wants(decision):
+                found.append(recorded.json)
                 if len(found) == limit:
                     return DecisionsPage(found, before or None)
         if not chunk:
@@ -108,33 +116,24 @@ def _end_of_wanted(outcomes: Outcomes, wanted: DecisionFilter, late_within_secon
 
     After a decision at some time, none comes that is older by more than `late_within`.
     """
-    too_new = _shifted(wanted.time_before, late_within_seconds)
     newest = outcomes.page(wanted.before, 1)
-    if too_new is None or not newest:
+    if wanted.before_seconds is None or not newest:
         return wanted.before
-    low, high, end = 0, newest[0][0], wanted.before
+    too_new = wanted.before_seconds + late_within_seconds
+    low, high, end = 0, newest[0].position, wanted.before
     while high - low > _CHUNK:
         middle = (low + high) // 2
-        position, event_time = _decision_before(outcomes, middle)
-        if event_time >= too_new:
+        position, moment = _decision_before(outcomes, middle)
+        if moment >= too_new:
             high = end = position
         else:
             low = middle
     return end
 
 
-def _decision_before(outcomes: Outcomes, position: int) -> tuple[int, str]:
-    """Position and event time of the nearest decision before a position, "" where none is near."""
-    for at, outcome in outcomes.page(position, _NEAR):
-        content = orjson.loads(outcome)
-        if content["outcome"] == "decision":
-            return at, content["event_time"]
-    return position, ""
-
-
-def _shifted(time: str | None, seconds: int) -> str | None:
-    """A time so many seconds later, within what event times can be."""
-    if time is None:
-        return None
-    moment = int(datetime.fromisoformat(f"{time}+00:00").timestamp()) + seconds
-    return time_text(min(max(0, moment), EVENT_TIME_SECONDS_MAX))
+def _decision_before(outcomes: Outcomes, position: int) -> tuple[int, int]:
+    """Position and event time of the nearest decision before a position, -1 where none is near."""
+    for recorded in outcomes.page(position, _NEAR):
+        if isinstance(recorded.outcome, Decision):
+            return recorded.position, recorded.outcome.event_time_seconds
+    return position, -1

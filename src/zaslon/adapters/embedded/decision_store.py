@@ -10,6 +10,7 @@ from pathlib import Path
 from zaslon.adapters.embedded.id_columns import INTEGER_MAX, column_value, first_of, only_of
 from zaslon.adapters.embedded.sqlite_file import copy_explained, open_file
 from zaslon.domain.events import TransactionId
+from zaslon.domain.recorded import Recorded
 
 _FORMAT = 1
 _SCHEMA = """
@@ -86,8 +87,8 @@ class SqliteDecisions:
             self._connection.execute("DELETE FROM place")
         self._newest = -1
 
-    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
-        """(position, JSON) of the decisions about a transaction, oldest first."""
+    def find(self, transaction_id: TransactionId) -> list[Recorded]:
+        """The decisions about a transaction, oldest first."""
         query = "SELECT position, outcome FROM decisions WHERE transaction_id = ? ORDER BY position"
         with self._explained():
             found = self._connection.execute(query, (column_value(transaction_id),)).fetchall()
@@ -95,8 +96,8 @@ class SqliteDecisions:
 
     def newest_decision(
         self, transaction_id: TransactionId, before_position: int | None = None
-    ) -> tuple[int, bytes] | None:
-        """(position, JSON) of the newest decision about a transaction before a position."""
+    ) -> Recorded | None:
+        """The newest decision about a transaction before a position."""
         query = (
             "SELECT position, outcome FROM decisions WHERE transaction_id = ? AND position < ?"
             " ORDER BY position DESC"
@@ -106,12 +107,12 @@ class SqliteDecisions:
             rows = self._connection.execute(query, (column_value(transaction_id), before))
             return first_of(transaction_id, rows)
 
-    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
-        """(position, JSON) of up to `count` decisions before a position, newest first."""
+    def page(self, before_position: int | None, count: int) -> list[Recorded]:
+        """Up to `count` decisions before a position, newest first."""
         query = "SELECT position, outcome FROM decisions WHERE position < ? ORDER BY position DESC LIMIT ?"
         before = INTEGER_MAX if before_position is None else before_position
         with self._explained():
-            return self._connection.execute(query, (before, count)).fetchall()
+            return [Recorded(*row) for row in self._connection.execute(query, (before, count))]
 
     def close(self) -> None:
         """Close the file."""

@@ -6,11 +6,10 @@ The column only finds candidates; two texts with one digest are distinguished by
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-
-import orjson
+from collections.abc import Iterable, Iterator
 
 from zaslon.domain.events import TransactionId
+from zaslon.domain.recorded import Recorded
 
 INTEGER_MAX = 2**63 - 1  # SQLite's
 
@@ -23,19 +22,19 @@ def column_value(transaction_id: TransactionId) -> int | None:
     return transaction_id if -INTEGER_MAX <= transaction_id <= INTEGER_MAX else None
 
 
-def first_of(transaction_id: TransactionId, found: Iterable[tuple[int, bytes]]) -> tuple[int, bytes] | None:
+def first_of(transaction_id: TransactionId, rows: Iterable[tuple[int, bytes]]) -> Recorded | None:
     """The first of the (position, JSON) that the column found that names the id, or None."""
-    if isinstance(transaction_id, int):
-        return next(iter(found), None)
-    return next((row for row in found if _names(transaction_id, row)), None)
+    return next(_naming(transaction_id, rows), None)
 
 
-def only_of(transaction_id: TransactionId, found: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+def only_of(transaction_id: TransactionId, rows: Iterable[tuple[int, bytes]]) -> list[Recorded]:
     """Of the (position, JSON) that the column found, those that name the id."""
-    if isinstance(transaction_id, int):
-        return found
-    return [row for row in found if _names(transaction_id, row)]
+    return list(_naming(transaction_id, rows))
 
 
-def _names(transaction_id: TransactionId, row: tuple[int, bytes]) -> bool:
-    return bool(orjson.loads(row[1])["transaction_id"] == transaction_id)
+def _naming(transaction_id: TransactionId, rows: Iterable[tuple[int, bytes]]) -> Iterator[Recorded]:
+    is_sure = isinstance(transaction_id, int)
+    for row in rows:
+        recorded = Recorded(*row)
+        if is_sure or recorded.outcome.transaction_id == transaction_id:
+            yield recorded

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -21,6 +22,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, SystemRefusedError
 from zaslon.domain.events import LogBatch, Originals, TransactionId
 from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection, Serving, Versions
+from zaslon.domain.recorded import Recorded, read_rejection
 from zaslon.system.durable import sync_directory
 
 _SCHEMA = """
@@ -249,35 +251,35 @@ class SqliteJournal:
         row = self._one("SELECT outcome FROM outcomes WHERE position = ?", (position,))
         return row[0] if row else None
 
-    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
-        """(position, JSON) of every outcome of a transaction, oldest first."""
+    def find(self, transaction_id: TransactionId) -> list[Recorded]:
+        """Every outcome of a transaction, oldest first."""
         query = "SELECT position, outcome FROM outcomes WHERE transaction_id = ? ORDER BY position"
-        found = list(self._rows(query, (column_value(transaction_id),)))
-        return only_of(transaction_id, found)
+        return only_of(transaction_id, self._rows(query, (column_value(transaction_id),)))
 
     def newest_decision(
         self, transaction_id: TransactionId, before_position: int | None = None
-    ) -> tuple[int, bytes] | None:
-        """(position, JSON) of the newest decision about a transaction before a position."""
+    ) -> Recorded | None:
+        """The newest decision about a transaction before a position."""
         values = (column_value(transaction_id), INTEGER_MAX if before_position is None else before_position)
         return first_of(transaction_id, self._rows(_NEWEST_DECISION, values))
 
     def newest_decisions(
         self, transactions: Sequence[tuple[TransactionId, int]]
-    ) -> list[tuple[TransactionId, bytes]]:
-        """(transaction id, JSON) of the newest decision about each (see `zaslon.ports.archives.ServedDecisions`)."""
+    ) -> list[tuple[TransactionId, Recorded]]:
+        """The newest decision about each transaction (see `zaslon.ports.archives.ServedDecisions`)."""
         found = ((named, self.newest_decision(named)) for named, _ in transactions)
-        return [(named, decision[1]) for named, decision in found if decision is not None]
+        return [(named, decision) for named, decision in found if decision is not None]
 
-    def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
-        """(position, JSON) of all outcomes from a position on."""
+    def outcomes(self, from_position: int = 0) -> Iterator[Recorded]:
+        """All outcomes from a position on."""
         query = "SELECT position, outcome FROM outcomes WHERE position >= ? ORDER BY position"
-        return self._rows(query, (from_position,))
+        return starmap(Recorded, self._rows(query, (from_position,)))
 
-    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
-        """(position, JSON) of up to `count` outcomes before a position, newest first."""
+    def page(self, before_position: int | None, count: int) -> list[Recorded]:
+        """Up to `count` outcomes before a position, newest first."""
         query = "SELECT position, outcome FROM outcomes WHERE position < ? ORDER BY position DESC LIMIT ?"
-        return list(self._rows(query, (INTEGER_MAX if before_position is None else before_position, count)))
+        before = INTEGER_MAX if before_position is None else before_position
+        return [Recorded(*row) for row in self._rows(query, (before, count))]
 
     def cursor(self, source: str) -> int:
         """How many records of a source are done."""
@@ -366,7 +368,7 @@ class SqliteJournal:
             )
         rows = list(self._rows(_REJECTIONS, (first_position, batch.end_position, _REJECTION)))
         for position, outcome in rows:
-            row = (Rejection.from_json(outcome).forgotten().to_json(), position)
+            row = (read_rejection(outcome).forgotten().to_json(), position)
             self._connection.execute("UPDATE outcomes SET outcome = ? WHERE position = ?", row)
         return len(rows)
 

@@ -23,7 +23,8 @@ from zaslon.domain import errors
 from zaslon.domain.answers import Answer
 from zaslon.domain.errors import BusyError, ServerError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind, TransactionId
-from zaslon.domain.outcomes import Rejection, Versions
+from zaslon.domain.outcomes import Versions
+from zaslon.domain.recorded import read_rejection
 from zaslon.ports import Answered, Call, Clock, Outcomes
 
 _SETTINGS, _CALL, _CLOSE = "settings", "call", "close"  # to the decision worker
@@ -332,7 +333,7 @@ def _unpacked_answers(message: Message) -> list[tuple[int, list[Answer] | Zaslon
 def _answer_of(
     outcome: bytes, transaction_id: TransactionId | None, is_rejection: bool, repeated: bool
 ) -> Answer:
-    rejection = Rejection.from_json(outcome) if is_rejection else None
+    rejection = read_rejection(outcome) if is_rejection else None
     return Answer(outcome, transaction_id, rejection, repeated)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from zaslon.adapters.relational.store import Store
 from zaslon.domain.errors import BusyError, ServerError
 from zaslon.domain.events import TransactionId
+from zaslon.domain.recorded import Recorded
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.ports.archives import ArchivedDecision
 
@@ -124,7 +125,7 @@ class PostgresArchive:
 
     def newest_decisions(
         self, transactions: Sequence[tuple[TransactionId, int]]
-    ) -> list[tuple[TransactionId, bytes]]:
+    ) -> list[tuple[TransactionId, Recorded]]:
         """The newest decision of each log about each transaction (see the port)."""
         named = {str(transaction_id): transaction_id for transaction_id, _ in transactions}
         days = {moment // SECONDS_PER_DAY for _, moment in transactions}
@@ -132,7 +133,7 @@ class PostgresArchive:
         with self._store.reading() as connection:
             assert connection is not None
             rows = connection.execute(text(_NEWEST), values).all()
-        return [(named[transaction_id], outcome.encode()) for transaction_id, outcome in rows]
+        return [(named[transaction_id], Recorded.read(outcome.encode())) for transaction_id, outcome in rows]
 
     def close(self) -> None:
         """Close the connections."""

@@ -16,7 +16,7 @@ from zaslon.domain.outcomes import Rejection
 from zaslon.domain.rejections import Reason
 
 MEDIA_TYPE = "application/problem+json"
-_CONFLICTS = (Reason.DUPLICATE.code, Reason.CONFLICTING_DUPLICATE.code)
+_CONFLICTS = (Reason.DUPLICATE, Reason.CONFLICTING_DUPLICATE)
 
 # By code: status and title. A code is also the end of the problem's `type`.
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -90,14 +90,11 @@ class Problem(Exception):  # noqa: N818  the name in RFC 9457
 def rejected(rejection: Rejection) -> Problem:
     """The problem for a recorded rejection."""
     code = "conflict" if rejection.reason in _CONFLICTS else "rejected"
-    whole = (None, rejection.detail.removesuffix("."), None)
     errors = [
         {"field": field, "problem": problem, "expected": expected}
-        for field, problem, expected in [found[1:] for found in rejection.problems] or [whole]
+        for _, field, problem, expected in rejection.problems
     ]
-    return Problem(
-        code, rejection.detail, errors=errors, reason=rejection.reason, position=rejection.position
-    )  # fmt: skip
+    return Problem(code, rejection.detail, errors=errors, reason=rejection.code, position=rejection.position)
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from zaslon.domain.rejections import Reason
@@ -13,6 +12,7 @@ from zaslon.flows.serve import GroupDone
 from zaslon.ports import DeliveryTiming
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+_ENGINE_ERROR = ("rejection", Reason.ENGINE_ERROR.code)
 _RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 
 
@@ -112,17 +112,12 @@ class Metrics:
         for delivery in deliveries:
             self.logged_seconds.observe(delivery.logged_seconds)
             self.decided_seconds.observe(delivery.decided_seconds)
-            if delivery.answer.repeated:
+            if delivery.repeated:
                 self.repeated.inc()
                 continue
-            outcome = orjson.loads(delivery.answer.outcome)
-            if outcome["outcome"] == "decision":
-                self.outcomes.labels("decision", outcome["action"]).inc()
-            elif outcome["outcome"] == "label":
-                self.outcomes.labels("label", "fraud" if outcome["is_fraud"] else "good").inc()
-            else:
-                self.outcomes.labels("rejection", outcome["reason"].partition(":")[0]).inc()
-                self.engine_errors.inc(outcome["reason"] == Reason.ENGINE_ERROR.code)
+            counted_as = delivery.outcome.counted_as
+            self.outcomes.labels(*counted_as).inc()
+            self.engine_errors.inc(counted_as == _ENGINE_ERROR)
         self.log_position.set(next_position)
 
     def text(self) -> bytes:

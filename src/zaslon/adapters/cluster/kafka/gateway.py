@@ -18,21 +18,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Notify, Watch, refused
 from zaslon.adapters.cluster.kafka.matching import Matching
-from zaslon.adapters.cluster.kafka.messages import Recorded
 from zaslon.adapters.cluster.kafka.outcome_reader import Arrived, OutcomeReader
 from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, TopicNames
 from zaslon.domain.answers import Answer
 from zaslon.domain.errors import BusyError, ServerError, TooLargeError, UncertainError, ZaslonError
 from zaslon.domain.events import Kind
-from zaslon.domain.outcomes import Rejection, Versions
-from zaslon.domain.time import time_text
-from zaslon.ports import Answered, DecisionStore, DeliveryTiming, Outcomes, repeated_answer
+from zaslon.domain.outcomes import Decision, Rejection, Versions
+from zaslon.domain.recorded import Recorded
+from zaslon.ports import Answered, DecisionStore, DeliveryTiming, Outcomes, repeated_decision
 
 _WAIT_SECONDS = 0.02
 _RECORD_BYTES_MAX = INPUT_BYTES_MAX - 1_024  # a message holds more than the record
@@ -86,13 +84,13 @@ class _Sent:
 class _Repeated:
     """A record that the log rejected as a duplicate, until the decision that it repeats is read.
 
-    `event_time` is its own, as decisions show it.
+    `event_seconds` is its own event time.
     """
 
     record: _Sent
-    outcome: bytes
+    outcome: Recorded
     rejection: Rejection
-    event_time: str | None
+    event_seconds: int | None
     until_seconds: float
 
 
@@ -114,7 +112,6 @@ class KafkaGateway:
         open_store: opens the store of decisions; called on the gateway's thread.
         open_outcomes: opens it for a thread that only reads.
         event_seconds_of: the event time of a record that can be decided, else None.
-        has_text_ids: whether transactions are named by texts.
         watch: called with the records that passed and the next log position, on the gateway's thread.
         notify: called with sentences for people.
     """
@@ -122,13 +119,12 @@ class KafkaGateway:
     def __init__(
         self, connection: Connection, names: TopicNames, limits: GatewayLimits, *,
         open_store: Callable[[], DecisionStore], open_outcomes: Callable[[], Outcomes],
-        event_seconds_of: Callable[[bytes], int | None], has_text_ids: bool,
+        event_seconds_of: Callable[[bytes], int | None],
         watch: Callable[[Sequence[DeliveryTiming], int], None], notify: Notify,
     ) -> None:  # fmt: skip
         self._connection, self._names, self._limits = connection, names, limits
         self._open_store, self._open_outcomes = open_store, open_outcomes
-        self._event_seconds_of, self._has_text_ids = event_seconds_of, has_text_ids
-        self._watch, self._notify = watch, notify
+        self._event_seconds_of, self._watch, self._notify = event_seconds_of, watch, notify
         self._broker = _GatewayWatch(connection.servers, notify)
         self._matching: Matching[_Sent] = Matching(self._found, self._lost)
         self._lock = threading.Lock()
@@ -250,7 +246,7 @@ class KafkaGateway:
         opened.callback(self._store.close)
         reader = OutcomeReader(
             self._connection, self._names, self._store, self._broker,
-            kept_records=self._limits.kept_records, has_text_ids=self._has_text_ids,
+            kept_records=self._limits.kept_records,
         )  # fmt: skip
         opened.callback(reader.close)
         self._producer: Producer = self._connection.producer(
@@ -321,46 +317,43 @@ class KafkaGateway:
         self._fail(record, ServerError("The log has skipped a record."))
 
     def _found(self, record: _Sent, outcome: Recorded) -> None:
-        rejection = outcome.rejection
-        if record.kind == Kind.LABEL_JSON or rejection is None or not rejection.repeats:
-            self._answer(record, _answer_of(outcome))
+        value = outcome.outcome
+        if record.kind == Kind.LABEL_JSON or not isinstance(value, Rejection) or not value.repeats:
+            self._answer(record, outcome)
             return
-        moment = self._event_seconds_of(record.body)
-        self._repeated.append(
-            _Repeated(
-                record, outcome.json, rejection, None if moment is None else time_text(moment),
-                time.monotonic() + _REPEATED_SECONDS,
-            )
-        )  # fmt: skip
+        until = time.monotonic() + _REPEATED_SECONDS
+        self._repeated.append(_Repeated(record, outcome, value, self._event_seconds_of(record.body), until))
 
     def _answer_repeated(self) -> None:
         """Answer duplicates with the decision that they repeat, or as duplicates where it is not kept."""
         waiting, self._repeated = self._repeated, []
         for repeated in waiting:
-            answer = self._decision_repeated(repeated)
-            if answer is not None:
-                self._answer(repeated.record, answer)
+            decision = self._decision_repeated(repeated)
+            if decision is not None:
+                self._answer(repeated.record, decision, repeated=True)
             elif time.monotonic() < repeated.until_seconds:
                 self._repeated.append(repeated)
             else:
-                self._answer(repeated.record, Answer.of(repeated.rejection, repeated.outcome))
+                self._answer(repeated.record, repeated.outcome)
 
-    def _decision_repeated(self, repeated: _Repeated) -> Answer | None:
+    def _decision_repeated(self, repeated: _Repeated) -> Recorded | None:
         """The decision that a duplicate repeats, if it was read.
 
         An id may be used again after `remember`, and older decisions may be read before newer ones of
         other partitions: the one that is repeated has the same content, so the same event time.
         """
-        answer = repeated_answer(repeated.rejection, self._store)
-        if answer is None or orjson.loads(answer.outcome)["event_time"] != repeated.event_time:
-            return None
-        return answer
+        found = repeated_decision(repeated.rejection, self._store)
+        decision = None if found is None else found.outcome
+        is_it = isinstance(decision, Decision) and decision.event_time_seconds == repeated.event_seconds
+        return found if is_it else None
 
-    def _answer(self, record: _Sent, answer: Answer) -> None:
+    def _answer(self, record: _Sent, recorded: Recorded, *, repeated: bool = False) -> None:
         self._done(record)
+        answer = Answer.of(recorded.outcome, recorded.json, repeated=repeated)
         now = time.monotonic()
         logged = now if record.logged_seconds is None else record.logged_seconds
-        self._deliveries.append(DeliveryTiming(answer, logged - record.sent_seconds, now - logged))
+        timing = DeliveryTiming(recorded.outcome, repeated, logged - record.sent_seconds, now - logged)
+        self._deliveries.append(timing)
         (first, index), *others = record.waiting
         first.take(index, answer)
         for call, index in others:
@@ -377,9 +370,3 @@ class KafkaGateway:
             self._waiting_records -= 1
             if self._in_flight.get(record.body) is record:
                 del self._in_flight[record.body]
-
-
-def _answer_of(outcome: Recorded) -> Answer:
-    if outcome.rejection is not None:
-        return Answer.of(outcome.rejection, outcome.json)
-    return Answer(outcome.json, outcome.decided)

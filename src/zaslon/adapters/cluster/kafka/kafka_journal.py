@@ -17,12 +17,13 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, Topi
 
 from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
-from zaslon.adapters.cluster.kafka.messages import Recorded, recorded, recorded_rejection
+from zaslon.adapters.cluster.kafka.messages import recorded, recorded_rejection
 from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, Range, is_barrier, raw_batch
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import LogBatch, Originals, TransactionId
 from zaslon.domain.outcomes import Serving, Versions
+from zaslon.domain.recorded import Recorded
 
 _CALL_SECONDS = 20.0
 # An order is sent before its outcomes, but its broker may answer later, or have a clock that is ahead. A transaction has
@@ -90,25 +91,22 @@ class KafkaJournal:
     def outcome(self, position: int) -> bytes | None:
         """The recorded JSON of one outcome."""
         found = next(self.outcomes(position), None) if 0 <= position < self._next_position else None
-        return found[1] if found is not None and found[0] == position else None
-
-    def find(self, transaction_id: TransactionId) -> list[tuple[int, bytes]]:
-        """(position, JSON) of every outcome of a transaction, oldest first; scans `predictions`."""
-        return [(found.position, found.json) for found in self._outcomes_of(transaction_id)]
+        return found.json if found is not None and found.position == position else None
 
     def newest_decision(
         self, transaction_id: TransactionId, before_position: int | None = None
-    ) -> tuple[int, bytes] | None:
-        """(position, JSON) of the newest decision about a transaction; scans `predictions`."""
+    ) -> Recorded | None:
+        """The newest decision about a transaction; scans `predictions`."""
         end = self._next_position if before_position is None else before_position
         found = [
-            (outcome.position, outcome.json)
-            for outcome in self._outcomes_of(transaction_id)
+            outcome
+            for outcome in self.find(transaction_id)
             if outcome.position < end and outcome.decided is not None
         ]
         return found[-1] if found else None
 
-    def _outcomes_of(self, transaction_id: TransactionId) -> list[Recorded]:
+    def find(self, transaction_id: TransactionId) -> list[Recorded]:
+        """Every outcome of a transaction, oldest first; scans `predictions`."""
         if isinstance(transaction_id, str) != self._catalogue.has_text_ids:
             return []
         key, topic = str(transaction_id).encode(), self._names.predictions
@@ -120,17 +118,17 @@ class KafkaJournal:
         ]
         return sorted(found, key=lambda outcome: outcome.position)
 
-    def outcomes(self, from_position: int = 0) -> Iterator[tuple[int, bytes]]:
-        """(position, JSON) of all outcomes from a position on."""
+    def outcomes(self, from_position: int = 0) -> Iterator[Recorded]:
+        """All outcomes from a position on."""
         next_position = from_position
         for earlier_ms in (0, _EARLIER_MS_MAX):
-            for position, outcome in self._outcomes(next_position, earlier_ms):
-                if position != next_position and not earlier_ms:
+            for outcome in self._outcomes(next_position, earlier_ms):
+                if outcome.position != next_position and not earlier_ms:
                     break  # one of another moment than its order is missing, or it is no longer kept
-                yield position, outcome
-                next_position = position + 1
+                yield outcome
+                next_position = outcome.position + 1
 
-    def _outcomes(self, from_position: int, earlier_ms: int) -> Iterator[tuple[int, bytes]]:
+    def _outcomes(self, from_position: int, earlier_ms: int) -> Iterator[Recorded]:
         """Those sent at most so much earlier than the order of the position."""
         if from_position >= self._next_position or self._is_closed:
             return
@@ -142,29 +140,27 @@ class KafkaJournal:
             for topic, read in readers.items()
             for partition in self._partitions(topic)
         ]
-        for position, outcome in heapq.merge(*streams):
+        for outcome in heapq.merge(*streams):
             if self._is_closed:
                 return
-            if from_position <= position < self._next_position:
-                yield position, outcome
+            if from_position <= outcome.position < self._next_position:
+                yield outcome
 
     def _since(
         self, topic: str, partition: int, moment_ms: int, read: Callable[[Message], Recorded]
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[Recorded]:
         """Outcomes of a partition sent at or after a moment."""
         target = TopicPartition(topic, partition, moment_ms)
         (found,) = self._orders.offsets_for_times([target], _CALL_SECONDS)
         if found.offset < 0:
             return
-        for message in self._messages(topic, partition, found.offset):
-            outcome = read(message)
-            yield outcome.position, outcome.json
+        yield from map(read, self._messages(topic, partition, found.offset))
 
-    def page(self, before_position: int | None, count: int) -> list[tuple[int, bytes]]:
-        """(position, JSON) of up to `count` outcomes before a position, newest first."""
+    def page(self, before_position: int | None, count: int) -> list[Recorded]:
+        """Up to `count` outcomes before a position, newest first."""
         end = self._next_position if before_position is None else min(before_position, self._next_position)
         begin = max(0, end - count)
-        return list(takewhile(lambda found: found[0] < end, self.outcomes(begin)))[::-1]
+        return list(takewhile(lambda found: found.position < end, self.outcomes(begin)))[::-1]
 
     def serving(self, position: int) -> Versions | None:
         """Which versions decided at a position; at the end of the log, those of its last record."""

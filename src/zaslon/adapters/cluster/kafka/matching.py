@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from zaslon.adapters.cluster.kafka.messages import Recorded
 from zaslon.adapters.cluster.kafka.order import Order
+from zaslon.domain.recorded import Recorded
 
 Record = TypeVar("Record")
 

@@ -11,7 +11,6 @@ rejections   no key; value: the original bytes; headers: `kind` = `rejection`, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -19,30 +18,14 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.topics import TopicNames
+from zaslon.domain.errors import ArtefactError
 from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection
+from zaslon.domain.recorded import Recorded
 from zaslon.domain.rejections import RecordProblem
 
 _LABEL: list[tuple[str, str | bytes | None]] = [("kind", b"label")]
 _CHANGE: list[tuple[str, str | bytes | None]] = [("kind", b"change")]
 _REJECTION = ("kind", b"rejection")
-_POSITION = b'"position":'
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """An outcome as its message holds it.
-
-    Attributes:
-        position: log position of its record.
-        json: the outcome's canonical JSON.
-        decided: the id of the transaction that it decides, as text; None if it is not a decision.
-        rejection: the outcome itself, where it is a rejection.
-    """
-
-    position: int
-    json: bytes
-    decided: str | None = None
-    rejection: Rejection | None = None
 
 
 def send_outcomes(
@@ -78,27 +61,35 @@ def send_outcomes(
 
 
 def recorded(message: Message) -> Recorded:
-    """A message of topic `predictions`."""
-    value = message.value() or b""
-    # `to_json` writes the position before any text of a client's.
-    position = int(value.partition(_POSITION)[2].partition(b",")[0])
-    return Recorded(position, value, None if message.headers() else (message.key() or b"").decode())
+    """A message of topic `predictions`; it is parsed here, and nowhere else.
+
+    Raises:
+        ArtefactError: something other than Zaslon wrote it.
+    """
+    try:
+        return Recorded.read(message.value() or b"")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(
+            f"The message at offset {message.offset()} of '{message.topic()}' is no outcome.",
+            hint="Only Zaslon may write to that topic.",
+        ) from error
 
 
 def recorded_rejection(message: Message) -> Recorded:
     """A message of topic `rejections`."""
     rejection = as_rejection(message)
-    return Recorded(rejection.position, rejection.to_json(), rejection=rejection)
+    return Recorded.of(rejection, rejection.to_json())
 
 
 def as_rejection(message: Message) -> Rejection:
     """A message of topic `rejections` as the outcome that was sent."""
     headers: dict[str, Any] = dict(message.headers() or [])
-    problems = orjson.loads(headers.get("problems", b"[]"))
+    if "problems" in headers:
+        problems = tuple(map(RecordProblem.from_json_dict, orjson.loads(headers["problems"])))
+    else:
+        problems = (RecordProblem.of_record(headers["reason"].decode(), headers["detail"].decode()),)
     return Rejection(
-        int(headers["position"]), headers["reason"].decode(), headers["detail"].decode(),
-        (message.value() or b"")[: int(headers["raw_bytes"])],
-        tuple(RecordProblem.from_json_dict(problem) for problem in problems),
+        int(headers["position"]), problems, (message.value() or b"")[: int(headers["raw_bytes"])],
         orjson.loads(headers["transaction_id"]),
     )  # fmt: skip
 
@@ -107,12 +98,12 @@ def _headers(outcome: Rejection, original: bytes, original_bytes_max: int) -> li
     headers = [
         _REJECTION,
         ("position", b"%d" % outcome.position),
-        ("reason", outcome.reason.encode()),
+        ("reason", outcome.code.encode()),
         ("detail", outcome.detail.encode()),
         ("raw_bytes", b"%d" % len(outcome.raw or b"")),
         ("transaction_id", orjson.dumps(outcome.transaction_id)),
     ]
-    if outcome.problems:
+    if outcome.transaction_id is None:
         headers.append(("problems", orjson.dumps([p.to_json_dict() for p in outcome.problems])))
     if len(original) > original_bytes_max:
         headers.append(("cut_from_bytes", b"%d" % len(original)))

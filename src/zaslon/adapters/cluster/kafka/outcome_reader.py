@@ -10,10 +10,11 @@ from confluent_kafka.admin import TopicDescription
 
 from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
-from zaslon.adapters.cluster.kafka.messages import Recorded, recorded, recorded_rejection
+from zaslon.adapters.cluster.kafka.messages import recorded, recorded_rejection
 from zaslon.adapters.cluster.kafka.order import Order, is_barrier
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
 from zaslon.domain.events import TransactionId
+from zaslon.domain.recorded import Recorded
 from zaslon.ports import DecisionStore
 
 GROUP = "gateway"  # a name only: no partitions are assigned and no offsets committed
@@ -36,7 +37,6 @@ class OutcomeReader:
 
     Args:
         kept_records: how far back a new store begins.
-        has_text_ids: whether transactions are named by texts.
 
     Raises:
         ServerError: the broker cannot be reached or refuses us, or a topic is missing.
@@ -44,10 +44,10 @@ class OutcomeReader:
 
     def __init__(
         self, connection: Connection, names: TopicNames, store: DecisionStore, watch: Watch, *,
-        kept_records: int, has_text_ids: bool,
+        kept_records: int,
     ) -> None:  # fmt: skip
         self._names, self._store = names, store
-        self._kept_records, self._has_text_ids = kept_records, has_text_ids
+        self._kept_records = kept_records
         self._timeout = connection.timeout_seconds
         admin = connection.admin()
         require(admin, names.all(), self._timeout)
@@ -133,9 +133,9 @@ class OutcomeReader:
             self._note_progress(message)
             outcome = recorded(message)
             arrived.outcomes.append(outcome)
-            if outcome.decided is not None:
-                identifier = outcome.decided if self._has_text_ids else int(outcome.decided)
-                arrived.decisions.append((outcome.position, identifier, outcome.json))
+            decided = outcome.decided
+            if decided is not None:
+                arrived.decisions.append((outcome.position, decided, outcome.json))
 
     def _note_progress(self, message: Message) -> None:
         offset, partition = message.offset(), message.partition()
