@@ -15,6 +15,7 @@ from tests.waiting import until
 
 from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import SystemRefusedError
+from zaslon.domain.events import Change
 from zaslon.features.plan import plan_features
 from zaslon.flows import serve
 from zaslon.flows.promotion import history, promote_by_hand, roll_back
@@ -268,6 +269,7 @@ def test_an_edited_policy_is_a_change_of_its_own(small_world: SmallWorld, tmp_pa
     [
         None, b"", b"[]", b"{", b'{"model":"a","policy":"b"}', b'{"model":"a","policy":"b","number":-1}',
         b'{"model":"a","policy":"b","number":18446744073709551616,"by":"","reason":""}',
+        b'{"model":"a","policy":"b","number":1,"by":"","reason":"","entry":"3"}',
     ],
 )  # fmt: skip
 def test_whatever_the_home_named_before_is_replaced_while_it_serves(
@@ -281,6 +283,24 @@ def test_whatever_the_home_named_before_is_replaced_while_it_serves(
         path.write_bytes(content)
     assert caller.post("/v1/transactions", transaction()).status_code == 200
     promoted(caller, challenger, policy)
+
+
+@pytest.mark.parametrize(
+    ("reason", "members", "entry"),
+    [
+        ("promote, entry 4", {}, 4),
+        ("training", {}, None),
+        ("promote, entry 4", {"entry": None}, None),
+        ("", {"entry": 4}, 4),
+    ],
+)
+def test_a_home_of_an_earlier_release_names_its_entry_in_words(
+    small_world: SmallWorld, tmp_path: Path, reason: str, members: dict[str, Any], entry: int | None
+) -> None:
+    named = {"model": "m", "policy": "p", "number": 7, "by": "anna", "reason": reason, **members}
+    (tmp_path / "champion.json").write_text(json.dumps(named))
+    found = named_champion(small_world.context.in_home(tmp_path))
+    assert found == Change("m", "p", 7, "anna", reason, entry)
 
 
 def test_a_champion_written_meanwhile_takes_over_at_the_start(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import zlib
+from dataclasses import asdict, replace
 
 import numpy as np
+import orjson
 import pytest
 from tests.log_batches import content_of
 from tests.unit.intake_cases import ARRIVAL_SECONDS, GOOD, KEY, MISSION, SHOP, line
@@ -22,6 +24,9 @@ KINDS = (
     terms(Kind.TRANSACTION_LINE), Kind.LABEL_JSON, Kind.TRANSACTION_LINE,
     terms(Kind.TRANSACTION_LINE, Degradation.MODEL),
 )  # fmt: skip
+
+
+CHANGE = Change("5f2c1d0a9b3e", "0a9b3e5f2c1d", 7, "Анна", 'fewer "false" stops', entry=3)
 
 
 def admitted(first_position: int = 100) -> LogBatch:
@@ -99,7 +104,7 @@ def test_decoded_columns_can_be_written_and_are_aligned() -> None:
 def test_another_format_is_refused_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = log_format.FORMAT
     monkeypatch.setattr(log_format, "FORMAT", ours + 1)
-    content = encode(admitted(), MISSION)
+    content = encode(change_entry(CHANGE, 100, ARRIVAL_SECONDS, MISSION), MISSION)
     monkeypatch.undo()
     with pytest.raises(
         ArtefactError, match=f"has format {ours + 1} at position 100; this version reads format {ours}"
@@ -113,10 +118,41 @@ def test_a_log_with_other_fields_is_refused_by_name() -> None:
 
 
 def test_a_change_is_read_from_the_log_as_it_was_written() -> None:
-    change = Change("5f2c1d0a9b3e", "0a9b3e5f2c1d", 7, "Анна", 'fewer "false" stops')
-    entry = change_entry(change, 100, 1_700_000_000, MISSION)
+    entry = change_entry(CHANGE, 100, ARRIVAL_SECONDS, MISSION)
     read = decode(encode(entry, MISSION), MISSION)
-    assert (read.change, read.first_position, len(read)) == (change, 100, 1)
+    assert (read.change, read.first_position, len(read)) == (CHANGE, 100, 1)
     assert (len(read.transactions), len(read.labels), len(read.rejected), len(read.is_label)) == (0, 0, 0, 0)
-    assert read.part(0, 1).change == read.at(100).without_originals().change == change
+    assert read.part(0, 1).change == read.at(100).without_originals().change == CHANGE
     assert decode(encode(admitted(), MISSION), MISSION).change is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "entry"),
+    [
+        ("promote, entry 3", 3),
+        ("policy, entry 12", 12),
+        ("policy.toml", None),
+        ("entry 3, by hand", None),
+        ("", None),
+    ],
+)
+def test_a_change_of_format_3_has_its_entry_in_words(reason: str, entry: int | None) -> None:
+    change = Change("5f2c1d0a9b3e", "0a9b3e5f2c1d", 7, "Анна", reason)
+    assert decode(_in_format_3(change), MISSION).change == replace(change, entry=entry)
+    written = encode(change_entry(change, 100, ARRIVAL_SECONDS, MISSION), MISSION)
+    assert decode(written, MISSION).change == change, "words mean nothing in format 4"
+
+
+def test_only_changes_need_the_newer_format() -> None:
+    changed = change_entry(CHANGE, 100, ARRIVAL_SECONDS, MISSION)
+    formats = [int.from_bytes(encode(batch, MISSION)[8:10], "little") for batch in (admitted(), changed)]
+    assert formats == [3, log_format.FORMAT]
+
+
+def _in_format_3(change: Change) -> bytes:
+    """A change as releases before format 4 wrote it: without the field."""
+    content = encode(change_entry(change, 100, ARRIVAL_SECONDS, MISSION), MISSION)
+    columns, _, _ = content[10:].partition(b'{"model"')
+    written = {name: value for name, value in asdict(change).items() if name != "entry"}
+    body = (3).to_bytes(2, "little") + columns + orjson.dumps(written)
+    return content[:4] + zlib.crc32(body).to_bytes(4, "little") + body

@@ -36,7 +36,10 @@ from zaslon.domain.events import (
 )
 from zaslon.domain.rejections import Reason, RecordProblem
 
-FORMAT = 3  # raise it with any change of what is written
+FORMAT = 4  # raise it with any change of what is written
+# Of a batch without a change, which format 4 writes as before: a standby of an earlier release reads on until there
+# is one. In a change of format 3, the ledger's entry is in the words only.
+_WITHOUT_ENTRY = 3
 _MAGIC = b"ZLOG"
 _PRELUDE = struct.Struct("<4sI")  # magic and checksum of everything behind it
 _LABEL, _REJECTED = int(EntryKind.LABEL), int(EntryKind.REJECTED)
@@ -70,7 +73,7 @@ def encode(batch: LogBatch, catalogue: Catalogue) -> bytes:
     transactions, labels = batch.transactions, batch.labels
     widths = _width(transactions.id_text), _width(labels.id_text)
     header = _Header(
-        _MAGIC, 0, FORMAT, *widths, len(batch), batch.first_position, _mapping(catalogue),
+        _MAGIC, 0, _WITHOUT_ENTRY if batch.change is None else FORMAT, *widths, len(batch), batch.first_position, _mapping(catalogue),
         len(transactions), len(labels), len(rejections), labels.are_live,
     )  # fmt: skip
     parts = [column.astype(dtype, copy=False).tobytes() for dtype, column in _columns(batch, catalogue)]
@@ -162,7 +165,7 @@ def _batch(columns: _Columns, header: _Header, catalogue: Catalogue) -> LogBatch
         Transactions(identifier, moment, amount, keys, numbers, flags, digest, is_fraud, scenario, texts),
         Labels(label_id, verdict, arrival[kind == _LABEL], label_texts, header.labels_are_live),
         _rejected(rejections, np.flatnonzero(kind == _REJECTED)),
-        change=Change(**orjson.loads(change)) if change else None,
+        change=_read_change(change, header.format) if change else None,
     )  # fmt: skip
 
 
@@ -172,7 +175,7 @@ def _checked_header(block: bytearray, catalogue: Catalogue) -> _Header:
     header = _Header(*_HEADER.unpack_from(block))
     if header.checksum != zlib.crc32(memoryview(block)[_PRELUDE.size :]):
         raise _damaged(header)
-    if header.format != FORMAT:
+    if header.format not in (_WITHOUT_ENTRY, FORMAT):
         raise ArtefactError(
             f"The log has format {header.format} at position {header.first_position}; this version reads"
             f" format {FORMAT}.",
@@ -219,6 +222,11 @@ def _rejections(rejected: Rejected) -> bytes:
 
 def _change(change: Change | None) -> bytes:
     return b"" if change is None else orjson.dumps(change)
+
+
+def _read_change(content: bytes, version: int) -> Change:
+    read = Change.with_entry_in_words if version == _WITHOUT_ENTRY else Change
+    return read(**orjson.loads(content))
 
 
 def _rejected(content: bytes, index: NDArray[np.int64]) -> Rejected:

@@ -6,6 +6,7 @@ million transactions is ten arrays.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -283,6 +284,9 @@ class Rejected:
         return Rejected(self.index[chosen], self.problems[chosen])
 
 
+_ENTRY_IN_WORDS = re.compile(r", entry ([0-9]{1,9})$")
+
+
 @dataclass(frozen=True)
 class Change:
     """Another model or policy decides from a log position on.
@@ -291,6 +295,7 @@ class Change:
         model, policy: which, by their ids.
         number: of this promotion in the home; a higher one is newer.
         by, reason: who made it, and why, in words.
+        entry: of the promotion ledger that it was made for; None for one without, such as an edited file.
     """
 
     model: str
@@ -298,6 +303,13 @@ class Change:
     number: int
     by: str
     reason: str
+    entry: int | None = None
+
+    @staticmethod
+    def with_entry_in_words(model: str, policy: str, number: int, by: str, reason: str) -> Change:
+        """A change that was written before `entry` was: its reason ends with it."""
+        found = _ENTRY_IN_WORDS.search(reason)
+        return Change(model, policy, number, by, reason, int(found[1]) if found else None)
 
 
 class EntryKind(IntEnum):

@@ -137,20 +137,21 @@ def _gives(context: Context, content: bytes, policy: Policy) -> bool:
 
 def keep_champion(
     context: Context, model: Model, policy: Policy, *, by: str = "training", reason: str = "",
-    number_min: int = 1, policy_file: bytes | None = None,
+    entry: int | None = None, policy_file: bytes | None = None,
 ) -> Change:  # fmt: skip
     """Make a saved model and its policy the ones that serve; old policies stay readable.
 
     A service that decides for this home takes them over within seconds. What the home named before may be
-    missing or unreadable: it is replaced, and `number_min` then keeps the number above earlier ones.
+    missing or unreadable: it is replaced, and the ledger's entry then keeps the number above earlier ones.
 
     Args:
+        entry: of the ledger that it is promoted by; None for one without.
         policy_file: what `policy.toml` is to be from then on; None leaves it as it is.
     """
     keep_policy(context, policy, policy_file)
     with context.adapters.one_at_a_time_in(context.home):
-        number = max(_number_before(context) + 1, number_min)
-        named = Change(model.artefact_id, policy.hash, number, by, reason)
+        number = max(_number_before(context) + 1, entry or 1)
+        named = Change(model.artefact_id, policy.hash, number, by, reason, entry)
         _name(context, named, policy_file)
     return named
 
@@ -214,19 +215,23 @@ def named_champion(context: Context) -> Change:
 
 
 def _change_of(found: dict[str, Any]) -> Change:
-    """What the file names; one from before promotions were counted has number 0.
+    """What the file names; one from before promotions were counted has number 0, and others have no `entry`.
 
     Raises:
         KeyError, TypeError, ValueError: it is not such a file.
     """
     texts = [found["model"], found["policy"], found.get("by", ""), found.get("reason", "")]
     number = found.get("number", 0)
-    if type(number) is not int or not 0 <= number < _NUMBER_LIMIT:
-        raise ValueError("the number of the promotion")
+    entry = found.get("entry")
+    for counted in (number, 0 if entry is None else entry):
+        if type(counted) is not int or not 0 <= counted < _NUMBER_LIMIT:
+            raise ValueError("the number of the promotion")
     if not all(isinstance(text, str) and len(text) <= _TEXT_CHARACTERS_MAX for text in texts):
         raise ValueError("a text")
     model, policy, by, reason = texts
-    return Change(model, policy, number, by, reason)
+    if "entry" not in found:
+        return Change.with_entry_in_words(model, policy, number, by, reason)
+    return Change(model, policy, number, by, reason, entry)
 
 
 def load_champion(context: Context, plan: FeaturePlan) -> Champion:

@@ -7,7 +7,6 @@ no process from deciding; it only keeps people and jobs from promoting.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -36,7 +35,6 @@ from zaslon.services.home import (
 
 FIRST, NOT_COMPARED, IMPORTED = "first", "not_compared", "imported"
 ANY = "any"
-_ENTRY = re.compile(r", entry ([0-9]{1,9})$")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def promote(
         entry = context.open_ledger().append(promotion, 0 if before is None else before.number)
         named = keep_champion(
             context, model, policy, by=promotion.actor, reason=f"{action}, entry {entry.number}",
-            number_min=entry.number, policy_file=policy_file,
+            entry=entry.number, policy_file=policy_file,
         )  # fmt: skip
         change_idle_log(context, named)
     return entry
@@ -99,8 +97,7 @@ def promote(
 
 def entry_of(change: Change, entries: Sequence[LedgerEntry]) -> LedgerEntry | None:
     """The entry that a change was made for; None for one that the ledger does not have, such as an edited file."""
-    found = _ENTRY.search(change.reason)
-    number = 0 if found is None else int(found[1])
+    number = change.entry or 0
     entry = entries[number - 1] if 0 < number <= len(entries) else None
     if entry is None or entry.promotion.serving[:2] != (change.model, change.policy):
         return None
