@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from zaslon.domain.errors import ZaslonError
+from zaslon.domain.errors import ZaslonError, sentence_of
 from zaslon.domain.retraining import VALIDATED, checked_window
 from zaslon.domain.time import checked_duration
 from zaslon.system.loopback import sends_in_clear
@@ -361,8 +361,7 @@ def load_settings(**given: object) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ').removesuffix('.')}"
-            for e in error.errors()
+            f"{'.'.join(map(str, e['loc']))}: {sentence_of(e).removesuffix('.')}" for e in error.errors()
         )
         raise ZaslonError(
             f"The settings cannot be used: {problems}.",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from zaslon.domain.errors import TooManyRejectedError
+from zaslon.domain.rejections import Reason, read_reason
 from zaslon.monitoring.data_warnings import (
     DataWarning,
     RejectedRows,
@@ -35,7 +36,9 @@ def kinds(found: list[DataWarning]) -> list[str]:
 
 
 def rejected(**rows: int) -> list[RejectedRows]:
-    return [RejectedRows(reason, count) for reason, count in sorted(rows.items(), key=lambda r: -r[1])]
+    return [
+        RejectedRows(*read_reason(code), count) for code, count in sorted(rows.items(), key=lambda r: -r[1])
+    ]
 
 
 def test_ordinary_data_give_no_warning() -> None:
@@ -63,7 +66,7 @@ def test_too_many_rejected_rows_stop_the_run() -> None:
 
 def test_a_run_that_stops_says_what_to_change() -> None:
     most = RejectedRows(
-        "not_a_number:sum", 300, (("Field 'sum' is '1,5'.", 200),), "Line 7 of catalogue 'a.toml'"
+        Reason.NOT_A_NUMBER, "sum", 300, (("Field 'sum' is '1,5'.", 200),), "Line 7 of catalogue 'a.toml'"
     )
     with pytest.raises(TooManyRejectedError) as stopped:
         check_rejected(1_000, [most], 0.2)

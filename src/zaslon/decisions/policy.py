@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from zaslon.decisions.wording import money_text, number_text
 from zaslon.domain.catalogue import Name
-from zaslon.domain.errors import PolicyError, did_you_mean
+from zaslon.domain.errors import PolicyError, did_you_mean, sentence_of
 from zaslon.domain.money import AMOUNT_MINOR_MAX
 from zaslon.domain.outcomes import Action
 from zaslon.expressions.expression import Expression, ExpressionError, parse_expression
@@ -280,7 +280,7 @@ def _placeholder_error(
 
 
 def _problems(error: ValidationError) -> str:
-    return " ".join(_problem(e["loc"], e["type"], e["msg"]) for e in error.errors())
+    return " ".join(_problem(e["loc"], e["type"], sentence_of(e)) for e in error.errors())
 
 
 def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
@@ -293,7 +293,7 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
         return f"{place}: write it as a section, with its keys below [{place}]."
     if kind == "tuple_type":
         return f"{place}: write every one as a section of its own, below [[{place}]]."
-    return f"{place}: {message.removeprefix('Value error, ')}."
+    return f"{place}: {message}."
 
 
 def _keys(location: tuple[int | str, ...]) -> Collection[str]:

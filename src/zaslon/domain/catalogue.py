@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean
+from zaslon.domain.errors import CatalogueError, ZaslonError, did_you_mean, sentence_of
 from zaslon.domain.time import SECONDS_PER_DAY, checked_duration, parse_day, parse_duration_seconds
 
 FLAGS_MAX = 32
@@ -463,7 +463,7 @@ def _problem(error: ErrorDetails) -> str:
         )
     if error["type"] == "missing":
         return f"{place}: this key is missing"
-    return f"{place}: {error['msg'].removeprefix('Value error, ')}".rstrip(".")
+    return f"{place}: {sentence_of(error)}".rstrip(".")
 
 
 def load_catalogue(path: str | Path | None = None) -> Catalogue:

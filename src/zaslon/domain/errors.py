@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class ZaslonError(Exception):
@@ -25,6 +26,12 @@ class ZaslonError(Exception):
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message} {self.hint}"
+
+
+def sentence_of(error: Mapping[str, Any]) -> str:
+    """What pydantic found wrong, in the words of our own check where it was one: it writes a prefix before those."""
+    own = error.get("ctx", {}).get("error")
+    return str(own if isinstance(own, ValueError) else error["msg"])
 
 
 class InputError(ZaslonError):

@@ -20,7 +20,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from zaslon.domain.errors import ZaslonError, did_you_mean
+from zaslon.domain.errors import ZaslonError, did_you_mean, sentence_of
 from zaslon.domain.time import SECONDS_PER_DAY, checked_duration, day_text, parse_duration_seconds
 
 _CRON_FIELDS = 5  # Airflow reads a sixth one as something else
@@ -305,4 +305,4 @@ def _problem(error: ErrorDetails, content: Mapping[str, Any]) -> str:
         return f"{where}: there is no such key. {did_you_mean(word, kind.model_fields)}".rstrip(".")
     if error["type"] == "missing":
         return f"{where}: this key is missing"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}".rstrip(".")
+    return f"{where}: {sentence_of(error)}".rstrip(".")

@@ -51,6 +51,16 @@ def reason_text(reason: int, field: str | None) -> str:
     return f"{code}:{field}" if field else code
 
 
+def read_reason(code: str) -> tuple[Reason, str | None]:
+    """Reason and field of what `reason_text` gave, as counts in a report are named.
+
+    Raises:
+        KeyError: there is no such reason.
+    """
+    name, _, field = code.partition(":")
+    return Reason[name.upper()], field or None
+
+
 class RecordProblem(NamedTuple):
     """One thing that is wrong with a record.
 

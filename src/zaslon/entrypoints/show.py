@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.markup import escape
 
 from zaslon.entrypoints.console import out, print_table
@@ -345,7 +344,7 @@ def _paths(paths: dict[str, str]) -> None:
 
 def replayed(replayed: Any) -> None:
     """The decision, and whether it came out the same."""
-    out.print_json(orjson.dumps(orjson.loads(replayed.recorded)).decode())
+    out.print_json(replayed.recorded.decode())
     if replayed.identical:
         out.print(
             f"Position {replayed.position}: recomputed from the log, [green]identical byte for byte[/]."

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import DataError, ZaslonError
+from zaslon.domain.rejections import Reason, read_reason
 from zaslon.flows.clean import Cleaned
 from zaslon.flows.train import Samples
 from zaslon.intake import clean_days, commonest_problems, unchanging_columns
@@ -47,13 +48,14 @@ def warnings_of_rows(
 def rejected_rows(context: Context, cleaned: Cleaned) -> list[RejectedRows]:
     """The rejected rows by reason, the most frequent first."""
     by_reason = sorted(cleaned.report.rows_rejected.items(), key=lambda found: -found[1])
-    return [
-        RejectedRows(
-            reason, rows, commonest_problems(cleaned.out, reason),
-            context.catalogue.place_of(reason.partition(":")[2]),
-        )
-        for reason, rows in by_reason
-    ]  # fmt: skip
+    return [_rejected_rows(context, cleaned, *read_reason(code), rows) for code, rows in by_reason]
+
+
+def _rejected_rows(
+    context: Context, cleaned: Cleaned, reason: Reason, field: str | None, rows: int
+) -> RejectedRows:
+    problems = commonest_problems(cleaned.out, reason, field)
+    return RejectedRows(reason, field, rows, problems, context.catalogue.place_of(field or ""))
 
 
 def check_rows(context: Context, cleaned: Cleaned, rejected: Sequence[RejectedRows]) -> None:

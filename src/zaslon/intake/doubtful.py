@@ -8,15 +8,15 @@ from pathlib import Path
 import polars as pl
 
 from zaslon.domain.catalogue import Catalogue, SourceField
+from zaslon.domain.rejections import Reason
 from zaslon.intake.files import QUARANTINE
 
 _PROBLEMS_NAMED = 3
 
 
-def commonest_problems(out: Path, reason: str) -> tuple[tuple[str, int], ...]:
-    """The commonest sentences about rows that were rejected for `reason` or `reason:field`, with how many each is of."""
-    code, _, field = reason.partition(":")
-    is_meant = (pl.col("reason") == code) & (pl.col("field").fill_null("") == field)
+def commonest_problems(out: Path, reason: Reason, field: str | None) -> tuple[tuple[str, int], ...]:
+    """The commonest sentences about rows that were rejected for a reason, with how many each is of."""
+    is_meant = (pl.col("reason") == reason.code) & pl.col("field").eq_missing(field)
     found = (
         pl.scan_parquet(out / QUARANTINE)
         .filter(is_meant)

@@ -19,6 +19,7 @@ from zaslon.models.explain import LeafPaths, contributions, leaf_paths
 from zaslon.models.trees import Tree, Trees, feature_count, flat, raw_scores, read_trees
 
 FORMAT = 1  # of `Model.described`
+_NOTED_LATER = ("validation_days", "data_days")
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,7 @@ class Model:
 
     def described(self) -> bytes:
         """Everything but the trees as canonical JSON: equal models give equal bytes."""
-        calibration, facts = self.calibration, asdict(self.facts)
-        for name in ("validation_days", "data_days"):  # models from before these were noted keep their id
-            if not facts[name]:
-                del facts[name]
+        calibration = self.calibration
         content = {
             "format": FORMAT,
             "names": list(self.names),
@@ -112,9 +110,14 @@ class Model:
                 "raw": calibration.raw.tolist(),
                 "calibrated": calibration.calibrated.tolist(),
             },
-            "facts": facts,
+            "facts": self.facts_noted(),
         }
         return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+
+    def facts_noted(self) -> dict[str, Any]:
+        """The facts by name; those that models have not always noted only where they are, so that ids stay."""
+        facts = asdict(self.facts)
+        return {name: value for name, value in facts.items() if value or name not in _NOTED_LATER}
 
     def with_facts(self, **changed: Any) -> Model:
         """The same model with other facts, for example its metrics or thresholds."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from zaslon.domain.errors import TooManyRejectedError
-from zaslon.domain.rejections import Reason
+from zaslon.domain.rejections import Reason, reason_text
 
 REJECTED_SHARE_NOTED = 0.01  # for one reason
 _NAMED_MAX = 5
-_REPEATS = (Reason.DUPLICATE.code, Reason.CONFLICTING_DUPLICATE.code)
+_REPEATS = (Reason.DUPLICATE, Reason.CONFLICTING_DUPLICATE)
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,27 @@ class RejectedRows:
     """Rows rejected for one reason.
 
     Attributes:
-        reason: `reason` or `reason:field`.
+        reason, field: for which reason, and in which field; None for a record as a whole.
         rows: how many.
         problems: the commonest sentences about them, each with its number of rows.
         place: where the catalogue describes the field; None for a record as a whole.
     """
 
-    reason: str
+    reason: Reason
+    field: str | None
     rows: int
     problems: tuple[tuple[str, int], ...] = ()
     place: str | None = None
 
     @property
+    def code(self) -> str:
+        """`reason` or `reason:field`."""
+        return reason_text(self.reason, self.field)
+
+    @property
     def is_repeat(self) -> bool:
         """Whether these rows are sound, and only came twice."""
-        return self.reason.partition(":")[0] in _REPEATS
+        return self.reason in _REPEATS
 
     @property
     def hint(self) -> str:
@@ -78,7 +84,7 @@ def check_rejected(
     most = rejected[0]
     twice = "".join(f"{_same(pair)} Leave one of them out. " for pair in same_files) if most.is_repeat else ""
     raise TooManyRejectedError(
-        f"{rows / rows_in:.0%} of {rows_in:,} rows were rejected, {most.rows:,} of them for {most.reason}; at most "
+        f"{rows / rows_in:.0%} of {rows_in:,} rows were rejected, {most.rows:,} of them for {most.code}; at most "
         f"{share_max:.0%} may be (ZASLON_REJECTED_SHARE_MAX). Nothing was trained.",
         hint=twice.strip() or most.hint,
     )
@@ -89,7 +95,7 @@ def rejection_warnings(rows_in: int, rejected: Sequence[RejectedRows]) -> list[D
     return [
         DataWarning(
             "repeated_rows" if found.is_repeat else "rejected_rows",
-            f"{found.rows / rows_in:.1%} of the rows were rejected for {found.reason}.", found.hint,
+            f"{found.rows / rows_in:.1%} of the rows were rejected for {found.code}.", found.hint,
         )
         for found in rejected
         if found.rows > REJECTED_SHARE_NOTED * rows_in

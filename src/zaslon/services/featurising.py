@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from zaslon.admission import from_clean
 from zaslon.domain.catalogue import Catalogue
-from zaslon.domain.events import Labels, LogBatch, TransactionId, Transactions
+from zaslon.domain.events import Labels, LogBatch, TransactionId, Transactions, public_ids
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine, restore_engine
@@ -98,18 +97,20 @@ class Featuriser:
             parts.append(FeaturisedPart(day, kept, applied.matrix))
             self._applied.append(part)
             if len(part.rejected):
-                self._leave_out(part)
+                index = part.first_position - batch.first_position
+                self._leave_out(batch.part(index, index + 1), part.rejected.problems[0][0])
 
         self._guard.attempt(batch, work)
         self._position, self._applied, self._state = batch.end_position, [], None
         return parts
 
-    def _leave_out(self, part: LogBatch) -> None:
-        problem, content = part.rejected.problems[0][0], orjson.loads(part.original(0) or b"{}")
-        self._broken.append(part.first_position)
-        self.left_out.append(content["transaction_id"])
-        what = "The label of transaction" if "is_fraud" in content else "Transaction"
-        self._warn(f"{what} {content['transaction_id']} is left out. {problem.detail}")
+    def _leave_out(self, record: LogBatch, problem: RecordProblem) -> None:
+        is_label = bool(len(record.labels))
+        (transaction_id,) = public_ids(record.labels if is_label else record.transactions)
+        self._broken.append(record.first_position)
+        self.left_out.append(transaction_id)
+        what = "The label of transaction" if is_label else "Transaction"
+        self._warn(f"{what} {transaction_id} is left out. {problem.detail}")
 
     def _recover(self) -> Engine:
         """The engine as it was after what was applied of the current batch."""

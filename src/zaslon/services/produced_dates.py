@@ -48,9 +48,7 @@ class ProducedDates:
         late = cleaned.transactions.event_time_seconds >= self.not_from_seconds
         sent[cleaned.index[late]] = False
         if late.any():
-            time_field = context.catalogue.field_of("event_time")
-            assert time_field is not None, "the catalogue checks this"
-            reason = reason_text(Reason.AFTER_ARRIVAL, time_field.name)
+            reason = reason_text(Reason.AFTER_ARRIVAL, _time_field(context))
             self.rejected[reason] = self.rejected.get(reason, 0) + int(late.sum())
         return sent
 
@@ -62,8 +60,14 @@ class ProducedDates:
         if self.wrong is None:
             why = f"They are later than {time_text(self.arrival_seconds)}, when they arrived."
         else:
-            why = self.wrong.sentence(reason.partition(":")[2], self.wrong.first_day * SECONDS_PER_DAY)
+            why = self.wrong.sentence(_time_field(context), self.wrong.first_day * SECONDS_PER_DAY)
         context.progress.warn(f"{count} records were not sent ({reason}). {why}")
+
+
+def _time_field(context: Context) -> str:
+    found = context.catalogue.field_of("event_time")
+    assert found is not None, "the catalogue checks this"
+    return found.name
 
 
 def read_dates(context: Context, sources: Sequence[str], arrival_time_seconds: int | None) -> ProducedDates:

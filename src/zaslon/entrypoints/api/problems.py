@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from zaslon.domain.errors import sentence_of
 from zaslon.domain.outcomes import Rejection
 from zaslon.domain.rejections import Reason
 
@@ -103,7 +104,7 @@ def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
         {
             "field": ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path")),
             "problem": f"{str(error.get('input'))[:60]!r} cannot be used",
-            "expected": str(error["msg"]).removeprefix("Value error, "),
+            "expected": sentence_of(error),
         }
         for error in errors
     ]

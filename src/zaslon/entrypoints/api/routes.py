@@ -10,7 +10,6 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BeforeValidator
 from starlette.responses import Response
 
-from zaslon.domain.answers import Answer
 from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_BYTES_MAX, Kind, TransactionId
@@ -46,11 +45,7 @@ def _begin(request: Request) -> float:
 
 
 def _time_used_ms(service: Service, request: Request) -> float:
-    return (service.clock.monotonic_seconds() - _begin(request)) * 1000
-
-
-def _with_repeated(answer: Answer) -> bytes:
-    return answer.outcome[:-1] + (b',"repeated":true}' if answer.repeated else b',"repeated":false}')
+    return round((service.clock.monotonic_seconds() - _begin(request)) * 1000, 3)
 
 
 def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
@@ -72,8 +67,7 @@ def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
         request.scope["zaslon.transaction"] = answer.transaction_id
         if answer.rejection is not None:
             raise rejected(answer.rejection)
-        used = b',"time_used_ms":%.3f}' % _time_used_ms(service, request)
-        return JsonAnswer(_with_repeated(answer)[:-1] + used)
+        return JsonAnswer(answer.to_json(time_used_ms=_time_used_ms(service, request)))
 
     @router.post(
         "/v1/transactions/batch", summary="Decide many transactions", operation_id="decide_batch",
@@ -89,7 +83,7 @@ def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
         records = split_array(body, service.settings.api_batch_records_max)
         check_rate(service, key, len(records))
         answers = await service.decide(records, Kind.TRANSACTION_JSON, _begin(request))
-        return _outcomes([_with_repeated(answer) for answer in answers], service, request)
+        return _outcomes([answer.to_json() for answer in answers], service, request)
 
     return router
 
@@ -103,8 +97,8 @@ def _array(item: dict[str, Any], records_max: int) -> dict[str, Any]:
 
 
 def _outcomes(outcomes: list[bytes], service: Service, request: Request) -> Response:
-    used = b'],"time_used_ms":%.3f}' % _time_used_ms(service, request)
-    return JsonAnswer(b'{"outcomes":[' + b",".join(outcomes) + used)
+    used = _time_used_ms(service, request)
+    return JsonAnswer(orjson.dumps({"outcomes": list(map(orjson.Fragment, outcomes)), "time_used_ms": used}))
 
 
 def labels_router(catalogue: Catalogue, records_max: int) -> APIRouter:
@@ -126,7 +120,7 @@ async def label(request: Request, key: Analyst) -> Response:
     """One label, or an array of them: an outcome each; a label counts from the next transaction on."""
     service = service_of(request)
     body = await read_json(request)
-    is_array = body.lstrip(_BLANKS).startswith(b"[")
+    is_array = body.lstrip(_BLANKS).startswith(b"[")  # by JSON's grammar; admission parses what is in it
     records = split_array(body, service.settings.api_batch_records_max) if is_array else [body]
     check_rate(service, key, len(records))
     answers = await service.decide(records, Kind.LABEL_JSON, _begin(request))
@@ -202,9 +196,8 @@ async def decisions(request: Request, key: Analyst, wanted: Annotated[DecisionFi
             late_within_seconds=late_within_seconds,
         )
     )  # fmt: skip
-    following = b"null" if page.following is None else b"%d" % page.following
-    content = b'{"decisions":[' + b",".join(page.decisions) + b'],"next":' + following + b"}"
-    return JsonAnswer(content)
+    content = {"decisions": list(map(orjson.Fragment, page.decisions)), "next": page.following}
+    return JsonAnswer(orjson.dumps(content))
 
 
 serving_router = APIRouter(tags=["serving"])
@@ -218,10 +211,10 @@ async def model(request: Request, _key: Analyst) -> Response:
     """Its version, what it was trained on and how it did."""
     service = service_of(request)
     served, _ = await service.serving()
-    described = orjson.loads(served.described())
     content = {
         "model": served.artefact_id, "catalogue": service.context.catalogue.hash,
-        "features": described["names"], "facts": described["facts"],
+        "features": served.names,
+        "facts": orjson.Fragment(orjson.dumps(served.facts_noted(), option=orjson.OPT_SORT_KEYS)),
     }  # fmt: skip
     return JsonAnswer(orjson.dumps(content))
 
