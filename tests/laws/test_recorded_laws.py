@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.parity.golden_log import golden_engine, golden_records
 
 from zaslon.admission import admit
+from zaslon.domain.answers import Answer
 from zaslon.domain.events import RecordBatch
 from zaslon.domain.outcomes import (
     Action,
@@ -73,3 +75,15 @@ def test_every_outcome_of_the_golden_log_is_read_back() -> None:
     assert {type(outcome) for outcome in outcomes} == {Decision, Rejection, LabelAccepted}
     read = [read_outcome(outcome.to_json()) for outcome in outcomes]
     assert [outcome.to_json() for outcome in read] == [outcome.to_json() for outcome in outcomes]
+
+
+@pytest.mark.law
+@given(OUTCOMES, st.booleans(), st.none() | st.floats(0, 1e6))
+def test_an_answer_is_its_outcome_with_members_behind(
+    outcome: Outcome, repeated: bool, used: float | None
+) -> None:
+    content = outcome.to_json()
+    found = orjson.loads(Answer.of(outcome, content, repeated=repeated).to_json(used))
+    more = {} if used is None else {"time_used_ms": pytest.approx(used, abs=0.001)}
+    assert found == {**orjson.loads(content), "repeated": repeated, **more}
+    assert list(found)[: len(orjson.loads(content))] == list(orjson.loads(content))

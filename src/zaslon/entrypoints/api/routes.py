@@ -45,7 +45,7 @@ def _begin(request: Request) -> float:
 
 
 def _time_used_ms(service: Service, request: Request) -> float:
-    return round((service.clock.monotonic_seconds() - _begin(request)) * 1000, 3)
+    return (service.clock.monotonic_seconds() - _begin(request)) * 1000
 
 
 def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
@@ -67,7 +67,7 @@ def transactions_router(catalogue: Catalogue, records_max: int) -> APIRouter:
         request.scope["zaslon.transaction"] = answer.transaction_id
         if answer.rejection is not None:
             raise rejected(answer.rejection)
-        return JsonAnswer(answer.to_json(time_used_ms=_time_used_ms(service, request)))
+        return JsonAnswer(answer.to_json(_time_used_ms(service, request)))
 
     @router.post(
         "/v1/transactions/batch", summary="Decide many transactions", operation_id="decide_batch",
@@ -97,7 +97,7 @@ def _array(item: dict[str, Any], records_max: int) -> dict[str, Any]:
 
 
 def _outcomes(outcomes: list[bytes], service: Service, request: Request) -> Response:
-    used = _time_used_ms(service, request)
+    used = round(_time_used_ms(service, request), 3)
     return JsonAnswer(orjson.dumps({"outcomes": list(map(orjson.Fragment, outcomes)), "time_used_ms": used}))
 
 

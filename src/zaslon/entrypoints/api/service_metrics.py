@@ -34,6 +34,7 @@ class Metrics:
             ("outcome", "detail"),
             registry=registry,
         )
+        self._by_outcome: dict[tuple[str, str], Counter] = {}
         self.engine_errors = Counter(
             "zaslon_engine_errors", "records that broke our own code", registry=registry
         )
@@ -116,8 +117,12 @@ class Metrics:
                 self.repeated.inc()
                 continue
             counted_as = delivery.outcome.counted_as
-            self.outcomes.labels(*counted_as).inc()
-            self.engine_errors.inc(counted_as == _ENGINE_ERROR)
+            counter = self._by_outcome.get(counted_as)
+            if counter is None:
+                counter = self._by_outcome[counted_as] = self.outcomes.labels(*counted_as)
+            counter.inc()
+            if counted_as == _ENGINE_ERROR:
+                self.engine_errors.inc()
         self.log_position.set(next_position)
 
     def text(self) -> bytes:
