@@ -316,7 +316,7 @@ class Settings(BaseSettings):
     )
     hadoop_webhdfs: WebAddresses | None = Field(
         None,
-        description="where WebHDFS answers, `NAMENODE=HOST:PORT` with spaces between, NAMENODE as in `hdfs://NAMENODE/`; port 9870 of that host if not set",
+        description="where WebHDFS answers, `NAMENODE=HOST:PORT` with spaces between, NAMENODE as in `hdfs://NAMENODE/`; Hadoop's configuration or port 9870 of that host if not set",
     )
     copy_maps: int = Field(8, ge=1, le=1_000, description="files that `copy` copies at once")
     copy_megabytes_per_second: int = Field(

@@ -59,6 +59,7 @@ class Folders:
 @pytest.fixture
 def folders(tmp_path: Path, zaslon: Zaslon, monkeypatch: pytest.MonkeyPatch) -> Folders:
     monkeypatch.setenv("HADOOP_HOME", str(file_distcp.install(tmp_path / "hadoop")))
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path / "none"))
     monkeypatch.setenv("ZASLON_HOME", str(tmp_path / "home"))
     found = Folders(tmp_path, zaslon, monkeypatch)
     for number, name in enumerate(NAMES):

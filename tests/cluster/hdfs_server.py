@@ -59,10 +59,7 @@ class LocalHdfs:
     @property
     def environment(self) -> dict[str, str]:
         """With which a client of Hadoop reaches it."""
-        return {
-            "HADOOP_CONF_DIR": str(self.configuration), "HADOOP_USER_NAME": USER,
-            "ZASLON_HADOOP_WEBHDFS": f"{self.authority}={self.web}",
-        }  # fmt: skip
+        return {"HADOOP_CONF_DIR": str(self.configuration), "HADOOP_USER_NAME": USER}
 
     @property
     def files(self) -> Any:

@@ -49,8 +49,8 @@ class Copies:
         return report
 
     def address(self, place: str) -> str:
-        """The address of a place."""
-        return f"{self.hdfs.address}{place}" if place.startswith("/") else place
+        """The address of a place; the HDFS is the one of the configuration."""
+        return f"hdfs://{place}" if place.startswith("/") else place
 
 
 def _sha256(data: bytes) -> str:
@@ -92,6 +92,7 @@ def copies(
 def test_a_folder_is_copied_once_and_compared(copies: Copies, content: Mapping[str, str]) -> None:
     first, second = copies.copied(SOURCE, "/raw"), copies.copied(SOURCE, "/raw")
     assert _digests(copies.hdfs.files, "/raw") == content
+    assert first["target"] == f"{copies.hdfs.address}/raw"
     assert (first["files"], first["files_copied"], first["files_verified"]) == (len(content),) * 3
     assert first["bytes_copied"] == first["bytes"] > BIG_BYTES
     assert f"Files Copied={len(content)}\n" in Path(first["paths"]["log"]).read_text()

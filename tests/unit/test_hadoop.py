@@ -11,11 +11,16 @@ import pytest
 from tests import file_distcp
 
 from zaslon.adapters.cluster.hadoop.addresses import parse_address
+from zaslon.adapters.cluster.hadoop.cluster_files import (
+    cluster_configuration,
+    default_namenode,
+    web_address,
+)
 from zaslon.adapters.cluster.hadoop.distcp import CopyLimits, DistCp, explained, left_out
 from zaslon.adapters.cluster.hadoop.file_trees import local_tree
 from zaslon.adapters.cluster.hadoop.hadoop_program import find_hadoop
 from zaslon.adapters.cluster.hadoop.hadoop_settings import configuration_file, s3_access
-from zaslon.domain.errors import InputError, ServerError
+from zaslon.domain.errors import InputError, ServerError, ZaslonError
 
 SECRET = "s3cr3t+<&>/="
 
@@ -148,3 +153,34 @@ def test_a_file_that_is_written_again_has_another_version(tmp_path: Path) -> Non
     (tmp_path / "b").write_bytes(b"2")
     (tmp_path / "b").replace(tmp_path / "a")
     assert tree.files()["a"].version != first.version
+
+
+def _write_site(path: Path, **values: str) -> None:
+    properties = "".join(
+        f"<property><name>{name.replace('__', '.').replace('_', '-')}</name><value>{value}</value></property>"
+        for name, value in values.items()
+    )
+    path.write_text(f"<configuration>{properties}</configuration>")
+
+
+def test_the_hdfs_of_the_configuration_is_meant_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+    assert default_namenode(cluster_configuration()) is None
+    _write_site(tmp_path / "core-site.xml", fs__defaultFS="hdfs://nn:8020/")
+    _write_site(tmp_path / "hdfs-site.xml", dfs__namenode__http_address="0.0.0.0:50070")
+    configuration = cluster_configuration()
+    namenode = default_namenode(configuration)
+    assert str(parse_address("hdfs:///raw", namenode)) == "hdfs://nn:8020/raw"
+    assert [web_address(configuration, name) for name in ("nn:8020", "nn", "other:8020")] == [
+        "nn:50070", "nn:50070", None,
+    ]  # fmt: skip
+    (tmp_path / "core-site.xml").write_text("<configuration>")
+    with pytest.raises(ZaslonError, match=r"core-site\.xml' cannot be read"):
+        cluster_configuration()
+
+
+def test_another_file_system_of_the_configuration_is_not_hdfs() -> None:
+    assert default_namenode({"fs.defaultFS": "s3a://lake"}) is None
+    assert web_address({"dfs.namenode.http-address": "nn:9870"}, "nn") is None

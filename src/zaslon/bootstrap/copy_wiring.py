@@ -36,12 +36,17 @@ def build_copying(settings: Settings, source: str, target: str, progress: Progre
             hint="Install them with: pip install 'zaslon[hadoop]'.",
         )
     from zaslon.adapters.cluster.hadoop.addresses import parse_pair  # noqa: PLC0415  an extra
+    from zaslon.adapters.cluster.hadoop.cluster_files import (  # noqa: PLC0415
+        cluster_configuration,
+        default_namenode,
+    )
     from zaslon.adapters.cluster.hadoop.distcp import CopyLimits, DistCp  # noqa: PLC0415
     from zaslon.adapters.cluster.hadoop.hadoop_program import find_hadoop  # noqa: PLC0415
     from zaslon.adapters.cluster.hadoop.hadoop_settings import s3_access  # noqa: PLC0415
 
-    one, other = parse_pair(source, target)
-    web = _web_addresses(settings.hadoop_webhdfs)
+    configuration = cluster_configuration()
+    one, other = parse_pair(source, target, default_namenode(configuration))
+    web = _WebAddresses(settings.hadoop_webhdfs, configuration)
     directory = settings.home / COPIES / hashlib.sha256(f"{one}\n{other}".encode()).hexdigest()[:16]
     scratch, maps = directory / "hadoop", settings.copy_maps
     hadoop = find_hadoop(settings.hadoop_jars, scratch, maps)
@@ -58,14 +63,14 @@ def build_copying(settings: Settings, source: str, target: str, progress: Progre
     )  # fmt: skip
 
 
-def _tree(address: Address, web: Mapping[str, str]) -> FileTree:
+def _tree(address: Address, web: _WebAddresses) -> FileTree:
     from zaslon.adapters.cluster.hadoop.file_trees import hdfs_tree, local_tree, s3_tree  # noqa: PLC0415
 
     if address.scheme == "s3a":
         return s3_tree(address)
     if address.scheme == "file":
         return local_tree(address)
-    return hdfs_tree(address, web.get(address.authority), _user())
+    return hdfs_tree(address, web.of(address.authority), _user())
 
 
 def _user() -> str:
@@ -73,6 +78,15 @@ def _user() -> str:
     return os.environ.get("HADOOP_USER_NAME") or pwd.getpwuid(os.geteuid()).pw_name
 
 
-def _web_addresses(text: str | None) -> dict[str, str]:
-    """`namenode=host:port` pairs: the addresses of WebHDFS by the authority in `hdfs://` addresses."""
-    return dict(pair.split("=", 1) for pair in (text or "").split())
+class _WebAddresses:
+    """Where WebHDFS answers: by the setting, `namenode=host:port` pairs, or else by the cluster's configuration."""
+
+    def __init__(self, given: str | None, configuration: Mapping[str, str]) -> None:
+        self._given = dict(pair.split("=", 1) for pair in (given or "").split())
+        self._configuration = configuration
+
+    def of(self, namenode: str) -> str | None:
+        """`host:port` for a NameNode; None where nothing is said."""
+        from zaslon.adapters.cluster.hadoop.cluster_files import web_address  # noqa: PLC0415  an extra
+
+        return self._given.get(namenode) or web_address(self._configuration, namenode)

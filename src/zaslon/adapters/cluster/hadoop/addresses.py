@@ -1,4 +1,4 @@
-"""Addresses of trees: `s3a://bucket/prefix`, `hdfs://namenode:port/path`, `file:///path`."""
+"""Addresses of trees: `s3a://bucket/prefix`, `hdfs://namenode:port/path`, `hdfs:///path`, `file:///path`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,12 @@ class Address:
         )
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str, namenode: str | None = None) -> Address:
     """The parts of an address. S3's has one name here, whatever its scheme: Hadoop's.
+
+    Args:
+        text: the address.
+        namenode: `host:port` of the HDFS that is meant where none is named.
 
     Raises:
         ZaslonError: it is none, or one with what would not be taken literally.
@@ -39,6 +43,8 @@ def parse_address(text: str) -> Address:
     if found is None or found[1] not in _SCHEMES:
         raise ZaslonError(f"'{text}' is not an address of S3 or HDFS.", hint=_EXAMPLES)
     scheme, authority, path = _SCHEMES[found[1]], found[2], (found[3] or "").strip("/")
+    if scheme == "hdfs" and not authority:
+        authority = namenode or ""
     if bool(authority) == (scheme == "file"):
         raise ZaslonError(f"'{text}' does not say on which server or in which bucket.", hint=_EXAMPLES)
     if "@" in authority:
@@ -54,13 +60,13 @@ def parse_address(text: str) -> Address:
     return Address(scheme, authority, path)
 
 
-def parse_pair(source: str, target: str) -> tuple[Address, Address]:
-    """Source and target of a copy.
+def parse_pair(source: str, target: str, namenode: str | None) -> tuple[Address, Address]:
+    """Source and target of a copy; `namenode` as in `parse_address`.
 
     Raises:
         ZaslonError: one of them is not an address, or one lies below the other.
     """
-    one, other = parse_address(source), parse_address(target)
+    one, other = parse_address(source, namenode), parse_address(target, namenode)
     if one.holds(other) or other.holds(one):
         raise ZaslonError(f"'{source}' and '{target}' overlap.", hint="Copy into another folder.")
     return one, other
