@@ -98,6 +98,13 @@ def test_other_bytes_of_the_same_length_are_copied_again(folders: Folders) -> No
     assert "-overwrite" in (folders.hadoop / "arguments").read_text().splitlines()
 
 
+def test_the_manifest_forgets_what_the_source_has_lost(folders: Folders) -> None:
+    manifest = Path(folders.copy().json["paths"]["manifest"])
+    (folders.source / "a.txt").unlink()
+    folders.copy()
+    assert sorted(json.loads(manifest.read_text())["files"]) == sorted(NAMES[1:])
+
+
 def test_an_interrupted_copy_resumes(folders: Folders) -> None:
     with folders.fault("stop 2"):
         failed = folders.copy()

@@ -146,6 +146,22 @@ def test_a_file_that_is_shorter_than_listed_is_not_compared(tmp_path: Path) -> N
         local_tree(parse_address(f"file://{tmp_path}/a")).files()
 
 
+def test_a_folder_that_goes_while_it_is_listed_is_not_an_empty_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    tree = local_tree(parse_address(f"file://{tmp_path}"))
+    assert local_tree(parse_address(f"file://{tmp_path}/none")).files() == {}
+
+    def scandir(path: str) -> object:
+        (tmp_path / "a").rmdir()
+        raise FileNotFoundError(f"{path} is gone")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ServerError, match="is gone"):
+        tree.files()
+
+
 def test_a_file_that_is_written_again_has_another_version(tmp_path: Path) -> None:
     tree = local_tree(parse_address(f"file://{tmp_path}"))
     (tmp_path / "a").write_bytes(b"1")

@@ -120,6 +120,7 @@ class _Copy:
         world = self._world
         world.tool.end_left()
         wanted, before = self._listed()
+        self._manifest.forget_others(wanted)
         if not all(self._manifest.confirms(name, file, before.get(name)) for name, file in wanted.items()):
             self._run(None)
         after, again = self._verified(wanted, wanted), []

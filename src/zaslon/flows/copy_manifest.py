@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,10 @@ class Manifest:
     def add(self, name: str, sha256: str, source: StoredFile, target: StoredFile) -> None:
         """Both sides of a file are equal."""
         self._compared[name] = Compared(source.size_bytes, sha256, source.version, target.version)
+
+    def forget_others(self, names: Container[str]) -> None:
+        """Keep only these files: the source has no others any more."""
+        self._compared = {name: found for name, found in self._compared.items() if name in names}
 
     def keep(self) -> None:
         """Write the file, durably."""

@@ -92,7 +92,7 @@ class StoredTree:
                 found: Mapping[str, Mapping[str, Any]] = ask(self._root or "/", detail=True)
             except FileNotFoundError as error:
                 if self._address.scheme != "s3a":
-                    return {}
+                    return self._nothing(error)
                 raise InputError(
                     f"The bucket '{self._address.authority}' does not exist.",
                     hint="Create it, or check its name.",
@@ -101,6 +101,14 @@ class StoredTree:
             raise InputError(f"'{self.address}' is a file.", hint="Name the folder that it is in.")
         begin = len(self._root) + 1
         return {path[begin:]: info for path, info in found.items() if not path.endswith("/")}
+
+    def _nothing(self, error: FileNotFoundError) -> dict[str, Mapping[str, Any]]:
+        """No files, if there is no such folder. A folder in it that goes while it is listed says the same."""
+        try:
+            self._files.info(self._root or "/")
+        except FileNotFoundError:
+            return {}
+        raise error
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
