@@ -110,6 +110,16 @@ class Settings(BaseSettings):
     repeat_filter_bytes: int = Field(
         128 * MEBIBYTE, ge=1024, description="memory of the filter that finds repeats in files"
     )
+    spark_master: str | None = Field(
+        None,
+        description="Spark's master, local[N], spark://host:port or yarn; None: what Spark is configured for",
+    )
+    spark_partitions: int = Field(
+        0, ge=0, le=1_000_000, description="partitions of an exchange in Spark; 0: four for each core"
+    )
+    spark_driver_memory: str = Field(
+        "2g", pattern=r"^[1-9][0-9]*[mg]$", description="memory of Spark's driver where it is started by us"
+    )
     batch_records: int = Field(
         10_000, ge=1, le=1_000_000, description="records decided in one transaction of the log"
     )

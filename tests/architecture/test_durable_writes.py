@@ -16,8 +16,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "zaslon"
 RAW_WRITERS = {
     "system/durable.py": "it is the module",
     "intake/files.py": "into a directory that `replacing` puts on disk before it takes its name",
-    "intake/staging.py": "into the same directory",
     "intake/quarantine.py": "into the same directory",
+    "intake/staging.py": "into the same directory",
     "flows/export_features.py": "into a directory that `replacing` puts on disk before it takes its name",
     "models/artefact.py": "into a directory that `rename` puts on disk before it takes its name",
     "simulate/writing.py": "into files that `rename` puts on disk before they take their names",

@@ -14,6 +14,7 @@ PARSED_IN = {
     "adapters/process/channel.py": "the head of a message between service and decision worker",
     "adapters/process/run_process.py": "answers of the process that writes runs",
     "adapters/relational/from_files.py": "the file of keys from before the store",
+    "adapters/cluster/spark/source_rows.py": "what a task counted, as a row of a stage",
     "admission/log_format.py": "rejections and the change in a block of the log",
     "bootstrap/__init__.py": "the settings of the service, in the decision worker",
     "client/client.py": "an answer of the service",

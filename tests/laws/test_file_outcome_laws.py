@@ -16,12 +16,12 @@ from tests.small_catalogues import AT, ID, SUM, catalogue_text, entity
 from tests.unit.intake_cases import quarantine_of, rows_of, run
 
 from zaslon.domain.catalogue import parse_catalogue
+from zaslon.domain.clean_report import OverLines
 from zaslon.domain.errors import InputError
 from zaslon.intake import label_files, record_blocks, sources
 from zaslon.intake.chunks import Chunk, TextChunk
 from zaslon.intake.label_files import label_rows
 from zaslon.intake.layouts import UTF8_MARK
-from zaslon.intake.over_lines import OverLines
 from zaslon.intake.sources import read_source
 from zaslon.system.zstd import zstd
 

@@ -32,7 +32,7 @@ from zaslon.domain.outcomes import Rejection
 from zaslon.domain.recorded import read_outcome
 from zaslon.domain.rejections import Reason
 from zaslon.flows.score import label, score
-from zaslon.intake.files import QUARANTINE
+from zaslon.intake.quarantine import QUARANTINE
 from zaslon.services.context import Context
 
 # Columns of the mission that the log leaves empty: no field may add anything to an outcome.

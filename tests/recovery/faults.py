@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 _IN_AMOUNTS = {
     "clean": Place("intake.cleaning", "_Reading", "result", lambda it: it.values["tx_amount"] / 100),
-    "stage": Place("intake.files", None, "frame_of", lambda rows: rows.amount_minor / 100),
+    "stage": Place("intake.chunk_cleaning", None, "frame_of", lambda rows: rows.amount_minor / 100),
     "by_day": Place("intake.staging", None, "_by_day", lambda rows: rows["amount_minor"] / 100),
     "sort": Place("intake.staging", None, "_finished", lambda rows, *rest: rows["amount_minor"] / 100),
     "join": Place("admission.admit", None, "_joined", lambda rows, *rest: rows.amount_minor / 100),

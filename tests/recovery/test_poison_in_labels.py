@@ -14,6 +14,7 @@ from tests.recovery.test_poison_records import Warnings
 from tests.unit.intake_cases import MISSION
 
 from zaslon.bootstrap import build_clock
+from zaslon.domain.clean_report import OverLines
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind
 from zaslon.domain.rejections import Reason
@@ -24,7 +25,6 @@ from zaslon.flows.serve import DecisionWorker
 from zaslon.intake import label_files, record_blocks
 from zaslon.intake.chunks import TextChunk
 from zaslon.intake.label_files import LabelRow, label_rows
-from zaslon.intake.over_lines import OverLines
 from zaslon.services.context import Context
 from zaslon.testing import SmallWorld
 

@@ -13,7 +13,7 @@ from tests.recovery.faults import InjectedError
 from tests.unit.intake_cases import GOOD, NAMES, quarantine_of, rows_of, run
 
 from zaslon.domain.events import Transactions
-from zaslon.intake import files, settling, staging
+from zaslon.intake import chunk_cleaning, files, settling, staging
 from zaslon.intake.date_gaps import RowDays, WrongDates
 from zaslon.intake.quarantine import Quarantine
 from zaslon.intake.repeat_filter import RepeatFilter
@@ -65,7 +65,7 @@ def has_poison(given: Any) -> bool:
 
 
 PLACES = [
-    (files, "frame_of"),
+    (chunk_cleaning, "frame_of"),
     (RowDays, "of"),
     (RepeatFilter, "suspects"),
     (staging, "_by_day"),
@@ -121,7 +121,7 @@ def test_a_repeat_that_breaks_its_sentence_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write(tmp_path / "in", [*ROWS, POISON_ROW, ROWS[3], POISON_ROW])
-    fail_on_poison(monkeypatch, files, "_repeats")
+    fail_on_poison(monkeypatch, files, "why_repeats")
     report = run([source], tmp_path / "out")
     assert report.rows_rejected == {"engine_error": 1, "duplicate": 1}
 
@@ -172,7 +172,7 @@ def test_a_rejected_row_that_breaks_the_quarantine_is_there(
     assert bad[0].encode() in quarantine_of(tmp_path / "out").filter(reason="engine_error")["raw"].to_list()
 
 
-@pytest.mark.parametrize(("owner", "name"), [*PLACES, (staging, "settle"), (files, "_repeats")])
+@pytest.mark.parametrize(("owner", "name"), [*PLACES, (staging, "settle"), (files, "why_repeats")])
 def test_code_that_breaks_ordinary_rows_stops_cleaning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:

@@ -11,11 +11,11 @@ from tests.small_catalogues import AT, ID, SUM, catalogue_text, entity
 from tests.unit.intake_cases import clean
 
 from zaslon.domain.catalogue import Catalogue, parse_catalogue
+from zaslon.domain.clean_report import OverLines
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Kind
 from zaslon.intake import label_files
 from zaslon.intake.label_files import label_rows
-from zaslon.intake.over_lines import OverLines
 
 NUMBERED = parse_catalogue(
     catalogue_text("numbered", {"id": ID, "at": AT, "card": entity("card"), "sum": SUM})

@@ -15,7 +15,7 @@ from tests.unit.intake_cases import quarantine_of, run
 
 from zaslon.domain.catalogue import parse_catalogue
 from zaslon.intake.chunks import TextChunk
-from zaslon.intake.over_lines import OverLines
+from zaslon.intake.over_lines import count_over_lines
 from zaslon.intake.sources import read_source
 
 MEMO = {"role": "ignored", "required": False}
@@ -58,9 +58,8 @@ def _looked_at(tmp_path: Path, rows: int) -> int:
     (chunk,) = read_source(str(_file(tmp_path, IN_MEMO, rows)), NUMBERED, 1 << 24)
     assert isinstance(chunk, TextChunk) and len(chunk.over_lines()) == rows
     counted = replace(chunk, buffer=chunk.buffer.view(Counted), inner_ends=chunk.inner_ends.view(Counted))
-    Counted.looked_at, over = 0, OverLines()
-    over.add(counted, list(range(rows)))
-    assert over.rows == rows
+    Counted.looked_at = 0
+    assert count_over_lines(counted, list(range(rows))).rows == rows
     return Counted.looked_at
 
 
@@ -94,13 +93,13 @@ def test_an_open_quote_at_the_end_rejects_each_line_once(
     assert raws == lines[2:]
 
 
-@pytest.mark.parametrize("name", ["torn_field", "rejected_lines", "OverLines._look_at"])
+@pytest.mark.parametrize("name", ["torn_field", "rejected_lines", "lines_like_rows"])
 def test_a_row_whose_lines_break_our_code_is_rejected_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     rows = [IN_MEMO.format(1), IN_CARD.format(2), IN_MEMO.format(3), IN_CARD.format(4)]
     (tmp_path / "in").write_text("id,at,card,sum,memo\n" + "".join(rows))
-    broken = 3 if "look" in name else 2
+    broken = 3 if "like" in name else 2
     _break(monkeypatch, f"zaslon.intake.over_lines.{name}", f"{broken},".encode())
     report = run([tmp_path / "in"], tmp_path / "out", catalogue=NUMBERED)
     quarantine = quarantine_of(tmp_path / "out")
@@ -118,7 +117,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, name: str, begin: bytes) -> None:
     real = getattr(place, last)
 
     def failing(*given: Any) -> Any:
-        lines = given[1] if last == "_look_at" else given[0].lines_of(given[1])
+        lines = given[0] if last == "lines_like_rows" else given[0].lines_of(given[1])
         if lines.contents[0].startswith(begin):
             raise KeyError(last)
         return real(*given)

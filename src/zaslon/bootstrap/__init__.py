@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
@@ -26,6 +25,7 @@ from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots
 from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.adapters.embedded.sqlite_shadow import SqliteShadowStore
+from zaslon.adapters.process.actor import system_user
 from zaslon.adapters.process.alerts import AlertHooks
 from zaslon.adapters.process.channel import Channel
 from zaslon.adapters.process.job_process import ChildProcesses
@@ -42,6 +42,7 @@ from zaslon.flows.chain import Ending, Schedule
 from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
 from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.archives import Archive, ServedDecisions
+from zaslon.ports.clusters import Cluster
 from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
 from zaslon.services.context import GATEWAY, KEY, LOCK, SCHEDULE, STORE, STREAM, Adapters, Context, Options
@@ -99,21 +100,14 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_stream=lambda notify: _stream(settings, catalogue, notify),
             open_sender=lambda topic, notify: _sender(settings, topic, notify),
             open_archive=lambda: _archive(settings),
+            open_cluster=lambda: _cluster(settings),
             served_decisions=lambda log: _served_decisions(settings, log, catalogue),
             open_shadow=lambda path, reading: SqliteShadowStore(path, read_only=reading),
             open_ledger=lambda home: _ledger(store_of(home)),
             clock=SystemClock(),
-            actor=_user(),
+            actor=system_user(),
         ),
     )
-
-
-def _user() -> str:
-    """The user of this process: by name, or by number where the system knows no name."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def build_decider(
@@ -258,6 +252,14 @@ def _archive(settings: Settings) -> Archive:
     from zaslon.adapters.relational.decision_archive import PostgresArchive  # noqa: PLC0415  slow to import
 
     return PostgresArchive(_open_store(settings, settings.home))
+
+
+def _cluster(settings: Settings) -> AbstractContextManager[Cluster]:
+    if find_spec("pyspark") is None:
+        raise ZaslonError("Spark is not installed.", hint="Install it with: pip install 'zaslon[spark]'.")
+    from zaslon.adapters.cluster.spark.cluster import spark_cluster  # noqa: PLC0415  an extra
+
+    return spark_cluster(settings.spark_master, settings.spark_partitions, settings.spark_driver_memory)
 
 
 def _served_decisions(

@@ -13,7 +13,17 @@ from zaslon import __version__
 from zaslon.bootstrap import open_topics
 from zaslon.entrypoints import cli_copy, cli_ledger, cli_models, cli_registry, cli_schedule, cli_stream, show
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
-from zaslon.entrypoints.options import Arrived, CatalogueFile, Delay, Home, Json, parse_arrived
+from zaslon.entrypoints.options import (
+    Arrived,
+    CatalogueFile,
+    Delay,
+    EngineName,
+    Engines,
+    Home,
+    Json,
+    Master,
+    parse_arrived,
+)
 from zaslon.entrypoints.performing import Lock, perform, settings_of
 from zaslon.entrypoints.serve_command import add_commands
 from zaslon.services.context import Context
@@ -129,6 +139,8 @@ def clean(
     home: Home = None,
     catalogue: CatalogueFile = None,
     arrived: Arrived = None,
+    engine: EngineName = Engines.EMBEDDED,
+    master: Master = None,
 ) -> int:
     """Clean raw files into Parquet by day, with every rejected row in quarantine.
 
@@ -139,9 +151,13 @@ def clean(
     def work(context: Context) -> Any:
         from zaslon.flows.clean import clean as flow  # noqa: PLC0415
 
-        return flow(context, sources, out or context.home / "clean", arrival_time_seconds=moment)
+        with engine.opened(context) as cluster:
+            where = out or context.home / "clean"
+            return flow(context, sources, where, arrival_time_seconds=moment, cluster=cluster)
 
-    return perform(as_json, work, show.clean_report, lock=Lock.JOBS, home=home, catalogue=catalogue)
+    return perform(
+        as_json, work, show.clean_report, lock=Lock.JOBS, home=home, catalogue=catalogue, spark_master=master
+    )
 
 
 @app.command()
@@ -151,6 +167,8 @@ def features(
     home: Home = None,
     catalogue: CatalogueFile = None,
     label_delay: Delay = None,
+    engine: EngineName = Engines.EMBEDDED,
+    master: Master = None,
 ) -> int:
     """Write the features of the home's clean days, exactly as training and serving see them.
 
@@ -160,7 +178,8 @@ def features(
     def work(context: Context) -> Any:
         from zaslon.flows.export_features import write_features  # noqa: PLC0415
 
-        return write_features(context, out or context.home / "features")
+        with engine.opened(context) as cluster:
+            return write_features(context, out or context.home / "features", cluster)
 
     return perform(
         as_json,
@@ -171,6 +190,7 @@ def features(
         home=home,
         catalogue=catalogue,
         label_delay=label_delay,
+        spark_master=master,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,8 @@ import typer
 
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
+from zaslon.ports.clusters import Cluster
+from zaslon.services.context import Context
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
@@ -18,6 +22,23 @@ Delay = Annotated[str | None, typer.Option(help="When the answers in a file beco
 Arrived = Annotated[
     str | None,
     typer.Option(help="When the files arrived, 'YYYY-MM-DD HH:MM:SS' in UTC; now if not given."),
+]
+
+
+class Engines(StrEnum):
+    """What does the work of a command on many rows: this process, or a cluster."""
+
+    EMBEDDED = "embedded"
+    SPARK = "spark"
+
+    def opened(self, context: Context) -> AbstractContextManager[Cluster | None]:
+        """The cluster, None for this process."""
+        return nullcontext() if self is Engines.EMBEDDED else context.adapters.open_cluster()
+
+
+EngineName = Annotated[Engines, typer.Option("--engine", help="embedded: this process; spark: a cluster.")]
+Master = Annotated[
+    str | None, typer.Option(help="Spark's master: local[N], spark://host:port, yarn; with --engine spark.")
 ]
 
 

@@ -60,7 +60,8 @@ def features_report(report: Any) -> None:
         f" → {escape(report.path)}",
         soft_wrap=True,
     )
-    out.print(f"{report.remembered:,} transactions remembered at {report.bytes_per_event:.1f} bytes each")
+    size = "" if report.bytes_per_event is None else f" at {report.bytes_per_event:.1f} bytes each"
+    out.print(f"{report.remembered:,} transactions remembered{size}")
 
 
 _METRICS = (

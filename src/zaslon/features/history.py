@@ -117,13 +117,18 @@ class History:
         """Bytes of all arrays: what remembering costs."""
         return self.deduplication.bytes_used() + sum(e.bytes_used() for e in self.entities)
 
-    def apply(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
+    def apply(
+        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_],
+        known: NDArray[np.float32] | None = None,
+    ) -> Applied:  # fmt: skip
         """Apply one batch in log order and return the result of each event.
 
         Args:
             transactions: clean transactions, in log order.
             labels: labels, in log order.
             is_label: bool[transactions + labels], which kind the k-th event of the batch is.
+            known: float32[transactions, features], where the plan is that of one entity (`FeaturePlan.only`):
+                the columns of the entities before it are taken from here, and those after it left as they are.
 
         Raises:
             ValueError: a label arrives before 1970 or after 2106: the caller's clock is wrong.
@@ -132,7 +137,7 @@ class History:
         if len(arrival) and not 0 <= arrival.min() <= arrival.max() <= EVENT_TIME_SECONDS_MAX:
             raise ValueError(f"labels arrive at {arrival.min()} to {arrival.max()}, outside 1970 to 2106")
         if len(is_label) <= _PART_EVENTS:
-            return self._apply_part(transactions, labels, is_label)
+            return self._apply_part(transactions, labels, is_label, known)
         label_ends = np.concatenate([[0], np.cumsum(is_label)])
         parts = []
         for begin in range(0, len(is_label), _PART_EVENTS):
@@ -140,15 +145,21 @@ class History:
             label_part = slice(int(label_ends[begin]), int(label_ends[end]))
             part = slice(begin - label_part.start, end - label_part.stop)
             parts.append(
-                self._apply_part(transactions.take(part), labels.take(label_part), is_label[begin:end])
-            )
+                self._apply_part(
+                    transactions.take(part), labels.take(label_part), is_label[begin:end],
+                    None if known is None else known[part],
+                )
+            )  # fmt: skip
         return Applied(
             np.concatenate([p.status for p in parts]),
             np.concatenate([p.label_status for p in parts]),
             np.concatenate([p.matrix for p in parts]),
         )
 
-    def _apply_part(self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_]) -> Applied:
+    def _apply_part(
+        self, transactions: Transactions, labels: Labels, is_label: NDArray[np.bool_],
+        known: NDArray[np.float32] | None,
+    ) -> Applied:  # fmt: skip
         self.deduplication.move_up(len(is_label))
         status, label_status = np.empty(len(transactions), np.uint8), np.empty(len(labels), np.uint8)
         steps = np.empty(len(is_label) + 1, STEP)  # one is written before it is known to count
@@ -164,7 +175,8 @@ class History:
             self.deduplication.make_room()
         if progress[ACCEPTED_COUNT] < len(transactions):
             transactions = transactions.take(status == 0)
-        batch = _Batch(self, transactions, steps[: progress[STEP_COUNT]])
+            known = None if known is None else known[status == 0]
+        batch = _Batch(self, transactions, steps[: progress[STEP_COUNT]], known)
         return Applied(status, label_status, batch.run())
 
     def save(self) -> dict[str, NDArray[Any]]:
@@ -236,12 +248,15 @@ def _message(error: Exception) -> str:
 class _Batch:
     """The accepted transactions of one batch while they and its labels are applied to the entities."""
 
-    def __init__(self, history: History, transactions: Transactions, steps: Steps) -> None:
+    def __init__(
+        self, history: History, transactions: Transactions, steps: Steps, known: NDArray[np.float32] | None
+    ) -> None:
         self.history, self.plan = history, history.plan
         self.transactions, self.steps = transactions, steps
         table = history.deduplication.arrays
         self.rows = RowArrays(table.time, table.note, table.slots)
-        self.matrix = np.empty((len(transactions), len(self.plan.names)), np.float32)
+        shape = (len(transactions), len(self.plan.names))
+        self.matrix = np.empty(shape, np.float32) if known is None else known.copy()
 
     def run(self) -> NDArray[np.float32]:
         self._find_keys()
@@ -281,7 +296,7 @@ class _Batch:
     def _meet_conditions(self, number: int, values: _Values) -> None:
         """Evaluate the conditions first needed by entity `number` and note them in the table."""
         for bit, (name, expression) in enumerate(self.plan.conditions):
-            if self.plan.condition_before[name] == number:
+            if self.plan.condition_before.get(name) == number:
                 note_condition(self.steps, np.atleast_1d(values.of(expression)), bit, self.rows.note)
 
 

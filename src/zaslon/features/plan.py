@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -81,6 +81,18 @@ class EntityPlan:
         """Whether summaries of blocks of amounts are kept."""
         return any(c.compute in _NEED_BLOCKS for c in self.columns)
 
+    def keys_only(self) -> EntityPlan:
+        """The same entity without features and lists: others still see its keys."""
+        arrays, nothing = self.arrays, np.zeros(0, np.int64)
+        return replace(
+            self, columns=(), counterparties=(),
+            arrays=arrays._replace(
+                range_begin=np.zeros_like(arrays.range_begin), ranges=arrays.ranges[:0],
+                columns=arrays.columns[:0], percents=nothing, lists=np.zeros_like(arrays.lists),
+                counterparties=nothing, mark_bits=nothing, fraud_bits=nothing, known_list=-1,
+            ),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class FeaturePlan:
@@ -111,6 +123,22 @@ class FeaturePlan:
     def column_of(self) -> dict[str, int]:
         """Column of the matrix by feature name."""
         return {name: i for i, name in enumerate(self.names)}
+
+    def only(self, number: int) -> FeaturePlan:
+        """The plan that fills the columns of one entity, given those of the entities before it.
+
+        A log that holds all events of some keys of the entity gives these columns as the whole log does. The
+        last entity's plan also has the derived features. See `History.apply`.
+        """
+        is_last = number == len(self.entities) - 1
+        return replace(
+            self,
+            entities=tuple(
+                entity if k == number else entity.keys_only() for k, entity in enumerate(self.entities)
+            ),
+            condition_before={c: n for c, n in self.condition_before.items() if n <= number},
+            derived=self.derived if is_last else (),
+        )
 
     @cached_property
     def model_columns(self) -> tuple[int, ...]:

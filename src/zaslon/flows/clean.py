@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaslon.intake import CleanReport, SameFiles, clean_files, same_files
-from zaslon.intake.files import QUARANTINE
+from zaslon.intake import CleanReport, SameFiles, clean_files, publish_clean, same_files
+from zaslon.intake.quarantine import QUARANTINE
 from zaslon.monitoring.data_warnings import (
     DataWarning,
     not_compared_warnings,
     over_lines_warnings,
     same_files_warnings,
 )
+from zaslon.ports.clusters import Cluster
 from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context
 
@@ -53,6 +54,7 @@ class Cleaned:
 def clean(
     context: Context, sources: Sequence[str], out: Path, *,
     arrival_time_seconds: int | None = None, rows_of_log: NDArray[np.int64] | None = None,
+    cluster: Cluster | None = None,
 ) -> Cleaned:  # fmt: skip
     """Clean the sources into `out`, which appears or is replaced as a whole.
 
@@ -60,19 +62,30 @@ def clean(
         context, sources, out: what is cleaned, in which world, where to.
         arrival_time_seconds: when the sources arrived; None for now.
         rows_of_log: rows by day of the log that they continue, as far as it knows them; None where they begin one.
+        cluster: does the work, with `rows_of_log` None; this process, where it is None.
 
     Raises:
         ZaslonError: the arrival lies in the future.
+        ServerError: the cluster gave up.
         InputError: a source or `out` is not what it should be.
     """
     arrival = arrival_of_files(context, arrival_time_seconds)
     context.progress.start("clean", None)
     options = context.options
-    report = clean_files(
-        sources, out, context.catalogue, key=context.key, arrival_time_seconds=arrival,
-        chunk_bytes=options.chunk_bytes, repeat_filter_bytes=options.repeat_filter_bytes,
-        rows_of_log=rows_of_log, progress=context.progress.advance,
-    )  # fmt: skip
+    if cluster is None:
+        report = clean_files(
+            sources, out, context.catalogue, key=context.key, arrival_time_seconds=arrival,
+            chunk_bytes=options.chunk_bytes, repeat_filter_bytes=options.repeat_filter_bytes,
+            rows_of_log=rows_of_log, progress=context.progress.advance,
+        )  # fmt: skip
+    else:
+        report = publish_clean(
+            sources, out,
+            lambda building: cluster.clean(
+                sources, building, context.catalogue, key=context.key, arrival_time_seconds=arrival,
+                chunk_bytes=options.chunk_bytes,
+            ),
+        )  # fmt: skip
     if report.rows_in and not report.rows_clean:
         most = max(report.rows_rejected, key=lambda reason: report.rows_rejected[reason])
         context.progress.warn(

@@ -11,9 +11,10 @@ import orjson
 import polars as pl
 
 from zaslon.domain.events import TransactionId, public_ids
-from zaslon.domain.time import day_text
-from zaslon.features.plan import FeaturePlan
+from zaslon.domain.time import day_text, parse_duration_seconds
+from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.intake import clean_days
+from zaslon.ports.clusters import Cluster
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day, FeaturisedPart, Featuriser
 from zaslon.system.replacing import replacing
@@ -23,13 +24,17 @@ MARK = "_features.json"
 
 @dataclass(frozen=True)
 class FeaturesReport:
-    """What was written."""
+    """What was written.
+
+    `remembered`: transactions that a log of all days still knows at its end; `bytes_per_event`: what each of them
+    takes in the memory of one process, None where a cluster did the work.
+    """
 
     rows: int
     days: tuple[str, ...]
     features: tuple[str, ...]
     remembered: int
-    bytes_per_event: float
+    bytes_per_event: float | None
     seconds: float
     path: str
     left_out: tuple[TransactionId, ...]
@@ -38,20 +43,28 @@ class FeaturesReport:
         """Plain values."""
         return {
             "rows_clean": self.rows, "days": list(self.days), "features": list(self.features),
-            "remembered": self.remembered, "bytes_per_event": round(self.bytes_per_event, 1),
+            "remembered": self.remembered, "bytes_per_event": None if self.bytes_per_event is None else round(self.bytes_per_event, 1),
             "left_out": list(self.left_out), "seconds": {"features": self.seconds}, "paths": {"features": self.path},
         }  # fmt: skip
 
 
-def write_features(context: Context, out: Path) -> FeaturesReport:
+def write_features(context: Context, out: Path, cluster: Cluster | None = None) -> FeaturesReport:
     """Apply the home's clean days and write `out/day=YYYY-MM-DD/part-NNNNN.parquet`.
 
     `out` appears or is replaced as a whole.
 
+    Args:
+        context, out: which home, and where to.
+        cluster: does the work; this process, where it is None.
+
     Raises:
         InputError: there are no clean days, or `out` holds something else.
+        DataError: a cluster does the work, and labels come later than what is remembered.
+        ServerError: the cluster gave up.
     """
     days = clean_days(context.home / "clean", context.catalogue)
+    if cluster is not None:
+        return _written_by(cluster, context, out, days)
     delay = context.options.label_delay_seconds
     featuriser = Featuriser(context.catalogue, context.key, delay, context.progress.warn)
     context.progress.start("features", None)
@@ -66,6 +79,26 @@ def write_features(context: Context, out: Path) -> FeaturesReport:
         rows, tuple(day_text(day) for day, _ in days), engine.plan.names, len(engine.history),
         engine.history.bytes_used() / remembered, watch.seconds["features"], str(out),
         tuple(featuriser.left_out),
+    )  # fmt: skip
+
+
+def _written_by(cluster: Cluster, context: Context, out: Path, days: list[Day]) -> FeaturesReport:
+    """The same, where a cluster does the work."""
+    context.progress.start("features", None)
+    watch = Stopwatch()
+    with replacing(out, MARK, "zaslon features") as building, watch.stage("features"):
+        delay = context.options.label_delay_seconds
+        cluster.write_features(
+            context.catalogue, [path for _, path in days], building, label_delay_seconds=delay
+        )
+        (building / MARK).write_bytes(orjson.dumps({"catalogue": context.catalogue.label}))
+    times = pl.scan_parquet([path for _, path in days], hive_partitioning=False).select("event_time_seconds")
+    remember = parse_duration_seconds(context.catalogue.retention.remember)
+    rows, newest = times.select(pl.len(), pl.all().max().alias("newest")).collect().row(0)
+    known = times.filter(pl.col("event_time_seconds") > (newest or 0) - remember).select(pl.len())
+    return FeaturesReport(
+        rows, tuple(day_text(day) for day, _ in days), plan_features(context.catalogue).names,
+        known.collect().item(), None, watch.seconds["features"], str(out), (),
     )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError, DataError, InputError
+from zaslon.intake.chunk_cleaning import clean_chunk
 from zaslon.intake.chunks import Chunk
-from zaslon.intake.files import clean_chunk
 from zaslon.intake.sources import read_source
 from zaslon.ports.streams import Sender
 from zaslon.services.batch_metrics import reported

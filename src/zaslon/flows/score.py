@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zaslon.admission import admit
+from zaslon.domain.clean_report import OverLines
 from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import time_text
 from zaslon.flows.clean import Cleaned, clean
 from zaslon.intake import clean_days
-from zaslon.intake.files import QUARANTINE
 from zaslon.intake.label_files import LabelRow, label_rows
-from zaslon.intake.over_lines import OverLines
+from zaslon.intake.quarantine import QUARANTINE
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.monitoring.data_warnings import over_lines_warnings
 from zaslon.services.arrival import arrival_of_files

@@ -1,12 +1,19 @@
 """Bytes → clean columns or a named rejection: one cleaning function for every ingress."""
 
+from zaslon.domain.clean_report import CleanReport
 from zaslon.intake.cleaning import Cleaned, clean_batch
 from zaslon.intake.doubtful import commonest_problems, unchanging_columns
-from zaslon.intake.files import CleanReport, clean_arrival_seconds, clean_days, clean_files, read_clean_day
+from zaslon.intake.files import (
+    clean_arrival_seconds,
+    clean_days,
+    clean_files,
+    publish_clean,
+    read_clean_day,
+)
 from zaslon.intake.fingerprint import clean_fingerprint
 from zaslon.intake.same_files import SameFiles, same_files
 
 __all__ = [
     "CleanReport", "Cleaned", "SameFiles", "clean_arrival_seconds", "clean_batch", "clean_days", "clean_files", "clean_fingerprint",
-    "commonest_problems", "read_clean_day", "same_files", "unchanging_columns",
+    "commonest_problems", "publish_clean", "read_clean_day", "same_files", "unchanging_columns",
 ]  # fmt: skip

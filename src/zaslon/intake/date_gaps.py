@@ -156,6 +156,11 @@ class DayCounts:
             return np.ones(len(day), np.bool_)
         return np.asarray(day > safe[-1] + self._gap_days_max)
 
+    def add_days(self, rows_by_day: dict[int, int]) -> None:
+        """Count rows that another process has counted by day."""
+        for day, rows in rows_by_day.items():
+            self._rows[day] += rows
+
     def rejected(
         self, catalogue: Catalogue, arrival_time_seconds: int, rows_of_log: Int64 | None = None
     ) -> WrongDates | None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from zaslon.domain.catalogue import Catalogue, SourceField
 from zaslon.domain.rejections import Reason
-from zaslon.intake.files import QUARANTINE
+from zaslon.intake.quarantine import QUARANTINE
 
 _PROBLEMS_NAMED = 3
 

@@ -15,74 +15,36 @@ import shutil
 import time
 from bisect import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import polars as pl
-from numpy.typing import NDArray
 
 from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.clean_report import CleanReport, OverLines
 from zaslon.domain.errors import InputError
 from zaslon.domain.events import Transactions
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
-from zaslon.intake.chunks import Chunk, TextChunk
-from zaslon.intake.cleaning import CleanFields, Int64, clean_fields
-from zaslon.intake.date_gaps import DayCounts, RowDays, WrongDates
-from zaslon.intake.examples import example_row
-from zaslon.intake.fields import fields_of_broken
-from zaslon.intake.layouts import Layout
-from zaslon.intake.ordinary import check_cleaning, problem_of_fault
-from zaslon.intake.over_lines import OverLines, torn_records, without
+from zaslon.intake.chunk_cleaning import ChunkCleaning, ReadyRecords
+from zaslon.intake.chunks import Chunk
+from zaslon.intake.cleaning import Int64
+from zaslon.intake.date_gaps import DayCounts
+from zaslon.intake.late_rejections import why_repeats, why_wrong_dates
 from zaslon.intake.pseudonyms import table_secret
-from zaslon.intake.quarantine import Quarantine
-from zaslon.intake.record_blocks import only_record
+from zaslon.intake.quarantine import QUARANTINE, Quarantine
 from zaslon.intake.repeat_filter import RepeatFilter
 from zaslon.intake.settling import DIGEST
 from zaslon.intake.sources import read_source
-from zaslon.intake.staging import Staging, frame_of, transactions_of
-from zaslon.system.isolation import by_halves, in_halves
+from zaslon.intake.staging import Staging, transactions_of
+from zaslon.system.isolation import in_halves
 from zaslon.system.opening import local_path
 from zaslon.system.replacing import replacing
 
-REPORT, QUARANTINE, STAGING = "_report.json", "_quarantine.parquet", ".staging"
-_REPEAT_DETAIL = {
-    Reason.DUPLICATE: "The transaction occurs earlier in the input with the same content.",
-    Reason.CONFLICTING_DUPLICATE: "The id occurs earlier in the input with other content.",
-}
-
-
-@dataclass
-class CleanReport:
-    """Rows in = clean + rejected, to the last row.
-
-    Of a record that is torn apart by a stray quote every line is a row.
-    `answers_changed`: clean rows whose answer came, or became another, with a repeat.
-    `arrived`: the declared arrival of all rows; with the same one the same input gives the same bytes.
-    """
-
-    rows_in: int = 0
-    rows_clean: int = 0
-    rows_rejected: dict[str, int] = field(default_factory=dict)
-    answers_changed: int = 0
-    headers_inside: int = 0  # further headers, as in files joined by `cat`; no rows
-    over_lines: OverLines = field(default_factory=OverLines)  # rows with line breaks in quotes
-    flags: dict[str, int] = field(default_factory=dict)
-    days: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    catalogue: str = ""
-    mapping: str = ""
-    arrived: str = ""
-    seconds: float = 0.0
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+REPORT, STAGING = "_report.json", ".staging"
 
 
 def clean_files(
@@ -118,18 +80,32 @@ def clean_files(
             written, another run is writing it, or nothing says whether the dates of rows after a gap
             are right.
     """
-    if not sources:
-        raise InputError("There is nothing to clean.", hint="Name at least one file.")
-    _refuse_sources_in(out, sources)
-    begin = time.perf_counter()
-    with replacing(out, REPORT, "zaslon clean") as building:
+
+    def cleaned(building: Path) -> CleanReport:
         cleaning = _Cleaning(building, catalogue, key, repeat_filter_bytes, arrival_time_seconds)
         for source in sources:
             for chunk in read_source(source, catalogue, chunk_bytes):
                 cleaning.add(chunk)
                 if progress:
                     progress(len(chunk))
-        report = cleaning.finish(sources, rows_of_log)
+        return cleaning.finish(sources, rows_of_log)
+
+    return publish_clean(sources, out, cleaned)
+
+
+def publish_clean(sources: Sequence[str], out: Path, clean: Callable[[Path], CleanReport]) -> CleanReport:
+    """Let `clean` write days and quarantine into a new directory, and put it in the place of `out` with its report.
+
+    Raises:
+        InputError: there are no sources, or one lies in `out`; `out` holds something else, cannot be written, or
+            another run is writing it.
+    """
+    if not sources:
+        raise InputError("There is nothing to clean.", hint="Name at least one file.")
+    _refuse_sources_in(out, sources)
+    begin = time.perf_counter()
+    with replacing(out, REPORT, "zaslon clean") as building:
+        report = clean(building)
         lasting = report.to_json_dict()
         del lasting["seconds"]  # the same input gives the same bytes, however long it took
         (building / REPORT).write_bytes(
@@ -149,52 +125,13 @@ def _refuse_sources_in(out: Path, sources: Sequence[str]) -> None:
             )
 
 
-def clean_chunk(chunk: Chunk, catalogue: Catalogue, key: bytes, arrival_time_seconds: int) -> CleanFields:
-    """The result for its records; one that breaks our own code is rejected as `engine_error`."""
-
-    def work(begin: int, end: int) -> CleanFields:
-        arrival = np.full(end - begin, arrival_time_seconds)
-        return clean_fields(chunk.part(begin, end).fields(catalogue), catalogue, key, arrival)
-
-    def alone(record: int, error: Exception) -> CleanFields:
-        check_cleaning(catalogue, key, error)
-        return clean_fields(fields_of_broken(1, catalogue, problem_of_fault(error)), catalogue, key, None)
-
-    return CleanFields.concatenate(by_halves(work, len(chunk), alone))
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """Consecutive records of a chunk that were cleaned.
-
-    Attributes:
-        chunk: they.
-        rows: the clean ones, in the columns of staged rows but for `order`.
-        index, moments, days: of each of those, which record it is, and its time; their days.
-        is_suspect: bool[rows], which may be repeats.
-        rejected: rows for the quarantine.
-        lines_more: how many rows the records are more than records, because of some every line is a row.
-        over_lines: those that span lines.
-    """
-
-    chunk: Chunk
-    rows: pl.DataFrame
-    index: Int64
-    moments: Int64
-    days: RowDays
-    is_suspect: NDArray[np.bool_]
-    rejected: list[pl.DataFrame]
-    lines_more: int
-    over_lines: OverLines
-
-
 class _Cleaning:
     """One run over all sources."""
 
     def __init__(
         self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int, arrival: int
     ) -> None:
-        self._building, self._catalogue, self._key, self._arrival = building, catalogue, key, arrival
+        self._building, self._catalogue, self._arrival = building, catalogue, arrival
         self._days = DayCounts(catalogue.gap_max_seconds)
         self._filter = RepeatFilter(repeat_filter_bytes, table_secret(key))
         self._staging = Staging(
@@ -205,6 +142,7 @@ class _Cleaning:
             self._reject_staged,
         )
         self._quarantine = Quarantine(building / STAGING, catalogue, key)
+        self._chunks = ChunkCleaning(catalogue, key, arrival, self._quarantine, self._filter.suspects)
         self._rows_in = self._headers_inside = 0
         self._over_lines = OverLines()
         self._begins: list[tuple[int, str, int]] = []  # `order`, source and record with which chunks begin
@@ -212,43 +150,10 @@ class _Cleaning:
     def add(self, chunk: Chunk) -> None:
         """Clean one chunk."""
         self._headers_inside += chunk.headers
-        for ready in in_halves(
-            lambda begin, end: self._ready(chunk.part(begin, end)), len(chunk),
-            lambda record, error: self._alone(chunk.part(record, record + 1), error),
-        ):  # fmt: skip
+        for ready in self._chunks.ready(chunk):
             self._take(ready)
 
-    def _ready(self, chunk: Chunk) -> _Ready:
-        """Clean records. Whatever looks at each of them is done here, and may fail and be done again.
-
-        The filter of repeats is entered on the way: again, it only has more suspects.
-        """
-        arrival = np.full(len(chunk), self._arrival)
-        found = clean_fields(chunk.fields(self._catalogue), self._catalogue, self._key, arrival)
-        torn, over_lines = dict[int, pl.DataFrame](), OverLines()
-        if chunk.problem is None:
-            torn, over_lines = torn_records(chunk, found.rejected, self._catalogue)
-        moments = found.transactions.event_time_seconds
-        return _Ready(
-            chunk, frame_of(found.transactions), found.index, moments, RowDays.of(moments),
-            self._filter.suspects(found.transactions.transaction_id),
-            [*self._quarantine.of_lines(chunk, torn), *self._quarantine.of(chunk, without(found.rejected, set(torn)))],
-            sum(map(len, torn.values())) - len(torn), over_lines,
-        )  # fmt: skip
-
-    def _alone(self, record: Chunk, error: Exception) -> _Ready:
-        """A record that breaks our code; `error` where an ordinary one does so, too."""
-        try:
-            self._ready(self._ordinary_chunk())
-        except Exception:  # noqa: BLE001  the first error is more useful
-            raise error from None
-        return self._ready(record.broken(problem_of_fault(error)))
-
-    def _ordinary_chunk(self) -> Chunk:
-        layout = Layout(True, (), self._catalogue.record.separator)
-        return TextChunk.of("", 1, only_record(example_row(self._catalogue, layout)), layout)
-
-    def _take(self, ready: _Ready) -> None:
+    def _take(self, ready: ReadyRecords) -> None:
         """Count records, and put them where they belong."""
         chunk, order = ready.chunk, self._rows_in + ready.index
         self._begins.append((self._rows_in, chunk.source, chunk.first_record))
@@ -275,9 +180,9 @@ class _Cleaning:
         """Reject wrong dates, settle repeats, write days and quarantine."""
         if (wrong := self._days.rejected(self._catalogue, self._arrival, rows_of_log)) is not None:
             for dropped in self._staging.drop_days(wrong.first_day):
-                self._reject_rows(dropped, partial(self._wrong_dates, wrong))
+                self._reject_rows(dropped, partial(why_wrong_dates, wrong, self._catalogue))
         for repeats in self._staging.settle_repeats():
-            self._reject_rows(repeats, _repeats)
+            self._reject_rows(repeats, why_repeats)
         days, rows = self._staging.finish(self._building)
         self._quarantine.write(self._building / QUARANTINE)
         shutil.rmtree(self._building / STAGING)
@@ -287,15 +192,6 @@ class _Cleaning:
             dict(zip(self._catalogue.flag_names, self._staging.flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip
-
-    def _wrong_dates(self, wrong: WrongDates, rows: pl.DataFrame) -> dict[str, Any]:
-        """Why rows are rejected that are there only by a wrong date."""
-        field = self._catalogue.field_of("event_time")
-        assert field is not None, "the catalogue checks this"
-        return {
-            "reason": [Reason.AFTER_ARRIVAL.code] * len(rows), "field": [field.name] * len(rows),
-            "detail": [wrong.sentence(field.name, t) for t in rows["event_time_seconds"]],
-        }  # fmt: skip
 
     def _reject_rows(self, rows: pl.DataFrame, why: Callable[[pl.DataFrame], dict[str, Any]]) -> None:
         """Reject staged rows with their original bytes; one that breaks `why` as one that breaks our code."""
@@ -325,7 +221,7 @@ class _Cleaning:
 
     def _ordinary_rows(self) -> pl.DataFrame:
         """An ordinary record as a staged row, and its repeat."""
-        rows = self._ready(self._ordinary_chunk()).rows
+        rows = self._chunks.ordinary_rows()
         return pl.concat([rows, rows]).with_columns(
             order=pl.Series([0, 1]), reason=pl.Series([int(Reason.DUPLICATE)] * 2, dtype=pl.UInt8)
         )
@@ -339,15 +235,6 @@ class _Cleaning:
             [first + order - begin for order, (begin, _, first) in zip(rows["order"], begins, strict=True)],
             [orjson.dumps(row) for row in clean],
         )
-
-
-def _repeats(rows: pl.DataFrame) -> dict[str, Any]:
-    """Why rows are rejected that are repeats."""
-    reasons = [Reason(r) for r in rows["reason"].to_list()]
-    return {
-        "reason": [r.code for r in reasons], "field": [None] * len(reasons),
-        "detail": [_REPEAT_DETAIL[r] for r in reasons],
-    }  # fmt: skip
 
 
 def clean_days(out: Path, catalogue: Catalogue) -> list[tuple[int, Path]]:

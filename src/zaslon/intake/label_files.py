@@ -12,6 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from zaslon.domain.catalogue import Catalogue, Role
+from zaslon.domain.clean_report import OverLines
 from zaslon.domain.errors import InputError
 from zaslon.domain.rejections import RecordProblem
 from zaslon.intake.chunks import TextChunk
@@ -29,7 +30,7 @@ from zaslon.intake.layouts import (
     line_names,
 )
 from zaslon.intake.ordinary import problem_of_fault
-from zaslon.intake.over_lines import OverLines, torn_field
+from zaslon.intake.over_lines import count_over_lines, torn_field
 from zaslon.intake.record_blocks import RecordReader, TextForm, only_record
 from zaslon.intake.splitting import first_record, split_line
 from zaslon.intake.words import ANSWERS
@@ -170,7 +171,7 @@ def _labels(chunk: TextChunk, catalogue: Catalogue, over_lines: OverLines) -> It
             if reason and torn_field(chunk, record, fields.problems[record], catalogue) is not None:
                 yield from map(_as_no_label, chunk.lines_of(record).contents)
                 continue
-            over_lines.add(chunk, [record])
+            over_lines.join(count_over_lines(chunk, [record]))
         if not reason:
             values = [fields.text(number, record).decode() or None for number in range(len(catalogue.fields))]
             yield orjson.dumps(dict(zip(_ROLES, values, strict=True)))

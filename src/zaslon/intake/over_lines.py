@@ -7,11 +7,10 @@ transactions. So every record over lines is counted, and one with a line break w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import polars as pl
 
 from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.clean_report import OVER_LINES_PLACES_MAX, OverLines
 from zaslon.domain.events import Rejected
 from zaslon.domain.rejections import Reason, RecordProblem
 from zaslon.intake.chunks import Chunk, Lines
@@ -19,43 +18,25 @@ from zaslon.intake.fields import line_columns
 from zaslon.intake.layouts import Layout
 from zaslon.intake.splitting import split_line
 
-_PLACES_MAX = 10
 # The reasons why a text as a whole is not a record.
 _IS_NONE = (Reason.TOO_LONG, Reason.NOT_TEXT, Reason.WRONG_FIELD_COUNT)
 
 
-@dataclass
-class OverLines:
-    """Accepted and rejected records that span lines, without those that are rejected line by line.
+def count_over_lines(chunk: Chunk, records: list[int]) -> OverLines:
+    """Count records of a chunk that span lines."""
+    found = OverLines(len(records))
+    for record in records:
+        lines = chunk.lines_of(record)
+        found.lines_like_rows += lines_like_rows(lines, chunk.layout)
+        if len(found.places) < OVER_LINES_PLACES_MAX:
+            found.places.append(lines.place(chunk.source))
+    return found
 
-    Attributes:
-        rows: how many.
-        lines_like_rows: how many of their further lines have as many fields as a row.
-        places: where the first of them are.
-    """
 
-    rows: int = 0
-    lines_like_rows: int = 0
-    places: list[str] = field(default_factory=list)
-
-    def add(self, chunk: Chunk, records: list[int]) -> None:
-        """Count records of a chunk."""
-        self.rows += len(records)
-        for record in records:
-            self._look_at(chunk.lines_of(record), chunk.source, chunk.layout)
-
-    def join(self, other: OverLines) -> None:
-        """Count those of another part of the input, which follows."""
-        self.rows += other.rows
-        self.lines_like_rows += other.lines_like_rows
-        self.places = [*self.places, *other.places][:_PLACES_MAX]
-
-    def _look_at(self, lines: Lines, source: str, layout: Layout) -> None:
-        columns, separator = len(layout.columns), layout.separator
-        like_rows = [line for line in lines.contents[1:] if len(split_line(line, separator)) == columns]
-        self.lines_like_rows += len(like_rows)
-        if len(self.places) < _PLACES_MAX:
-            self.places.append(lines.place(source))
+def lines_like_rows(lines: Lines, layout: Layout) -> int:
+    """How many further lines of a record have as many fields as a row."""
+    fields = (len(split_line(line, layout.separator)) for line in lines.contents[1:])
+    return sum(count == len(layout.columns) for count in fields)
 
 
 def torn_records(
@@ -68,9 +49,7 @@ def torn_records(
         if record in spanning and (name := torn_field(chunk, record, problem, catalogue)) is not None:
             reason = pl.lit(problem.reason.code).alias("reason")
             torn[record] = rejected_lines(chunk, record, name).with_columns(reason)
-    others = OverLines()
-    others.add(chunk, sorted(spanning - torn.keys()))
-    return torn, others
+    return torn, count_over_lines(chunk, sorted(spanning - torn.keys()))
 
 
 def torn_field(chunk: Chunk, record: int, problem: RecordProblem, catalogue: Catalogue) -> str | None:

@@ -22,7 +22,8 @@ from zaslon.intake.settling import ASIDE
 from zaslon.system.durable import make_private_file, rename
 from zaslon.system.isolation import by_halves
 
-_QUARANTINE_SCHEMA = {
+QUARANTINE = "_quarantine.parquet"
+QUARANTINE_SCHEMA = {
     "source": pl.String, "record": pl.Int64, "offset": pl.Int64, "reason": pl.String,
     "field": pl.String, "detail": pl.String, "raw": pl.Binary, "in_clear": pl.Boolean,
 }  # fmt: skip
@@ -32,25 +33,17 @@ _QUARANTINE_BYTES_HELD = 64 << 20
 _CODES = {int(reason): reason.code for reason in Reason}
 
 
-class Quarantine:
-    """Rejected rows of one run; many of them are held on disk.
+class QuarantineRows:
+    """Makes rows of the quarantine.
 
     Args:
-        staging: directory for those.
         catalogue, key: as for cleaning.
-
-    Attributes:
-        reasons: how many rows were taken, by reason and field.
     """
 
-    def __init__(self, staging: Path, catalogue: Catalogue, key: bytes) -> None:
-        self._staging, self._catalogue = staging, catalogue
-        self._frames: list[pl.DataFrame] = []
-        self._held_rows = self._held_bytes = 0
-        self._parts: list[Path] = []
+    def __init__(self, catalogue: Catalogue, key: bytes) -> None:
+        self._catalogue = catalogue
         self._hider = FieldHider(catalogue, key)
         self._layouts: dict[Layout, int] = {}
-        self.reasons: dict[str, int] = {}
 
     def of_lines(self, chunk: Chunk, torn: dict[int, pl.DataFrame]) -> list[pl.DataFrame]:
         """Rows for lines of records that are rejected line by line."""
@@ -86,21 +79,10 @@ class Quarantine:
 
     def _frame(self, columns: dict[str, Any]) -> pl.DataFrame:
         most = self._catalogue.record.max_record_bytes
-        frame = self._hidden(pl.DataFrame(columns, schema_overrides=_QUARANTINE_SCHEMA))
+        frame = self._hidden(pl.DataFrame(columns, schema_overrides=QUARANTINE_SCHEMA))
         too_long = pl.col("reason") == Reason.TOO_LONG.code
         raw = pl.when(too_long).then(pl.col("raw").bin.head(most)).otherwise("raw").alias("raw")
-        return frame.with_columns(raw).select(*_QUARANTINE_SCHEMA)
-
-    def take(self, frame: pl.DataFrame) -> None:
-        """Count rows and keep them."""
-        for (code, name), count in Counter(zip(frame["reason"], frame["field"], strict=True)).items():
-            reason = f"{code}:{name}" if name else code
-            self.reasons[reason] = self.reasons.get(reason, 0) + count
-        self._frames.append(frame)
-        self._held_rows += len(frame)
-        self._held_bytes += int(frame.estimated_size())
-        if self._held_rows >= _QUARANTINE_ROWS_HELD or self._held_bytes >= _QUARANTINE_BYTES_HELD:
-            self._spill()
+        return frame.with_columns(raw).select(*QUARANTINE_SCHEMA)
 
     def _hidden(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows of the quarantine without values of pseudonymised fields; `in_clear` where one may be left."""
@@ -161,6 +143,35 @@ class Quarantine:
     def _number_of(self, layout: Layout) -> int:
         return self._layouts.setdefault(layout, len(self._layouts))
 
+
+class Quarantine(QuarantineRows):
+    """Rejected rows of one run; many of them are held on disk.
+
+    Args:
+        staging: directory for those.
+        catalogue, key: as for cleaning.
+
+    Attributes:
+        reasons: how many rows were taken, by reason and field.
+    """
+
+    def __init__(self, staging: Path, catalogue: Catalogue, key: bytes) -> None:
+        super().__init__(catalogue, key)
+        self._staging = staging
+        self._frames: list[pl.DataFrame] = []
+        self._held_rows = self._held_bytes = 0
+        self._parts: list[Path] = []
+        self.reasons: Counter[str] = Counter()
+
+    def take(self, frame: pl.DataFrame) -> None:
+        """Count rows and keep them."""
+        self.reasons.update(reasons_of(frame))
+        self._frames.append(frame)
+        self._held_rows += len(frame)
+        self._held_bytes += int(frame.estimated_size())
+        if self._held_rows >= _QUARANTINE_ROWS_HELD or self._held_bytes >= _QUARANTINE_BYTES_HELD:
+            self._spill()
+
     def _spill(self) -> None:
         path = make_private_file(self._staging / f"quarantine-{len(self._parts):06d}.arrow")
         pl.concat(self._frames).write_ipc(path, compression="uncompressed")
@@ -169,10 +180,16 @@ class Quarantine:
 
     def write(self, path: Path) -> None:
         """Write one file, streamed: even where every row of the input was rejected."""
-        self._frames.append(pl.DataFrame(schema=_QUARANTINE_SCHEMA))
+        self._frames.append(pl.DataFrame(schema=QUARANTINE_SCHEMA))
         self._spill()
         make_private_file(path)
         pl.scan_ipc(self._parts).sink_parquet(path, compression="zstd", row_group_size=_QUARANTINE_ROWS_HELD)
+
+
+def reasons_of(rows: pl.DataFrame) -> Counter[str]:
+    """How many rows of the quarantine there are by reason and field."""
+    pairs = Counter(zip(rows["reason"], rows["field"], strict=True))
+    return Counter({f"{code}:{name}" if name else code: count for (code, name), count in pairs.items()})
 
 
 def _as_engine_errors(rows: pl.DataFrame, broken: dict[int, str]) -> pl.DataFrame:

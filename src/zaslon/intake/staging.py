@@ -23,10 +23,15 @@ _ROWS_HELD_MAX = 2_000_000
 _SUSPECTS_PER_PASS = 2_000_000
 # Ids that are texts are kept with their hashes, which everything else uses until the days are written.
 _TEXT = "transaction_text"
+# Rows of clean days are in this order, which is that of the log.
+LOG_ORDER = ("event_time_seconds", "transaction_id")
 
 
 def frame_of(transactions: Transactions) -> pl.DataFrame:
-    """Clean transactions as the columns of the staged rows."""
+    """Clean transactions as the columns of the staged rows.
+
+    Bits are in signed columns: not every reader of Parquet knows unsigned ones (Spark makes decimals of them).
+    """
     columns = {
         **(
             {}
@@ -38,8 +43,8 @@ def frame_of(transactions: Transactions) -> pl.DataFrame:
         "amount_minor": transactions.amount_minor,
         **{f"{name}_key": _with_nulls(keys) for name, keys in transactions.entity_keys.items()},
         **transactions.numbers,
-        "flags": transactions.flags,
-        **{name: transactions.digest[:, half] for half, name in enumerate(DIGEST)},
+        "flags": transactions.flags.view(np.int32),
+        **{name: transactions.digest[:, half].view(np.int64) for half, name in enumerate(DIGEST)},
         "is_fraud": transactions.is_fraud,
         "scenario": transactions.scenario,
     }
@@ -63,8 +68,8 @@ def transactions_of(frame: pl.DataFrame, catalogue: Catalogue) -> Transactions:
         column["transaction_id"], column["event_time_seconds"], column["amount_minor"],
         {name: frame[f"{name}_key"].fill_null(NO_KEY).to_numpy() for name in catalogue.entities},
         {name: column[name] for name in catalogue.number_fields},
-        column["flags"], np.column_stack([column[name] for name in DIGEST]), column["is_fraud"], column["scenario"],
-        id_text,
+        column["flags"].view(np.uint32), np.column_stack([column[name].view(np.uint64) for name in DIGEST]),
+        column["is_fraud"], column["scenario"], id_text,
     )  # fmt: skip
 
 
@@ -276,22 +281,37 @@ def _finished(
 ) -> tuple[pl.DataFrame, NDArray[np.int64]]:
     """Rows of a day as they are written, with these answers of their repeats; how many have each flag."""
     if answers is not None:
-        rows = (
-            rows.join(answers, on="order", how="left", suffix="_last")
-            .with_columns(pl.coalesce(f"{name}_last", name).alias(name) for name in ("is_fraud", "scenario"))
-            .drop("is_fraud_last", "scenario_last")
-        )
-    rows = rows.drop("order")
-    if _TEXT in rows.columns:
-        rows = rows.rename({"transaction_id": "transaction_key", _TEXT: "transaction_id"})
+        rows = with_answers(rows, answers)
+    return _sorted(in_columns_of_days(rows.drop("order"))), count_flags(rows, flags)
+
+
+def with_answers(rows: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """Staged rows with the answers that came with their repeats, by `order`."""
+    return (
+        rows.join(answers, on="order", how="left", suffix="_last", maintain_order="left")
+        .with_columns(pl.coalesce(f"{name}_last", name).alias(name) for name in ("is_fraud", "scenario"))
+        .drop("is_fraud_last", "scenario_last")
+    )
+
+
+def in_columns_of_days(rows: pl.DataFrame) -> pl.DataFrame:
+    """Staged rows in the columns of clean days, where `transaction_id` is what people know them by."""
+    if _TEXT not in rows.columns:
+        return rows
+    return rows.rename({"transaction_id": "transaction_key", _TEXT: "transaction_id"})
+
+
+def count_flags(rows: pl.DataFrame, flags: int) -> NDArray[np.int64]:
+    """int64[flags], how many rows have each flag."""
     given = rows["flags"].to_numpy()
-    odd = given[given != 0]
-    counts = [np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1)) for bit in range(flags)]
-    return _sorted(rows), np.array(counts, np.int64)
+    odd = given[given != 0].view(np.uint32)
+    return np.array(
+        [np.count_nonzero(odd >> np.uint32(bit) & np.uint32(1)) for bit in range(flags)], np.int64
+    )
 
 
 def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.sort("event_time_seconds", "transaction_id")
+    return rows.sort(LOG_ORDER)
 
 
 def _by_day(rows: pl.DataFrame) -> list[tuple[int, pl.DataFrame]]:

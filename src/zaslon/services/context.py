@@ -12,6 +12,7 @@ from typing import Protocol
 from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.archives import Archive, ServedDecisions
+from zaslon.ports.clusters import Cluster
 from zaslon.ports.registry import Registry
 from zaslon.ports.shadows import ShadowStore
 from zaslon.ports.streams import Sender, Stream
@@ -152,6 +153,7 @@ class Adapters:
     open_ledger: Callable[[Path], Ledger]
     open_shadow: Callable[[Path, bool], ShadowStore]
     open_archive: Callable[[], Archive]
+    open_cluster: Callable[[], AbstractContextManager[Cluster]]
     served_decisions: Callable[[Path], Sequence[Callable[[], ServedDecisions]]]
     clock: Clock
     actor: str

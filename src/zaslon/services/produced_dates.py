@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from zaslon.domain.rejections import Reason, reason_text
 from zaslon.domain.time import SECONDS_PER_DAY, time_text
+from zaslon.intake.chunk_cleaning import clean_chunk
 from zaslon.intake.chunks import Chunk
 from zaslon.intake.date_gaps import DayCounts, RowDays, WrongDates
-from zaslon.intake.files import clean_chunk
 from zaslon.intake.sources import read_source
 from zaslon.services.arrival import arrival_of_files
 from zaslon.services.context import Context

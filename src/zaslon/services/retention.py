@@ -13,8 +13,7 @@ from polars.exceptions import PolarsError
 
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY
-from zaslon.intake.files import QUARANTINE
-from zaslon.intake.quarantine import forget_raw_rows
+from zaslon.intake.quarantine import QUARANTINE, forget_raw_rows
 from zaslon.ports import Clock, Journal
 from zaslon.services.context import SCORED, Context
 from zaslon.services.logs import discard_outputs, logs_put_aside
