@@ -51,11 +51,13 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     text = jobs.read_text()
     jobs.write_text(re.sub(r'"retries": \d+', '"retries": 0', text))
     cloud = SimulatedCloud.start(place / "state", programs / "python")
-    airflow = cloud_airflow(programs, place, cloud, jobs)
-    world = World(cloud, Runs(airflow, place), place, airflow)
-    yield world
-    world.runs.kill()
-    cloud.stop()
+    try:
+        airflow = cloud_airflow(programs, place, cloud, jobs)
+        world = World(cloud, Runs(airflow, place), place, airflow)
+        yield world
+        world.runs.kill()
+    finally:
+        cloud.stop()
 
 
 @pytest.fixture
