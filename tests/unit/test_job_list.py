@@ -19,9 +19,9 @@ def listed(text: str) -> JobList:
 
 def test_the_built_in_jobs_are_commands_that_exist() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    jobs = [job for chain in load_jobs(None).here for job in chain.jobs]
-    assert [job.name for job in jobs] == ["clean", "retrain", "report", "ledger"]
-    for job in jobs:
+    jobs = load_jobs(None)
+    assert [job.name for job in jobs.chain("daily").jobs] == ["clean", "retrain", "report", "ledger"]
+    for job in (job for chain in jobs.chains for job in chain.jobs):
         options = {option for parameter in commands[job.command[0]].params for option in parameter.opts}
         assert {word for word in job.command[1:] if word.startswith("--")} <= options
 
