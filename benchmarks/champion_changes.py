@@ -46,12 +46,13 @@ from tests.integration.kafka_world import Cluster  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 from zaslon.features.plan import plan_features  # noqa: E402
-from zaslon.flows.train import collect_samples, train_and_evaluate  # noqa: E402
 from zaslon.intake import clean_days  # noqa: E402
 from zaslon.models.artefact import save_model  # noqa: E402
 from zaslon.models.training import TrainSettings  # noqa: E402
 from zaslon.services.context import Context  # noqa: E402
 from zaslon.services.home import Champion, keep_champion, load_champion, named_champion  # noqa: E402
+from zaslon.services.model_training import train_and_evaluate  # noqa: E402
+from zaslon.services.samples import collect_samples  # noqa: E402
 from zaslon.system.periodic import Periodic  # noqa: E402
 from zaslon.testing import SmallWorld, make_small_world  # noqa: E402
 

@@ -31,13 +31,14 @@ from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.features.plan import plan_features
 from zaslon.flows.clean import clean
 from zaslon.flows.retrain import retrain
-from zaslon.flows.train import collect_samples, train_and_evaluate
 from zaslon.intake import clean_days
 from zaslon.models.training import TrainSettings
 from zaslon.services.context import Context
 from zaslon.services.featurising import Featuriser
 from zaslon.services.home import Champion, load_champion
+from zaslon.services.model_training import train_and_evaluate
 from zaslon.services.promotion_ledger import promote
+from zaslon.services.samples import collect_samples
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile
 from zaslon.simulate.random_streams import random_stream

@@ -39,7 +39,6 @@ from benchmarks.mission_pipeline import NONE, TEST, TRAIN, Fitted, Roles, clean,
 from zaslon.bootstrap import build_context
 from zaslon.domain.estimates import Estimate
 from zaslon.domain.time import SECONDS_PER_DAY, days_spanned
-from zaslon.flows.train import Samples, evaluate_sample, fit
 from zaslon.models.comparison import ALPHA, Scored, compare_scores, t_test_p
 from zaslon.models.dataset import Sample
 from zaslon.models.ranking import rank, threshold_at
@@ -47,6 +46,8 @@ from zaslon.models.time_split import SplitRules, TimeSplit
 from zaslon.models.training import TrainSettings
 from zaslon.models.verdict import judge
 from zaslon.services.context import Context
+from zaslon.services.model_training import evaluate_sample, fit
+from zaslon.services.samples import Samples
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 

@@ -12,10 +12,11 @@ from tests.made_once import made_once
 from tests.postgres_server import LocalPostgres, running
 
 from zaslon.domain.time import SECONDS_PER_DAY
-from zaslon.flows.train import collect_samples, train_and_evaluate
 from zaslon.intake import clean_days
 from zaslon.models.model import Model
 from zaslon.models.training import TrainSettings
+from zaslon.services.model_training import train_and_evaluate
+from zaslon.services.samples import collect_samples
 from zaslon.testing import SmallWorld, make_small_world, open_small_world
 
 # No deadline: the first example of a compiled function may have to compile it.

@@ -9,15 +9,16 @@ import pytest
 
 from zaslon.bootstrap import build_context
 from zaslon.domain.ledger import PROMOTE
-from zaslon.flows.train import Trained, collect_samples, train_and_evaluate
-from zaslon.flows.training_record import publish_training
 from zaslon.intake import clean_days
 from zaslon.models.artefact import save_model
 from zaslon.models.model import Model
 from zaslon.models.training import TrainSettings
 from zaslon.services.context import Context
+from zaslon.services.model_training import Trained, train_and_evaluate
 from zaslon.services.promotion_ledger import promote
 from zaslon.services.publishing import RegistryState, registry_state
+from zaslon.services.samples import collect_samples
+from zaslon.services.training_record import publish_training
 from zaslon.settings import load_settings
 from zaslon.testing import SmallWorld
 

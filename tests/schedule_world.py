@@ -15,8 +15,8 @@ from zaslon.adapters.embedded.lock import exclusive_in
 from zaslon.adapters.process.alerts import AlertHooks
 from zaslon.adapters.process.job_process import ChildProcesses
 from zaslon.domain.jobs import parse_jobs
-from zaslon.flows.chain import Schedule
 from zaslon.ports.scheduling import Ended
+from zaslon.services.chain import Schedule
 
 # `JOB CODES --json`: notes that it was called, and ends with the code for this call: the last one from then on.
 _COMMAND = """

@@ -25,7 +25,6 @@ from zaslon.domain.outcomes import Action, Decision, Outcome
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.flows.train import Samples, collect_samples
 from zaslon.intake import clean_days, clean_files
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.artefact import save_model
@@ -34,6 +33,7 @@ from zaslon.models.training import TrainSettings, train
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import records_of_days
 from zaslon.services.home import keep_champion, load_champion
+from zaslon.services.samples import Samples, collect_samples
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 

@@ -13,11 +13,12 @@ from zaslon.bootstrap import build_context
 from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
-from zaslon.flows.train import collect_samples, train_and_evaluate
 from zaslon.intake import clean_days, clean_files
 from zaslon.models.training import TrainSettings
 from zaslon.services.context import KEY, Context
 from zaslon.services.home import keep_champion, load_champion
+from zaslon.services.model_training import train_and_evaluate
+from zaslon.services.samples import collect_samples
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 from zaslon.system.durable import write_file

@@ -232,3 +232,10 @@ def test_every_exit_code_is_explained() -> None:
     raised |= {0, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, MOSTLY_TOO_LATE, NO_NEWS, INTERRUPTED, JOB_FAILED}
     assert raised == set(explained)
     assert explained == sorted(set(explained))
+
+
+def test_the_architecture_lists_every_flow() -> None:
+    row = re.search(r"^\| `flows/` \| (.+) \|$", _read("ARCHITECTURE.md"), re.MULTILINE)
+    assert row is not None
+    flows = [path.stem for path in (ROOT / "src/zaslon/flows").glob("*.py") if path.stem != "__init__"]
+    assert sorted(re.findall(r"`(\w+)`", row[1])) == sorted(flows)

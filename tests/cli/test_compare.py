@@ -15,12 +15,13 @@ from tests.made_once import made_once
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import DataError
 from zaslon.flows.compare import newest_period, period_bounds
-from zaslon.flows.train import collect_samples, train_and_evaluate
 from zaslon.intake import clean_days
 from zaslon.models.artefact import load_model, save_model
 from zaslon.models.comparison import MEASURES
 from zaslon.models.dataset import Days
 from zaslon.models.training import TrainSettings
+from zaslon.services.model_training import train_and_evaluate
+from zaslon.services.samples import collect_samples
 from zaslon.settings import load_settings
 
 DAY = 86_400

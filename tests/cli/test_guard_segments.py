@@ -16,8 +16,8 @@ from zaslon.domain.catalogue import parse_catalogue
 from zaslon.domain.events import NO_KEY
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.features.plan import plan_features
-from zaslon.flows.train import Samples
 from zaslon.intake import clean_days
+from zaslon.services.samples import Samples
 from zaslon.services.segments import segments
 
 

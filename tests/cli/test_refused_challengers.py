@@ -17,10 +17,10 @@ from tests.cli.test_retrain import settings as settings  # noqa: PLC0414  a fixt
 from tests.cli.test_retrain import world as world  # noqa: PLC0414  a fixture
 
 from zaslon.domain.errors import GuardError
-from zaslon.flows.train import Samples
 from zaslon.models.artefact import load_model, save_model
 from zaslon.models.guards import speed_guard
 from zaslon.models.model import Model
+from zaslon.services.samples import Samples
 
 LEAK = """[[fields]]
 name = "disputed"

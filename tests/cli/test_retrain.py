@@ -22,7 +22,6 @@ from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import challenge, evidence_for
 from zaslon.flows.retrain import in_window
-from zaslon.flows.train import Samples, collect_samples, fit
 from zaslon.intake import clean_days
 from zaslon.models.artefact import load_model, save_model
 from zaslon.models.dataset import Days
@@ -31,7 +30,9 @@ from zaslon.models.training import TrainSettings
 from zaslon.services.context import STORE, Context
 from zaslon.services.home import load_champion
 from zaslon.services.logs import exclusive, one_job
+from zaslon.services.model_training import fit
 from zaslon.services.promotion_ledger import promote
+from zaslon.services.samples import Samples, collect_samples
 from zaslon.settings import load_settings
 from zaslon.simulate import simulation_profile, write_simulation
 

@@ -26,11 +26,11 @@ from tests.waiting import DEADLINE_SECONDS, until
 from zaslon.bootstrap import build_context, migrate_store, open_api_keys
 from zaslon.domain.errors import BusyError, ServerError
 from zaslon.domain.ledger import PROMOTE
-from zaslon.flows.train import Trained
 from zaslon.models.model import Model
 from zaslon.services.context import Context
 from zaslon.services.home import named_champion
 from zaslon.services.key_management import create_key
+from zaslon.services.model_training import Trained
 from zaslon.services.promotion_ledger import promote
 from zaslon.services.publishing import RegistryState, follow_ledger
 from zaslon.settings import load_settings

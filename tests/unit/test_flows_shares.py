@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zaslon.flows.train import Shares
+from zaslon.services.samples import Shares
 
 
 @pytest.mark.parametrize(

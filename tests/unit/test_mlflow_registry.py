@@ -24,10 +24,10 @@ from zaslon.adapters.cluster.mlflow.tracking import Tracking
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import ServerError, ZaslonError
 from zaslon.domain.ledger import PROMOTE
-from zaslon.flows.train import Trained
 from zaslon.models.model import Model
 from zaslon.ports.registry import RunRecord
 from zaslon.services.context import Context
+from zaslon.services.model_training import Trained
 from zaslon.services.promotion_ledger import promote
 from zaslon.services.publishing import RegistryState, follow_ledger, publish
 from zaslon.settings import load_settings

@@ -11,8 +11,8 @@ from tests.schedule_world import ScheduleWorld, SetClock, at
 from zaslon.adapters.process.alerts import AlertHooks
 from zaslon.domain.errors import ArtefactError, BusyError
 from zaslon.domain.jobs import Chain
-from zaslon.flows.chain import Schedule, run_chain
 from zaslon.flows.schedule import keep_chain, keep_schedule, status
+from zaslon.services.chain import Schedule, run_chain
 from zaslon.services.job_runs import ChainRun, RunStore
 
 WHOLE = ["clean", "retrain", "promote", "report"]

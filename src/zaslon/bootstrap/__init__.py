@@ -38,13 +38,13 @@ from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.jobs import load_jobs
 from zaslon.domain.outcomes import Versions
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
-from zaslon.flows.chain import Ending, Schedule
 from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
 from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.archives import Archive, ServedDecisions
 from zaslon.ports.clusters import Cluster
 from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
+from zaslon.services.chain import Ending, Schedule
 from zaslon.services.context import GATEWAY, KEY, LOCK, SCHEDULE, STORE, STREAM, Adapters, Context, Options
 from zaslon.services.job_runs import JobRun
 from zaslon.services.promotion_ledger import StoreMigration

@@ -17,9 +17,9 @@ from zaslon.domain.jobs import Chain, JobList, load_jobs
 from zaslon.entrypoints.cli_stream import print_line, stop_on_signals
 from zaslon.entrypoints.console import print_json, print_table
 from zaslon.entrypoints.options import Home, Json
-from zaslon.flows.chain import Schedule, run_chain, send_alert
 from zaslon.flows.schedule import exported, keep_schedule
 from zaslon.flows.schedule import status as flow_status
+from zaslon.services.chain import Schedule, run_chain, send_alert
 from zaslon.services.context import SCHEDULE
 from zaslon.services.home import existing_home
 from zaslon.services.job_runs import SUCCESS, ChainRun, JobRun, RunStore

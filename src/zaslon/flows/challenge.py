@@ -23,8 +23,6 @@ from zaslon.domain.outcomes import Decision, Outcome
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.features.plan import plan_features
 from zaslon.flows.compare import DAYS_MAX, judged_on, last_day_learned, newest_period, period_bounds
-from zaslon.flows.run_warnings import warnings_of_figures
-from zaslon.flows.train import collect_periods, evaluate_sample
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.artefact import load_model
 from zaslon.models.comparison import Comparison
@@ -51,6 +49,9 @@ from zaslon.models.verdict import Judged, Verdict
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day
 from zaslon.services.home import Champion
+from zaslon.services.model_training import evaluate_sample
+from zaslon.services.run_warnings import warnings_of_figures
+from zaslon.services.samples import collect_periods
 from zaslon.services.segments import segments
 
 _SERVED_LOOKED_AT = 2_000  # transactions looked up in the log

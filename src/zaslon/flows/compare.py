@@ -14,9 +14,6 @@ from typing import Any
 from zaslon.domain.errors import DataError
 from zaslon.domain.events import TransactionId
 from zaslon.domain.time import SECONDS_PER_DAY, day_text
-from zaslon.flows.comparison_record import publish_comparison
-from zaslon.flows.run_warnings import warnings_of_figures
-from zaslon.flows.train import answers_of_day, collect_periods
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.comparison import (
     MEASURES,
@@ -31,9 +28,12 @@ from zaslon.models.model import Model
 from zaslon.models.time_split import DAYS_ASKED, NEW_DAYS, Period
 from zaslon.models.verdict import FRAUDS_MIN, Judged, Verdict, judge
 from zaslon.monitoring.data_warnings import DataWarning
+from zaslon.services.comparison_record import publish_comparison
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day
 from zaslon.services.home import named_model
+from zaslon.services.run_warnings import warnings_of_figures
+from zaslon.services.samples import answers_of_day, collect_periods
 
 DAYS_MAX = 30
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from zaslon.domain.errors import InputError, ServerError
-from zaslon.flows.copy_manifest import Manifest
 from zaslon.ports.copying import CopyTool, FileTree, StoredFile
 from zaslon.services.context import Progress, Stopwatch
+from zaslon.services.copy_manifest import Manifest
 
 _KEEP_SECONDS = 30.0
 Files = Mapping[str, StoredFile]

@@ -21,15 +21,16 @@ from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import Challenge, Evidence, challenge
 from zaslon.flows.compare import period_bounds
-from zaslon.flows.comparison_record import publish_comparison
-from zaslon.flows.train import Samples, Trained, trained_values
 from zaslon.intake import clean_arrival_seconds
 from zaslon.models.dataset import Days, Sample
 from zaslon.models.verdict import Judged, Verdict
+from zaslon.services.comparison_record import publish_comparison
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day
 from zaslon.services.home import Champion, champion_or_none, named_champion, names_champion
+from zaslon.services.model_training import Trained, trained_values
 from zaslon.services.promotion_ledger import promote
+from zaslon.services.samples import Samples
 
 UNREADABLE = "unreadable"  # instead of the id of a champion that the home cannot name
 

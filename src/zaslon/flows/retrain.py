@@ -22,16 +22,6 @@ from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.features.plan import plan_features
 from zaslon.flows.compare import first_new_day, last_day_learned
 from zaslon.flows.gate import Gated, conclude, judge_trained
-from zaslon.flows.train import (
-    Samples,
-    Trained,
-    collect_samples,
-    fit,
-    time_split,
-    train_and_evaluate,
-    trained_values,
-)
-from zaslon.flows.training_record import publish_training
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.dataset import Days, Sample
 from zaslon.models.model import Model
@@ -41,7 +31,10 @@ from zaslon.models.verdict import Verdict
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day
 from zaslon.services.home import champion_or_none
+from zaslon.services.model_training import Trained, fit, train_and_evaluate, trained_values
 from zaslon.services.publishing import publish
+from zaslon.services.samples import Samples, collect_samples, time_split
+from zaslon.services.training_record import publish_training
 from zaslon.system.durable import write_file
 
 _VALIDATED_SHARES = (1.0, 0.5, 0.25)  # of the days to train on, newest first

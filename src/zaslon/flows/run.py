@@ -13,28 +13,6 @@ from zaslon.domain.time import SECONDS_PER_DAY, day_text
 from zaslon.engine import Engine
 from zaslon.flows.clean import clean
 from zaslon.flows.gate import Gated, pass_gate
-from zaslon.flows.run_report import make_report, report_files
-from zaslon.flows.run_warnings import (
-    check_rows,
-    check_samples,
-    noted,
-    rejected_rows,
-    warnings_of_rows,
-    warnings_of_samples,
-)
-from zaslon.flows.train import (
-    Samples,
-    Trained,
-    collect_samples,
-    evaluate_sample,
-    evaluation_values,
-    fit,
-    rows_of_day,
-    time_split,
-    train_and_evaluate,
-    trained_values,
-)
-from zaslon.flows.training_record import publish_training
 from zaslon.intake import CleanReport, clean_days, read_clean_day
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.models.dataset import Days
@@ -47,8 +25,27 @@ from zaslon.services.decision_loop import DecideReport, decide_records, records_
 from zaslon.services.featurising import Day
 from zaslon.services.home import engine_at, keep_policy
 from zaslon.services.logs import discard_new_log, new_log, put_in_use
+from zaslon.services.model_training import (
+    Trained,
+    evaluate_sample,
+    evaluation_values,
+    fit,
+    train_and_evaluate,
+    trained_values,
+)
 from zaslon.services.poison import guarded
 from zaslon.services.retention import forget_old_originals
+from zaslon.services.run_report import make_report, report_files
+from zaslon.services.run_warnings import (
+    check_rows,
+    check_samples,
+    noted,
+    rejected_rows,
+    warnings_of_rows,
+    warnings_of_samples,
+)
+from zaslon.services.samples import Samples, collect_samples, rows_of_day, time_split
+from zaslon.services.training_record import publish_training
 
 DELAYS_COMPARED_SECONDS = (0, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
 

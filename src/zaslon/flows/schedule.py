@@ -14,7 +14,7 @@ from typing import Any
 
 from zaslon.domain.errors import BusyError
 from zaslon.domain.jobs import Chain, JobList
-from zaslon.flows.chain import Schedule, alert, end_left_jobs, run_chain
+from zaslon.services.chain import Schedule, alert, end_left_jobs, run_chain
 from zaslon.services.job_runs import MISSED, SUCCESS, ChainRun, RunStore, moment_text
 
 _LOOK_AT_LEAST_EVERY_SECONDS = 60.0  # a machine that slept, or whose clock was set, is noticed so late

@@ -18,13 +18,14 @@ from zaslon.domain.clean_report import OverLines
 from zaslon.domain.events import Kind, LogBatch, RecordBatch
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import time_text
-from zaslon.flows.clean import Cleaned, clean
+from zaslon.flows.clean import clean
 from zaslon.intake import clean_days
 from zaslon.intake.label_files import LabelRow, label_rows
 from zaslon.intake.quarantine import QUARANTINE
 from zaslon.labels.feedback import DelayedLabels
 from zaslon.monitoring.data_warnings import over_lines_warnings
 from zaslon.services.arrival import arrival_of_files
+from zaslon.services.cleaned_files import Cleaned
 from zaslon.services.context import SCORED, Context
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
 from zaslon.services.poison import guarded_engine

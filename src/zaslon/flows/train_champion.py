@@ -8,24 +8,6 @@ from typing import Any
 from zaslon.domain.ledger import TRAIN
 from zaslon.features.plan import plan_features
 from zaslon.flows.gate import Gated, pass_gate
-from zaslon.flows.run_warnings import (
-    check_samples,
-    noted,
-    warnings_of_figures,
-    warnings_of_rules,
-    warnings_of_samples,
-    warnings_of_seen_days,
-)
-from zaslon.flows.train import (
-    collect_samples,
-    evaluate_sample,
-    evaluation_values,
-    reviews_per_day,
-    time_split,
-    train_and_evaluate,
-    trained_values,
-)
-from zaslon.flows.training_record import publish_training
 from zaslon.intake import clean_days
 from zaslon.models.dataset import Days
 from zaslon.models.model import Model
@@ -33,6 +15,23 @@ from zaslon.models.training import TrainSettings
 from zaslon.models.tune import check_installed, tune
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.home import load_champion
+from zaslon.services.model_training import (
+    evaluate_sample,
+    evaluation_values,
+    reviews_per_day,
+    train_and_evaluate,
+    trained_values,
+)
+from zaslon.services.run_warnings import (
+    check_samples,
+    noted,
+    warnings_of_figures,
+    warnings_of_rules,
+    warnings_of_samples,
+    warnings_of_seen_days,
+)
+from zaslon.services.samples import collect_samples, time_split
+from zaslon.services.training_record import publish_training
 
 
 @dataclass(frozen=True)

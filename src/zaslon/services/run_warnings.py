@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import DataError, ZaslonError
 from zaslon.domain.rejections import Reason, read_reason
-from zaslon.flows.clean import Cleaned
-from zaslon.flows.train import Samples
 from zaslon.intake import clean_days, commonest_problems, unchanging_columns
 from zaslon.models.dataset import Days, Sample
 from zaslon.monitoring.data_warnings import (
@@ -20,7 +18,9 @@ from zaslon.monitoring.data_warnings import (
     rejection_warnings,
 )
 from zaslon.monitoring.sample_warnings import LEAKS, sample_warnings
+from zaslon.services.cleaned_files import Cleaned
 from zaslon.services.context import Context
+from zaslon.services.samples import Samples
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import numpy as np
 import orjson
 
 from zaslon import __version__
-from zaslon.flows.train import Trained, evaluation_values
 from zaslon.intake import CleanReport
 from zaslon.models.metrics import Evaluation
 from zaslon.models.plots import draw_all
@@ -21,6 +20,7 @@ from zaslon.monitoring.data_warnings import DataWarning
 from zaslon.monitoring.scorecard import Scorecard
 from zaslon.services.context import Context
 from zaslon.services.decision_loop import DecideReport
+from zaslon.services.model_training import Trained, evaluation_values
 from zaslon.system.durable import write_file
 
 _NAMED_MAX = 10

@@ -9,14 +9,13 @@ from typing import Any
 from zaslon import __version__
 from zaslon.domain.time import day_text
 from zaslon.engine import ENGINE_VERSION
-from zaslon.flows.run_report import training_report
-from zaslon.flows.train import Trained, answers_of_day
 from zaslon.intake import clean_fingerprint
 from zaslon.models.time_split import TimeSplit
 from zaslon.models.training import TrainSettings
 from zaslon.ports.registry import ARTEFACT, RunRecord
 from zaslon.services.context import Context
 from zaslon.services.featurising import Day
+from zaslon.services.model_training import Trained
 from zaslon.services.publishing import (
     RegistryState,
     Waiting,
@@ -25,6 +24,8 @@ from zaslon.services.publishing import (
     publish,
     write_waiting,
 )
+from zaslon.services.run_report import training_report
+from zaslon.services.samples import answers_of_day
 
 _PERIODS = ("train", "validation", "test")
 
