@@ -15,6 +15,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 BENCH_INSTALLED := $(VENV)/bench.stamp
 CLUSTER_INSTALLED := $(VENV)/cluster.stamp
+SPARK := .spark/venv
+SPARK_INSTALLED := $(SPARK)/installed.stamp
 LOCKS := requirements/build.txt requirements/dev.txt
 
 UV := $(shell command -v uv 2>/dev/null)
@@ -60,7 +62,7 @@ integration: $(INSTALLED) ## tests on real servers, which they start by themselv
 	$(BIN)/python -m pytest -m integration tests/integration tests/contract
 
 .PHONY: cluster-test
-cluster-test: $(CLUSTER_INSTALLED) ## tests on a real HDFS and S3, which they start by themselves (Java 17 and Maven)
+cluster-test: $(CLUSTER_INSTALLED) $(SPARK_INSTALLED) ## tests on a real Spark, HDFS and S3, which they start by themselves (Java 17 and Maven)
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 .PHONY: kafka
@@ -96,6 +98,7 @@ lock: ## rewrite the lock files (needs uv; UPGRADE=--upgrade takes newer version
 	$(COMPILE) requirements/bento.in -o requirements/bento.txt
 	$(COMPILE) requirements/mlflow-server.in -c requirements/dev.txt -o requirements/mlflow-server.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
+	$(COMPILE) pyproject.toml --extra spark requirements/spark.in -c requirements/dev.txt -o requirements/spark.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's data
@@ -126,4 +129,12 @@ $(BENCH_INSTALLED): $(INSTALLED) requirements/bench.txt
 
 $(CLUSTER_INSTALLED): $(INSTALLED) requirements/cluster.txt
 	$(PIP_INSTALL) --require-hashes -r requirements/cluster.txt
+	@touch $@
+
+# Spark lives beside, in an environment like that of a cluster: 0.7 GB that nothing else needs.
+$(SPARK_INSTALLED): $(INSTALLED) requirements/spark.txt
+	@test -x $(SPARK)/bin/python || $(BIN)/python -m venv $(SPARK)
+	$(SPARK)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	$(SPARK)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/spark.txt
+	$(SPARK)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
