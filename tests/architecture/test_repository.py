@@ -101,7 +101,9 @@ def test_a_lock_pins_every_package_with_hashes_and_names_no_host(lock: Path) -> 
 def test_the_locks_agree_with_each_other() -> None:
     versions: dict[tuple[str, str], str] = {}
     # Those of Airflow, Spark and peers are for environments of their own.
-    for lock in (lock for lock in LOCKS if lock.name not in ("airflow.txt", "bento.txt", "quix.txt", "spark.txt")):
+    for lock in (
+        lock for lock in LOCKS if lock.name not in ("airflow.txt", "bento.txt", "quix.txt", "spark.txt")
+    ):
         for name, version, marker in re.findall(
             r"^([A-Za-z0-9._-]+)==([^\s;]+)(?: *;([^\\\n]*))?", lock.read_text("utf-8"), re.MULTILINE
         ):
