@@ -140,3 +140,17 @@ def test_few_groups_are_not_enough_however_many_frauds() -> None:
     assert "480 say as much as" in " ".join(judged.reasons)
     assert judged.days_needed is not None
     assert judged.days_needed > scored.days
+
+
+def test_two_groups_do_not_show_that_nothing_was_missed() -> None:
+    """Their own variance is hardly known, however alike the two are."""
+    random = np.random.default_rng(4)
+    fraud = np.repeat([1, 0], [100, 300]).astype(np.int8)
+    score = random.random(400)
+    keys = np.arange(400)
+    keys[:100] = np.arange(100) // 50
+    other = (score + 0.06 * random.random(400)) / 1.06
+    scored = Scored(score, other, fraud, np.full(400, 100), np.ones(400), 7, keys[:, None])
+    found = compare_scores(scored, false_positive_rate_max=0.05, seed=1, replicates=50)
+    assert found.delong.effect.degrees == 1
+    assert judge(found).verdict is Verdict.NOT_ENOUGH_EVIDENCE

@@ -213,3 +213,21 @@ def test_a_measure_that_says_the_opposite_is_named() -> None:
     against = replace(found, measures={**found.measures, "loss_minor_per_month": loss})
     assert judge(against).verdict == Verdict.BETTER
     assert "Loss says the opposite (higher, p 0.01)." in judge(against).reasons
+
+
+@pytest.mark.parametrize(("frauds", "verdicts"), [(100, (Verdict.BETTER, Verdict.WORSE)), (10, None)])
+def test_a_perfect_model_is_better_than_one_that_tells_nothing(
+    frauds: int, verdicts: tuple[Verdict, Verdict] | None
+) -> None:
+    """All replicates agree: an interval without width is about the difference, not about 0."""
+    is_fraud = np.repeat([1, 0], [frauds, 300]).astype(np.int8)
+    perfect = is_fraud.astype(np.float64)
+    constant = np.full_like(perfect, 0.5)
+    amounts, weight = np.full(len(is_fraud), 100), np.ones(len(is_fraud))
+    found = [
+        judge(compare_scores(
+            Scored(a, b, is_fraud, amounts, weight, 7), false_positive_rate_max=0.05, seed=1, replicates=50
+        )).verdict
+        for a, b in ((constant, perfect), (perfect, constant))
+    ]  # fmt: skip
+    assert tuple(found) == (verdicts or (Verdict.NOT_ENOUGH_EVIDENCE,) * 2)

@@ -169,7 +169,8 @@ def _begin(
     if not fitting:
         return None, first.seconds
     entry = (own or before or fitting)[-1]
-    if not own and not before and entry.promotion.action == IMPORT:
+    is_late = not own and not before and entry.promotion.action == IMPORT
+    if is_late and first.seconds is not None:  # else the log has lost its beginning, and what served then
         return entry, first.seconds
     return entry, max(entry.promotion.recorded_seconds, first.seconds or 0)
 

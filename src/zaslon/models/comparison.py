@@ -289,8 +289,8 @@ def _valid_at_small_counts(
     Recall and loss depend on the frauds that exactly one model stops. If each is as likely to be stopped by
     the one as by the other, all d of them are on one side with probability 2 / 2^d (the sign test, McNemar
     1947), so p is not less; for the other measures d is all frauds. Of frauds that belong together, the groups
-    count. An interval without width, or of fewer frauds than can show a difference, becomes as wide as the exact one
-    of a rate.
+    count. An interval without width becomes as wide as the exact one of a rate; that of fewer frauds than can show a
+    difference, as wide around 0.
     """
     ranking = sides[0].ranking
     counted = {"loss_minor_per_month": effective_count(ranking.fraud_minor)}
@@ -308,7 +308,8 @@ def _valid_at_small_counts(
         has_no_width = measure.difference.low == measure.difference.high
         difference = measure.difference
         if not same and (floor >= ALPHA or has_no_width):
-            difference = wider(difference, -unsure[name], unsure[name])
+            centre = 0.0 if floor >= ALPHA else difference.value
+            difference = wider(difference, centre - unsure[name], centre + unsure[name])
         if name != "loss_minor_per_month":  # no share differs by more than 1
             difference = Estimate(difference.value, max(-1.0, difference.low), min(1.0, difference.high))
         found[name] = Measure(measure.a, measure.b, difference, max(measure.p, floor))

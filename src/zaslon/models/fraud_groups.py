@@ -48,7 +48,12 @@ class DesignEffect:
     @property
     def width(self) -> float:
         """How many times an interval is as wide."""
-        return math.sqrt(self.variance) * student(self.degrees) / student(math.inf)
+        return math.sqrt(self.variance) * self.doubt
+
+    @property
+    def doubt(self) -> float:
+        """How many times as wide it is because few groups say little about their own variance."""
+        return student(self.degrees) / student(math.inf)
 
     def widened(self, single: Estimate, least: float = -math.inf, most: float = math.inf) -> Estimate:
         """The estimate with an interval for grouped frauds, from one for single ones; none passes its limits."""

@@ -80,7 +80,7 @@ def _undecided(found: Comparison, measured: tuple[str, ...], rarer: int) -> Judg
         inside = f"DeLong's test does not agree with the interval (p {found.delong.p:.2g})"
     elif found.delong.p < ALPHA:
         inside = "The interval holds 0, although DeLong's test is below 0.05"
-    error = found.delong.standard_error
+    error = _error(found)
     chance = power(RELEVANT_DIFFERENCE, error, ALPHA) if error > 0 else 1.0
     finds = (
         f"an improvement of {RELEVANT_DIFFERENCE:g} would be found here with a probability of {chance:.0%}"
@@ -126,6 +126,11 @@ def _gain(name: str, measure: Measure) -> float:
     return -measure.difference.value if name.startswith("loss") else measure.difference.value
 
 
+def _error(found: Comparison) -> float:
+    """The standard error that the normal distribution needs to say as much as Student's does with few groups."""
+    return found.delong.standard_error * found.delong.effect.doubt
+
+
 def _would_do(days_needed: int | None) -> str:
     if days_needed is None:
         return "how many days would be enough cannot be estimated."
@@ -140,7 +145,7 @@ def _days_needed(found: Comparison, rarer: int) -> int | None:
     if not rarer:
         return None
     times = max(FRAUDS_MIN / rarer, EFFECTIVE_MIN / found.frauds_effective)
-    error = found.delong.standard_error
+    error = _error(found)
     if math.isfinite(error):
         times = max(times, (error / error_needed(RELEVANT_DIFFERENCE, POWER_WANTED, ALPHA)) ** 2)
     return max(found.days + 1, math.ceil(found.days * times))
