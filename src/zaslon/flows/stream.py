@@ -227,8 +227,8 @@ class _Scorer:
             return
         model, policy = load_versions(self.context, engine.plan, model_id, policy_hash)
         change = Change(model_id, policy_hash, number, "stream", "taken over from its log")
-        adopt_champion(self.context, change, model, policy)
         self.serving = PreparedChange(change, model, policy)
+        self._adopt()
         engine.serve(model, policy)
 
     def _take_over(self, engine: Engine, prepared: PreparedChange) -> None:
@@ -236,15 +236,18 @@ class _Scorer:
 
         Otherwise the log has it already from another scorer, or something newer, which this home then names.
         """
-        serving = self.serving.change
-        if prepared.change.number > serving.number:
+        if prepared.change.number > self.serving.change.number:
             self._change(engine, prepared)
-            return
-        warning = number_warning(
-            prepared.change, serving, "the home names what decides again; to take over, promote it again."
+        else:
+            self._adopt()
+
+    def _adopt(self) -> None:
+        """Let this home name what decides; say which champion it named instead, whoever promoted that and whenever."""
+        before = adopt_champion(self.context, self.serving.change, *self.serving.champion)
+        warning = before and number_warning(
+            before, self.serving.change, "the home names what decides now; to take over, promote it again."
         )
-        if warning is not None:
-            adopt_champion(self.context, serving, *self.serving.champion)
+        if warning:
             self.notify(warning)
 
     def _change(self, engine: Engine, prepared: PreparedChange) -> None:

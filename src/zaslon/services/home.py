@@ -171,16 +171,25 @@ def _number_before(context: Context) -> int:
         return 0
 
 
-def adopt_champion(context: Context, named: Change, model: Model, policy: Policy) -> None:
+def adopt_champion(context: Context, named: Change, model: Model, policy: Policy) -> Change | None:
     """Let the home name a champion that the log has from elsewhere, so that the next one here gets a higher number.
 
     `policy.toml` becomes that policy's, or the next start would take it for edited and put an older policy back.
+
+    Returns:
+        What it named before; None where that stays, as its number is higher or it is this one, or could not be read.
     """
     content = None if is_written(context, policy) else policy_file_of(context, model, policy)
     keep_policy(context, policy, content)
     with context.adapters.one_at_a_time_in(context.home):
-        if _number_before(context) <= named.number:
-            _name(context, named, content)
+        try:
+            before = named_champion(context)
+        except ArtefactError:
+            before = None
+        if before == named or (before is not None and before.number > named.number):
+            return None
+        _name(context, named, content)
+    return before
 
 
 def replace_champion(context: Context, before: Change, named: Change) -> bool:
