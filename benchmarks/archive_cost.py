@@ -5,6 +5,7 @@
     copy     a log of simulated decisions, written into a new home with the engine, is copied by `store archive`
     service  p50, p99 and p99.9 at 400/s, by turns alone and with `store archive` beside the service
     stream   the same of the stream with a broker of its own, copied with `--log stream`
+    idle     the processor time of `store archive --log stream` after the stream has stopped
 
 The database must be empty and may be thrown away; without `--url` a PostgreSQL of its own is started, which writes to
 disk as in production. docs/benchmarks.md has the figures.
@@ -54,7 +55,7 @@ from zaslon.settings import load_settings  # noqa: E402
 from zaslon.simulate import simulation_profile, write_simulation  # noqa: E402
 from zaslon.testing import make_small_world  # noqa: E402
 
-SECTIONS = ("copy", "service", "stream")
+SECTIONS = ("copy", "service", "stream", "idle")
 RATE, TREES = 400, 300
 
 
@@ -93,11 +94,9 @@ def service(url: str, scratch: Path, seconds: float, turns: int) -> dict[str, An
 def stream(url: str, scratch: Path, seconds: float, turns: int) -> dict[str, Any]:
     """The stream; the copier reads its log from the broker."""
     world = make_small_world(scratch / "streamed", rounds=TREES)
-    broker = LocalBroker(scratch / "kafka", libs=ROOT / ".kafka" / "libs", fast_start=False)
     report: dict[str, Any] = {"alone": [], "archiving": [], "copier": []}
     count = int(RATE * seconds)
-    try:
-        broker.start()
+    with _broker(scratch / "kafka") as broker:
         cluster = Cluster.new(broker)
         home = world.context.home
         traffic = Traffic(cluster, RATE)
@@ -110,9 +109,24 @@ def stream(url: str, scratch: Path, seconds: float, turns: int) -> dict[str, Any
                     with _copier(home, "stream", url, cluster.environment("viewer"), report["copier"]):
                         report["archiving"].append(_turn(traffic, count))
                 traffic.wait_for_all()
-    finally:
-        broker.kill()
     return report
+
+
+def idle(url: str, scratch: Path, seconds: float) -> dict[str, float]:
+    """A stream that has decided some records and is over; the copier waits for more."""
+    home = make_small_world(scratch / "still").context.home
+    with _broker(scratch / "still-kafka") as broker:
+        cluster = Cluster.new(broker)
+        traffic = Traffic(cluster, RATE)
+        with cluster.scorer(home) as scorer:
+            assert scorer.prints("Deciding"), scorer.printed
+            with traffic.flowing():
+                traffic.wait_for(RATE)
+                traffic.wait_for_all()
+        figures: list[dict[str, float]] = []
+        with _copier(home, "stream", url, cluster.environment("viewer"), figures):
+            time.sleep(seconds)
+    return figures[0]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -136,8 +150,20 @@ def main(arguments: Sequence[str]) -> int:
             report["service"] = service(url, scratch, given.seconds, given.turns)
         if "stream" in asked:
             report["stream"] = stream(url, scratch, given.seconds, given.turns)
+        if "idle" in asked:
+            report["idle"] = idle(url, scratch, given.seconds)
     print(json.dumps(report, indent=None if given.json else 1))
     return 0
+
+
+@contextmanager
+def _broker(directory: Path) -> Iterator[LocalBroker]:
+    broker = LocalBroker(directory, libs=ROOT / ".kafka" / "libs", fast_start=False)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
 
 
 @contextmanager

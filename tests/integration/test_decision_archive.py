@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from zaslon.domain.events import Kind
 from zaslon.entrypoints.cli import main
 from zaslon.features.plan import plan_features
 from zaslon.flows.archive import archive
+from zaslon.ports import LogReader
 from zaslon.ports.archives import ArchivedDecision
 from zaslon.services.context import Context
 from zaslon.services.home import keep_champion, load_champion
@@ -146,6 +148,40 @@ def test_a_streams_decisions_are_copied_while_it_decides(
     assert rows(database) == decided
     assert first["decisions"] + second["decisions"] == len(decided) > first["decisions"] > 300
     assert second["next_position"] == len(outcomes) == 702
+
+
+def test_a_stream_is_opened_once_and_read_on(
+    zaslon: Command, home: Path, database: psycopg.Connection[Any], broker: LocalBroker,
+    small_world: SmallWorld, address: str,
+) -> None:  # fmt: skip
+    cluster = Cluster.new(broker)
+    kinds = zip(small_world.records, small_world.kinds, strict=True)
+    lines = [record for record, kind in kinds if kind == Kind.TRANSACTION_LINE]
+    viewer = cluster.context("viewer", home, store_url=address).with_log("stream")
+    opened: list[Path] = []
+
+    def open_log(log: Path) -> LogReader:
+        opened.append(log)
+        return viewer.adapters.open_journal_for_reading(log)
+
+    context = replace(viewer, adapters=replace(viewer.adapters, open_journal_for_reading=open_log))
+    sent = [0]
+
+    def is_over(_: float) -> bool:
+        if sent[0] == 120:
+            return True
+        cluster.send("input", lines[sent[0] : sent[0] + 40])
+        sent[0] += 40
+        cluster.wait_for(sent[0], scorer)
+        return False
+
+    with cluster.scorer(home) as scorer:
+        report = archive(context, keep_days=None, is_over=is_over, notify=print, waits=True)
+    decided = [
+        outcome for outcome in map(orjson.loads, cluster.published()) if outcome["outcome"] == "decision"
+    ]
+    assert rows(database) == {outcome["position"]: outcome for outcome in decided}
+    assert (report.decisions, report.next_position, len(opened)) == (len(decided), 120, 1)
 
 
 def test_a_copy_that_is_cut_off_leaves_nothing_half(

@@ -20,7 +20,7 @@ from zaslon.domain.time import SECONDS_PER_DAY, time_text
 from zaslon.ports import LogReader
 from zaslon.ports.archives import Archive, ArchivedDecision
 from zaslon.services.context import Context
-from zaslon.services.logs import existing_log
+from zaslon.services.logs import GrowingLog, existing_log
 
 _OUTCOMES = 5_000  # in one transaction
 _POLL_SECONDS, _RETRY_SECONDS = 1.0, 5.0
@@ -66,16 +66,17 @@ def archive(
     existing_log(context)
     report = ArchiveReport()
     is_away = False
-    with closing(context.open_archive()) as kept:
+    with closing(context.open_archive()) as kept, closing(GrowingLog(context)) as log:
         while True:
             try:
-                _catch_up(context, kept, report, keep_days)
+                _catch_up(log.reader(), kept, report, keep_days)
                 if is_away:
                     notify("The archive's server answers again.")
                 is_away = False
             except ServerError as error:
                 if not waits:
                     raise
+                log.close()
                 if not is_away:
                     notify(str(error))
                 is_away = True
@@ -83,18 +84,15 @@ def archive(
                 return report
 
 
-def _catch_up(context: Context, kept: Archive, report: ArchiveReport, keep_days: int | None) -> None:
-    newest_day = 0
-    with closing(context.open_journal_for_reading()) as journal:
-        identity = journal.identity
-        place = kept.next_position(identity)
-        end = journal.next_position
-        for decisions, next_position in _parts(journal, place, end):
-            kept.keep(identity, decisions, place, next_position)
-            place = next_position
-            report.decisions += len(decisions)
-            newest_day = max([newest_day, *(decision.day for decision in decisions)])
-        report.next_position = place
+def _catch_up(journal: LogReader, kept: Archive, report: ArchiveReport, keep_days: int | None) -> None:
+    newest_day, identity = 0, journal.identity
+    place = kept.next_position(identity)
+    for decisions, next_position in _parts(journal, place, journal.next_position):
+        kept.keep(identity, decisions, place, next_position)
+        place = next_position
+        report.decisions += len(decisions)
+        newest_day = max([newest_day, *(decision.day for decision in decisions)])
+    report.next_position = place
     if keep_days is not None and newest_day:
         report.days_dropped += kept.forget_before(identity, newest_day - keep_days + 1)
 

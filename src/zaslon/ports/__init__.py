@@ -52,7 +52,17 @@ class LogReader(Outcomes, Protocol):
 
     @property
     def next_position(self) -> int:
-        """Position of the next record; every record before it has its outcome."""
+        """Position of the next record; every record before it has its outcome.
+
+        For a reader beside the writer: of the record after those that were there at its opening, or at `refresh`.
+        """
+
+    def refresh(self) -> bool:
+        """Let `next_position` be that of now, for a reader that reads a log on as it grows.
+
+        Returns:
+            False where another log is in this place now: close this reader and open that log.
+        """
 
     def read(
         self, from_position: int, to_position: int | None = None, *, originals: bool = True

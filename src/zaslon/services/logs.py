@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from zaslon.domain.errors import DataError, ZaslonError
-from zaslon.ports import Journal
+from zaslon.ports import Journal, LogReader
 from zaslon.services.context import JOBS, SCORED, STREAM, Context
 from zaslon.services.home import existing_home
 from zaslon.system.durable import make_directory, rename, settle
@@ -94,6 +94,30 @@ def discard_outputs(context: Context) -> None:
     """
     for directory in (context.home, context.home / SCORED):
         discard_unfinished(directory)
+
+
+class GrowingLog:
+    """A log that another process writes, for a process that reads it on as it grows.
+
+    It is opened once, and again where another log has taken its place: a stream's costs connections.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._reader: LogReader | None = None
+
+    def reader(self) -> LogReader:
+        """The log with what is recorded now, until the next call. Raises as opening it does."""
+        if self._reader is None or not self._reader.refresh():
+            self.close()
+            self._reader = self._context.open_journal_for_reading()
+        return self._reader
+
+    def close(self) -> None:
+        """Close it; the next call opens it again, as after a broker that was unreachable."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
 
 @contextmanager

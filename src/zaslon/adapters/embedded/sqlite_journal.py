@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import zlib
@@ -120,9 +121,9 @@ class SqliteJournal:
             self._set_up()
             if not read_only:
                 sync_directory(path.parent)
-            row = self._one("SELECT position FROM outcomes ORDER BY position DESC LIMIT 1")
             self._identity = str(self._one("SELECT identity FROM log")[0])
-        self._next_position = int(row[0]) + 1 if row else 0
+            self._next_position = self._recorded()
+            self._file = path.stat()
 
     def _set_up(self) -> None:
         """Check that the tables are ours, or make them in one transaction."""
@@ -168,6 +169,16 @@ class SqliteJournal:
     def next_position(self) -> int:
         """Position of the next record."""
         return self._next_position
+
+    def refresh(self) -> bool:
+        """See what was recorded since; a run puts another file in this place (see the port)."""
+        with self._explained():
+            self._next_position = self._recorded()
+            return self._path.exists() and os.path.samestat(self._path.stat(), self._file)
+
+    def _recorded(self) -> int:
+        row = self._one("SELECT position FROM outcomes ORDER BY position DESC LIMIT 1")
+        return int(row[0]) + 1 if row else 0
 
     def record(
         self, batch: LogBatch, outcomes: Sequence[Outcome], cursor: tuple[str, int] | None

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
@@ -56,8 +56,8 @@ class KafkaJournal:
         self._identity = str(described.result(connection.timeout_seconds).topic_id)
         self._is_closed = False
         self._orders = self._consumer()
-        last = self._last_order(*self._ends())
-        self._next_position = last.position + len(last) if last is not None else 0
+        self._next_position = self._end = 0
+        self.refresh()
 
     @property
     def identity(self) -> str:
@@ -66,8 +66,15 @@ class KafkaJournal:
 
     @property
     def next_position(self) -> int:
-        """Position after the last record that was committed when this journal was opened."""
+        """Position after the last record that was committed when this journal was opened or refreshed."""
         return self._next_position
+
+    def refresh(self) -> bool:
+        """See what was committed since; a topic that has become shorter is another one (see the port)."""
+        before, (low, self._end) = self._end, self._ends()
+        last = self._last_order(low, self._end)
+        self._next_position = last.position + len(last) if last is not None else 0
+        return self._end >= before
 
     def read(
         self, from_position: int, to_position: int | None = None, *, originals: bool = True
@@ -225,18 +232,22 @@ class KafkaJournal:
 
     def _to_the_end(self, consumer: Consumer, target: TopicPartition) -> Iterator[Message]:
         consumer.assign([target])
-        while not self._is_closed:
-            message = consumer.poll(_CALL_SECONDS)
-            self._watch.raise_if_fatal()
-            error = message.error() if message is not None else KafkaError(error_codes.TIMED_OUT)
-            if error is None and message is not None:
-                if target.topic != self._names.order or not is_barrier(message):
-                    yield message
-            elif error is not None and error.code() == error_codes.PARTITION_END:
-                return
-            elif error is not None and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-                # The group is a name only: nothing is assigned and nothing committed.
-                raise refused(error, f"'{target.topic}'")
+        try:
+            while not self._is_closed:
+                message = consumer.poll(_CALL_SECONDS)
+                self._watch.raise_if_fatal()
+                error = message.error() if message is not None else KafkaError(error_codes.TIMED_OUT)
+                if error is None and message is not None:
+                    if target.topic != self._names.order or not is_barrier(message):
+                        yield message
+                elif error is not None and error.code() == error_codes.PARTITION_END:
+                    return
+                elif error is not None and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    # The group is a name only: nothing is assigned and nothing committed.
+                    raise refused(error, f"'{target.topic}'")
+        finally:
+            if not self._is_closed:
+                consumer.unassign()  # or it would go on fetching what nobody reads
 
     def _first_from(self, offset: int) -> tuple[Order, Message] | None:
         """The first order at or after an offset."""
@@ -245,7 +256,10 @@ class KafkaJournal:
 
     def _ends(self) -> tuple[int, int]:
         target = TopicPartition(self._names.order, 0)
-        low, high = self._orders.get_watermark_offsets(target, timeout=_CALL_SECONDS)
+        try:
+            low, high = self._orders.get_watermark_offsets(target, timeout=_CALL_SECONDS)
+        except KafkaException as error:
+            raise refused(error.args[0], f"'{target.topic}'") from error
         return low, high
 
     def _last_order(self, low: int, high: int) -> Order | None:
