@@ -86,6 +86,39 @@ def test_a_promotion_is_an_entry_at_the_end_of_the_log(zaslon: Zaslon, home: Pat
     assert entry["position"] == next_position(home) - 1 > 0  # behind it, the change itself
 
 
+def test_policies_are_listed_and_shown(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "stricter.toml"
+    file.write_text("# By hand.\n[thresholds]\nreview = 0.0\nblock = 0.0\n")
+    applied = zaslon("policy", "apply", file, "--why", "an attack", "--home", home, "--json").json
+    first, second = zaslon("policy", "list", "--home", home, "--json").json["policies"]
+    assert (first["policy"], first["serves"], first["note"]) == (small_run.answer["policy"], False, None)
+    assert (second["policy"], second["serves"], second["note"]) == (applied["policy"], True, "an attack")
+    assert (second["at"], second["actor"]) == (applied["at"], applied["actor"])
+    assert applied["policy"] in zaslon("policy", "list", "--home", home).out
+    assert zaslon("policy", "show", applied["policy"], "--home", home).out == file.read_text()
+    shown = zaslon("policy", "show", first["policy"], "--home", home, "--json").json
+    assert (shown["text"], shown["written"]) == ("", True), "a home without a policy.toml"
+    assert "[thresholds]" in shown["meaning"]
+    assert_helps(zaslon("policy", "show", "0123", "--home", home, "--json"), 7, "no policy '0123'")
+
+
+def test_a_rollback_finds_the_policy_in_the_store(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    written = tmp_path / "first.toml"
+    written.write_text("# By hand.\n[thresholds]\nreview = 0.0\nblock = 0.0\n")
+    applied = zaslon("policy", "apply", written, "--home", home, "--json").json["policy"]
+    other = tmp_path / "second.toml"
+    other.write_text("[thresholds]\nreview = 0.1\nblock = 0.9\n")
+    assert zaslon("policy", "apply", other, "--home", home, "--json").code == 0
+    (home / "policies" / f"{applied}.toml").unlink()  # as in another home of the same store
+    assert zaslon("rollback", "--home", home, "--json").json["policy"] == applied
+    assert (home / "policy.toml").read_text() == written.read_text()
+    assert (home / "policies" / f"{applied}.toml").exists()
+
+
 def test_history_tells_what_served_at_a_moment(zaslon: Zaslon, small_run: SmallRun, home: Path) -> None:
     other = another_model(home)
     promoted = zaslon(

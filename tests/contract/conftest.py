@@ -16,14 +16,17 @@ from zaslon.adapters.relational.address import postgresql_address
 from zaslon.adapters.relational.store import Store
 from zaslon.adapters.relational.stored_api_keys import StoredApiKeys
 from zaslon.adapters.relational.stored_ledger import StoredLedger
+from zaslon.adapters.relational.stored_policies import StoredPolicies
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.ports import ApiKeys, Journal, Ledger, SnapshotStore
+from zaslon.ports.policies import PolicyVersions
 
 OpenJournal = Callable[[], Journal]
 OpenSnapshots = Callable[[], SnapshotStore]
 OpenStore = Callable[[], Store]
 OpenApiKeys = Callable[[], ApiKeys]
 OpenLedger = Callable[[], Ledger]
+OpenPolicies = Callable[[], PolicyVersions]
 
 JOURNALS: dict[str, Callable[[Path], Journal]] = {
     "sqlite": lambda place: SqliteJournal(place / "journal.db", load_catalogue())
@@ -60,3 +63,8 @@ def open_api_keys(open_store: OpenStore) -> OpenApiKeys:
 @pytest.fixture
 def open_ledger(open_store: OpenStore) -> OpenLedger:
     return lambda: StoredLedger(open_store())
+
+
+@pytest.fixture
+def open_policies(open_store: OpenStore) -> OpenPolicies:
+    return lambda: StoredPolicies(open_store())

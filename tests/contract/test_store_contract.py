@@ -13,6 +13,7 @@ from sqlalchemy import text
 from tests.contract.conftest import OpenStore
 from tests.contract.test_api_key_contract import KEY, OTHER
 from tests.contract.test_ledger_contract import PROMOTION
+from tests.contract.test_policy_contract import VERSION
 from tests.postgres_server import LocalPostgres
 
 from zaslon.adapters.relational.address import postgresql_address
@@ -20,6 +21,7 @@ from zaslon.adapters.relational.store import Store
 from zaslon.adapters.relational.store_tables import NEWEST_MIGRATION, metadata
 from zaslon.adapters.relational.stored_api_keys import StoredApiKeys
 from zaslon.adapters.relational.stored_ledger import StoredLedger
+from zaslon.adapters.relational.stored_policies import StoredPolicies
 from zaslon.domain.errors import ArtefactError, BusyError, ServerError, SystemRefusedError, ZaslonError
 from zaslon.settings import load_settings
 
@@ -63,12 +65,34 @@ def test_a_store_is_copied_as_it_is(open_store: OpenStore, tmp_path: Path) -> No
     for key in (OTHER, KEY):
         StoredApiKeys(source).add(key)
     entry = StoredLedger(source).append(PROMOTION, 0)
+    StoredPolicies(source).add(VERSION)
     store = open_store()
     assert store.is_empty()
-    assert source.copy_into(store) == 3
+    assert source.copy_into(store) == 4
     assert not open_store().is_empty()
     assert StoredApiKeys(open_store()).all() == [OTHER, KEY]
     assert StoredLedger(open_store()).entries() == [entry]
+    assert StoredPolicies(open_store()).all() == [VERSION]
+
+
+@pytest.mark.parametrize("place", ["sqlite", pytest.param("postgresql", marks=pytest.mark.integration)])
+def test_an_older_store_is_brought_forward_with_its_rows(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = tmp_path / "store.db"
+    if place == "sqlite":
+        stores = [Store(where), Store(where)]
+    else:
+        address = postgresql_address(request.getfixturevalue("postgres").new_database(), None)
+        stores = [Store(address), Store(address)]
+    with monkeypatch.context() as patch:
+        patch.setattr("zaslon.adapters.relational.store.NEWEST_MIGRATION", "0002")
+        stores[0].migrate()
+        entry = StoredLedger(stores[0]).append(PROMOTION, 0)
+    assert stores[1].migrate() == ("0002", NEWEST_MIGRATION)
+    assert StoredLedger(stores[1]).entries() == [entry]
+    StoredPolicies(stores[1]).add(VERSION)
+    assert StoredPolicies(stores[1]).all() == [VERSION]
 
 
 def test_processes_that_begin_at_once_make_one_store(tmp_path: Path) -> None:

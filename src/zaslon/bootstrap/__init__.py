@@ -42,6 +42,7 @@ from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
 from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.archives import Archive, ServedDecisions
 from zaslon.ports.clusters import Cluster
+from zaslon.ports.policies import PolicyVersions
 from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
 from zaslon.services.chain import Ending, Schedule
@@ -57,8 +58,6 @@ if TYPE_CHECKING:
     from zaslon.adapters.cluster.kafka.topics import TopicNames
     from zaslon.adapters.cluster.mlflow.tracking import Login, Tracking
     from zaslon.adapters.relational.store import Store
-
-_KEY_FILE = "keys.json"  # of homes from before the store
 
 
 def build_context(settings: Settings, *, reading: bool = False) -> Context:
@@ -104,6 +103,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             served_decisions=lambda log: _served_decisions(settings, log, catalogue),
             open_shadow=lambda path, reading: SqliteShadowStore(path, read_only=reading),
             open_ledger=lambda home: _ledger(store_of(home)),
+            open_policies=lambda home: _policies(store_of(home), home),
             clock=SystemClock(),
             actor=system_user(),
         ),
@@ -205,25 +205,25 @@ def open_api_keys(settings: Settings) -> ApiKeys:
     from zaslon.adapters.relational.stored_api_keys import StoredApiKeys  # noqa: PLC0415  slow to import
 
     store = _open_store(settings, settings.home)
-    take_key_file(store, settings.home / _KEY_FILE)
+    take_key_file(store, settings.home)
     return StoredApiKeys(store)
 
 
 def migrate_store(settings: Settings) -> StoreMigration:
     """Bring the store to the newest schema, with what the home has kept before.
 
-    An empty PostgreSQL gets what the home's SQLite holds, and every store the home's key file.
+    An empty PostgreSQL gets what the home's SQLite holds, and every store the home's key file and policies.
 
     Raises:
         ZaslonError: the store cannot be used.
     """
-    from zaslon.adapters.relational.from_files import take_key_file  # noqa: PLC0415  slow to import
+    from zaslon.adapters.relational.from_files import take_files  # noqa: PLC0415  slow to import
     from zaslon.adapters.relational.store import Store  # noqa: PLC0415
 
     store, embedded = _open_store(settings, settings.home), Store(settings.home / STORE)
     before, after = store.migrate()
     copied = embedded.copy_into(store) if settings.store_url is not None and store.is_empty() else 0
-    return StoreMigration(store.name, before, after, copied, take_key_file(store, settings.home / _KEY_FILE))
+    return StoreMigration(store.name, before, after, copied, *take_files(store, settings.home))
 
 
 def _open_store(settings: Settings, home: Path) -> Store:
@@ -278,6 +278,12 @@ def _ledger(store: Store) -> Ledger:
     from zaslon.adapters.relational.stored_ledger import StoredLedger  # noqa: PLC0415  slow to import
 
     return StoredLedger(store)
+
+
+def _policies(store: Store, home: Path) -> PolicyVersions:
+    from zaslon.adapters.relational.from_files import policies_of  # noqa: PLC0415  slow to import
+
+    return policies_of(store, home)
 
 
 def build_schedule(

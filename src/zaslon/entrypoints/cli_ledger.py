@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from zaslon.settings import Settings, load_settings
 
 BROKEN = 8
 policy_app = typer.Typer(no_args_is_help=True, help="The policy: rules and thresholds beside the model.")
-store_app = typer.Typer(no_args_is_help=True, help="The store of keys and of the promotion ledger.")
+store_app = typer.Typer(no_args_is_help=True, help="The store of keys, policies and promotions.")
 
 
 def history(
@@ -138,9 +139,49 @@ def apply(
     return 0
 
 
+@policy_app.command("list")
+def list_versions(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = None) -> int:
+    """List the versions of the policy in the store, oldest first.
+
+    Example: [bold]zaslon policy list[/]
+    """
+    from zaslon.flows.policy_versions import list_policies  # noqa: PLC0415  slow to import
+
+    context = build_context(_of_existing_home(home, catalogue), reading=True)
+    listed = list_policies(context).to_json_dict()
+    if as_json:
+        print_json(listed)
+        return 0
+    columns = ("policy", "label", "at", "actor", "note", "serves")
+    print_table("Policies", columns, [[version[c] for c in columns] for version in listed["policies"]])
+    return 0
+
+
+@policy_app.command("show")
+def show_version(
+    policy: Annotated[str, typer.Argument(metavar="HASH", help="As `zaslon policy list` names it.")],
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+) -> int:
+    """Print a policy as people wrote it, or what it means where nobody wrote it.
+
+    Example: [bold]zaslon policy show 5a0c3e9d12f4 > policy.toml[/]
+    """
+    from zaslon.flows.policy_versions import show_policy  # noqa: PLC0415  slow to import
+
+    context = build_context(_of_existing_home(home, catalogue), reading=True)
+    shown = show_policy(context, policy).to_json_dict()
+    if as_json:
+        print_json(shown)
+    else:
+        sys.stdout.write(shown["text"])
+    return 0
+
+
 @store_app.command("migrate")
 def migrate(as_json: Json = False, home: Home = None, catalogue: CatalogueFile = None) -> int:
-    """Bring the store to the newest schema, with the keys and the champion from before it.
+    """Bring the store to the newest schema, with the keys, policies and champion from before it.
 
     Example: [bold]zaslon store migrate[/]
     """
@@ -152,7 +193,8 @@ def migrate(as_json: Json = False, home: Home = None, catalogue: CatalogueFile =
     _show(
         values, as_json,
         f"The store {done.store} has schema {done.schema} (before: {done.schema_before or 'none'}); "
-        f"{done.rows_copied} rows copied, {done.keys_moved} keys moved, {values['entries']} entries in the ledger.",
+        f"{done.rows_copied} rows copied, {done.keys_moved} keys moved, "
+        f"{done.policies_taken} policies taken in, {values['entries']} entries in the ledger.",
     )  # fmt: skip
     return 0
 

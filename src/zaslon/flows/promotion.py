@@ -24,6 +24,7 @@ from zaslon.services.home import (
     policy_file_of,
     written_policy,
 )
+from zaslon.services.kept_policies import fetch_policy
 from zaslon.services.promotion_ledger import ANY, promote, record_champion
 from zaslon.services.publishing import RegistryState, publish
 
@@ -185,6 +186,7 @@ def roll_back(context: Context, model_id: str | None, entry_number: int | None =
         raise DataError("Nothing was ever promoted.", hint="`zaslon train` makes the first model.")
     current = newest.promotion
     target = _earlier(entries_that_served(entries), current.serving, model_id, entry_number)
+    fetch_policy(context, target.promotion.policy)
     model, policy = load_versions(
         context, plan_features(context.catalogue), target.promotion.model, target.promotion.policy
     )

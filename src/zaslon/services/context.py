@@ -13,6 +13,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.archives import Archive, ServedDecisions
 from zaslon.ports.clusters import Cluster
+from zaslon.ports.policies import PolicyVersions
 from zaslon.ports.registry import Registry
 from zaslon.ports.shadows import ShadowStore
 from zaslon.ports.streams import Sender, Stream
@@ -151,6 +152,7 @@ class Adapters:
     open_stream: Callable[[Callable[[str], None]], Stream]
     open_sender: Callable[[str, Callable[[str], None]], Sender]
     open_ledger: Callable[[Path], Ledger]
+    open_policies: Callable[[Path], PolicyVersions]
     open_shadow: Callable[[Path, bool], ShadowStore]
     open_archive: Callable[[], Archive]
     open_cluster: Callable[[], AbstractContextManager[Cluster]]
@@ -209,6 +211,10 @@ class Context:
     def open_ledger(self) -> Ledger:
         """The promotion ledger."""
         return self.adapters.open_ledger(self.home)
+
+    def open_policies(self) -> PolicyVersions:
+        """The versions of the policy."""
+        return self.adapters.open_policies(self.home)
 
     def run_tracker(self) -> RunTracker | None:
         """Where runs in progress are written down; None where nothing is to be written."""

@@ -11,6 +11,7 @@ import orjson
 from zaslon.decisions.policy import Policy, load_policy, parse_policy
 from zaslon.domain.errors import ArtefactError, DataError, PolicyError, did_you_mean
 from zaslon.domain.events import Change
+from zaslon.domain.policy_version import PolicyVersion
 from zaslon.engine import ENGINE_VERSION, Engine, restore_engine
 from zaslon.features.plan import FeaturePlan, plan_features
 from zaslon.models.artefact import load_model
@@ -75,6 +76,20 @@ def keep_policy(context: Context, policy: Policy, content: bytes | None = None) 
         write_file(written, content)
     elif not written.exists() and _gives(context, current := _policy_file(context), policy):
         write_file(written, current)
+
+
+def kept_text(context: Context, policy_hash: str) -> str | None:
+    """What people wrote of a policy that the home keeps; None where nobody wrote it."""
+    written = context.home / _POLICIES / _WRITTEN / f"{policy_hash}.toml"
+    return written.read_bytes().decode() if written.is_file() else None
+
+
+def put_policy(context: Context, version: PolicyVersion) -> None:
+    """Keep a policy as the store has it; a damaged or lost file of it is replaced."""
+    path = context.home / _POLICIES / f"{version.policy}.toml"
+    write_file(path, version.meaning.encode())
+    if version.text is not None:
+        write_file(path.parent / _WRITTEN / path.name, version.text.encode())
 
 
 def policy_file_of(context: Context, model: Model, policy: Policy) -> bytes:

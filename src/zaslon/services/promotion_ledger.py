@@ -28,10 +28,10 @@ from zaslon.services.home import (
     POLICY_FILE,
     is_written,
     keep_champion,
-    keep_policy,
     named_champion,
     names_champion,
 )
+from zaslon.services.kept_policies import keep_serving_version, keep_version
 
 FIRST, NOT_COMPARED, IMPORTED = "first", "not_compared", "imported"
 ANY = "any"
@@ -46,6 +46,7 @@ class StoreMigration:
     schema: str
     rows_copied: int
     keys_moved: int
+    policies_taken: int
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -75,7 +76,7 @@ def promote(
             verdict is about, or `policy.toml` is not what the policy was made from. The champion serves on.
         ServerError: the store does not answer. The champion serves on.
     """
-    keep_policy(context, policy, policy_file)
+    keep_version(context, policy, policy_file, note=evidence.get("why"))
     with context.adapters.one_at_a_time_in(context.home / "models"):
         before = _recorded(context)
         _check_against(context, against, before)
@@ -154,6 +155,7 @@ def _recorded(context: Context) -> LedgerEntry | None:
         named = named_champion(context)
     except ArtefactError:  # there is none, or it cannot be read: what is promoted now replaces it
         return newest
+    keep_serving_version(context, named)
     if newest is not None and newest.promotion.serving[:2] == (named.model, named.policy):
         return newest
     promotion = _promotion(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Table, Text, UniqueConstraint
 
-NEWEST_MIGRATION = "0002"
+NEWEST_MIGRATION = "0003"
 
 metadata = MetaData()
 
@@ -41,4 +41,19 @@ promotions = Table(
     Column("approval", Text),
     Column("previous_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("number", _NUMBER, Identity(always=True), primary_key=True),  # in the order in which they came
+    Column("policy", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("meaning", Text, nullable=False),
+    Column("text", Text),
+    Column("recorded_seconds", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text),
+    UniqueConstraint("policy", "content_hash"),
 )
