@@ -17,8 +17,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.models.comparison import ALPHA, Scored, compare_scores, t_test_by_replicates
 from zaslon.models.delong import delong, placements, power
+from zaslon.models.fraud_series import NO_SERIES, SERIES_SECONDS, fraud_series, series_means
 from zaslon.models.sequential import confidence_sequence, loss_differences, stopped_differences
 from zaslon.models.verdict import FRAUDS_MIN, Verdict, judge
 
@@ -26,6 +28,7 @@ AREA, BETTER_BY, SHARED = 0.85, 0.02, 0.7
 GOOD_PER_FRAUD = 15  # hundreds of good transactions already make the frauds the smaller source of error
 MISSION_REPLICATES = 10
 DAYS_WATCHED = 365
+LABEL_DELAY_DAYS, ATTACK_DAYS, ENTITIES = 7, 14, 2_000
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,106 @@ def daily(pairs: int, _replicates: int) -> None:
 
 
 @dataclass(frozen=True)
+class SeriesWatched:
+    """Shares of the simulated years in which some look showed a difference in recall.
+
+    `series`: by the test that counts frauds by series; `single`: by one that takes each fraud for itself.
+    `days`: until a better model was shown by series, the median of the years in which it was.
+    """
+
+    series: float
+    single: float
+    days: float
+
+
+@dataclass(frozen=True)
+class _Frauds:
+    """A year of frauds in the order of their times, in days. `difference`: see `stopped_differences`."""
+
+    time_days: NDArray[np.float64]
+    known_days: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    difference: NDArray[np.float64]
+
+
+def _year_of_frauds(
+    random: np.random.Generator, only_a: float, only_b: float, frauds_a_day: int, together: Together,
+    late: float,
+) -> _Frauds:  # fmt: skip
+    """Attacks of so many frauds over some days; every second one on one customer at any terminals, others the reverse."""
+    attacks = random.poisson(frauds_a_day * DAYS_WATCHED / together.frauds)
+    group = np.repeat(np.arange(attacks), together.frauds)
+    time_days = np.repeat(random.uniform(0, DAYS_WATCHED, attacks), together.frauds)
+    time_days += random.uniform(0, ATTACK_DAYS, len(group))
+    luck = math.sqrt(together.correlation) * random.normal(size=attacks)[group]
+    luck += math.sqrt(1 - together.correlation) * random.normal(size=len(group))
+    low, high = (NormalDist().inv_cdf(share) for share in (only_a, 1 - only_b))
+    delay = random.uniform(0, LABEL_DELAY_DAYS, len(group))
+    delay += (random.random(len(group)) < late) * random.exponential(2 * LABEL_DELAY_DAYS, len(group))
+    other = -1 - random.integers(0, ENTITIES, len(group))
+    is_customer = group % 2 == 0
+    groups = np.stack([np.where(is_customer, group, other), np.where(is_customer, other, group)], axis=1)
+    order = np.argsort(time_days)
+    difference = stopped_differences(luck < low, luck > high)
+    return _Frauds(time_days[order], (time_days + delay)[order], groups[order], difference[order])
+
+
+def _by_series(frauds: _Frauds, day: int) -> NDArray[np.float64]:
+    """What the test counts on a day: means of series of the frauds that are known by then."""
+    known = frauds.known_days <= day
+    seconds = (frauds.time_days[known] * SECONDS_PER_DAY).astype(np.int64)
+    before = (day - LABEL_DELAY_DAYS) * SECONDS_PER_DAY
+    return series_means(frauds.difference[known], fraud_series(frauds.groups[known], seconds, before))
+
+
+def watch_series(
+    only_a: float, only_b: float, *, frauds_a_day: int, together: Together, years: int, late: float = 0.0,
+    seed: int = 1,
+) -> SeriesWatched:  # fmt: skip
+    """Look every day of so many years at two models that decide frauds which come together.
+
+    Args:
+        only_a, only_b: shares of the frauds that exactly this model stops.
+        frauds_a_day: on average.
+        late: share of labels that come after the label delay, and change what earlier looks have seen.
+    """
+    by_series, single, days = 0, 0, []
+    for number in range(years):
+        random = np.random.default_rng(seed * 1_000_000 + number)
+        frauds = _year_of_frauds(random, only_a, only_b, frauds_a_day, together, late)
+        order = np.argsort(frauds.known_days, kind="stable")
+        counts = np.searchsorted(frauds.known_days[order], range(1, DAYS_WATCHED + 1))
+        single += bool(_shown(frauds.difference[order], counts.tolist()).any())
+        shown = _shown_late(frauds) if late else _shown_in_time(frauds)
+        by_series += bool(shown.any())
+        if shown.any():
+            days.append(int(np.argmax(shown)) + 1)
+    return SeriesWatched(by_series / years, single / years, float(np.median(days)) if days else math.nan)
+
+
+def _shown(values: NDArray[np.float64], looks: list[int]) -> NDArray[np.bool_]:
+    lower, upper = confidence_sequence(values, looks, low=-1, high=1)
+    return (lower > 0) | (upper < 0)
+
+
+def _shown_in_time(frauds: _Frauds) -> NDArray[np.bool_]:
+    """bool[days]: no label is late, so what is seen on a day is the beginning of what is seen at the end."""
+    seconds = (frauds.time_days * SECONDS_PER_DAY).astype(np.int64)
+    series = fraud_series(frauds.groups, seconds, (DAYS_WATCHED - LABEL_DELAY_DAYS) * SECONDS_PER_DAY)
+    counted = series != NO_SERIES
+    began = seconds[counted][np.unique(series[counted], return_index=True)[1]]
+    days = np.arange(1 - LABEL_DELAY_DAYS, DAYS_WATCHED + 1 - LABEL_DELAY_DAYS)
+    looks = np.searchsorted(began, days * SECONDS_PER_DAY - SERIES_SECONDS, "right")
+    return _shown(series_means(frauds.difference, series), looks.tolist())
+
+
+def _shown_late(frauds: _Frauds) -> NDArray[np.bool_]:
+    """bool[days]: everything that is seen on a day, also what was changed since the day before."""
+    by_day = [_by_series(frauds, day) for day in range(1, DAYS_WATCHED + 1)]
+    return np.array([bool(_shown(values, [len(values)])[0]) for values in by_day])
+
+
+@dataclass(frozen=True)
 class Retraining:
     """A year in which a challenger is compared every so many days, and promoted where DeLong's test says better.
 
@@ -298,8 +401,25 @@ def speed(_pairs: int, replicates: int) -> None:
     print(f"{replicates:,} replicates of 200,000 transactions with 1,500 frauds: {spent:.2f} s of CPU")
 
 
+def series(pairs: int, _replicates: int) -> None:
+    """A year of daily looks at frauds that come together: how often equal models become different, and better ones better."""
+    print(
+        "| only A stops | only B stops | of a group | late labels | by series | each for itself | days until better |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    equal = [(0.1, 0.1, of_group, late) for of_group in (1, 8, 24) for late in (0.0, 0.2)]
+    for only_a, only_b, of_group, late in [*equal, *((0.05, 0.15, of_group, 0.0) for of_group in (1, 8, 24))]:
+        together = Together(of_group, 0.5 if of_group > 1 else 0.0)
+        years = max(1, pairs // 4) if late else pairs  # these take a hundred times as long
+        w = watch_series(only_a, only_b, frauds_a_day=10, together=together, years=years, late=late)
+        until = f"{w.days:,.0f}" if only_b > only_a else ""
+        print(
+            f"| {only_a} | {only_b} | {of_group} | {late:.0%} | {w.series:.1%} | {w.single:.0%} | {until} |"
+        )
+
+
 SECTIONS: dict[str, Callable[[int, int], None]] = {
-    "demonstration": demonstrate, "level": level, "groups": grouped, "power": find, "daily": daily, "retraining": retraining, "speed": speed,
+    "demonstration": demonstrate, "level": level, "groups": grouped, "power": find, "daily": daily, "series": series, "retraining": retraining, "speed": speed,
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.model_comparison import BETTER_BY, Together, study, watch
+from benchmarks.model_comparison import BETTER_BY, Together, study, watch, watch_series
 
 pytestmark = pytest.mark.slow
 
@@ -49,3 +49,14 @@ def test_daily_looks_find_a_better_model_within_the_year() -> None:
     print(f"recall {found.recall:.1%} after {found.frauds:.0f} frauds, loss {found.loss:.1%}")
     assert found.recall >= 0.9
     assert found.frauds < 1_500
+
+
+@pytest.mark.parametrize(("of_group", "within_days"), [(8, 120), (24, 300)])
+def test_a_year_of_looks_at_grouped_frauds_keeps_the_level(of_group: int, within_days: int) -> None:
+    together = Together(of_group, correlation=0.5)
+    equal = watch_series(0.1, 0.1, frauds_a_day=10, together=together, years=PAIRS // 3)
+    better = watch_series(0.05, 0.15, frauds_a_day=10, together=together, years=PAIRS // 10)
+    print(f"{equal.series:.1%}, each for itself {equal.single:.1%}; better after {better.days:.0f} days")
+    assert equal.series <= 0.05
+    assert equal.single >= 0.25, "where each fraud of a customer or terminal counts for itself"
+    assert better.days <= within_days

@@ -32,6 +32,7 @@ from zaslon.adapters.process.job_process import ChildProcesses
 from zaslon.adapters.process.run_process import RunProcesses
 from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
 from zaslon.admission import admit
+from zaslon.bootstrap.store_wiring import ledger_of, policies_of
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
 from zaslon.domain.events import Kind, RecordBatch
@@ -39,10 +40,9 @@ from zaslon.domain.jobs import load_jobs
 from zaslon.domain.outcomes import Versions
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX, parse_duration_seconds
 from zaslon.flows.serve import CHANGE, GROUP, SNAPSHOT, GroupDone
-from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, Ledger, LogReader, RunTracker, SnapshotStore
+from zaslon.ports import ApiKeys, Clock, Decider, DeliveryTiming, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.archives import Archive, ServedDecisions
 from zaslon.ports.clusters import Cluster
-from zaslon.ports.policies import PolicyVersions
 from zaslon.ports.registry import Registry
 from zaslon.ports.streams import Sender, Stream, Topics
 from zaslon.services.chain import Ending, Schedule
@@ -102,8 +102,8 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_cluster=lambda: _cluster(settings),
             served_decisions=lambda log: _served_decisions(settings, log, catalogue),
             open_shadow=lambda path, reading: SqliteShadowStore(path, read_only=reading),
-            open_ledger=lambda home: _ledger(store_of(home)),
-            open_policies=lambda home: _policies(store_of(home), home),
+            open_ledger=lambda home: ledger_of(store_of(home)),
+            open_policies=lambda home: policies_of(store_of(home), home),
             clock=SystemClock(),
             actor=system_user(),
         ),
@@ -272,18 +272,6 @@ def _served_decisions(
     if settings.store_url is not None:
         places.append(lambda: _archive(settings))
     return places
-
-
-def _ledger(store: Store) -> Ledger:
-    from zaslon.adapters.relational.stored_ledger import StoredLedger  # noqa: PLC0415  slow to import
-
-    return StoredLedger(store)
-
-
-def _policies(store: Store, home: Path) -> PolicyVersions:
-    from zaslon.adapters.relational.from_files import policies_of  # noqa: PLC0415  slow to import
-
-    return policies_of(store, home)
 
 
 def build_schedule(

@@ -158,13 +158,13 @@ def live_comparison(report: Any) -> None:
     forms = (*_COMPARED, ("false-positive rate", "false_positive_rate", ".4f"))
     rows = [[name, *_compared(values[key], form)] for name, key, form in forms]
     title = (
-        f"{values['days']} days: {values['transactions']:,} transactions, {values['frauds']:,} known frauds, "
-        f"{values['good']:,} old enough to be good"
+        f"{values['days']} days: {values['transactions']:,} transactions, {values['frauds']:,} known frauds "
+        f"in {values['series']:,} series, {values['good']:,} old enough to be good"
     )
     print_table(title, ("measure", "A", "B", "B − A", "95 % from", "to", "p"), rows)
     out.print(
-        "  Recall and loss: with the thresholds and rules of each; their intervals hold at every look. ROC-AUC and "
-        "PR-AUC hold for a single look and decide nothing.",
+        "  Recall and loss: with the thresholds and rules of each. Recall is the mean over series of frauds, and its "
+        "interval holds at every look; those of ROC-AUC and PR-AUC hold for a single look and decide nothing.",
         highlight=False,
     )
     _warnings(values)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from zaslon.domain.errors import DataError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.models.comparison import Scored, compare_scores
+from zaslon.models.fraud_groups import fraud_groups
+from zaslon.models.fraud_series import SERIES_SECONDS, fraud_series
 from zaslon.models.live import LiveComparison, LiveFrauds, compare_live, judge_live
 from zaslon.models.metrics import DAYS_PER_MONTH
 from zaslon.models.model import Model
@@ -76,6 +78,7 @@ class LiveReport:
             "transactions": match.transactions,
             "late": match.late,
             "frauds": found.frauds,
+            "series": found.series,
             "good": found.good,
             "judged_share": _number(found.judged_share),
             "warnings": [warning.to_json_dict() for warning in self.warnings],
@@ -119,18 +122,33 @@ def _named(context: Context, name: str) -> Model:
 def _report(context: Context, store: ShadowStore, match: Match) -> LiveReport:
     options = context.options
     mature = int(context.adapters.clock.now_seconds()) - options.label_delay_seconds
-    frauds, good = store.frauds(match), store.good(match, mature, _GOOD_ROWS_MAX)
+    # Only among the old ones the frauds that came to light late are known too.
+    frauds, good = store.frauds(match).before(mature), store.good(match, mature, _GOOD_ROWS_MAX)
     counts, days = store.stopped(match, mature), store.days(match, mature)
     stops, judged_stops = store.judged_stops(match, mature)
     found = compare_live(
-        LiveFrauds(frauds.action_champion > 0, frauds.action_challenger > 0),
+        LiveFrauds(frauds.action_champion > 0, frauds.action_challenger > 0, _series(frauds, good, mature)),
         good=counts.good, good_stopped_a=counts.champion, good_stopped_b=counts.challenger,
-        days=store.days(match, _EVER), judged_share=judged_stops / stops if stops else math.nan,
+        days=store.days(match, _EVER), days_counted=store.days(match, mature - SERIES_SECONDS),
+        judged_share=judged_stops / stops if stops else math.nan,
     )  # fmt: skip
     judged = judge_live(found, false_positive_rate_max=options.false_positive_rate_max)
-    old = frauds.before(mature)  # only there the frauds that came to light late are known too
-    lost_a, lost_b = (_lost(old, action, days) for action in (old.action_champion, old.action_challenger))
-    return LiveReport(match, found, judged, lost_a, lost_b, _ranking(context, old, good, counts.good, days))
+    lost_a, lost_b = (
+        _lost(frauds, action, days) for action in (frauds.action_champion, frauds.action_challenger)
+    )
+    return LiveReport(
+        match, found, judged, lost_a, lost_b, _ranking(context, frauds, good, counts.good, days)
+    )
+
+
+def _series(frauds: Shadowed, good: Shadowed, mature_seconds: int) -> NDArray[np.int64]:
+    """int64[frauds]: see `fraud_series`."""
+    if not len(frauds):
+        return np.empty(0, np.int64)
+    parts = (frauds.entity_keys, good.entity_keys) if len(good) else (frauds.entity_keys,)
+    is_fraud = np.repeat(np.array([1, 0], np.int8), [len(frauds), len(good)])
+    groups = fraud_groups(np.concatenate(parts), is_fraud)
+    return fraud_series(groups, frauds.event_time_seconds, mature_seconds)
 
 
 def _lost(frauds: Shadowed, action: NDArray[np.uint8], days: int) -> float:
@@ -153,7 +171,8 @@ def _ranking(
     is_fraud = np.repeat([1, 0], [frauds_scored.sum(), good_scored.sum()]).astype(np.int8)
     weight = np.where(is_fraud == 1, parts[0][2], parts[1][2])
     scored = Scored(
-        joined("score_champion"), joined("score_challenger"), is_fraud, joined("amount_minor"), weight, max(1, days)
+        joined("score_champion"), joined("score_challenger"), is_fraud, joined("amount_minor"), weight, max(1, days),
+        joined("entity_keys"),
     )  # fmt: skip
     found = compare_scores(
         scored, false_positive_rate_max=context.options.false_positive_rate_max, seed=context.options.seed

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zaslon.decisions.policy import Policy, load_policy
 from zaslon.domain.errors import ArtefactError, DataError
-from zaslon.domain.events import LogBatch
+from zaslon.domain.events import NO_KEY, LogBatch, Transactions
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine import Engine
@@ -28,6 +29,7 @@ from zaslon.engine.batch_outcomes import BatchOutcomes
 from zaslon.features.deduplication import LABEL_WAITS
 from zaslon.features.history import Applied
 from zaslon.features.plan import FeaturePlan
+from zaslon.intake.digests import digests_of
 from zaslon.models.model import Model
 from zaslon.ports import LogReader
 from zaslon.ports.shadows import Contender, Shadowed, ShadowLabel, ShadowStore
@@ -42,7 +44,7 @@ from zaslon.services.home import (
     with_chosen_thresholds,
     written_policy,
 )
-from zaslon.services.logs import existing_log
+from zaslon.services.logs import GrowingLog, existing_log
 from zaslon.system.durable import make_directory
 
 _BATCH_RECORDS = 5_000
@@ -105,7 +107,8 @@ def shadow(
             if known is None:  # it goes on from here, also if it is ended at once
                 store.keep([], _waiting_labels(state), state.position)
         challengers = [_challenger(context, state.plan, name, policy_file) for name in dict.fromkeys(names)]
-        follower = _Follower(context, state, store, challengers, within_seconds)
+        log = stack.enter_context(closing(GrowingLog(context)))
+        follower = _Follower(context, log, state, store, challengers, within_seconds)
         forgotten = 0
         while True:
             follower.catch_up()
@@ -158,7 +161,7 @@ class _Follower:
     """Reads the log on from the state's position.
 
     Args:
-        context: the home and its log.
+        context, log: the home and its log.
         state: an engine that holds the state; it decides nothing.
         store: takes what is decided.
         challengers: decide beside the champion.
@@ -166,10 +169,11 @@ class _Follower:
     """
 
     def __init__(
-        self, context: Context, state: Engine, store: ShadowStore, challengers: Sequence[Champion],
-        within_seconds: float,
+        self, context: Context, log: GrowingLog, state: Engine, store: ShadowStore,
+        challengers: Sequence[Champion], within_seconds: float,
     ) -> None:  # fmt: skip
-        self._context, self._state, self._store, self._within = context, state, store, within_seconds
+        self._context, self._log, self._state, self._store = context, log, state, store
+        self._within = within_seconds
         self._challengers = [self._beside(model, policy) for model, policy in challengers]
         self._champion: Engine | None = None
         self._matches: list[int] = []
@@ -186,15 +190,14 @@ class _Follower:
 
     def catch_up(self) -> None:
         """Decide everything that is in the log by now."""
-        with closing(self._context.open_journal_for_reading()) as journal:
-            for batch in _joined(journal.read(self._state.position, originals=False)):
-                if batch.change is not None:
-                    self._state.replay(batch)
-                    self._champion = None  # another one from the next position on
-                    continue
-                if self._champion is None:
-                    self._face(batch.first_position)
-                self._decide(batch)
+        for batch in _joined(self._log.reader().read(self._state.position, originals=False)):
+            if batch.change is not None:
+                self._state.replay(batch)
+                self._champion = None  # another one from the next position on
+                continue
+            if self._champion is None:
+                self._face(batch.first_position)
+            self._decide(batch)
 
     def _face(self, position: int) -> None:
         """Begin or continue the matches against what serves at a position."""
@@ -219,8 +222,9 @@ class _Follower:
         applied = state.apply(batch.transactions, batch.labels, batch.is_label)
         decided = champion.outcomes_of(batch, applied)
         late = self._late(batch, decided)
+        entity_keys = _entity_hashes(decided.transactions, self._context)
         rows = [
-            (match, _shadowed(batch, decided, challenger.outcomes_of(batch, applied)), late)
+            (match, _shadowed(batch, decided, challenger.outcomes_of(batch, applied), entity_keys), late)
             for match, challenger in zip(self._matches, self._challengers, strict=True)
         ]
         state.position = batch.end_position
@@ -241,12 +245,25 @@ class _Follower:
         return int(np.count_nonzero(behind > self._within))
 
 
-def _shadowed(batch: LogBatch, champion: BatchOutcomes, challenger: BatchOutcomes) -> Shadowed:
+def _entity_hashes(transactions: Transactions, context: Context) -> NDArray[np.int64]:
+    """int64[n, entities]: what tells whose a transaction is from other ones, and nothing else without the home's key."""
+    found = np.full((len(transactions), len(context.catalogue.entities)), NO_KEY)
+    for number, name in enumerate(context.catalogue.entities):
+        keys = transactions.entity_keys[name]
+        digests = digests_of([np.full(len(keys), number), keys], [], context.key)
+        found[:, number] = np.where(keys == NO_KEY, NO_KEY, digests[:, 0].view(np.int64))
+    return found
+
+
+def _shadowed(
+    batch: LogBatch, champion: BatchOutcomes, challenger: BatchOutcomes, entity_keys: NDArray[np.int64]
+) -> Shadowed:
     transactions = champion.transactions
     return Shadowed(
         batch.first_position + batch.transaction_index[champion.accepted],
         transactions.transaction_id, transactions.event_time_seconds, transactions.amount_minor,
         champion.scores, challenger.scores, champion.decided().action, challenger.decided().action,
+        entity_keys,
     )  # fmt: skip
 
 

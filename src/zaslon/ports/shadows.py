@@ -50,6 +50,7 @@ class Shadowed:
         position, transaction_id, event_time_seconds, amount_minor: int64[n]; ids as inside the log, also of texts.
         score_champion, score_challenger: float64[n], NaN where there was no time for the model.
         action_champion, action_challenger: uint8[n], `Action` values.
+        entity_keys: int64[n, entities] in the catalogue's order, keyed hashes of whose they are; `NO_KEY` for none.
     """
 
     position: Int64
@@ -60,6 +61,7 @@ class Shadowed:
     score_challenger: Float64
     action_champion: UInt8
     action_challenger: UInt8
+    entity_keys: Int64
 
     def __len__(self) -> int:
         """How many transactions."""
@@ -131,7 +133,7 @@ class ShadowStore(Protocol):
         """The newest match of two models, by their ids."""
 
     def frauds(self, match: Match) -> Shadowed:
-        """The transactions of a match whose newest label says fraud, in the order in which that became known."""
+        """The transactions of a match whose newest label says fraud, in log order."""
 
     def good(self, match: Match, before_seconds: int, rows_max: int) -> Shadowed:
         """At most about so many transactions of a match that happened before a moment and are no known frauds."""

@@ -14,7 +14,7 @@ from zaslon.domain.errors import ArtefactError
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.ports.shadows import Contender, Match, Shadowed, ShadowLabel, Stopped
 
-_FORMAT = 2
+_FORMAT = 3
 _SCHEMA = """
 CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 0), next_position INTEGER NOT NULL) STRICT;
 CREATE TABLE matches (
@@ -28,6 +28,7 @@ CREATE TABLE transactions (
     match INTEGER NOT NULL, position INTEGER NOT NULL,
     transaction_id INTEGER NOT NULL, event_time_seconds INTEGER NOT NULL, amount_minor INTEGER NOT NULL,
     score_champion REAL, score_challenger REAL, action_champion INTEGER NOT NULL, action_challenger INTEGER NOT NULL,
+    entity_keys BLOB NOT NULL,  -- eight bytes each, little-endian
     PRIMARY KEY (match, position)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE labels (
@@ -40,7 +41,7 @@ CREATE INDEX transactions_by_id ON transactions (transaction_id, position);
 """
 _COLUMNS = (
     "position, transaction_id, event_time_seconds, amount_minor, score_champion, score_challenger, action_champion, "
-    "action_challenger"
+    "action_challenger, entity_keys"
 )
 _MATCH_COLUMNS = (
     "number, champion_model, champion_policy, challenger_model, challenger_policy, first_position, next_position, "
@@ -56,21 +57,20 @@ INSERT OR REPLACE INTO labels VALUES (?1, ?2, ?3, ?4,
 _FOUND = (
     "UPDATE labels SET waits = 0, concerns = ?1 WHERE waits = 1 AND transaction_id = ?2 AND position < ?1"
 )
-# The newest verdict on each transaction counts, from the moment when transaction and first verdict were there.
+# The newest verdict on each transaction counts.
 _FRAUDS = """
 WITH labelled AS (
-    SELECT concerns, min(position) AS first, max(position) AS newest FROM labels
-    WHERE concerns IS NOT NULL GROUP BY concerns
+    SELECT concerns, max(position) AS newest FROM labels WHERE concerns IS NOT NULL GROUP BY concerns
 ),
 members AS (
-    SELECT t.position, max(labelled.first, t.position) AS known FROM labelled
+    SELECT t.position FROM labelled
     JOIN labels AS l ON l.position = labelled.newest AND l.is_fraud = 1
     JOIN transactions AS t ON t.match = ?1 AND t.position = labelled.concerns
 )
 """
 _OF_FRAUDS = f"""
 {_FRAUDS} SELECT {_MEMBERS} FROM members AS m JOIN transactions AS t ON t.match = ?1 AND t.position = m.position
-ORDER BY m.known
+ORDER BY m.position
 """  # noqa: S608  nothing of it comes from outside
 _GOOD = """
 FROM transactions AS t WHERE t.match = ?1 AND t.event_time_seconds < ?2
@@ -150,7 +150,7 @@ class SqliteShadowStore:
             self._connection.execute("BEGIN IMMEDIATE")
             for match, shadowed, late in rows:
                 self._connection.executemany(
-                    "INSERT OR REPLACE INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     ((match, *row) for row in _rows(shadowed)),
                 )
                 self._connection.execute(
@@ -183,7 +183,7 @@ class SqliteShadowStore:
         return None if row is None else Match(row[0], Contender(*row[1:3]), Contender(*row[3:5]), *row[5:])
 
     def frauds(self, match: Match) -> Shadowed:
-        """Known frauds, in the order in which they became known (see the port)."""
+        """Known frauds (see the port)."""
         return self._shadowed(_OF_FRAUDS, (match.number,))
 
     def good(self, match: Match, before_seconds: int, rows_max: int) -> Shadowed:
@@ -233,15 +233,17 @@ class SqliteShadowStore:
     def _shadowed(self, query: str, values: Sequence[object]) -> Shadowed:
         with self._explained():
             rows = self._connection.execute(query, values).fetchall()
-        columns = list(zip(*rows, strict=True)) or [()] * 8
+        columns = list(zip(*rows, strict=True)) or [()] * 9
         champion, challenger = (
             np.array([np.nan if score is None else score for score in column], np.float64)
             for column in columns[4:6]
         )
         position, transaction_id, event_time, amount = (np.array(column, np.int64) for column in columns[:4])
-        actions = [np.array(column, np.uint8) for column in columns[6:]]
+        actions = [np.array(column, np.uint8) for column in columns[6:8]]
+        keys = np.frombuffer(b"".join(columns[8]), "<i8").astype(np.int64)
+        keys = keys.reshape(len(rows), len(rows[0][8]) // 8 if rows else 0)
         return Shadowed(
-            position, transaction_id, event_time, amount, champion, challenger, actions[0], actions[1]
+            position, transaction_id, event_time, amount, champion, challenger, actions[0], actions[1], keys
         )
 
 
@@ -250,5 +252,6 @@ def _rows(shadowed: Shadowed) -> Iterator[tuple[object, ...]]:
     return zip(
         shadowed.position.tolist(), shadowed.transaction_id.tolist(), shadowed.event_time_seconds.tolist(),
         shadowed.amount_minor.tolist(), shadowed.score_champion.tolist(), shadowed.score_challenger.tolist(),
-        shadowed.action_champion.tolist(), shadowed.action_challenger.tolist(), strict=True,
+        shadowed.action_champion.tolist(), shadowed.action_challenger.tolist(),
+        (keys.tobytes() for keys in shadowed.entity_keys.astype("<i8")), strict=True,
     )  # fmt: skip
