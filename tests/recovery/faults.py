@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from traceback import walk_stack
 from types import CodeType
@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 import pytest
+from tests.call_trace import named_function
 
 from zaslon.domain.events import Kind, LogBatch
 from zaslon.domain.outcomes import Decision
+from zaslon.domain.rejections import Reason
 from zaslon.testing import SmallWorld
 
 STAGES = ("clean", "apply", "score", "rules", "explain", "encode")
@@ -26,8 +28,12 @@ LABEL_STAGES = ("clean_label", "apply_label", "encode_label")
 EMBEDDED_LABEL_STAGES = (*LABEL_STAGES, "record_label")
 STREAM_LABEL_STAGES = (*LABEL_STAGES, "record_label_stream")
 # Where records come from a file: until they are in the log, and, of labels, until they are cleaned.
-FILE_STAGES = ("split", "fields", "clean", "stage", "by_day", "sort", "join")
+FILE_STAGES = ("split", "fields", "clean", "stage", "by_day", "settle", "sort", "join")
 LABEL_FILE_STAGES = ("split", "label_rows")
+
+# Behind the engine of a stream: where a rejection becomes a message, and where a gateway reads outcomes.
+PUBLISH, GATEWAY_STAGES = "publish", ("read_gateway", "answer_gateway")
+SUBMIT = "submit"  # a call, to the decision worker
 
 
 class Place(NamedTuple):
@@ -43,6 +49,7 @@ _IN_AMOUNTS = {
     "clean": Place("intake.cleaning", "_Reading", "result", lambda it: it.values["tx_amount"] / 100),
     "stage": Place("intake.chunk_cleaning", None, "frame_of", lambda rows: rows.amount_minor / 100),
     "by_day": Place("intake.staging", None, "_by_day", lambda rows: rows["amount_minor"] / 100),
+    "settle": Place("intake.staging", None, "settle", lambda rows, *rest: rows["amount_minor"] / 100),
     "sort": Place("intake.staging", None, "_finished", lambda rows, *rest: rows["amount_minor"] / 100),
     "join": Place("admission.admit", None, "_joined", lambda rows, *rest: rows.amount_minor / 100),
     "apply": Place("features.history", "History", "apply", lambda _, rows, *rest: rows.amount_minor / 100),
@@ -65,11 +72,27 @@ _IN_IDS = {
     "record_label_stream": Place(
         "adapters.cluster.kafka.live_log", None, "encode", lambda batch, *rest: _of(batch.labels)
     ),
-}
+    "publish": Place(
+        "adapters.cluster.kafka.messages", None, "_headers",
+        lambda outcome, *rest: [] if outcome.reason == Reason.ENGINE_ERROR else [outcome.transaction_id],
+    ),
+    "read_gateway": Place(
+        "adapters.cluster.kafka.outcome_reader", None, "recorded", lambda message: [_id_of(message.value())]
+    ),
+    "answer_gateway": Place(
+        "domain.recorded", None, "_value", lambda members: [members.get("transaction_id")]
+    ),
+}  # fmt: skip
 # A poison's amount is written in its row.
 _IN_BYTES = {
     "split": Place("intake.record_blocks", None, "_block", lambda offset, line, content, *rest: content),
     "fields": Place("intake.chunks", None, "fields_of_lines", lambda *given: _lines(*given[:3])),
+    "submit": Place(
+        "adapters.process.worker_process",
+        "WorkerProcess",
+        "submit",
+        lambda it, records, *rest: b" ".join(records),
+    ),
     "label_rows": Place("intake.label_files", None, "_labels", lambda chunk, *rest: _raws(chunk)),
 }
 
@@ -121,6 +144,20 @@ def inject(monkeypatch: pytest.MonkeyPatch, stage: str, poison: Poison | None) -
         )  # fmt: skip
 
 
+def poisoned(monkeypatch: pytest.MonkeyPatch, stages: Sequence[str]) -> dict[str, Poison]:
+    """A fault in each stage, each met by a record of its own."""
+    poisons = {stage: Poison(900 + n, 1_000.25 + n) for n, stage in enumerate(stages)}
+    for stage, poison in poisons.items():
+        inject(monkeypatch, stage, poison)
+    return poisons
+
+
+def without_fault(names: Sequence[str]) -> set[str]:
+    """The functions of dotted names in which no fault lay."""
+    passed: set[CodeType | None] = set().union(*PASSED.values())
+    return {name for name in names if code_of(named_function(name)) not in passed}
+
+
 def _replace(monkeypatch: pytest.MonkeyPatch, stage: str, place: Place, meets: Callable[[Any], bool]) -> None:
     module = importlib.import_module(f"zaslon.{place.module}")
     owner = getattr(module, place.owner) if place.owner else module
@@ -161,6 +198,10 @@ def _ids(batch: Any) -> list[int]:
     """The ids of labels in a batch of raw records."""
     labels = np.flatnonzero(batch.kind == int(Kind.LABEL_JSON)).tolist()
     return [int(orjson.loads(batch.raw(i) or b"{}").get("transaction_id", 0)) for i in labels]
+
+
+def _id_of(outcome: bytes) -> object:
+    return orjson.loads(outcome).get("transaction_id")
 
 
 def _lines(buffer: Any, starts: Any, lengths: Any) -> bytes:

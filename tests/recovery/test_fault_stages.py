@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from types import CodeType
 
 import orjson
 import pytest
-from tests.call_trace import label_walk, named_function, walk
+from tests.api.serving import serving
+from tests.api.serving import transaction as posted
+from tests.call_trace import label_walk, walk
 from tests.recovery.faults import (
     EMBEDDED_LABEL_STAGES,
     EMBEDDED_STAGES,
     FILE_STAGES,
     LABEL_FILE_STAGES,
     PASSED,
+    SUBMIT,
     Poison,
-    code_of,
     inject,
+    poisoned,
+    without_fault,
 )
 from tests.recovery.given_calls import GivenCalls, call, transaction
 
@@ -44,20 +46,6 @@ def no_fault_yet() -> None:
     PASSED.clear()
 
 
-def without_fault(names: Sequence[str]) -> set[str]:
-    """The functions in which no fault lay."""
-    passed: set[CodeType | None] = set().union(*PASSED.values())
-    return {name for name in names if code_of(named_function(name)) not in passed}
-
-
-def poisoned(monkeypatch: pytest.MonkeyPatch, stages: Sequence[str]) -> dict[str, Poison]:
-    """A fault in each stage, each met by a record of its own."""
-    poisons = {stage: Poison(900 + n, 1_000.25 + n) for n, stage in enumerate(stages)}
-    for stage, poison in poisons.items():
-        inject(monkeypatch, stage, poison)
-    return poisons
-
-
 def stopping_everything(context: Context) -> Context:
     """With a policy that stops all transactions, so that all are explained."""
     (context.home / "policy.toml").write_text("[thresholds]\nreview = 0.00001\nblock = 0.99999\n")
@@ -72,11 +60,14 @@ def test_every_function_passed_by_a_row_has_had_a_fault(
     rows = ["transaction_id,tx_datetime,customer_id,terminal_id,tx_amount"]
     rows += [f"{n},2019-10-01 10:00:{n:02d},{n},5,{10 + n}.00" for n in range(20)]
     rows += [f"{p.transaction_id},2019-10-01 11:00:00,3,5,{p.amount:.2f}" for p in poisons.values()]
+    rows.append(
+        next(row for row in rows if f"{poisons['settle'].amount:.2f}" in row)
+    )  # only repeats are settled
     (tmp_path / "rows.csv").write_text("\n".join(rows))
     report = score(context, [str(tmp_path / "rows.csv")], learn=False)
     rejected = Counter(report.clean.report.rows_rejected) + Counter(report.decided.rejected)
     assert rejected == {"engine_error": len(poisons)}
-    assert report.decided.decisions == 20
+    assert report.decided.decisions == 21
     assert set(PASSED) == set(OF_ROWS)
     assert without_fault(walk("A row of a file")) == set()
 
@@ -117,3 +108,14 @@ def test_every_function_passed_over_http_has_had_a_fault(
     assert without_fault(names) == BY_CALL
     with closing(context.open_journal()) as journal:
         assert journal.next_position == len(records)
+
+
+def test_a_fault_in_a_call_fails_that_call_alone(
+    small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inject(monkeypatch, SUBMIT, Poison(0, 1_000.25))
+    with serving(small_world, tmp_path / "home") as open_as:
+        caller = open_as("scorer")
+        assert caller.post("/v1/transactions", posted(tx_amount=1_000.25)).status_code == 500
+        assert caller.post("/v1/transactions", posted()).status_code == 200
+    assert without_fault(sorted(BY_CALL)) == set()

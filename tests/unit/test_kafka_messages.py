@@ -31,12 +31,14 @@ def _sent(
     outcome: Outcome, originals: dict[int, bytes] | None = None, original_bytes_max: int = 1_000
 ) -> Any:
     """The message of an outcome, and its topic."""
-    from zaslon.adapters.cluster.kafka.messages import send_outcomes
+    from zaslon.adapters.cluster.kafka.messages import rejection_messages, send_outcomes
     from zaslon.adapters.cluster.kafka.topics import TopicNames
 
+    raw = outcome.raw or b"" if isinstance(outcome, Rejection) else b""
+    rejections = rejection_messages([outcome], lambda at: (originals or {}).get(at, raw), original_bytes_max)
     producer: Any = Producer()
     names = TopicNames("input", "labels", "predictions", "rejections", "order")
-    send_outcomes(producer, names, [outcome], [outcome.to_json()], originals or {}, original_bytes_max)
+    send_outcomes(producer, names, [outcome], [outcome.to_json()], rejections)
     ((topic, message),) = [(t, m) for t, found in producer.messages.items() for m in found]
     return topic, message
 
@@ -135,5 +137,5 @@ def test_an_outcome_that_the_client_refuses_fails_the_transaction(limit: dict[st
         for n, length in enumerate((10, 2_000, 10, 10))
     ]
     with pytest.raises(kafka.KafkaException) as raised:
-        send_outcomes(producer, names, outcomes, [o.to_json() for o in outcomes], {}, 1_000)
+        send_outcomes(producer, names, outcomes, [o.to_json() for o in outcomes], {})
     assert raised.value.args[0].code() == getattr(kafka.KafkaError, code)

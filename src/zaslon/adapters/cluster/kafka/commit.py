@@ -41,7 +41,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.leadership import Leadership
-from zaslon.adapters.cluster.kafka.messages import send_outcomes
+from zaslon.adapters.cluster.kafka.messages import RejectionMessage, send_outcomes
 from zaslon.adapters.cluster.kafka.order import Order
 from zaslon.adapters.cluster.kafka.topics import MessageLimits, TopicNames
 from zaslon.domain.outcomes import Outcome
@@ -68,14 +68,15 @@ class Work:
     Attributes:
         order, message: what topic `order` gets, and its bytes.
         outcomes, content: of each record, and the JSON of each.
-        originals: the whole bytes of rejected records, by log position.
+        rejections: the messages of rejected records, by log position: made before the batch is handed over, so
+            that one that breaks our code is found there.
     """
 
     order: Order
     message: bytes
     outcomes: Sequence[Outcome]
     content: Sequence[bytes]
-    originals: dict[int, bytes]
+    rejections: dict[int, RejectionMessage]
 
 
 def transactional_ids(group: str) -> tuple[str, str]:
@@ -99,7 +100,6 @@ class Committer:
     ) -> None:  # fmt: skip
         self._names, self._leadership, self._watch = names, leadership, watch
         self._committed, self._is_over = committed, is_over
-        self._original_bytes_max = limits.rejection_bytes - HEADROOM_BYTES
         self._order_offset = -1
         self.seconds = 0.0  # that the newest commit took
         self._over_since: float | None = None
@@ -204,9 +204,7 @@ class Committer:
         self._with_retries(self._producer.commit_transaction, _CALL_SECONDS)
 
     def _send_outcomes(self, work: Work) -> None:
-        send_outcomes(
-            self._producer, self._names, work.outcomes, work.content, work.originals, self._original_bytes_max
-        )  # fmt: skip
+        send_outcomes(self._producer, self._names, work.outcomes, work.content, work.rejections)
 
     def _note_offset(self, error: KafkaError | None, message: Message) -> None:
         offset = message.offset()

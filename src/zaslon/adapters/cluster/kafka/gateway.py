@@ -31,6 +31,7 @@ from zaslon.domain.events import Kind
 from zaslon.domain.outcomes import Decision, Rejection, Versions
 from zaslon.domain.recorded import Recorded
 from zaslon.ports import Answered, DecisionStore, DeliveryTiming, Outcomes, repeated_decision
+from zaslon.system.isolation import fault_text, is_fault_of_ours
 
 _WAIT_SECONDS = 0.02
 _RECORD_BYTES_MAX = INPUT_BYTES_MAX - 1_024  # a message holds more than the record
@@ -284,6 +285,8 @@ class KafkaGateway:
             self._serving = order.versions
         for outcome in arrived.outcomes:
             self._matching.outcome(outcome)
+        for fault in arrived.broken:
+            self._notify_of_fault(fault)
         self._answer_repeated()
         if arrived.orders or self._deliveries:
             deliveries, self._deliveries = self._deliveries, []
@@ -317,6 +320,23 @@ class KafkaGateway:
         self._fail(record, ServerError("The log has skipped a record."))
 
     def _found(self, record: _Sent, outcome: Recorded) -> None:
+        """Answer with an outcome. One that breaks our own code fails its calls, and no others."""
+        try:
+            self._answer_or_wait(record, outcome)
+        except Exception as error:
+            if not is_fault_of_ours(error):
+                raise
+            self._fail_alone(record, error)
+
+    def _fail_alone(self, record: _Sent, error: Exception) -> None:
+        self._notify_of_fault(fault_text(error))
+        self._fail(record, UncertainError("Zaslon's own code failed on the outcome."))
+
+    def _notify_of_fault(self, fault: str) -> None:
+        self._notify(f"Zaslon's own code failed on an outcome, which is in the log: {fault}. Report it.")
+
+    def _answer_or_wait(self, record: _Sent, outcome: Recorded) -> None:
+        """Answer with an outcome, or wait for the decision that it repeats."""
         value = outcome.outcome
         if record.kind == Kind.LABEL_JSON or not isinstance(value, Rejection) or not value.repeats:
             self._answer(record, outcome)
@@ -328,7 +348,13 @@ class KafkaGateway:
         """Answer duplicates with the decision that they repeat, or as duplicates where it is not kept."""
         waiting, self._repeated = self._repeated, []
         for repeated in waiting:
-            decision = self._decision_repeated(repeated)
+            try:
+                decision = self._decision_repeated(repeated)
+            except Exception as error:
+                if not is_fault_of_ours(error):
+                    raise
+                self._fail_alone(repeated.record, error)
+                continue
             if decision is not None:
                 self._answer(repeated.record, decision, repeated=True)
             elif time.monotonic() < repeated.until_seconds:
@@ -348,8 +374,8 @@ class KafkaGateway:
         return found if is_it else None
 
     def _answer(self, record: _Sent, recorded: Recorded, *, repeated: bool = False) -> None:
-        self._done(record)
         answer = Answer.of(recorded.outcome, recorded.json, repeated=repeated)
+        self._done(record)
         now = time.monotonic()
         logged = now if record.logged_seconds is None else record.logged_seconds
         timing = DeliveryTiming(recorded.outcome, repeated, logged - record.sent_seconds, now - logged)

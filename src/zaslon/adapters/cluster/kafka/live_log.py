@@ -23,6 +23,7 @@ from zaslon.adapters.cluster.kafka.connection import (
     refused,
 )
 from zaslon.adapters.cluster.kafka.leadership import Leadership
+from zaslon.adapters.cluster.kafka.messages import rejection_messages
 from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, raw_batch
 from zaslon.adapters.cluster.kafka.order_reader import OrderReader
 from zaslon.adapters.cluster.kafka.source import Partitions
@@ -32,7 +33,7 @@ from zaslon.admission.log_format import encode
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
 from zaslon.domain.events import LogBatch, RecordBatch
-from zaslon.domain.outcomes import Outcome, Rejection, Versions
+from zaslon.domain.outcomes import Outcome, Versions
 from zaslon.engine import ENGINE_VERSION
 from zaslon.intake.ordinary import ordinary_records
 from zaslon.ports.streams import SupersededError
@@ -306,14 +307,13 @@ class KafkaStream:
         order, partitions = self._order_of(batch), self._open.partitions
         if len(outcomes) != len(order):
             raise ValueError("a record lacks its outcome")
-        originals = {
-            o.position: batch.original(o.position - order.position) or b""
-            for o in outcomes
-            if isinstance(o, Rejection)
-        }
+        rejections = rejection_messages(
+            outcomes, lambda position: batch.original(position - order.position) or b"",
+            self._open.limits.rejection_bytes - HEADROOM_BYTES,
+        )  # fmt: skip
         assert self._committer is not None
         order = replace(order, versions=versions, number=number)
-        self._committer.submit(Work(order, order.to_bytes(), outcomes, content, originals))
+        self._committer.submit(Work(order, order.to_bytes(), outcomes, content, rejections))
         partitions.drop(order.counts)
         self._position += len(order)
 

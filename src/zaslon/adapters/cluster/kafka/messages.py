@@ -10,8 +10,8 @@ rejections   no key; value: the original bytes; headers: `kind` = `rejection`, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -28,30 +28,54 @@ _CHANGE: list[tuple[str, str | bytes | None]] = [("kind", b"change")]
 _REJECTION = ("kind", b"rejection")
 
 
+class RejectionMessage(NamedTuple):
+    """What topic `rejections` gets of a rejected record."""
+
+    value: bytes
+    headers: list[tuple[str, Any]]
+
+
+def rejection_messages(
+    outcomes: Sequence[Outcome], originals: Callable[[int], bytes], original_bytes_max: int
+) -> dict[int, RejectionMessage]:
+    """The messages of all rejected records, by log position.
+
+    Args:
+        outcomes: of a micro-batch.
+        originals: the whole original bytes of a record, by log position.
+        original_bytes_max: longer ones are cut.
+    """
+    messages = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Rejection):
+            original = originals(outcome.position)
+            headers = _headers(outcome, original, original_bytes_max)
+            messages[outcome.position] = RejectionMessage(original[:original_bytes_max], headers)
+    return messages
+
+
 def send_outcomes(
     producer: Producer, names: TopicNames, outcomes: Sequence[Outcome], content: Sequence[bytes],
-    originals: dict[int, bytes], original_bytes_max: int,
+    rejections: Mapping[int, RejectionMessage],
 ) -> None:  # fmt: skip
     """Send each outcome as one message of `predictions` or `rejections`, in the order of the log.
 
     Args:
         outcomes: of a micro-batch.
         content: the JSON of each.
-        originals: the whole original bytes of rejected records, by log position.
-        original_bytes_max: longer ones are cut.
+        rejections: the messages of rejected records, by log position.
 
     Raises:
         KafkaException: the client does not take one; the transaction must not be committed.
     """
-    predictions, rejections, send = names.predictions, names.rejections, producer.produce
+    predictions, send = names.predictions, producer.produce
     try:
         for outcome, value in zip(outcomes, content, strict=True):
             if type(outcome) is Decision:
                 send(predictions, value, str(outcome.transaction_id).encode())
             elif isinstance(outcome, Rejection):
-                original = originals.get(outcome.position, outcome.raw or b"")
-                headers = _headers(outcome, original, original_bytes_max)
-                send(rejections, original[:original_bytes_max], headers=headers)
+                message = rejections[outcome.position]
+                send(names.rejections, message.value, headers=message.headers)
             elif isinstance(outcome, ChangeMade):
                 send(predictions, value, headers=_CHANGE)
             else:

@@ -16,6 +16,7 @@ from zaslon.adapters.cluster.kafka.topics import TopicNames, require
 from zaslon.domain.events import TransactionId
 from zaslon.domain.recorded import Recorded
 from zaslon.ports import DecisionStore
+from zaslon.system.isolation import fault_text, is_fault_of_ours
 
 GROUP = "gateway"  # a name only: no partitions are assigned and no offsets committed
 _FETCH_RECORDS = 2_000
@@ -25,11 +26,15 @@ _FETCH_WAIT_MS = 5
 
 @dataclass
 class Arrived:
-    """What one read returned: orders without their records, outcomes, and the decisions among them."""
+    """What one read returned: orders without their records, outcomes, and the decisions among them.
+
+    `broken`: what failed on each message that breaks our own code; who waits for its outcome waits in vain.
+    """
 
     orders: list[Order] = field(default_factory=list)
     outcomes: list[Recorded] = field(default_factory=list)
     decisions: list[tuple[int, TransactionId, bytes]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
 
 class OutcomeReader:
@@ -115,13 +120,21 @@ class OutcomeReader:
         for message in messages:
             error = message.error()
             if error is None:
-                self._sort(message, arrived)
+                self._sort_carefully(message, arrived)
             else:
                 self._not_a_message(message, error)
         if arrived.decisions:
             checkpoint = {"log": self._log_id, "next": {str(p): offset for p, offset in self._next.items()}}
             self._store.keep(arrived.decisions, orjson.dumps(checkpoint))
         return arrived
+
+    def _sort_carefully(self, message: Message, arrived: Arrived) -> None:
+        try:
+            self._sort(message, arrived)
+        except Exception as error:
+            if not is_fault_of_ours(error) or message.topic() == self._names.order:
+                raise
+            arrived.broken.append(fault_text(error))
 
     def _sort(self, message: Message, arrived: Arrived) -> None:
         if message.topic() == self._names.order:
