@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import typer
 from tests.cli.conftest import Answer, SmallRun, Zaslon
+from tests.cli.test_nonsense import assert_helps
 
 from zaslon import __version__
 from zaslon.bootstrap import build_context
@@ -179,6 +180,9 @@ def test_a_first_model_that_breaks_a_guard_does_not_serve(
     assert (answer["verdict"], answer["promoted"], answer["champion"]) == ("first", False, None)
     assert any("model_bytes" in sentence for sentence in answer["refusals"])
     assert not (home / "champion.json").exists()
+    assert_helps(
+        zaslon("evaluate", "--home", home, "--json"), 6, "No model serves in", "promote ID --unguarded"
+    )
     assert Path(answer["paths"]["journal"]).exists(), "no champion needs another log"
     assert zaslon("replay", 5, "--home", home, "--json").json["identical"]
     assert zaslon("promote", answer["model"], "--unguarded", "--home", home, "--json").code == 0

@@ -77,6 +77,19 @@ def test_a_training_that_is_no_better_is_no_entry(zaslon: Zaslon, small_run: Sma
     assert f"zaslon promote {trained['model']} --unguarded" in said
 
 
+def test_a_model_of_another_label_delay_replaces_no_champion(zaslon: Zaslon, home: Path) -> None:
+    before = champion(home)
+    answer = zaslon("train", "--home", home, "--label-delay", "0s", "--json").json
+    assert (answer["verdict"], answer["promoted"]) == ("not_enough_evidence", False)
+    assert answer["champion"] == before["model"]
+    (reason,) = answer["reasons"]
+    assert reason == (
+        "The champion cannot be compared with, and serves on: it was trained with a label delay of 7d, "
+        f"model {answer['model']} with one of 0s."
+    )
+    assert champion(home) == before
+
+
 def test_a_promotion_is_an_entry_at_the_end_of_the_log(zaslon: Zaslon, home: Path) -> None:
     model = another_model(home)
     assert zaslon("promote", model, "--unguarded", "--home", home, "--json").code == 0

@@ -32,6 +32,12 @@ def parse_duration_seconds(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def duration_text(seconds: int) -> str:
+    """A duration as settings write it, exactly: `0s`, `90m`, `7d`."""
+    unit = next((u for u in "dhm" if seconds and seconds % _UNITS[u] == 0), "s")
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
 def checked_duration(text: str) -> str:
     """The text, for files and settings that are checked as a whole and name the place of a mistake.
 

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from zaslon.domain.errors import ArtefactError, DataError
-from zaslon.domain.time import SECONDS_PER_DAY
+from zaslon.domain.time import SECONDS_PER_DAY, duration_text
 from zaslon.features.plan import plan_features
 from zaslon.flows.challenge import Challenge, Evidence, challenge
 from zaslon.flows.compare import period_bounds
 from zaslon.intake import clean_arrival_seconds
 from zaslon.models.dataset import Days, Sample
+from zaslon.models.model import Model
 from zaslon.models.verdict import Judged, Verdict
 from zaslon.services.comparison_record import publish_comparison
 from zaslon.services.context import Context
@@ -85,7 +86,7 @@ def pass_gate(
 ) -> Gated:  # fmt: skip
     """Judge a trained model beside what serves, and promote it if it has earned it.
 
-    A champion that cannot be compared with, such as one of another catalogue, is not replaced.
+    A champion that cannot be compared with, such as one of another catalogue or label delay, is not replaced.
 
     Args:
         context, trained, samples, days: the home, the model, what it was made from, and all clean days.
@@ -135,9 +136,13 @@ def judge_trained(
 ) -> Challenge:  # fmt: skip
     """Judge it on its test period: the mature part that is new to the champion too; without one on all of it.
 
+    Models of different label delays know different answers on the same day: they are not compared.
+
     Raises:
         DataError: the champion does not say what it has learned from.
     """
+    if champion is not None and (problem := _other_delay(champion[0], trained.model)):
+        return _not_compared(judge_trained(context, trained, None, samples, days, arrival_seconds), problem)
     models = [trained.model] if champion is None else [champion[0], trained.model]
     bounds = period_bounds(models, arrival_seconds, context.options.label_delay_seconds)
     test = samples.split.test
@@ -169,6 +174,17 @@ def _named(context: Context) -> str | None:
         return named_champion(context).model if names_champion(context) else None
     except ArtefactError:
         return UNREADABLE
+
+
+def _other_delay(champion: Model, model: Model) -> str:
+    """How their label delays differ, if they do."""
+    before, now = champion.facts.label_delay_seconds, model.facts.label_delay_seconds
+    if before == now:
+        return ""
+    return (
+        f"it was trained with a label delay of {duration_text(before)}, model {model.artefact_id} with one of "
+        f"{duration_text(now)}."
+    )
 
 
 def _not_compared(found: Challenge, problem: str) -> Challenge:

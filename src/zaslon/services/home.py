@@ -225,10 +225,7 @@ def named_champion(context: Context) -> Change:
     """
     path = existing_home(context.home) / _CHAMPION_FILE
     if not path.exists():
-        raise ArtefactError(
-            f"There is no model in '{context.home}'.",
-            hint="Train one: `zaslon run FILE` or `zaslon train`.",
-        )
+        raise _no_champion(context.home)
     try:
         return _change_of(orjson.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -236,6 +233,22 @@ def named_champion(context: Context) -> Change:
             f"'{path}' does not name the model and policy that serve.",
             hint="Name one: `zaslon promote ID --unguarded`; `models/` of the home has the ids.",
         ) from error
+
+
+def _no_champion(home: Path) -> ArtefactError:
+    if _known_models(home):
+        return ArtefactError(
+            f"No model serves in '{home}'.",
+            hint="A trained model serves if it keeps the guards. `zaslon promote ID --unguarded` lets one serve all "
+            "the same; `models/` of the home has the ids.",
+        )
+    return ArtefactError(
+        f"There is no model in '{home}'.", hint="Train one: `zaslon run FILE` or `zaslon train`."
+    )
+
+
+def _known_models(home: Path) -> list[Path]:
+    return [path for path in (home / "models").glob("[!.]*") if path.is_dir()]
 
 
 def _change_of(found: dict[str, Any]) -> Change:
@@ -315,7 +328,7 @@ def named_model(context: Context, name: str) -> Model | None:
     for directory in (home / "models" / name, Path(name), home / name):
         if directory.is_dir():
             return load_model(_artefact_in(context, directory), context.catalogue.hash)
-    known = [path.name for path in (home / "models").glob("[!.]*") if path.is_dir()]
+    known = [path.name for path in _known_models(home)]
     raise ArtefactError(
         f"There is no model '{name}' in '{home}'.", hint=did_you_mean(name, [*known, CHAMPION])
     )
@@ -323,10 +336,9 @@ def named_model(context: Context, name: str) -> Model | None:
 
 def _artefact_in(context: Context, directory: Path) -> Path:
     """The artefact that is meant by a directory: itself, or one in it if it is a home."""
-    models = directory / "models"
     if (directory / _CHAMPION_FILE).is_file():
-        return models / named_champion(context.in_home(directory)).model
-    known = [path for path in models.glob("[!.]*") if path.is_dir()]
+        return directory / "models" / named_champion(context.in_home(directory)).model
+    known = _known_models(directory)
     return known[0] if len(known) == 1 else directory
 
 
