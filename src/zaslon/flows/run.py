@@ -24,7 +24,7 @@ from zaslon.services.context import Context, Stopwatch
 from zaslon.services.decision_loop import DecideReport, decide_records, records_of_days
 from zaslon.services.featurising import Day
 from zaslon.services.home import engine_at, keep_policy
-from zaslon.services.logs import discard_new_log, new_log, put_in_use
+from zaslon.services.logs import discard_new_log, has_records_of, new_log, put_in_use
 from zaslon.services.model_training import (
     Trained,
     evaluate_sample,
@@ -133,10 +133,9 @@ def _run(
         del samples  # the next stage needs the memory
     if not gated.another_serves:
         keep_policy(context, trained.policy)  # for the replay, also of what a refused first model decides
-        put_in_use(context)
-        log = context
     with watch.stage("decide"):
         decided, to_come = decide_days(log, trained, days, decide_from, delay)
+        is_in_use = _use_log(context, log, gated)
     by_delay: dict[str, Evaluation] = {}
     if compare_delays:
         with watch.stage("label_delays"):
@@ -147,7 +146,7 @@ def _run(
         registry = publish_training(
             context, trained, settings, days, report_files(paths), promoted=gated.promoted
         )
-        if gated.another_serves:  # the log in use is that of the champion
+        if not is_in_use:  # the log in use goes on
             discard_new_log(context)
             del paths["journal"]
         paths |= {"registry": registry.place} if registry and registry.place else {}
@@ -217,8 +216,21 @@ def decide_days(
             snapshot_every_records=context.options.snapshot_every_records, progress=context.progress,
             takes_answers=True,
         )  # fmt: skip
-        forget_old_originals(context, journal)
         return decided, len(feedback)
+
+
+def _use_log(context: Context, log: Context, gated: Gated) -> bool:
+    """Put the run's complete log in use, unless the one in use goes on; returns whether it did.
+
+    A champion that was trained again has a log to put in use only after a crash between its promotion and this.
+    """
+    is_first = gated.promoted or gated.champion is None
+    is_in_use = is_first or not (gated.another_serves or has_records_of(context, gated.model))
+    if is_in_use:
+        put_in_use(context)
+    with closing((context if is_in_use else log).open_journal()) as journal:
+        forget_old_originals(context, journal)
+    return is_in_use
 
 
 def _labels_under_way(context: Context, before: Sequence[Day], delay: int) -> DelayedLabels:

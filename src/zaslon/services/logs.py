@@ -2,7 +2,7 @@
 
 A run makes its log beside the one in use, so that nothing is lost where it does not come to its end:
 
-    .log-building   the state that the new log begins from; discarded if it is not to be used, or by the next process
+    .log-building   the new log until the run has decided; discarded if it is not to be used, or by the next process
     .log-ready      complete: it takes the place of `log`, now or when the next process starts
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from zaslon.domain.errors import DataError, ZaslonError
@@ -53,6 +53,24 @@ def put_in_use(context: Context) -> None:
     """Let the log made by `new_log` replace the one in use, which is archived."""
     rename(context.home / _BUILDING, context.home / _READY)
     _settle(context.home, context.log)
+
+
+def has_records_of(context: Context, model: str) -> bool:
+    """Whether the log in use has records from after the newest promotion of a model, besides changes.
+
+    One that cannot be read, as of an earlier format, cannot go on and counts as empty.
+    """
+    if not (context.home / context.log).is_dir():
+        return False
+    with suppress(ZaslonError), closing(context.open_journal_for_reading()) as journal:
+        end = journal.next_position
+        for serving in journal.servings():
+            if serving.versions.model != model:
+                return False
+            if end - serving.position > (serving.change is not None):
+                return True
+            end = serving.position
+    return False
 
 
 def _settle(home: Path, log: str) -> None:
