@@ -49,7 +49,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "--days",
         "60",
         "--customers",
-        "2000",
+        str(ROWS // 50),
         "--defects",
         "20",
         "--format",

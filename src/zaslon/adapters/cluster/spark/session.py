@@ -18,7 +18,7 @@ from zaslon import __version__
 from zaslon.domain.errors import ServerError, ZaslonError
 from zaslon.engine.version import ENGINE_VERSION
 
-# Of Spark, the versions that are tried here, each with the versions of Java that it runs on (`docs/guides/cluster.md`).
+# Which Java a version of Spark names as its own; `docs/guides/cluster.md` says which pairs were tried.
 _JAVA_OF_SPARK = {"3.5": (11, 17), "4.0": (17, 21), "4.1": (17, 21)}
 # What rows pass through on their way to a result; the same on every machine.
 _LIBRARIES = ("numpy", "polars", "pyarrow")
@@ -118,7 +118,7 @@ def _check_java(session: SparkSession) -> None:
         )
     if int(java) not in fitting:
         raise ZaslonError(
-            f"Spark {spark} was not tried on Java {java}.",
+            f"Spark {spark} does not run on Java {java}.",
             hint=f"Set JAVA_HOME to Java {' or '.join(map(str, fitting))}.",
         )
 
