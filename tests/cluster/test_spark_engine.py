@@ -18,7 +18,7 @@ from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.cluster
 
-ROWS = int(os.environ.get("ZASLON_TEST_SPARK_ROWS", "100000"))
+ROWS = int(os.environ.get("ZASLON_TEST_SPARK_ROWS", "30000"))
 ARRIVED = "2024-01-01 00:00:00"
 QUARANTINE_ORDER = ["source", "record", "offset", "reason", "field"]
 # Tasks are tried twice as a matter of course, and partitions are many and small.
@@ -27,6 +27,7 @@ spark.speculation true
 spark.speculation.quantile 0.1
 spark.speculation.multiplier 1.0
 spark.executor.memory 768m
+spark.sql.files.maxRecordsPerFile 100
 """
 
 
@@ -177,6 +178,17 @@ def test_a_killed_executor_and_second_tries_change_nothing(
     standalone.kill_an_executor()
     _result(work)
     _assert_same_clean(home / "clean", embedded / "clean")
+
+
+def test_what_no_source_is_ends_as_without_spark(embedded: Path, tmp_path: Path) -> None:
+    (tmp_path / "no").write_text("nothing of ours\n")
+    arguments = ["clean", str(tmp_path / "no"), "--arrived", ARRIVED]
+    ended = [_command(sys.executable, *arguments, home=tmp_path / "one")]
+    ended += [_command(SPARK_PYTHON, *arguments, *_in_spark("local[1]"), home=tmp_path / "two")]
+    one, other = (json.loads(work.communicate(timeout=DEADLINE_SECONDS)[0])["error"] for work in ended)
+    assert one["kind"] == other["kind"] == "InputError"
+    assert one["exit_code"] == other["exit_code"] == 3
+    assert other["message"].startswith(one["message"].replace("/one/", "/two/"))
 
 
 def test_executors_without_zaslon_are_one_clear_error(sources: Sequence[str], tmp_path: Path) -> None:

@@ -6,37 +6,49 @@ The exchanges are made here; `tests/cluster/` has those of Spark.
 from __future__ import annotations
 
 import gzip
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
-from tests.unit.intake_cases import ARRIVAL_SECONDS, HEADER, KEY, MISSION, line, quarantine_of, run
+from tests.unit.intake_cases import ARRIVAL_SECONDS, HEADER, KEY, MISSION, SHOP_TEXT, line, quarantine_of, run
 
+from zaslon.adapters.cluster.spark.entity_columns import row_schema
+from zaslon.adapters.cluster.spark.software import Software
 from zaslon.adapters.cluster.spark.source_rows import (
     CLEAN,
+    COUNTED,
     KIND,
+    PLACE,
+    REASON,
     REJECTED,
     SUMMARY,
     Originals,
     Settling,
     SourceCleaning,
+    Sources,
     Summary,
     day_columns,
     polars_frame,
     quarantine_schema,
     staged_schema,
 )
+from zaslon.domain.catalogue import Catalogue, parse_catalogue
+from zaslon.domain.errors import InputError, ServerError
 from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_duration_seconds, time_text
+from zaslon.flows.clean import refuse_pipes
 from zaslon.intake.date_gaps import DayCounts
 
 Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 START = 18_130 * SECONDS_PER_DAY
 REMEMBER = parse_duration_seconds(MISSION.retention.remember)
+SOFTWARE = Software.here()
 SORTED_BY = ("source", "record", "offset", "reason")
 
 
@@ -80,8 +92,9 @@ class _Exchanges:
     def __init__(self, sources: Sequence[str], seed: int) -> None:
         self.sources, self.chance = sources, random.Random(seed)
         self.schema = staged_schema(MISSION)
-        work = SourceCleaning(MISSION, KEY, ARRIVAL_SECONDS, 1 << 13)
-        numbered = [pl.DataFrame({"number": [n], "address": [s]}) for n, s in enumerate(sources)]
+        self.given = Sources.of(sources)
+        work = SourceCleaning(MISSION, KEY, ARRIVAL_SECONDS, 1 << 13, self.given, SOFTWARE)
+        numbered = [pl.DataFrame({"number": [n]}) for n in range(len(sources))]
         self.chance.shuffle(numbered)
         self.staged = pl.concat([_after(work, one, self.schema) for one in numbered])
         self.read = self._summaries(self.staged)
@@ -99,11 +112,11 @@ class _Exchanges:
         parts = [
             rows.filter(pl.col("transaction_id") % partitions == n).sort("order") for n in range(partitions)
         ]
-        return pl.concat([_after(Settling(MISSION, REMEMBER), part, self.schema) for part in parts])
+        return pl.concat([_after(Settling(MISSION, REMEMBER, SOFTWARE), part, self.schema) for part in parts])
 
     @staticmethod
     def _summaries(rows: pl.DataFrame) -> list[Summary]:
-        return [Summary.from_bytes(s) for s in rows.filter(pl.col(KIND) == SUMMARY)["summary"]]
+        return [Summary.from_bytes(s) for s in rows.filter(pl.col(KIND) == SUMMARY)[COUNTED]]
 
     def days(self) -> pl.DataFrame:
         rows = self.settled.filter(pl.col(KIND) == CLEAN).select(day_columns(MISSION))
@@ -111,13 +124,15 @@ class _Exchanges:
 
     def quarantine(self) -> pl.DataFrame:
         assert self.wrong is not None
-        columns = ["source_number", "source_record", "reason_number", "event_time_seconds"]
+        columns = [*PLACE, REASON, "event_time_seconds"]
         repeats = self.settled.filter(pl.col(KIND) == REJECTED)
         wrong = self.staged.filter(pl.col("event_time_seconds") >= self.wrong.first_day * SECONDS_PER_DAY)
-        places = pl.concat([repeats.select(columns), wrong.select(columns)]).sort("source_number")
-        work = Originals(MISSION, KEY, 1 << 14, tuple(self.sources), self.wrong)
+        places = pl.concat([repeats.select(columns), wrong.select(columns)]).sort(PLACE[0])
+        work = Originals(MISSION, KEY, 1 << 14, self.given, self.wrong, SOFTWARE)
         late = _after(work, places, quarantine_schema())
-        early = self.staged.filter(pl.col(KIND) == REJECTED).select(late.columns)
+        early = self.staged.filter(pl.col(KIND) == REJECTED).select(
+            pl.col(f"_{c}").alias(c) for c in late.columns
+        )
         return pl.concat([early, late]).sort(SORTED_BY)
 
 
@@ -140,10 +155,46 @@ def test_tasks_give_what_one_process_gives(tmp_path: Path, seed: int) -> None:
     assert flags == list(report.flags.values())
 
 
+def _cleaning(catalogue: Catalogue, sources: Sequence[str], software: Software) -> SourceCleaning:
+    return SourceCleaning(catalogue, KEY, ARRIVAL_SECONDS, 1 << 13, Sources.of(sources), software)
+
+
 def test_a_task_that_is_tried_twice_gives_the_same_rows(tmp_path: Path) -> None:
-    (source, *_) = _sources(tmp_path, 1)
-    work = SourceCleaning(MISSION, KEY, ARRIVAL_SECONDS, 1 << 13)
-    given = pl.DataFrame({"number": [4], "address": [source]})
+    sources, given = _sources(tmp_path, 1), pl.DataFrame({"number": [2]})
+    work = _cleaning(MISSION, sources, SOFTWARE)
     first, second = (_after(work, given, staged_schema(MISSION)) for _ in range(2))
     assert first.equals(second, null_equal=True)
-    assert first.filter(pl.col(KIND) == CLEAN)["order"].min() == 4 << 40
+    assert first.filter(pl.col(KIND) == CLEAN)["order"].min() == 2 << 40
+
+
+def test_a_source_that_changed_since_the_job_began_is_refused(tmp_path: Path) -> None:
+    sources, given = _sources(tmp_path, 1), pl.DataFrame({"number": [0]})
+    work = _cleaning(MISSION, sources, SOFTWARE)
+    with Path(sources[0]).open("ab") as file:
+        file.write(b"1,2,3\n")
+    with pytest.raises(InputError, match="changed while it was read"):
+        _after(work, given, staged_schema(MISSION))
+
+
+def test_a_pipe_is_refused_before_a_cluster_reads_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="can be read only once"):
+        refuse_pipes(["s3://lake/in.txt", str(tmp_path / "pipe")])
+
+
+def test_a_task_of_another_software_makes_no_rows(tmp_path: Path) -> None:
+    work = _cleaning(MISSION, _sources(tmp_path, 1), replace(SOFTWARE, engine=SOFTWARE.engine + 1))
+    with pytest.raises(ServerError, match=r"Zaslon's engine \d+ instead of"):
+        _after(work, pl.DataFrame({"number": [0]}), staged_schema(MISSION))
+
+
+@pytest.mark.parametrize("name", ["day", "kind", "reason", "source", "features", "summary"])
+def test_fields_may_have_the_names_of_a_quarantine(tmp_path: Path, name: str) -> None:
+    catalogue = parse_catalogue(SHOP_TEXT.replace("risk", name))
+    path = tmp_path / "in.csv"
+    path.write_text(f"id,at,card,device,sum,{name}\n1,1566456663,a,b,7,2.5\n")
+    rows = _after(
+        _cleaning(catalogue, [str(path)], SOFTWARE), pl.DataFrame({"number": [0]}), staged_schema(catalogue)
+    )
+    assert rows.filter(pl.col(KIND) == CLEAN)[name].to_list() == [2.5]
+    assert name in day_columns(catalogue) and name in row_schema(catalogue).names

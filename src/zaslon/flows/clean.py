@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from zaslon.domain.errors import InputError
 from zaslon.intake import clean_files, publish_clean, same_files
 from zaslon.ports.clusters import Cluster
 from zaslon.services.arrival import arrival_of_files
 from zaslon.services.cleaned_files import Cleaned
 from zaslon.services.context import Context
+from zaslon.system.opening import is_read_once
 
 
 def clean(
@@ -43,6 +45,7 @@ def clean(
             rows_of_log=rows_of_log, progress=context.progress.advance,
         )  # fmt: skip
     else:
+        refuse_pipes(sources)
         report = publish_clean(
             sources, out,
             lambda building: cluster.clean(
@@ -57,3 +60,13 @@ def clean(
             f"{context.catalogue.label} fit these files?"
         )
     return Cleaned(report, out, same_files(sources))
+
+
+def refuse_pipes(sources: Sequence[str]) -> None:
+    """A cluster reads the sources of repeats a second time, on any of its machines.
+
+    Raises:
+        InputError: one is a pipe or a device.
+    """
+    for source in filter(is_read_once, sources):
+        raise InputError(f"'{source}' can be read only once.", hint="Write it into a file first.")

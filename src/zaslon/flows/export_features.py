@@ -88,18 +88,27 @@ def _written_by(cluster: Cluster, context: Context, out: Path, days: list[Day]) 
     watch = Stopwatch()
     with replacing(out, MARK, "zaslon features") as building, watch.stage("features"):
         delay = context.options.label_delay_seconds
-        cluster.write_features(
-            context.catalogue, [path for _, path in days], building, label_delay_seconds=delay
-        )
+        if days:
+            paths = [path for _, path in days]
+            cluster.write_features(context.catalogue, paths, building, label_delay_seconds=delay)
         (building / MARK).write_bytes(orjson.dumps({"catalogue": context.catalogue.label}))
-    times = pl.scan_parquet([path for _, path in days], hive_partitioning=False).select("event_time_seconds")
-    remember = parse_duration_seconds(context.catalogue.retention.remember)
-    rows, newest = times.select(pl.len(), pl.all().max().alias("newest")).collect().row(0)
-    known = times.filter(pl.col("event_time_seconds") > (newest or 0) - remember).select(pl.len())
+    rows, remembered = _counts(context, days)
     return FeaturesReport(
         rows, tuple(day_text(day) for day, _ in days), plan_features(context.catalogue).names,
-        known.collect().item(), None, watch.seconds["features"], str(out), (),
+        remembered, None, watch.seconds["features"], str(out), (),
     )  # fmt: skip
+
+
+def _counts(context: Context, days: list[Day]) -> tuple[int, int]:
+    """How many transactions there are, and how many a log of them still knows at its end."""
+    if not days:
+        return 0, 0
+    times = pl.scan_parquet([path for _, path in days], hive_partitioning=False, glob=False)
+    moment = pl.col("event_time_seconds")
+    remember = parse_duration_seconds(context.catalogue.retention.remember)
+    is_known = moment > moment.max() - remember
+    rows, known = times.select(pl.len(), is_known.sum().alias("known")).collect().row(0)
+    return int(rows), int(known)
 
 
 def _write_day(context: Context, featuriser: Featuriser, day: Day, directory: Path) -> int:

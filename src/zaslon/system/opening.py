@@ -116,6 +116,24 @@ def version_of(file: IO[bytes]) -> tuple[int, int] | None:
     return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
+def content_version(address: str) -> tuple[str, ...] | None:
+    """What changes with the content of a file or an fsspec address; None where nothing says.
+
+    Raises:
+        InputError: missing, or not allowed.
+        OSError, ValueError, ImportError: anything else that keeps it from being looked at.
+    """
+    with opened(address) as file:
+        if (version := version_of(file)) is not None:
+            return tuple(map(str, version))
+    path = local_path(address)
+    if path is not None:
+        return None
+    files, place = fsspec.core.url_to_fs(address)
+    info = files.info(place)
+    return tuple(str(info[name]) for name in ("size", "ETag", "LastModified", "mtime") if name in info)
+
+
 def check_unchanged(address: str, file: IO[bytes], version: tuple[int, int] | None) -> None:
     """Refuse a file that was written to while it was read: its last record may be half a one.
 

@@ -20,14 +20,19 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from zaslon.adapters.cluster.spark.output import address_of, write_by_day
 from zaslon.adapters.cluster.spark.session import job
+from zaslon.adapters.cluster.spark.software import Software
 from zaslon.adapters.cluster.spark.source_rows import (
     CLEAN,
+    COUNTED,
     KIND,
+    PLACE,
+    REASON,
     REJECTED,
     SUMMARY,
     Originals,
     Settling,
     SourceCleaning,
+    Sources,
     Summary,
     day_columns,
     quarantine_schema,
@@ -37,8 +42,6 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.clean_report import CleanReport, OverLines
 from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_duration_seconds, time_text
 from zaslon.intake.date_gaps import DayCounts, WrongDates
-
-_BY_NUMBER, _BY_RECORD = "source_number", "source_record"
 
 
 class CleanJob:
@@ -55,9 +58,9 @@ class CleanJob:
         self, session: SparkSession, catalogue: Catalogue, sources: Sequence[str], *,
         key: bytes, arrival_time_seconds: int, chunk_bytes: int, partitions: int, seed: int,
     ) -> None:  # fmt: skip
-        self._session, self._catalogue, self._sources = session, catalogue, tuple(sources)
+        self._session, self._catalogue, self._sources = session, catalogue, Sources.of(sources)
         self._key, self._arrival, self._chunk_bytes = key, arrival_time_seconds, chunk_bytes
-        self._partitions, self._seed = partitions, seed
+        self._partitions, self._seed, self._software = partitions, seed, Software.here()
 
     def run(self, days_out: Path, quarantine_out: Path) -> CleanReport:
         """Write `days_out/day=YYYY-MM-DD/*.parquet` and the quarantine as one file in a directory.
@@ -79,12 +82,12 @@ class CleanJob:
 
     def _staged(self) -> DataFrame:
         """One partition for each source."""
-        numbered = list(enumerate(self._sources))
+        numbered = [(number,) for number in range(len(self._sources.addresses))]
         context = self._session.sparkContext
-        sources = self._session.createDataFrame(
-            context.parallelize(numbered, len(numbered)), "number int, address string"
+        sources = self._session.createDataFrame(context.parallelize(numbered, len(numbered)), "number int")
+        work = SourceCleaning(
+            self._catalogue, self._key, self._arrival, self._chunk_bytes, self._sources, self._software
         )
-        work = SourceCleaning(self._catalogue, self._key, self._arrival, self._chunk_bytes)
         return sources.mapInArrow(work, from_arrow_schema(staged_schema(self._catalogue)))
 
     def _wrong_dates(self, read: Sequence[Summary]) -> WrongDates | None:
@@ -101,7 +104,7 @@ class CleanJob:
         return (
             rows.repartition(self._partitions, sql.xxhash64(sql.lit(self._seed), "transaction_id"))
             .sortWithinPartitions("order")
-            .mapInArrow(Settling(self._catalogue, remember), rows.schema)
+            .mapInArrow(Settling(self._catalogue, remember, self._software), rows.schema)
         )
 
     def _columns_of_days(self) -> list[str] | list[sql.Column]:
@@ -117,13 +120,13 @@ class CleanJob:
         """Write the quarantine; returns what was rejected by reason for what only the whole input shows."""
         columns = quarantine_schema().names
         places = self._places(staged, settled, wrong)
-        found = places.repartition(max(len(self._sources), 1), _BY_NUMBER).mapInArrow(
-            Originals(self._catalogue, self._key, self._chunk_bytes, self._sources, wrong),
+        found = places.repartition(max(len(self._sources.addresses), 1), PLACE[0]).mapInArrow(
+            Originals(self._catalogue, self._key, self._chunk_bytes, self._sources, wrong, self._software),
             from_arrow_schema(quarantine_schema()),
         )
         late = found.persist(StorageLevel.DISK_ONLY)
         counts = late.groupBy("reason", "field").count().collect()
-        early = staged.filter(sql.col(KIND) == REJECTED).select(*columns)
+        early = staged.filter(sql.col(KIND) == REJECTED).select(*(sql.col(f"_{c}").alias(c) for c in columns))
         (
             early.withColumn("late", sql.lit(0))
             .union(late.withColumn("late", sql.lit(1)))
@@ -131,6 +134,7 @@ class CleanJob:
             .sortWithinPartitions("late", "source", "record", "offset")
             .select(*columns)
             .write.option("compression", "zstd")
+            .option("maxRecordsPerFile", 0)  # whatever the cluster's default is
             .parquet(address_of(out))
         )
         return Counter(
@@ -138,7 +142,7 @@ class CleanJob:
         )
 
     def _places(self, staged: DataFrame, settled: DataFrame, wrong: WrongDates | None) -> DataFrame:
-        columns = (_BY_NUMBER, _BY_RECORD, "reason_number", "event_time_seconds")
+        columns = (*PLACE, REASON, "event_time_seconds")
         repeats = settled.filter(sql.col(KIND) == REJECTED).select(*columns)
         if wrong is None:
             return repeats
@@ -159,10 +163,10 @@ class CleanJob:
             sum(one.answers_changed for one in counted), sum(one.headers_inside for one in read), over_lines,
             dict(zip(names, flags or [0] * len(names), strict=True)),
             [day_text(day) for day in sorted(rows_by_day)],
-            list(self._sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
+            list(self._sources.addresses), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
         )  # fmt: skip
 
 
 def _summaries(stage: DataFrame) -> list[Summary]:
-    rows = stage.filter(sql.col(KIND) == SUMMARY).select("summary").collect()
-    return [Summary.from_bytes(bytes(row.summary)) for row in rows]
+    rows = stage.filter(sql.col(KIND) == SUMMARY).select(COUNTED).collect()
+    return [Summary.from_bytes(bytes(row[COUNTED])) for row in rows]

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from zaslon.adapters.cluster.spark.clean_job import CleanJob
 from zaslon.adapters.cluster.spark.features_job import write_features
-from zaslon.adapters.cluster.spark.output import move_days
+from zaslon.adapters.cluster.spark.output import move_days, only_file
 from zaslon.adapters.cluster.spark.session import spark_session
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.clean_report import CleanReport
@@ -41,9 +41,8 @@ class SparkCluster:
             self._session, catalogue, sources, key=key, arrival_time_seconds=arrival_time_seconds,
             chunk_bytes=chunk_bytes, partitions=self._partitions, seed=self._seed,
         ).run(writing / "days", writing / "quarantine")  # fmt: skip
-        move_days(writing / "days", building, "part-{}.parquet")
-        (quarantine,) = (writing / "quarantine").glob("*.parquet")
-        quarantine.rename(building / QUARANTINE)
+        move_days(writing / "days", building, "part-0.parquet")
+        only_file(writing / "quarantine").rename(building / QUARANTINE)
         shutil.rmtree(writing)
         return report
 
@@ -56,7 +55,7 @@ class SparkCluster:
             self._session, catalogue, days, writing, label_delay_seconds=label_delay_seconds,
             partitions=self._partitions, seed=self._seed,
         )  # fmt: skip
-        move_days(writing, building, "part-{:05d}.parquet")
+        move_days(writing, building, "part-00000.parquet")
         shutil.rmtree(writing)
 
 

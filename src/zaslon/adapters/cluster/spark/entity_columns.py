@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zaslon.adapters.cluster.spark.software import Software
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_TEXT, NO_KEY, Transactions
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.engine.entity_pass import EntityPass
 from zaslon.features.plan import FeaturePlan, plan_features
 
-FEATURES = "features"
+FEATURES = "_features"  # no field of a catalogue can have this name
 _SECRET_BYTES = 16
 
 
@@ -75,9 +76,11 @@ class EntityColumns:
     catalogue: Catalogue
     number: int
     label_delay_seconds: int
+    software: Software
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same rows with the columns of this entity; behind the last entity, the result's columns."""
+        self.software.check_here()
         plan = plan_features(self.catalogue)
         run = EntityPass(plan, self.number, os.urandom(_SECRET_BYTES), self.label_delay_seconds)
         for day, rows in by_day(batches):

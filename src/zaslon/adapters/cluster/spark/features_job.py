@@ -23,6 +23,7 @@ from zaslon.adapters.cluster.spark.entity_columns import (
 )
 from zaslon.adapters.cluster.spark.output import address_of, write_by_day
 from zaslon.adapters.cluster.spark.session import job
+from zaslon.adapters.cluster.spark.software import Software
 from zaslon.domain.catalogue import Catalogue
 from zaslon.features.plan import plan_features
 from zaslon.intake.staging import LOG_ORDER
@@ -45,14 +46,18 @@ def write_features(
         ServerError: Spark gave up.
     """
     plan = plan_features(catalogue)
-    rows = _clean_rows(session, catalogue, days)
+    with job("computed features"):
+        rows = _clean_rows(session, catalogue, days)
+    software = Software.here()
     for number, entity in enumerate(catalogue.entities):
         is_last = number == len(plan.entities) - 1
         schema = feature_schema(plan) if is_last else row_schema(catalogue)
         rows = (
             _exchanged(rows, catalogue, entity, partitions, seed)
             .sortWithinPartitions(*LOG_ORDER)
-            .mapInArrow(EntityColumns(catalogue, number, label_delay_seconds), from_arrow_schema(schema))
+            .mapInArrow(
+                EntityColumns(catalogue, number, label_delay_seconds, software), from_arrow_schema(schema)
+            )
         )
     with job("computed features"):
         write_by_day(rows, out, partitions)

@@ -3,62 +3,24 @@
 from __future__ import annotations
 
 import os
-import platform
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from zaslon import __version__
+from zaslon.adapters.cluster.spark.software import Software
+from zaslon.domain import errors
 from zaslon.domain.errors import ServerError, ZaslonError
-from zaslon.engine.version import ENGINE_VERSION
 
 # Which Java a version of Spark names as its own; `docs/guides/cluster.md` says which pairs were tried.
 _JAVA_OF_SPARK = {"3.5": (11, 17), "4.0": (17, 21), "4.1": (17, 21)}
-# What rows pass through on their way to a result; the same on every machine.
-_LIBRARIES = ("numpy", "polars", "pyarrow")
 _ROWS_OF_BATCH = 1 << 16
 _LOOPBACK = "127.0.0.1"
-
-
-@dataclass(frozen=True)
-class Software:
-    """What a machine runs: all of it has to be the same on the driver and the executors."""
-
-    python: str
-    zaslon: str
-    engine: int
-    libraries: tuple[tuple[str, str], ...]
-
-    @staticmethod
-    def here() -> Software:
-        """Of this process."""
-        python = ".".join(platform.python_version_tuple()[:2])
-        return Software(
-            python, __version__, ENGINE_VERSION, tuple((name, _version(name)) for name in _LIBRARIES)
-        )
-
-    def differences(self, other: Software) -> list[str]:
-        """Sentences about what another machine has instead."""
-        pairs = [
-            ("Python", self.python, other.python),
-            ("Zaslon", self.zaslon, other.zaslon),
-            ("Zaslon's engine", self.engine, other.engine),
-            *((name, own, dict(other.libraries).get(name)) for name, own in self.libraries),
-        ]
-        return [f"{what} {theirs} instead of {own}" for what, own, theirs in pairs if own != theirs]
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return "none"
 
 
 @contextmanager
@@ -66,8 +28,9 @@ def spark_session(master: str | None, driver_memory: str) -> Iterator[SparkSessi
     """A session whose machines run what they must; it ends with the block.
 
     Raises:
-        ServerError: no session could be had, or an executor has no Zaslon.
-        ZaslonError: the versions of Spark, Java, Python, Zaslon or its libraries do not fit.
+        ServerError: no session could be had, or an executor has no Zaslon, or other versions of it, of Python or
+            of libraries.
+        ZaslonError: the versions of Spark and Java do not fit.
     """
     session = _started(master, driver_memory)
     try:
@@ -124,66 +87,59 @@ def _check_java(session: SparkSession) -> None:
 
 
 def _check_executors(session: SparkSession) -> None:
-    """Ask as many tasks as there are cores what they run on."""
+    """Ask as many tasks as there are cores whether they run what we do; every task of a job asks again."""
     context, own = session.sparkContext, Software.here()
     tasks = context.defaultParallelism
     try:
-        found = context.parallelize(range(tasks), tasks).map(_software).distinct().collect()
-    except Exception as error:
+        with job("asked the executors what they run"):
+            context.parallelize(range(tasks), tasks).foreach(_Check(own))
+    except ServerError as error:
         raise _without_zaslon(error) from error
-    for other in found:
-        differences = own.differences(other)
-        if differences:
-            raise ZaslonError(
-                f"An executor of Spark has {'; '.join(differences)}.",
-                hint="Ship this environment to the cluster: docs/guides/cluster.md says how.",
-            )
 
 
-def _software(_: int) -> Software:
-    return Software.here()
+@dataclass(frozen=True)
+class _Check:
+    own: Software
+
+    def __call__(self, _: int) -> None:
+        self.own.check_here()
 
 
-def _without_zaslon(error: Exception) -> ServerError:
-    text = str(error)
-    if "ModuleNotFoundError" in text or "No module named" in text:
-        return ServerError(
-            "The executors of Spark have no Zaslon, or not the Python that has it.",
-            hint="Ship this environment to the cluster: docs/guides/cluster.md says how.",
-        )
+def _without_zaslon(error: ServerError) -> ServerError:
+    if "No module named" not in str(error.__cause__):
+        return error
     return ServerError(
-        f"The executors of Spark do not answer: {_first_line(error)}.",
-        hint="Look at Spark's own log of the job.",
+        "The executors of Spark have no Zaslon, or not the Python that has it.",
+        hint="Ship this environment to the cluster: docs/guides/cluster.md says how.",
     )
 
 
 @contextmanager
 def job(what: str) -> Iterator[None]:
-    """Errors of a Spark job as one sentence; our own errors inside tasks come out as they are worded there.
+    """Errors of a Spark job as one sentence; our own errors inside tasks come out as what they are there.
 
     Raises:
-        ServerError: Spark gave up.
+        ZaslonError: a task raised it.
+        ServerError: Spark gave up for another reason.
     """
     try:
         yield
     except Exception as error:
         if not isinstance(error, PySparkException) and not type(error).__module__.startswith("py4j"):
             raise
-        raise ServerError(
-            f"Spark gave up while it {what}: {_cause(error)}.", hint="Look at Spark's own log of the job."
+        raise _of_a_task(str(error)) or ServerError(
+            f"Spark gave up while it {what}: {_first_line(error)}.",
+            hint="Look at Spark's own log of the job.",
         ) from error
 
 
-def _cause(error: Exception) -> str:
-    """The last line of the Python traceback of a task, which names what happened, or else the first line."""
-    text = str(error)
-    lines = [line.strip() for line in text.splitlines()]
-    with suppress(StopIteration):
-        return next(line for line in lines if line.startswith("zaslon.") and ": " in line).rstrip(".")
-    return _first_line(error)
+def _of_a_task(text: str) -> ZaslonError | None:
+    """Our own error that ended a task, by the last line of its traceback."""
+    found = re.search(r"^\s*zaslon\.domain\.errors\.(\w+): (.+)$", text, re.MULTILINE)
+    kind = getattr(errors, found[1], None) if found else None
+    return None if found is None or kind is None else kind(found[2].strip())
 
 
 def _first_line(error: Exception) -> str:
-    return next(
-        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-    ).rstrip(".")
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__).rstrip(".")

@@ -7,8 +7,10 @@ the same rows; Spark takes those of one try.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,21 +19,26 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zaslon.adapters.cluster.spark.software import Software
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.clean_report import OverLines
+from zaslon.domain.errors import InputError
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.intake.chunk_cleaning import ChunkCleaning, ReadyRecords
+from zaslon.intake.chunks import Chunk
 from zaslon.intake.date_gaps import WrongDates
 from zaslon.intake.late_rejections import why_repeats, why_wrong_dates
 from zaslon.intake.quarantine import QUARANTINE_SCHEMA, QuarantineRows, reasons_of
-from zaslon.intake.settling import ASIDE, SETTLING, settle
+from zaslon.intake.settling import SETTLING, settle
 from zaslon.intake.sources import read_source
 from zaslon.intake.staging import count_flags, in_columns_of_days, with_answers
+from zaslon.system.opening import content_version, local_path
 
-# What a row of a stage is.
-KIND, CLEAN, REJECTED, SUMMARY = "kind", 0, 1, 2
-_SUMMARY = "summary"
-_PLACE = ("source_number", "source_record")
+# What a row of a stage is. Names of our own columns begin with `_`, as no field of a catalogue does.
+KIND, CLEAN, REJECTED, SUMMARY = "_kind", 0, 1, 2
+COUNTED = "_summary"
+PLACE = ("_source_number", "_source_record")
+REASON = "_reason_number"
 _ROWS_OF_SOURCE_BITS = 40  # of a row's place: a source has at most 2^40 rows, and there are 2^23 sources
 
 
@@ -93,11 +100,11 @@ def staged_schema(catalogue: Catalogue) -> pa.Schema:
             ("is_fraud", pa.int8()),
             ("scenario", pa.int8()),
             ("order", pa.int64()),
-            (_PLACE[0], pa.int32()),
-            (_PLACE[1], pa.int64()),
-            ("reason_number", pa.int16()),
-            *quarantine_schema(),
-            (_SUMMARY, pa.binary()),
+            (PLACE[0], pa.int32()),
+            (PLACE[1], pa.int64()),
+            (REASON, pa.int16()),
+            *((f"_{field.name}", field.type) for field in quarantine_schema()),
+            (COUNTED, pa.binary()),
         ]
     )
 
@@ -116,38 +123,86 @@ def day_columns(catalogue: Catalogue) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """The sources of a job, as the driver found them.
+
+    Attributes:
+        addresses: as they were given; relative paths are from `directory`.
+        versions: what each was when the job began, None where nothing says.
+    """
+
+    addresses: tuple[str, ...]
+    directory: str
+    versions: tuple[tuple[str, ...] | None, ...]
+
+    @staticmethod
+    def of(addresses: Sequence[str]) -> Sources:
+        """Those of a driver in its working directory.
+
+        Raises:
+            InputError: one does not exist or may not be read.
+        """
+        return Sources(tuple(addresses), str(Path.cwd()), tuple(map(content_version, addresses)))
+
+    def chunks(self, number: int, catalogue: Catalogue, chunk_bytes: int) -> Iterator[Chunk]:
+        """What `read_source` gives of one of them.
+
+        Raises:
+            InputError: as `read_source`, or the source is another than when the job began.
+        """
+        address = self.addresses[number]
+        path = local_path(address)
+        with nullcontext() if path is None or path.is_absolute() else chdir(self.directory):
+            self._check(number)
+            yield from read_source(address, catalogue, chunk_bytes)
+            self._check(number)
+
+    def _check(self, number: int) -> None:
+        address = self.addresses[number]
+        if content_version(address) != self.versions[number]:
+            raise InputError(
+                f"'{address}' changed while it was read.",
+                hint="Wait until it is complete, and give it again.",
+            )
+
+
+@dataclass(frozen=True)
 class SourceCleaning:
-    """Task: cleans whole sources, given by their numbers and addresses."""
+    """Task: cleans whole sources, given by their numbers."""
 
     catalogue: Catalogue
     key: bytes
     arrival_time_seconds: int
     chunk_bytes: int
+    sources: Sources
+    software: Software
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Staged rows; one of them is the summary of each source."""
+        self.software.check_here()
         for batch in batches:
             for row in batch.to_pylist():
-                yield from self._clean(row["number"], row["address"])
+                yield from self._clean(row["number"])
 
-    def _clean(self, number: int, address: str) -> Iterator[pa.RecordBatch]:
+    def _clean(self, number: int) -> Iterator[pa.RecordBatch]:
         schema = staged_schema(self.catalogue)
         quarantine = QuarantineRows(self.catalogue, self.key)
         cleaning = ChunkCleaning(
             self.catalogue, self.key, self.arrival_time_seconds, quarantine, _none_is_suspect
         )
         summary = Summary(number)
-        for chunk in read_source(address, self.catalogue, self.chunk_bytes):
+        for chunk in self.sources.chunks(number, self.catalogue, self.chunk_bytes):
             summary.headers_inside += chunk.headers
             for ready in cleaning.ready(chunk):
                 clean = ready.rows.with_columns(
                     pl.Series("order", (number << _ROWS_OF_SOURCE_BITS) + summary.rows_in + ready.index),
-                    pl.lit(number).alias(_PLACE[0]), pl.lit(CLEAN).alias(KIND),
-                    pl.Series(_PLACE[1], ready.chunk.first_record + ready.index),
+                    pl.lit(number).alias(PLACE[0]), pl.lit(CLEAN).alias(KIND),
+                    pl.Series(PLACE[1], ready.chunk.first_record + ready.index),
                 )  # fmt: skip
                 yield from batches_of(clean, schema)
                 for rejected in ready.rejected:
-                    yield from batches_of(rejected.with_columns(pl.lit(REJECTED).alias(KIND)), schema)
+                    rows = rejected.select(pl.lit(REJECTED).alias(KIND), pl.all().name.prefix("_"))
+                    yield from batches_of(rows, schema)
                 summary.add(ready)
         yield from batches_of(summary_row(summary), schema)
 
@@ -163,21 +218,23 @@ class Settling:
 
     catalogue: Catalogue
     remember_seconds: int
+    software: Software
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """New rows with the answers that count, repeats with `reason_number`, and a summary."""
+        self.software.check_here()
         schema = staged_schema(self.catalogue)
         held = list(batches)
         if not held:
             return
-        rows = polars_frame(pa.Table.from_batches(held)).drop(ASIDE, strict=False)
+        rows = polars_frame(pa.Table.from_batches(held))
         is_repeated = rows["transaction_id"].is_duplicated()
         some = rows.filter(is_repeated)
         settled = settle(some, some.select(SETTLING), self.remember_seconds)
         fresh = pl.concat([rows.filter(~is_repeated), settled.fresh])
         fresh = with_answers(fresh, settled.answers.drop("day"))
         rejected = settled.repeats.select(
-            pl.lit(REJECTED).alias(KIND), *_PLACE, pl.col("reason").alias("reason_number")
+            pl.lit(REJECTED).alias(KIND), *PLACE, pl.col("reason").alias(REASON)
         )
         yield from batches_of(fresh, schema)
         yield from batches_of(rejected, schema)
@@ -199,34 +256,36 @@ class Originals:
     catalogue: Catalogue
     key: bytes
     chunk_bytes: int
-    sources: tuple[str, ...]
+    sources: Sources
     wrong: WrongDates | None
+    software: Software
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Rows of the quarantine."""
+        self.software.check_here()
         held = list(batches)
         if not held:
             return
         places = polars_frame(pa.Table.from_batches(held))
-        for number in places[_PLACE[0]].unique(maintain_order=True).to_list():
-            of_source = places.filter(pl.col(_PLACE[0]) == number).sort(_PLACE[1])
-            for found in self._of_source(self.sources[number], of_source):
+        for number in places[PLACE[0]].unique(maintain_order=True).to_list():
+            of_source = places.filter(pl.col(PLACE[0]) == number).sort(PLACE[1])
+            for found in self._of_source(number, of_source):
                 yield from batches_of(found, quarantine_schema())
 
-    def _of_source(self, address: str, places: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    def _of_source(self, number: int, places: pl.DataFrame) -> Iterator[pl.DataFrame]:
         quarantine = QuarantineRows(self.catalogue, self.key)
-        wanted = places[_PLACE[1]].to_numpy()
-        for chunk in read_source(address, self.catalogue, self.chunk_bytes):
+        wanted = places[PLACE[1]].to_numpy()
+        for chunk in self.sources.chunks(number, self.catalogue, self.chunk_bytes):
             begin, end = np.searchsorted(wanted, [chunk.first_record, chunk.first_record + len(chunk)])
             if begin == end:
                 continue
             rows = quarantine.originals(chunk, wanted[begin:end] - chunk.first_record)
-            rows = rows.hstack(places[begin:end].select("reason_number", "event_time_seconds"))
-            repeats = rows.filter(pl.col("reason_number").is_not_null())
+            rows = rows.hstack(places[begin:end].select(REASON, "event_time_seconds"))
+            repeats = rows.filter(pl.col(REASON).is_not_null())
             if len(repeats):
-                why = why_repeats(repeats.rename({"reason_number": "reason"}))
+                why = why_repeats(repeats.rename({REASON: "reason"}))
                 yield quarantine.frame(repeats, why)
-            dated = rows.filter(pl.col("reason_number").is_null())
+            dated = rows.filter(pl.col(REASON).is_null())
             if len(dated) and self.wrong is not None:
                 yield quarantine.frame(dated, why_wrong_dates(self.wrong, self.catalogue, dated))
 
@@ -239,7 +298,7 @@ def rows_by_day(event_time_seconds: NDArray[np.int64]) -> dict[int, int]:
 
 def summary_row(summary: Summary) -> pl.DataFrame:
     """A summary as a row of a stage."""
-    return pl.DataFrame({KIND: [SUMMARY], _SUMMARY: [summary.to_bytes()]})
+    return pl.DataFrame({KIND: [SUMMARY], COUNTED: [summary.to_bytes()]})
 
 
 def polars_frame(table: pa.Table) -> pl.DataFrame:
