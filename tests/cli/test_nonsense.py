@@ -166,7 +166,7 @@ LABELS = [
     (b"", "is empty"),
     (b"a,b\n1,2\n", "transaction_id"),
     (b"transaction_id,answer\n1,1\n", "is_fraud"),
-    (b"\xff\xfe\x00", "cannot be read"),
+    (b"\xff\xfe\x00", "is UTF-16"),
     (b"transaction_id,is_fraud,is_fraud\n32060,0,1\n", "two columns for 'is_fraud'"),
 ]
 

@@ -9,6 +9,7 @@ import pytest
 from zaslon.adapters.embedded import id_columns
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
 from zaslon.domain.errors import SystemRefusedError
+from zaslon.domain.outcomes import LabelAccepted
 
 
 class SameDigest:
@@ -45,9 +46,10 @@ def test_kept_decisions_are_found_after_a_restart(tmp_path: Path) -> None:
 def test_two_texts_with_one_digest_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(id_columns, "hashlib", SameDigest)
     store = SqliteDecisions(tmp_path / "d.db", 100)
-    store.keep([(1, "a", b'{"transaction_id":"a"}'), (2, "b", b'{"transaction_id":"b"}')], b"")
-    assert store.find("a") == [(1, b'{"transaction_id":"a"}')]
-    assert store.find("b") == [(2, b'{"transaction_id":"b"}')]
+    one, other = LabelAccepted(1, "a", True).to_json(), LabelAccepted(2, "b", True).to_json()
+    store.keep([(1, "a", one), (2, "b", other)], b"")
+    assert store.find("a") == [(1, one)]
+    assert store.find("b") == [(2, other)]
     assert store.find("c") == []
     store.close()
 

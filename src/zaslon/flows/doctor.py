@@ -37,7 +37,9 @@ _LIBRARIES = (
     "sqlalchemy",
     "alembic",
 )
-_EXTRAS = ("mlflow", "optuna", "confluent-kafka", "psycopg", "s3fs", "fastapi", "uvicorn", "httpx2")
+_EXTRAS = (
+    "mlflow", "optuna", "confluent-kafka", "psycopg", "s3fs", "pyspark", "fastapi", "uvicorn", "httpx2",
+)  # fmt: skip
 _FREE_BYTES_MIN = 1 << 30
 
 
