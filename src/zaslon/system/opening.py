@@ -7,7 +7,8 @@ import gzip
 import io
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -35,22 +36,64 @@ def is_read_once(address: str) -> bool:
 
 
 def expanded(addresses: Iterable[str]) -> list[str]:
-    """The addresses, with the files that a local pattern such as `in/*.txt` matches in its place, by name.
+    """The addresses, with the files that a pattern such as `in/*.txt` matches in its place, by name.
 
     Raises:
-        InputError: a pattern matches no file.
+        InputError: a pattern matches no file, or a file system cannot be listed.
     """
     return [found for address in addresses for found in _matching(address)]
 
 
 def _matching(address: str) -> list[str]:
     path = local_path(address)
-    if path is None or not glob.has_magic(address) or os.path.lexists(path):
+    if not glob.has_magic(address) or (path is not None and os.path.lexists(path)):
         return [address]
-    found = sorted(name for name in glob.glob(str(path)) if Path(name).is_file())  # noqa: PTH207  an absolute one too
+    if path is None:
+        found = _foreign_matching(address)
+    else:
+        found = sorted(name for name in glob.glob(str(path)) if Path(name).is_file())  # noqa: PTH207  an absolute one too
     if not found:
         raise InputError(f"No file matches '{address}'.", hint="Check the path.")
     return found
+
+
+def _foreign_matching(address: str) -> list[str]:
+    """As for local patterns: an address that is a file's is no pattern, and hidden files match none."""
+    try:
+        files, pattern = fsspec.url_to_fs(address)
+        if files.isfile(pattern):
+            return [address]
+        found = sorted(_files_like(files, pattern))
+    except FileNotFoundError:
+        return []
+    except Exception as error:  # whatever the library of the file system raises
+        raise InputError(
+            f"'{address}' cannot be listed: {type(error).__name__}: {str(error).rstrip('.')}.",
+            hint="Check the address, and whether its server answers.",
+        ) from error
+    # A path may lack what the address says of the server: webhdfs.
+    before, held, after = address.partition(pattern)
+    return [f"{before}{name}{after}" if held else files.unstrip_protocol(name) for name in found]
+
+
+def _files_like(files: Any, pattern: str) -> Iterable[str]:
+    """Level by level: fsspec's own `glob` leaves out, in silence, the folders that it cannot list."""
+    parts = pattern.split("/")
+    fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    level = ["/".join(parts[:fixed])]
+    for part in parts[fixed:-1]:
+        level = [name for folder in level for name in _entries(files, folder, part, "directory")]
+    return (name for folder in level for name in _entries(files, folder, parts[-1], "file"))
+
+
+def _entries(files: Any, folder: str, pattern: str, kind: str) -> Iterator[str]:
+    for info in files.ls(folder, detail=True):
+        path = info["name"].rstrip("/")
+        name = path.rpartition("/")[2]
+        hidden = name.startswith(".") and not pattern.startswith(".")
+        # S3 may list a folder as an object in itself.
+        if info["type"] == kind and path != folder and not hidden and fnmatchcase(name, pattern):
+            yield path
 
 
 def opened(address: str) -> io.BufferedReader:
