@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from tests import file_distcp
 
-from zaslon.adapters.cluster.hadoop.addresses import parse_address
+from zaslon.adapters.cluster.hadoop.addresses import parse_address, parse_pair
 from zaslon.adapters.cluster.hadoop.cluster_files import (
     cluster_configuration,
     default_namenode,
@@ -60,7 +60,7 @@ def test_a_secret_is_not_in_the_command_line_of_hadoop(
     (tmp_path / "from" / "a").write_bytes(b"1")
     hadoop = find_hadoop(None, tmp_path / "scratch", 2)
     tool = DistCp(
-        hadoop, f"file://{tmp_path}/from", f"file://{tmp_path}/to", s3_access(one_process=hadoop.one_process),
+        hadoop, f"file://{tmp_path}/from", f"file://{tmp_path}/to", s3_access({}, one_process=hadoop.one_process),
         tmp_path / "copy", tmp_path / "scratch", CopyLimits(3, 7, 60),
     )  # fmt: skip
     steps: list[int] = []
@@ -80,7 +80,7 @@ def test_a_secret_is_not_in_the_command_line_of_hadoop(
 
 @pytest.mark.usefixtures("keys")
 def test_one_java_process_gets_the_keys_in_its_environment() -> None:
-    access = s3_access(one_process=True)
+    access = s3_access({}, one_process=True)
     assert access.environment == {"AWS_ACCESS_KEY_ID": "lake", "AWS_SECRET_ACCESS_KEY": SECRET}
     assert SECRET not in access.properties.values()
 
@@ -88,10 +88,24 @@ def test_one_java_process_gets_the_keys_in_its_environment() -> None:
 @pytest.mark.usefixtures("keys")
 def test_a_temporary_key_brings_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
-    access = s3_access(one_process=False)
+    access = s3_access({}, one_process=False)
     assert access.properties["fs.s3a.session.token"] == "token"
     assert access.properties["fs.s3a.aws.credentials.provider"].endswith("TemporaryAWSCredentialsProvider")
-    assert s3_access(one_process=True).environment["AWS_SESSION_TOKEN"] == "token"
+    assert s3_access({}, one_process=True).environment["AWS_SESSION_TOKEN"] == "token"
+
+
+@pytest.mark.usefixtures("keys")
+def test_the_history_of_a_job_hides_the_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = "mapreduce.job.redacted-properties"
+    assert s3_access({}, one_process=False).properties[name] == "fs.s3a.access.key,fs.s3a.secret.key"
+    assert name not in s3_access({}, one_process=True).properties
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+    _write_site(tmp_path / "mapred-site.xml", mapreduce__job__redacted_properties="own.password")
+    access = s3_access(cluster_configuration(), one_process=False)
+    assert access.properties[name].split(",") == [
+        "own.password", "fs.s3a.access.key", "fs.s3a.secret.key", "fs.s3a.session.token",
+    ]  # fmt: skip
 
 
 def test_without_keys_hadoop_finds_its_own(
@@ -101,7 +115,7 @@ def test_without_keys_hadoop_finds_its_own(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    assert s3_access(one_process=False) == ({"fs.s3a.endpoint.region": "ru-1"}, {})
+    assert s3_access({}, one_process=False) == ({"fs.s3a.endpoint.region": "ru-1"}, {})
 
 
 def test_only_what_is_named_is_copied_again() -> None:
@@ -195,6 +209,21 @@ def test_the_hdfs_of_the_configuration_is_meant_where_none_is_named(
     (tmp_path / "core-site.xml").write_text("<configuration>")
     with pytest.raises(ZaslonError, match=r"core-site\.xml' cannot be read"):
         cluster_configuration()
+
+
+@pytest.mark.parametrize(("source", "target", "overlap"), [
+    ("hdfs://nn/raw", "hdfs://nn:8020/raw/sub", True),
+    ("hdfs://nn:8020/raw/sub", "hdfs://nn/raw", True),
+    ("hdfs://[::1]/raw", "hdfs://[::1]:8020/raw", True),
+    ("hdfs://nn/raw", "hdfs://nn:9000/raw/sub", False),
+    ("hdfs://nn/raw", "hdfs://nn:8020/raw2", False),
+])  # fmt: skip
+def test_a_namenode_has_its_usual_port_where_none_is_named(source: str, target: str, overlap: bool) -> None:
+    if not overlap:
+        assert list(map(str, parse_pair(source, target, None))) == [source, target]
+        return
+    with pytest.raises(ZaslonError, match="overlap"):
+        parse_pair(source, target, None)
 
 
 def test_another_file_system_of_the_configuration_is_not_hdfs() -> None:

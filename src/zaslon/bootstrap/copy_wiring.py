@@ -54,7 +54,8 @@ def build_copying(settings: Settings, source: str, target: str, progress: Progre
     limits = CopyLimits(
         maps, settings.copy_megabytes_per_second, parse_duration_seconds(settings.copy_timeout)
     )
-    access = s3_access(one_process=hadoop.one_process) if "s3a" in (one.scheme, other.scheme) else None
+    uses_s3 = "s3a" in (one.scheme, other.scheme)
+    access = s3_access(configuration, one_process=hadoop.one_process) if uses_s3 else None
     return Copying(
         source=_tree(one, web), target=_tree(other, web),
         tool=DistCp(hadoop, str(one), str(other), access, directory, scratch, limits),

@@ -9,6 +9,7 @@ from zaslon.domain.errors import ZaslonError
 
 _SCHEMES = {"s3a": "s3a", "s3": "s3a", "s3n": "s3a", "hdfs": "hdfs", "file": "file"}
 _EXAMPLES = "Write s3a://bucket/folder or hdfs://namenode/folder."
+NAMENODE_PORT = 8020  # of a NameNode whose address names none
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,14 @@ class Address:
 
     def holds(self, other: Address) -> bool:
         """Whether the other one is this one or lies below it."""
-        return (self.scheme, self.authority) == (other.scheme, other.authority) and (
+        return (self.scheme, self._server) == (other.scheme, other._server) and (
             f"{other.path}/".startswith(f"{self.path}/") or not self.path
         )
+
+    @property
+    def _server(self) -> str:
+        has_port = self.scheme != "hdfs" or re.search(r":\d+$", self.authority)
+        return self.authority if has_port else f"{self.authority}:{NAMENODE_PORT}"
 
 
 def parse_address(text: str, namenode: str | None = None) -> Address:
@@ -41,7 +47,9 @@ def parse_address(text: str, namenode: str | None = None) -> Address:
     """
     found = re.fullmatch(r"(\w+)://([^/]*)(/.*)?", text)
     if found is None or found[1] not in _SCHEMES:
-        raise ZaslonError(f"'{text}' is not an address of S3 or HDFS.", hint=_EXAMPLES)
+        # Not the text: what is written wrong may hold a key as well.
+        what = f"'{found[1]}://…'" if found else "A path without a scheme"
+        raise ZaslonError(f"{what} is not an address of S3 or HDFS.", hint=_EXAMPLES)
     scheme, authority, path = _SCHEMES[found[1]], found[2], (found[3] or "").strip("/")
     if scheme == "hdfs" and not authority:
         authority = namenode or ""
@@ -51,6 +59,12 @@ def parse_address(text: str, namenode: str | None = None) -> Address:
         raise ZaslonError(
             "An address of a copy holds no user, key or password: others could read it.",
             hint="Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the user from HADOOP_USER_NAME.",
+        )
+    # A secret key may hold a slash: then the `@` is in the path, and the bucket is what comes before.
+    if scheme == "s3a" and not re.fullmatch(r"[A-Za-z0-9._-]+", authority):
+        raise ZaslonError(
+            "The bucket of an address of a copy is not a name: letters, digits, '.', '_' and '-'.",
+            hint=f"{_EXAMPLES} Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
         )
     if re.search(r"[*?{}\[\]\\\n]|//|(^|/)\.\.?(/|$)", path):
         raise ZaslonError(

@@ -7,20 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from zaslon.adapters.cluster.hadoop.addresses import NAMENODE_PORT
 from zaslon.domain.errors import ZaslonError
 
-_RPC_PORT = 8020  # of a NameNode whose address names none
 _USUAL = Path("/etc/hadoop/conf")
+_FILES = ("core-site.xml", "hdfs-site.xml", "mapred-site.xml")
 
 
 def cluster_configuration() -> Mapping[str, str]:
-    """The properties of `core-site.xml` and `hdfs-site.xml`; none where there is no configuration.
+    """The properties of the files below; none where there is no configuration.
 
     Raises:
         ZaslonError: a file cannot be read.
     """
     found: dict[str, str] = {}
-    for path in (_directory() / "core-site.xml", _directory() / "hdfs-site.xml"):
+    for path in (_directory() / name for name in _FILES):
         try:
             root = ET.parse(path).getroot()  # noqa: S314  the administrator's, which Hadoop reads as well
         except FileNotFoundError:
@@ -55,6 +56,6 @@ def web_address(configuration: Mapping[str, str], namenode: str) -> str | None:
     """
     found = configuration.get("dfs.namenode.http-address", "")
     host, _, port = found.rpartition(":")
-    if not port or default_namenode(configuration) not in (namenode, f"{namenode}:{_RPC_PORT}"):
+    if not port or default_namenode(configuration) not in (namenode, f"{namenode}:{NAMENODE_PORT}"):
         return None
     return f"{namenode.partition(':')[0] if host in ('', '0.0.0.0') else host}:{port}"  # noqa: S104  it is compared

@@ -23,6 +23,8 @@ _PROVIDER = "fs.s3a.aws.credentials.provider"
 _FROM_ENVIRONMENT = "com.amazonaws.auth.EnvironmentVariableCredentialsProvider"
 _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _PROPERTIES = ("fs.s3a.access.key", "fs.s3a.secret.key", "fs.s3a.session.token")
+# What the pages and the files of a job's history hide. The job itself needs it, in its `job.xml`.
+_REDACTED = "mapreduce.job.redacted-properties"
 # Keys of an instance change while a job runs: Hadoop asks the instance itself.
 _OF_INSTANCES = {"iam-role", "container-role"}
 
@@ -55,10 +57,11 @@ def s3_region() -> str | None:
     return os.environ.get("AWS_REGION") or None
 
 
-def s3_access(*, one_process: bool) -> Access:
+def s3_access(configuration: Mapping[str, str], *, one_process: bool) -> Access:
     """S3 as this process knows it, from the environment or the files of every S3 client; without keys, none.
 
     Args:
+        configuration: of the cluster; what it hides already stays hidden.
         one_process: whether the process that is started does all the work.
 
     Raises:
@@ -80,7 +83,9 @@ def s3_access(*, one_process: bool) -> Access:
         return Access(server | {_PROVIDER: _FROM_ENVIRONMENT}, dict(zip(_VARIABLES, given, strict=False)))
     provider = "TemporaryAWSCredentialsProvider" if frozen.token else "SimpleAWSCredentialsProvider"
     keys_of = dict(zip(_PROPERTIES, given, strict=False))
-    return Access(server | {_PROVIDER: f"org.apache.hadoop.fs.s3a.{provider}"} | keys_of, {})
+    redacted = ",".join(filter(None, [configuration.get(_REDACTED), *keys_of]))
+    provided = {_PROVIDER: f"org.apache.hadoop.fs.s3a.{provider}", _REDACTED: redacted}
+    return Access(server | provided | keys_of, {})
 
 
 def _server(endpoint: str, region: str | None) -> dict[str, str]:
