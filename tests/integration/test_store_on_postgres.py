@@ -36,7 +36,7 @@ def test_a_home_moves_to_a_server_with_all_it_has(
     monkeypatch.setenv("ZASLON_STORE_PASSWORD_FILE", str(password))
     assert "store migrate" in zaslon("history", code=ServerError.exit_code)["error"]["hint"]
     moved = zaslon("store", "migrate")
-    assert (moved["rows_copied"], moved["entries"]) == (2, 1)
+    assert (moved["rows_copied"], moved["entries"]) == (3, 1)  # a key, an entry and its policy
     assert postgres.password not in moved["store"]
     assert zaslon("store", "migrate")["rows_copied"] == 0
     assert zaslon("history") == embedded
