@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from tests import file_distcp
 
 from zaslon.adapters.cluster.hadoop.addresses import parse_address, parse_pair
@@ -17,7 +19,7 @@ from zaslon.adapters.cluster.hadoop.cluster_files import (
     web_address,
 )
 from zaslon.adapters.cluster.hadoop.distcp import CopyLimits, DistCp, explained, left_out
-from zaslon.adapters.cluster.hadoop.file_trees import local_tree
+from zaslon.adapters.cluster.hadoop.file_trees import StoredTree, local_tree
 from zaslon.adapters.cluster.hadoop.hadoop_program import find_hadoop
 from zaslon.adapters.cluster.hadoop.hadoop_settings import configuration_file, s3_access
 from zaslon.domain.errors import InputError, ServerError, ZaslonError
@@ -229,3 +231,23 @@ def test_a_namenode_has_its_usual_port_where_none_is_named(source: str, target: 
 def test_another_file_system_of_the_configuration_is_not_hdfs() -> None:
     assert default_namenode({"fs.defaultFS": "s3a://lake"}) is None
     assert web_address({"dfs.namenode.http-address": "nn:9870"}, "nn") is None
+
+
+class _Guarded(LocalFileSystem):  # type: ignore[misc]
+    """Files of this machine, with a folder that may not be listed."""
+
+    def ls(self, path: str, detail: bool = False, **more: Any) -> Any:
+        if str(path).endswith("/closed"):
+            raise PermissionError(path)
+        return super().ls(path, detail=detail, **more)
+
+
+def test_a_folder_deep_below_that_may_not_be_listed_is_an_error(tmp_path: Path) -> None:
+    for folder in ("open", "deep/closed"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").write_text("content")
+    tree = StoredTree(_Guarded(skip_instance_cache=True), str(tmp_path), parse_address("hdfs://nn/raw"), ())
+    with pytest.raises(ServerError, match="cannot be read"):
+        tree.files()
+    (tmp_path / "deep" / "closed").rename(tmp_path / "deep" / "other")
+    assert sorted(tree.files()) == ["deep/other/file", "open/file"]

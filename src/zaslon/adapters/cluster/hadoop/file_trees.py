@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import fsspec
@@ -84,12 +83,8 @@ class StoredTree:
     def _found(self) -> dict[str, Mapping[str, Any]]:
         """All files by their names."""
         with self._asking():
-            # An error is an error: by default a walk leaves out the folder that it could not list.
-            ask = partial(
-                self._files.find, **({} if self._address.scheme == "s3a" else {"on_error": "raise"})
-            )
             try:
-                found: Mapping[str, Mapping[str, Any]] = ask(self._root or "/", detail=True)
+                found = self._listed()
             except FileNotFoundError as error:
                 if self._address.scheme != "s3a":
                     return self._nothing(error)
@@ -101,6 +96,22 @@ class StoredTree:
             raise InputError(f"'{self.address}' is a file.", hint="Name the folder that it is in.")
         begin = len(self._root) + 1
         return {path[begin:]: info for path, info in found.items() if not path.endswith("/")}
+
+    def _listed(self) -> Mapping[str, Mapping[str, Any]]:
+        """All files by their paths, and on S3 perhaps folders. What cannot be listed is an error, however deep."""
+        if self._address.scheme == "s3a":
+            objects: Mapping[str, Mapping[str, Any]] = self._files.find(self._root or "/", detail=True)
+            return objects
+        found: dict[str, Mapping[str, Any]] = {}
+        folders = [self._root or "/"]
+        while folders:  # fsspec's own walk leaves out a folder below the first that it could not list
+            for info in self._files.ls(folders.pop(), detail=True):
+                path = info["name"].rstrip("/")
+                if info["type"] == "directory":
+                    folders.append(path)
+                else:
+                    found[path] = info
+        return found
 
     def _nothing(self, error: FileNotFoundError) -> dict[str, Mapping[str, Any]]:
         """No files, if there is no such folder. A folder in it that goes while it is listed says the same."""
