@@ -29,8 +29,9 @@ from tests.unit.intake_cases import (
 from tests.waiting import until
 
 from zaslon.domain.catalogue import load_catalogue
-from zaslon.domain.errors import InputError
-from zaslon.intake import clean_days, read_clean_day, staging
+from zaslon.domain.clean_report import CleanReport
+from zaslon.domain.errors import DataError, InputError
+from zaslon.intake import clean_days, publish_clean, read_clean_day, staging
 
 REAL_ROWS = Path(__file__).resolve().parents[3] / "shared" / "data" / "mission-real-rows.csv"
 MOMENTS = [f"2019-08-{22 + day} {hour:02d}:00:00" for day in range(3) for hour in (20, 3)]
@@ -371,3 +372,13 @@ def test_the_last_of_many_answers_is_that_of_a_plain_dictionary(tmp_path: Path) 
         kept = rows_of(tmp_path / "out")
         assert dict(zip(kept["transaction_id"], kept["is_fraud"], strict=True)) == last
         assert report.answers_changed == sum(first[i] != last[i] for i in last) > 100
+
+
+def test_an_output_that_lacks_rows_replaces_nothing(tmp_path: Path) -> None:
+    source = _write(tmp_path / "in.txt", *_days(5))
+    run([source], tmp_path / "out")
+    before = content_of(tmp_path / "out")
+    lacking = CleanReport(rows_in=7, rows_clean=5, rows_rejected={"duplicate": 1})
+    with pytest.raises(DataError, match="Of 7 rows 5 came out clean"):
+        publish_clean([str(source)], tmp_path / "out", lambda _: lacking)
+    assert content_of(tmp_path / "out") == before

@@ -25,7 +25,7 @@ import polars as pl
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.clean_report import CleanReport, OverLines
-from zaslon.domain.errors import InputError
+from zaslon.domain.errors import DataError, InputError
 from zaslon.domain.events import Transactions
 from zaslon.domain.rejections import Reason
 from zaslon.domain.time import parse_day, parse_duration_seconds, time_text
@@ -99,6 +99,7 @@ def publish_clean(sources: Sequence[str], out: Path, clean: Callable[[Path], Cle
     Raises:
         InputError: there are no sources, or one lies in `out`; `out` holds something else, cannot be written, or
             another run is writing it.
+        DataError: rows in are not clean + rejected.
     """
     if not sources:
         raise InputError("There is nothing to clean.", hint="Name at least one file.")
@@ -106,6 +107,7 @@ def publish_clean(sources: Sequence[str], out: Path, clean: Callable[[Path], Cle
     begin = time.perf_counter()
     with replacing(out, REPORT, "zaslon clean") as building:
         report = clean(building)
+        _check_complete(report)
         lasting = report.to_json_dict()
         del lasting["seconds"]  # the same input gives the same bytes, however long it took
         (building / REPORT).write_bytes(
@@ -113,6 +115,16 @@ def publish_clean(sources: Sequence[str], out: Path, clean: Callable[[Path], Cle
         )
     report.seconds = round(time.perf_counter() - begin, 3)
     return report
+
+
+def _check_complete(report: CleanReport) -> None:
+    """Rows in = clean + rejected, whatever did the work: an output that lacks rows takes nobody's place."""
+    rejected = sum(report.rows_rejected.values())
+    if report.rows_in != report.rows_clean + rejected:
+        raise DataError(
+            f"Of {report.rows_in:,} rows {report.rows_clean:,} came out clean and {rejected:,} rejected.",
+            hint="Run it again; if it stays so, report it.",
+        )
 
 
 def _refuse_sources_in(out: Path, sources: Sequence[str]) -> None:

@@ -69,8 +69,7 @@ def spark_cluster(master: str | None, partitions: int, driver_memory: str) -> It
         driver_memory: of the driver's Java process where we start it, as `2g`.
 
     Raises:
-        ServerError: no session could be had, or an executor has no Zaslon.
-        ZaslonError: the versions of Spark, Java, Python, Zaslon or its libraries do not fit.
+        ServerError, ZaslonError: as `spark_session`.
     """
     with spark_session(master, driver_memory) as session:
         yield SparkCluster(session, partitions)

@@ -221,7 +221,7 @@ class Settling:
     software: Software
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """New rows with the answers that count, repeats with `reason_number`, and a summary."""
+        """New rows with the answers that count, repeats with the number of their reason, and a summary."""
         self.software.check_here()
         schema = staged_schema(self.catalogue)
         held = list(batches)
