@@ -23,7 +23,7 @@ from tests.waiting import DEADLINE_SECONDS, deadline, until
 from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch
 from zaslon.adapters.cluster.kafka.messages import recorded, recorded_rejection
-from zaslon.adapters.cluster.kafka.order import Order, is_barrier, raw_batch
+from zaslon.adapters.cluster.kafka.order import Order, interleaved, is_barrier
 from zaslon.bootstrap import build_context, kafka_connection, open_topics
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import LogBatch, Originals
@@ -157,10 +157,7 @@ class Cluster:
             if batch.change is not None:
                 yield batch
                 continue
-            raw = raw_batch(
-                order.position, order.source, [False] * len(records), batch.arrival_time_seconds, records
-            )
-            yield replace(batch, originals=Originals(raw.buffer, raw.starts, raw.lengths))
+            yield replace(batch, originals=Originals.joined(interleaved(order.source, records)))
 
     def embedded(self, engine: Engine) -> list[bytes]:
         """What an engine without any server gives for the recorded log."""

@@ -16,6 +16,7 @@ from tests.recovery.faults import (
     PASSED,
     PUBLISH,
     STREAM_STAGES,
+    SUBMIT_GATEWAY,
     Poison,
     inject,
     poisoned,
@@ -101,3 +102,22 @@ def test_an_outcome_that_breaks_the_gateway_fails_its_call_alone(
         assert caller.post("/v1/transactions", transaction()).status_code == 200
     name = "messages.recorded" if stage == "read_gateway" else "matching.Matching.outcome"
     assert without_fault([f"{KAFKA}.{name}"]) == set()
+
+
+def test_a_call_that_breaks_the_gateway_fails_alone(
+    broker: LocalBroker, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not sent is not in the log; where others of its call were sent, nobody is told that they are not."""
+    PASSED.clear()
+    inject(monkeypatch, SUBMIT_GATEWAY, Poison(900, 1_000.25))
+    cluster, good, bad = Cluster.new(broker), transaction(), transaction(tx_amount=1_000.25)
+    with scoring(cluster, home), gateway(cluster, home, api_budget_ms=5_000) as caller:
+        broken = caller.post("/v1/transactions", bad)
+        assert (broken.status_code, broken.json()["type"]) == (500, "urn:zaslon:problem:internal")
+        assert "nothing of it is in the log" in broken.json()["detail"]
+        half = caller.post("/v1/transactions/batch", [good, bad])
+        assert (half.status_code, half.json()["in_log"]) == (503, None)
+        again = caller.post("/v1/transactions", good)
+        assert again.status_code == 200 and again.json()["repeated"]
+        assert caller.post("/v1/transactions", transaction()).status_code == 200
+    assert without_fault([f"{KAFKA}.gateway.KafkaGateway.submit"]) == set()

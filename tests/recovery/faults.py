@@ -19,21 +19,25 @@ from tests.call_trace import named_function
 from zaslon.domain.events import Kind, LogBatch
 from zaslon.domain.outcomes import Decision
 from zaslon.domain.rejections import Reason
+from zaslon.ports import Call
 from zaslon.testing import SmallWorld
 
 STAGES = ("clean", "apply", "score", "rules", "explain", "encode")
 EMBEDDED_STAGES = (*STAGES, "record")  # where the log is a file
-STREAM_STAGES = (*STAGES, "record_stream")  # where it is a topic
+STREAM_STAGES = ("raw", *STAGES, "record_stream")  # where it is a topic
 LABEL_STAGES = ("clean_label", "apply_label", "encode_label")
 EMBEDDED_LABEL_STAGES = (*LABEL_STAGES, "record_label")
-STREAM_LABEL_STAGES = (*LABEL_STAGES, "record_label_stream")
+STREAM_LABEL_STAGES = ("raw", *LABEL_STAGES, "record_label_stream")
 # Where records come from a file: until they are in the log, and, of labels, until they are cleaned.
 FILE_STAGES = ("split", "fields", "clean", "stage", "by_day", "settle", "sort", "join")
 LABEL_FILE_STAGES = ("split", "label_rows")
+PRODUCE_STAGES = ("days", "as_json", "send_times")  # where records of a file are sent to a topic
 
 # Behind the engine of a stream: where a rejection becomes a message, and where a gateway reads outcomes.
 PUBLISH, GATEWAY_STAGES = "publish", ("read_gateway", "answer_gateway")
-SUBMIT = "submit"  # a call, to the decision worker
+SUBMIT, SUBMIT_GATEWAY = "submit", "submit_gateway"  # a call, to the decision worker and to the topics
+# Of a call: before its records are admitted, and after their outcomes are recorded.
+CALL_STAGE, ANSWER_STAGES = "call", ("answer", "pack_answer")
 
 
 class Place(NamedTuple):
@@ -76,6 +80,13 @@ _IN_IDS = {
         "adapters.cluster.kafka.messages", None, "_headers",
         lambda outcome, *rest: [] if outcome.reason == Reason.ENGINE_ERROR else [outcome.transaction_id],
     ),
+    "raw": Place("adapters.cluster.kafka.live_log", None, "raw_batch", lambda *given: _ids_in(given[-1])),
+    "answer": Place(
+        "flows.serve", "EngineSession", "_answer", lambda it, outcome, *rest: [outcome.transaction_id]
+    ),
+    "pack_answer": Place(
+        "adapters.process.worker_process", None, "_answer_terms", lambda answer: [answer.transaction_id]
+    ),
     "read_gateway": Place(
         "adapters.cluster.kafka.outcome_reader", None, "recorded", lambda message: [_id_of(message.value())]
     ),
@@ -93,6 +104,11 @@ _IN_BYTES = {
         "submit",
         lambda it, records, *rest: b" ".join(records),
     ),
+    "days": Place("services.produced_dates", None, "clean_chunk", lambda chunk, *rest: _raws(chunk)),
+    "as_json": Place("flows.produce", None, "_as_json", lambda names, values: b" ".join(values)),
+    "send_times": Place("flows.produce", None, "clean_chunk", lambda chunk, *rest: _raws(chunk)),
+    "call": Place("flows.serve", "EngineSession", "_batch", lambda it, group, now: _called(group)),
+    "submit_gateway": Place("adapters.cluster.kafka.gateway", None, "_Sent", lambda body, *rest: body),
     "label_rows": Place("intake.label_files", None, "_labels", lambda chunk, *rest: _raws(chunk)),
 }
 
@@ -198,6 +214,16 @@ def _ids(batch: Any) -> list[int]:
     """The ids of labels in a batch of raw records."""
     labels = np.flatnonzero(batch.kind == int(Kind.LABEL_JSON)).tolist()
     return [int(orjson.loads(batch.raw(i) or b"{}").get("transaction_id", 0)) for i in labels]
+
+
+def _ids_in(bodies: Sequence[bytes]) -> list[int]:
+    """The ids of lines and JSON objects that are records."""
+    words = [orjson.loads(b)["transaction_id"] if b[:1] == b"{" else b.split(b",")[0] for b in bodies]
+    return [int(word) for word in words if isinstance(word, int) or word.isdigit()]
+
+
+def _called(group: Sequence[Call]) -> bytes:
+    return b" ".join(body for call in group for body in call.records)
 
 
 def _id_of(outcome: bytes) -> object:

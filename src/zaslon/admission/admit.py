@@ -49,15 +49,29 @@ def admit(batch: RecordBatch, catalogue: Catalogue, key: bytes) -> LogBatch:
 
     def alone(index: int, error: Exception) -> LogBatch:
         check_cleaning(catalogue, key, error)
-        record = batch.part(index, index + 1)
-        nothing = replace(record, lengths=np.zeros(1, np.int64))
-        rejected = _admitted(nothing, catalogue, key).rejecting([0], problem_of_fault(error))
-        return replace(rejected, originals=_originals(record))
+        return as_engine_error(
+            batch.part(index, index + 1), lambda record: _admitted(record, catalogue, key), error
+        )
 
     parts = by_halves(
         lambda begin, end: _admitted(batch.part(begin, end), catalogue, key), len(batch), alone
     )  # fmt: skip
     return parts[0] if len(parts) == 1 else LogBatch.concatenate(parts)
+
+
+def as_engine_error(
+    record: RecordBatch, admitted: Callable[[RecordBatch], LogBatch], error: Exception
+) -> LogBatch:
+    """A record that breaks our own code before it is admitted, rejected for that with its bytes.
+
+    Args:
+        record: one, into which nothing looks here.
+        admitted: makes records of the log; it is given one without any bytes.
+        error: how our code failed.
+    """
+    nothing = admitted(replace(record, lengths=np.zeros(1, np.int64)))
+    rejected = nothing.rejecting([0], problem_of_fault(error))
+    return replace(rejected, originals=_originals(record))
 
 
 def writable(

@@ -102,6 +102,10 @@ class UncertainError(ServerError):
     """A server did not confirm whether, or where, it accepted a record, which may still be decided."""
 
 
+class BrokenCallError(ZaslonError):
+    """A call that broke our own code before any of its records was in the log."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` for the known word nearest to `word`, or a list of what is known."""
     names = sorted(known)

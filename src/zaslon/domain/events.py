@@ -338,6 +338,12 @@ class Originals:
         start = int(self.starts[index])
         return self.buffer[start : start + int(self.lengths[index])].tobytes()
 
+    @staticmethod
+    def joined(records: Sequence[bytes]) -> Originals:
+        """Of separate byte strings."""
+        lengths = np.fromiter(map(len, records), np.int64, len(records))
+        return Originals(np.frombuffer(b"".join(records), np.uint8), np.cumsum(lengths) - lengths, lengths)
+
     def take(self, chosen: slice) -> Originals:
         """A run of records; their bytes stay where they are."""
         return Originals(self.buffer, self.starts[chosen], self.lengths[chosen])

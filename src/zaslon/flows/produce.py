@@ -30,8 +30,9 @@ from zaslon.intake.sources import read_source
 from zaslon.ports.streams import Sender
 from zaslon.services.batch_metrics import reported
 from zaslon.services.context import Context
-from zaslon.services.produced_dates import ProducedDates, read_dates
+from zaslon.services.produced_dates import BrokenRecordError, ProducedDates, check_ordinary, read_dates
 from zaslon.system.durable import write_file
+from zaslon.system.isolation import in_halves
 
 Form = Literal["line", "json"]
 _SLICE_RECORDS, _SLICES_PER_SECOND = 5_000, 50
@@ -40,7 +41,7 @@ _KEEP_SECONDS = 1.0
 
 @dataclass
 class ProduceReport:
-    """What was sent. `rows_rejected` were not: their dates are wrong."""
+    """What was sent. `rows_rejected` were not: their dates are wrong, or they break our own code."""
 
     rows_in: int = 0
     rows_rejected: dict[str, int] = field(default_factory=dict)
@@ -190,22 +191,53 @@ def _slices(
     newest: int | None = None
     for source in sources:
         for chunk in read_source(source, context.catalogue, min(context.options.chunk_bytes, 4 << 20)):
-            are_sent = dates.are_sent(chunk, context)
-            records = list(compress(_records(chunk, context.catalogue, form), are_sent))
-            if rate.speed and records:
-                moments = _moments(chunk, context, are_sent, dates.arrival_seconds, newest)
-                newest = int(moments[-1])
-                yield from _by_moment(records, moments)
-                continue
-            for begin in range(0, len(records), size):
-                yield records[begin : begin + size], None
+            for records, times in _parts(chunk, context, form, rate, dates):
+                if times is not None and records:
+                    moments = _moments(times, chunk.source, newest)
+                    newest = int(moments[-1])
+                    yield from _by_moment(records, moments)
+                    continue
+                for begin in range(0, len(records), size):
+                    yield records[begin : begin + size], None
+
+
+def _parts(
+    chunk: Chunk, context: Context, form: Form, rate: SendRate, dates: ProducedDates
+) -> Iterator[tuple[list[bytes], NDArray[np.int64] | None]]:
+    """The records of a chunk that are sent, in parts that follow each other, with their times for `speed`.
+
+    One that breaks our own code is not sent: the topic's reader could not tell what its bytes are.
+    """
+
+    def read(part: Chunk) -> tuple[list[bytes], NDArray[np.int64] | None, int]:
+        dates.check_days(part)
+        are_sent = dates.are_sent(part, context)
+        records = list(compress(_records(part, context.catalogue, form), are_sent))
+        times = _times(part, context, dates.arrival_seconds)[are_sent] if rate.speed else None
+        return records, times, int(np.count_nonzero(~are_sent))
+
+    def work(begin: int, end: int) -> tuple[list[bytes], NDArray[np.int64] | None]:
+        records, times, late = read(chunk.part(begin, end))
+        dates.left_out(late, context)
+        return records, times
+
+    def alone(record: int, error: Exception) -> tuple[list[bytes], None]:
+        check_ordinary(read, chunk, context, error)
+        dates.broken(chunk, record, error, context)
+        return [], None
+
+    return in_halves(work, len(chunk), alone)
 
 
 def _records(chunk: Chunk, catalogue: Catalogue, form: Form) -> list[bytes]:
     raw = chunk.originals(range(len(chunk)))
-    if chunk.layout.is_json or chunk.problem is not None:
+    if chunk.layout.is_json:
         return raw
     columns = chunk.layout.columns
+    if chunk.problem is not None:
+        if _are_catalogue_columns(columns, catalogue):
+            return raw
+        raise BrokenRecordError
     if form == "line":
         if not _are_catalogue_columns(columns, catalogue):
             raise InputError(
@@ -232,26 +264,29 @@ def _as_json(names: Sequence[str], values: list[bytes]) -> bytes:
     return orjson.dumps({name: value.decode("utf-8") for name, value in zip(names, values, strict=True)})
 
 
-def _moments(
-    chunk: Chunk, context: Context, are_sent: NDArray[np.bool_], arrival_seconds: int, before: int | None
-) -> NDArray[np.int64]:
-    """Event time of each record that is sent, in seconds, never decreasing; of one that has none, the one before.
+def _times(chunk: Chunk, context: Context, arrival_seconds: int) -> NDArray[np.int64]:
+    """Event time of each record in seconds; -1 where it has none.
 
-    One later than the arrival has none: the others would wait for it. `before` is that of the last record of the
-    chunk before; None for the first one.
+    One later than the arrival has none: the others would wait for it.
     """
     cleaned = clean_chunk(chunk, context.catalogue, context.key, arrival_seconds)
-    moments = np.full(len(chunk), np.iinfo(np.int64).min)
-    moments[cleaned.index] = cleaned.transactions.event_time_seconds
-    moments = moments[are_sent]
-    times = moments[moments >= 0]
-    if before is None and not len(times):
+    times = np.full(len(chunk), -1, np.int64)
+    times[cleaned.index] = cleaned.transactions.event_time_seconds
+    return times
+
+
+def _moments(times: NDArray[np.int64], source: str, before: int | None) -> NDArray[np.int64]:
+    """When each record is sent, in seconds of event time, never decreasing; one without a time with the one before.
+
+    `before` is when the record before these is sent; None for the first one.
+    """
+    known = times[times >= 0]
+    if before is None and not len(known):
         raise DataError(
-            f"No record of '{chunk.source}' has a time, so event times cannot set the rate.",
-            hint="Use --rate.",
+            f"No record of '{source}' has a time, so event times cannot set the rate.", hint="Use --rate."
         )
-    moments[0] = max(moments[0], times.min() if before is None else before)
-    return np.maximum.accumulate(moments)
+    begin = known.min() if before is None else before
+    return np.maximum.accumulate(np.concatenate([[max(times[0], begin)], times[1:]]))
 
 
 def _by_moment(

@@ -14,23 +14,26 @@ A crash before 5 leaves no trace, and nothing was answered; after 5 the same cal
 answered from the log, as a repeat. When the journal fails, the engine is discarded and recovered from it.
 Another model or policy takes over between two groups, at a log position (`services.changes`).
 A record that breaks our own code is found and recorded as `engine_error`; the others of its group are decided.
+A call that breaks it before 3 has no records yet and gets an error. After 5 nothing changes the log any more: a call
+whose answer breaks our code gets an error and its records stay as they are recorded. The others are answered.
 Between two groups, original bytes that have had their time leave the log, a few at once.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from zaslon.admission import admit
 from zaslon.domain.answers import Answer
-from zaslon.domain.errors import BusyError, UncertainError, ZaslonError
+from zaslon.domain.errors import BrokenCallError, BusyError, UncertainError, ZaslonError
 from zaslon.domain.events import Degradation, Kind, LogBatch, RecordBatch, terms
 from zaslon.domain.outcomes import ChangeMade, Decision, Outcome, Rejection, Versions
 from zaslon.engine import Engine
 from zaslon.features.plan import plan_features
+from zaslon.intake.examples import example_record
 from zaslon.ports import Call, Calls, Clock, Journal, repeated_decision
 from zaslon.services.changes import (
     ChampionWatch,
@@ -48,6 +51,9 @@ from zaslon.services.poison import PoisonGuard
 from zaslon.services.retention import OriginalRetention
 from zaslon.services.snapshot_writer import OnSnapshot, SnapshotWriter
 from zaslon.services.warm_up import freeze_garbage_collector, warm_up
+from zaslon.system.isolation import by_halves, fault_text, is_fault_of_ours
+
+CallAnswer = tuple[int, list[Answer] | ZaslonError]
 
 _LOOK_SECONDS = 1.0  # between two attempts to recover while no call comes
 
@@ -165,6 +171,8 @@ class DecisionWorker:
             if session is None:
                 raise BusyError("The log cannot be written.", hint="Try again in a moment.")
             answers, done = session.decide(group)
+        except _UnreadGroupError as broken:
+            return self._serve_halves(session, group, broken.fault)
         except ZaslonError as error:
             self._calls.ready(False)
             recorded = 0 if session is None else session.recorded_records
@@ -172,10 +180,49 @@ class DecisionWorker:
             if session is not None:
                 session.abandon()
             return None
-        given = iter(answers)
-        self._calls.answer([(call.number, [next(given) for _ in call.records]) for call in group])
+        by_halves(
+            lambda begin, end: self._calls.answer(answers[begin:end]), len(answers), self._unsendable(answers)
+        )
         self._calls.notify(GROUP, done)
         return session
+
+    def _serve_halves(
+        self, session: EngineSession | None, group: Sequence[Call], fault: Exception
+    ) -> EngineSession | None:
+        """Serve a group that breaks our code before admission, each half for itself, down to the call that does."""
+        if len(group) > 1:
+            middle = len(group) // 2
+            for half in (group[:middle], group[middle:]):
+                session = self._serve(session, half)
+            return session
+        if session is not None:
+            session.check_ordinary(fault)
+        self._context.progress.warn(f"Zaslon's own code failed on a call: {fault_text(fault)}. Report it.")
+        error = BrokenCallError("Zaslon's own code failed on this call; nothing of it is in the log.")
+        self._calls.answer([(group[0].number, error)])
+        return session
+
+    def _unsendable(self, answers: Sequence[CallAnswer]) -> Callable[[int, Exception], None]:
+        def alone(index: int, error: Exception) -> None:
+            self._calls.answer([(answers[index][0], broken_answer(self._context, error))])
+
+        return alone
+
+
+class _UnreadGroupError(Exception):
+    """Our code failed on calls before admission; nothing of them is in the log."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__()
+        self.fault = fault
+
+
+def broken_answer(context: Context, fault: Exception) -> ZaslonError:
+    """What a call is answered where our code fails on what the log has about it; it is in the context's log, too."""
+    context.progress.warn(
+        f"Zaslon's own code failed on an outcome, which is in the log: {fault_text(fault)}. Report it."
+    )
+    return UncertainError("Zaslon's own code failed on the outcome.")
 
 
 def _errors(group: Sequence[Call], recorded: int, error: ZaslonError) -> list[tuple[int, ZaslonError]]:
@@ -213,23 +260,32 @@ class EngineSession:
         self._journal.newest_decision(0)
         self._journal.page(None, 1)
 
-    def decide(self, group: Sequence[Call]) -> tuple[list[Answer], GroupDone]:
-        """Steps 2 to 5 for a group; one answer per record, in order."""
+    def decide(self, group: Sequence[Call]) -> tuple[list[CallAnswer], GroupDone]:
+        """Steps 2 to 5 for a group, and what each of its calls is answered.
+
+        Raises:
+            _UnreadGroupError: our code failed before step 3; nothing was changed.
+            ZaslonError: the log cannot be written; the session must be abandoned.
+        """
         begin = self._clock.monotonic_seconds()
         recorded = self._recorded = _Recorded(self._journal, self._clock)
-        batch, degradation = self._batch(group, begin)
+        try:
+            batch, degradation = self._batch(group, begin)
+        except Exception as error:
+            if not is_fault_of_ours(error):
+                raise
+            raise _UnreadGroupError(error) from error
         recoveries = self._guard.recoveries
         self._guard.decide(batch, recorded.add)
         engine_seconds = self._clock.monotonic_seconds() - begin - recorded.seconds
         if self._guard.recoveries == recoveries:  # else it took as long as no group takes
             self._budget.learn(degradation, len(batch), engine_seconds, recorded.seconds)
-        answers = [self._answer(o, json) for o, json in zip(recorded.outcomes, recorded.jsons, strict=True)]
+        answers = self._answers(group, recorded)
         engine = self._guard.engine
         if self._snapshot_writer.is_due(engine):
             self._snapshot_writer.save(engine)
         done = GroupDone(
-            _counted(recorded.outcomes), Counter(_degraded(recorded.outcomes)),
-            sum(answer.repeated for answer in answers), answers_in(batch),
+            *self._counts(recorded.outcomes), _repeated(answers), answers_in(batch),
             begin - min(c.asked_seconds for c in group), engine_seconds, recorded.seconds, engine.position,
         )  # fmt: skip
         return answers, done
@@ -257,6 +313,55 @@ class EngineSession:
         return recover_engine(
             self._context, self._journal, self._snapshots, self._champion, self._snapshot_writer.save
         )
+
+    def check_ordinary(self, fault: Exception) -> None:
+        """Do nothing where ordinary records can be brought to admission.
+
+        Raises:
+            Exception: `fault`, where they cannot: then no call is to blame for it.
+        """
+        now = self._clock.monotonic_seconds()
+        records = [example_record(self._guard.engine.catalogue)]
+        try:
+            self._batch([Call(0, records, Kind.TRANSACTION_JSON, now + 1, now)], now)
+        except Exception:  # noqa: BLE001  the first error is more useful
+            raise fault from None
+
+    def _answers(self, group: Sequence[Call], recorded: _Recorded) -> list[CallAnswer]:
+        """What calls are answered; an error for one whose outcomes break our own code, which change nothing now."""
+        answers: list[CallAnswer] = []
+        begin = 0
+        for call in group:
+            rows = slice(begin, begin + len(call.records))
+            begin = rows.stop
+            try:
+                pairs = zip(recorded.outcomes[rows], recorded.jsons[rows], strict=True)
+                answers.append((call.number, [self._answer(*pair) for pair in pairs]))
+            except Exception as error:
+                if not is_fault_of_ours(error):
+                    raise
+                answers.append((call.number, broken_answer(self._context, error)))
+        return answers
+
+    def _counts(self, outcomes: Sequence[Outcome]) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+        """By kind and detail; and the decisions for which something was left out, by what.
+
+        One that breaks our own code is in the log all the same, and not counted.
+        """
+        counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        degraded: Counter[str] = Counter()
+        for outcome in outcomes:
+            try:
+                kind, detail = outcome.counted_as
+            except Exception as error:
+                if not is_fault_of_ours(error):
+                    raise
+                broken_answer(self._context, error)
+                continue
+            counted[kind][detail] += 1
+            if isinstance(outcome, Decision) and outcome.degraded is not None:
+                degraded[outcome.degraded] += 1
+        return dict(counted), degraded
 
     def _answer(self, outcome: Outcome, recorded: bytes) -> Answer:
         if isinstance(outcome, Rejection) and (decision := repeated_decision(outcome, self._journal)):
@@ -312,15 +417,6 @@ class _Recorded:
         self.outcomes += outcomes
 
 
-def _counted(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
-    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for outcome in outcomes:
-        kind, detail = outcome.counted_as
-        counted[kind][detail] += 1
-    return dict(counted)
-
-
-def _degraded(outcomes: Sequence[Outcome]) -> Iterable[str]:
-    for outcome in outcomes:
-        if isinstance(outcome, Decision) and outcome.degraded is not None:
-            yield outcome.degraded
+def _repeated(answers: Sequence[CallAnswer]) -> int:
+    given = [found for _, found in answers if not isinstance(found, ZaslonError)]
+    return sum(answer.repeated for found in given for answer in found)

@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import InputError
 from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text, parse_duration_seconds
+from zaslon.system.isolation import fault_text, is_fault_of_ours
 
 Int64 = NDArray[np.int64]
 
@@ -168,9 +169,10 @@ class DayCounts:
 
         Raises:
             InputError: nothing says whether the dates behind the gap are right. They may be traffic; or the
-                input is little else, hardly any rows, and of long before its arrival.
+                input is little else, hardly any rows, and of long before its arrival. Or our own code fails
+                on the days: they are those of all rows, so no row is to blame.
         """
-        wrong = self.wrong_dates(rows_of_log)
+        wrong = self._wrong_dates_if_sound(rows_of_log)
         if wrong is None or not (wrong.are_most or wrong.may_be_traffic):
             return wrong
         late_within = parse_duration_seconds(catalogue.retention.late_within)
@@ -178,6 +180,17 @@ class DayCounts:
         if wrong.are_most and (is_recent or not wrong.are_hardly_any):
             return None
         raise InputError(wrong.question(), hint=_HINT_MOST if wrong.are_most else _HINT_SOME)
+
+    def _wrong_dates_if_sound(self, rows_of_log: Int64 | None) -> WrongDates | None:
+        try:
+            return self.wrong_dates(rows_of_log)
+        except Exception as error:
+            if not is_fault_of_ours(error):
+                raise
+            raise InputError(
+                f"Whether dates of this input are wrong is not known: {fault_text(error)} in Zaslon's own code.",
+                hint='Report it as a bug in Zaslon; meanwhile allow any gap with gap_max = "0d" (record.gap_max).',
+            ) from error
 
     def wrong_dates(self, rows_of_log: Int64 | None = None) -> WrongDates | None:
         """The input's last days, if they are there only by a wrong date. Call it when all is counted.

@@ -84,7 +84,7 @@ class WorkerProcess:
         self._receiver = threading.Thread(target=self._receive, name="worker-receiver", daemon=True)
         self._sender.start()
         self._receiver.start()
-        self._send(Message(_SETTINGS, settings))
+        self._send(packed(Message(_SETTINGS, settings)))
 
     def start(self) -> None:
         """Wait until the state is recovered and everything is warm.
@@ -147,17 +147,17 @@ class WorkerProcess:
         with self._lock:
             if not self.is_ready:
                 raise BusyError("The service is not ready.", hint="Try again in a moment.")
-            size = sum(map(len, records))
+            size, number = sum(map(len, records)), next(self._numbers)
+            terms = [number, kind, deadline_seconds, self._clock.monotonic_seconds()]
+            message = packed(Message(_CALL, terms, records))  # a call that breaks it is none that waits
             if self._waiting_records + len(records) > self._records_max or (
                 self._waiting and self._waiting_bytes + size > self._bytes_max
             ):
                 raise BusyError("The service's queue is full.", hint="Try again in a moment.")
             self._waiting_records += len(records)
             self._waiting_bytes += size
-            number = next(self._numbers)
             self._waiting[number] = answered, len(records), size
-            terms = [number, kind, deadline_seconds, self._clock.monotonic_seconds()]
-            self._send(Message(_CALL, terms, records))
+            self._send(message)
         return _never
 
     def close(self) -> None:
@@ -165,16 +165,15 @@ class WorkerProcess:
         with self._lock:
             if self._is_open:
                 self._is_open = False
-                self._send(Message(_CLOSE))
+                self._send(packed(Message(_CLOSE)))
         self._receiver.join()
         self._process.wait()
         self._rests.put(None)
         self._sender.join()
         self._channel.close()
 
-    def _send(self, message: Message) -> None:
-        """Send without waiting; what the channel does not take now, another thread sends. Under the lock."""
-        rest = packed(message)
+    def _send(self, rest: bytes) -> None:
+        """Send a message without waiting; what the channel does not take now, another thread sends. Under the lock."""
         try:
             if not self._rests_left:
                 rest = self._channel.send_at_once(rest)

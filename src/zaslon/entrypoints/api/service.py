@@ -15,6 +15,7 @@ from zaslon.decisions.policy import Policy
 from zaslon.domain.answers import Answer
 from zaslon.domain.errors import (
     ArtefactError,
+    BrokenCallError,
     BusyError,
     PolicyError,
     TooLargeError,
@@ -141,7 +142,7 @@ class Service:
         """Outcomes of records, durable, within the time budget from `begin_seconds` on.
 
         Raises:
-            Problem: the service is busy, or it took too long.
+            Problem: the service is busy, it took too long, or the call broke our own code.
         """
         loop = asyncio.get_running_loop()
         if self._bridge is None:
@@ -158,6 +159,8 @@ class Service:
             raise Problem("busy", str(error), headers={"Retry-After": "1"}) from error
         except TooLargeError as error:
             raise Problem("too_large", str(error)) from error
+        except BrokenCallError as error:
+            raise Problem("internal", str(error)) from error
         except ZaslonError as error:  # names the log's path, which clients must not see
             raise Problem("busy", "The log cannot be written.", headers={"Retry-After": "1"}) from error
 

@@ -26,7 +26,14 @@ from zaslon.adapters.cluster.kafka.matching import Matching
 from zaslon.adapters.cluster.kafka.outcome_reader import Arrived, OutcomeReader
 from zaslon.adapters.cluster.kafka.topics import INPUT_BYTES_MAX, TopicNames
 from zaslon.domain.answers import Answer
-from zaslon.domain.errors import BusyError, ServerError, TooLargeError, UncertainError, ZaslonError
+from zaslon.domain.errors import (
+    BrokenCallError,
+    BusyError,
+    ServerError,
+    TooLargeError,
+    UncertainError,
+    ZaslonError,
+)
 from zaslon.domain.events import Kind
 from zaslon.domain.outcomes import Decision, Rejection, Versions
 from zaslon.domain.recorded import Recorded
@@ -197,7 +204,7 @@ class KafkaGateway:
                 raise BusyError(self.obstacle, hint="Try again in a moment.")
             if self._waiting_records + len(records) > self._limits.waiting_records:
                 raise BusyError("Too many records wait for their outcomes.", hint="Try again in a moment.")
-            sent = [self._take(body, kind, call, index) for index, body in enumerate(records)]
+            sent = self._send(records, kind, call)
         return lambda: all(record.logged_seconds is not None for record in sent)
 
     def close(self) -> None:
@@ -205,6 +212,28 @@ class KafkaGateway:
         with self._lock:
             self._is_open = False
         self._thread.join()
+
+    def _send(self, records: Sequence[bytes], kind: Kind, call: _Call) -> list[_Sent]:
+        """Send the records of a call. Under the lock.
+
+        Raises:
+            ZaslonError: one of them cannot be sent, or breaks our own code; for an `UncertainError` others
+                are, and will be decided.
+        """
+        sent: list[_Sent] = []
+        for index, body in enumerate(records):
+            try:
+                sent.append(self._take(body, kind, call, index))
+            except Exception as error:
+                raise self._unsent(error, is_begun=bool(sent)) from error
+        return sent
+
+    def _unsent(self, error: Exception, *, is_begun: bool) -> Exception:
+        """What a call is answered whose records are not all sent."""
+        if is_fault_of_ours(error):
+            self._notify(f"Zaslon's own code failed on a call: {fault_text(error)}. Report it.")
+            error = BrokenCallError("Zaslon's own code failed on this call; nothing of it is in the log.")
+        return UncertainError(f"Only some records of this call were sent: {error}") if is_begun else error
 
     def _take(self, body: bytes, kind: Kind, call: _Call, index: int) -> _Sent:
         """Send a record, or wait with the same transaction of another call that is in flight already.
@@ -215,13 +244,16 @@ class KafkaGateway:
         if before is not None and before.waiting[0][0] is not call:
             before.waiting.append((call, index))
             return before
-        record = _Sent(body, kind, [(call, index)], time.monotonic(), self._matching.send())
         topic = self._names.labels if kind == Kind.LABEL_JSON else self._names.input
+        number = self._matching.send()
         try:
+            record = _Sent(body, kind, [(call, index)], time.monotonic(), number)
             self._producer.produce(topic, body, on_delivery=partial(self._delivered, record))
-        except (BufferError, KafkaException) as error:
-            self._matching.withdraw(record.number)
-            raise ServerError(f"A record cannot be sent to '{topic}': {error}.") from error
+        except Exception as error:
+            self._matching.withdraw(number)  # else outcomes would be kept for it
+            if isinstance(error, BufferError | KafkaException):
+                raise ServerError(f"A record cannot be sent to '{topic}': {error}.") from error
+            raise
         self._waiting_records += 1
         if kind != Kind.LABEL_JSON:
             self._in_flight[body] = record

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import takewhile
 
-import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 from zaslon.adapters.cluster.kafka.messages import recorded, recorded_rejection
-from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, Range, is_barrier, raw_batch
+from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, Range, interleaved, is_barrier
 from zaslon.adapters.cluster.kafka.topics import TopicNames, require
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import LogBatch, Originals, TransactionId
@@ -310,10 +309,7 @@ class _RawRecords:
         records = [self._kept(r) for r in order.ranges]
         if list(map(len, records)) != order.counts:
             return None
-        raw = raw_batch(
-            order.position, order.source, [False] * len(records), np.zeros(len(order), np.int64), records
-        )
-        return Originals(raw.buffer, raw.starts, raw.lengths)
+        return Originals.joined(interleaved(order.source, records))
 
     def _kept(self, wanted: Range) -> list[bytes]:
         if wanted.records == 0:

@@ -24,20 +24,21 @@ from zaslon.adapters.cluster.kafka.connection import (
 )
 from zaslon.adapters.cluster.kafka.leadership import Leadership
 from zaslon.adapters.cluster.kafka.messages import rejection_messages
-from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, raw_batch
+from zaslon.adapters.cluster.kafka.order import NO_SOURCE, Order, interleaved, raw_batch
 from zaslon.adapters.cluster.kafka.order_reader import OrderReader
 from zaslon.adapters.cluster.kafka.source import Partitions
 from zaslon.adapters.cluster.kafka.topics import MessageLimits, TopicNames, message_limits, require
-from zaslon.admission import writable
+from zaslon.admission import as_engine_error, writable
 from zaslon.admission.log_format import encode
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import LogBatch, RecordBatch
+from zaslon.domain.events import Int64, Kind, LogBatch, RecordBatch
 from zaslon.domain.outcomes import Outcome, Versions
 from zaslon.engine import ENGINE_VERSION
+from zaslon.intake.examples import example_record
 from zaslon.intake.ordinary import ordinary_records
 from zaslon.ports.streams import SupersededError
-from zaslon.system.isolation import is_fault_of_ours
+from zaslon.system.isolation import by_halves, is_fault_of_ours
 
 _IDLE_SECONDS = 0.1  # the longest wait for something new
 _AGAIN_SECONDS = 0.2  # between two attempts to connect
@@ -264,7 +265,7 @@ class KafkaStream:
         source, arrival_time_seconds = chosen[:, 0], chosen[:, 1] // 1000
         is_labels = [p.topic == self._names.labels for p in partitions.pending]
         records = partitions.first(partitions.counts_of(source))
-        batch = admit(raw_batch(self._position, source, is_labels, arrival_time_seconds, records))
+        batch = self._admitted(source, is_labels, arrival_time_seconds, interleaved(source, records), admit)
         try:
             order = self._order(partitions, source, batch)
         except Exception as error:
@@ -277,6 +278,31 @@ class KafkaStream:
             order = self._order(partitions, source[: len(batch)], batch)
         self._taken = _Taken(batch, order)
         return batch
+
+    def _admitted(
+        self, source: Int64, is_labels: Sequence[bool], arrival_time_seconds: Int64, bodies: Sequence[bytes],
+        admit: Callable[[RecordBatch], LogBatch],
+    ) -> LogBatch:  # fmt: skip
+        """Typed records; one that breaks our own code before admission is an `engine_error`."""
+
+        def raw(bodies: Sequence[bytes], begin: int, end: int) -> RecordBatch:
+            rows = slice(begin, end)
+            return raw_batch(
+                self._position + begin, source[rows], is_labels, arrival_time_seconds[rows], bodies
+            )
+
+        def alone(index: int, error: Exception) -> LogBatch:
+            try:
+                raw([example_record(self._catalogue)], index, index + 1)
+            except Exception:  # noqa: BLE001  the first error is more useful
+                raise error from None
+            kind = Kind.LABEL_JSON if is_labels[source[index]] else Kind.TRANSACTION_LINE
+            arrival = [int(arrival_time_seconds[index])]
+            record = RecordBatch.of([bodies[index]], [kind], arrival, self._position + index)
+            return as_engine_error(record, admit, error)
+
+        parts = by_halves(lambda begin, end: admit(raw(bodies[begin:end], begin, end)), len(bodies), alone)
+        return parts[0] if len(parts) == 1 else LogBatch.concatenate(parts)
 
     def _writable(self, batch: LogBatch, admit: Callable[[RecordBatch], LogBatch]) -> LogBatch:
         catalogue = self._catalogue

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from zaslon.admission.log_format import decode
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.errors import ArtefactError
-from zaslon.domain.events import Kind, LogBatch, RecordBatch
+from zaslon.domain.events import Kind, LogBatch, Originals, RecordBatch
 from zaslon.domain.outcomes import Versions
 
 FORMAT = 2  # raise it with any change of the prelude or the header; 1 was JSON without records
@@ -230,7 +230,7 @@ def _from_runs(runs: Sequence[int]) -> Int64:
 
 def raw_batch(
     first_position: int, source: Int64, is_labels: Sequence[bool], arrival_time_seconds: Int64,
-    records: Sequence[Sequence[bytes]],
+    bodies: Sequence[bytes],
 ) -> RecordBatch:  # fmt: skip
     """Raw records of several partitions, in the order of the log.
 
@@ -239,19 +239,22 @@ def raw_batch(
         source: int[n], which partition each comes from.
         is_labels: by partition, whether it holds labels; the others hold transactions.
         arrival_time_seconds: int64[n].
-        records: by partition, its records in the order of their offsets.
+        bodies: the bytes of each record, as `interleaved` gives them.
     """
-    bodies = _interleaved(source, records)
-    lengths = np.fromiter(map(len, bodies), np.int64, len(bodies))
-    buffer = np.frombuffer(b"".join(bodies), np.uint8)
-    starts = np.cumsum(lengths) - lengths
-    is_json = _is_json(buffer, starts, lengths)
+    raw = Originals.joined(bodies)
+    is_json = _is_json(raw.buffer, raw.starts, raw.lengths)
     kinds = np.where(is_json, np.uint8(Kind.TRANSACTION_JSON), np.uint8(Kind.TRANSACTION_LINE))
     kinds[np.array(is_labels, np.bool_)[source]] = Kind.LABEL_JSON
-    return RecordBatch(first_position, kinds, arrival_time_seconds, buffer, starts, lengths)
+    return RecordBatch(first_position, kinds, arrival_time_seconds, raw.buffer, raw.starts, raw.lengths)
 
 
-def _interleaved(source: Int64, records: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
+def interleaved(source: Int64, records: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
+    """Records of several partitions in the order of the log; nothing looks into them.
+
+    Args:
+        source: int[n], which partition each comes from.
+        records: by partition, its records in the order of their offsets.
+    """
     filled = [part for part in records if part]
     if len(filled) <= 1:
         return filled[0] if filled else ()
