@@ -121,7 +121,7 @@ def _active(scorers: Sequence[Scorer]) -> Scorer:
         assert found or not dead, dead[0].printed
         return found[-1] if found else None
 
-    found = until(deciding, lambda: [s.printed for s in scorers])
+    found = until(deciding, lambda: "\n".join(line for s in scorers for line in s.aborted()))
     assert found is not None
     return found
 

@@ -211,7 +211,7 @@ class Cluster:
         given = command or ("-m", "zaslon.entrypoints.cli", "stream", "--home", str(home), "--json")
         process = subprocess.Popen(
             [sys.executable, *given],
-            env={**os.environ, **self.environment("scorer"), **environment},
+            env={**os.environ, "PYTHONFAULTHANDLER": "1", **self.environment("scorer"), **environment},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         scorer = Scorer(process)
@@ -257,6 +257,13 @@ class Scorer:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(DEADLINE_SECONDS)
+
+    def aborted(self) -> list[str]:
+        """End one that hangs: what it printed, then where each of its threads was."""
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait(DEADLINE_SECONDS)
+        self._thread.join()
+        return self.printed
 
     def close(self) -> None:
         """End it, and give back what was open."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -15,6 +17,7 @@ from zaslon.adapters.cluster.kafka import error_codes
 from zaslon.domain.errors import ServerError
 
 Notify = Callable[[str], None]
+T = TypeVar("T")
 # Errors that no retry can fix. The client only reports them to a callback, and retries without end.
 _HOPELESS = {
     error_codes.AUTHENTICATION: (
@@ -44,6 +47,7 @@ _PASSING = (
 )  # fmt: skip
 _DOWN = (error_codes.ALL_BROKERS_DOWN, error_codes.TRANSPORT)
 _ATTEMPT_SECONDS = 1.0
+_CLOSE_SECONDS = 20.0  # a stop waits half as long for an unreachable broker
 
 
 def ignore_notice(_: str) -> None:
@@ -161,6 +165,44 @@ class Watch:
         if self._hopeless is not None:
             what, hint = _HOPELESS[self._hopeless.code()]
             raise ServerError(f"The broker at {self._servers} {what}: {self._hopeless.str()}.", hint=hint)
+
+
+def answer(future: Future[T], what: str, timeout_seconds: float) -> T:
+    """What the broker answers to a request about topics; a refusal is the client's own exception.
+
+    Raises:
+        UnreachableError: nothing came within `timeout_seconds`.
+    """
+    try:
+        return future.result(timeout_seconds)
+    except TimeoutError as error:
+        raise UnreachableError(f"No broker answers within {timeout_seconds:g} s ({what}).") from error
+
+
+def close_within(
+    close: Callable[[], object], what: str, notify: Notify, *, seconds: float = _CLOSE_SECONDS
+) -> None:
+    """Close a client, or leave it behind when that takes longer than `seconds`.
+
+    A client of a group that loses its broker while the group changes may wait permanently in its own
+    close. Left behind it sends nothing any more, or is missed by the broker (`max.poll.interval.ms`); waited for it
+    would keep this process from ever deciding again.
+    """
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            close()
+        except BaseException as error:  # noqa: BLE001  the caller's thread raises it
+            failures.append(error)
+
+    thread = Thread(target=run, name="zaslon-close", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        notify(f"{what} did not close within {seconds:g} s and is left behind.")
+    for failure in failures:
+        raise failure
 
 
 def unreachable(servers: str, error: KafkaError) -> UnreachableError:

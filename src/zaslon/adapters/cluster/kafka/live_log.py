@@ -19,6 +19,7 @@ from zaslon.adapters.cluster.kafka.connection import (
     Notify,
     UnreachableError,
     Watch,
+    close_within,
     ignore_notice,
     refused,
 )
@@ -392,10 +393,10 @@ class KafkaStream:
     def close(self) -> None:
         """Leave the group and close all connections."""
         if self._committer is not None:
-            self._committer.close()
+            close_within(self._committer.close, "The commit of a micro-batch", self._notify)
             self._committer = None
         if self._clients is not None:
-            self._clients.close()
+            self._clients.close(self._notify)
             self._clients = None
 
 
@@ -429,7 +430,7 @@ class _Clients:
     orders: OrderReader
     leadership: Leadership
 
-    def close(self) -> None:
-        self.leadership.close()
-        self.partitions.close()
-        self.orders.close()
+    def close(self, notify: Notify) -> None:
+        close_within(self.leadership.close, "The membership in the group", notify)
+        close_within(self.partitions.close, "The reader of new records", notify)
+        close_within(self.orders.close, "The reader of the log", notify)

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from zaslon.adapters.cluster.kafka.connection import Connection, refused
+from zaslon.adapters.cluster.kafka.connection import Connection, answer, refused
 from zaslon.domain.errors import ServerError
 from zaslon.ports.streams import TopicState
 
@@ -73,7 +73,7 @@ class KafkaTopics:
         ]
         for name, future in admin.create_topics(wanted).items():
             try:
-                future.result(self._connection.timeout_seconds)
+                answer(future, f"'{name}'", self._connection.timeout_seconds)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise refused(error.args[0], name) from error
@@ -119,7 +119,7 @@ class KafkaTopics:
         resource = ConfigResource(ResourceType.TOPIC, name)
         try:
             future = admin.describe_configs([resource])[resource]
-            entries = future.result(self._connection.timeout_seconds)
+            entries = answer(future, f"'{name}'", self._connection.timeout_seconds)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 return TopicState(name, len(found.partitions), (), "settings not visible to this user")
@@ -162,7 +162,7 @@ def message_limits(admin: AdminClient, names: TopicNames, timeout_seconds: float
 def _bytes_max(admin: AdminClient, topic: str, timeout_seconds: float) -> int:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
-        entries = admin.describe_configs([resource])[resource].result(timeout_seconds)
+        entries = answer(admin.describe_configs([resource])[resource], f"'{topic}'", timeout_seconds)
     except KafkaException as error:
         raise refused(error.args[0], topic) from error
     value = entries["max.message.bytes"].value
