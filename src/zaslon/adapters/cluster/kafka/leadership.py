@@ -14,6 +14,10 @@ from zaslon.adapters.cluster.kafka.connection import Connection, Watch, refused
 _PASSING = (error_codes.ALL_BROKERS_DOWN, error_codes.MAX_POLL_EXCEEDED)
 
 _POLL_SECONDS = 0.02
+# In session timeouts: how long the broker waits for all members when the group changes, and how long a member may
+# not poll. A broker that was killed may come back with a member that left, and then waits this long for it:
+# nobody decides. The client's default is five minutes.
+_REBALANCE_SESSIONS = 10
 
 
 class Leadership:
@@ -32,7 +36,7 @@ class Leadership:
         session_ms = int(session_timeout_seconds * 1000)
         self._consumer: Consumer = connection.consumer(
             watch, group_id=group, auto_offset_reset="latest", session_timeout_ms=session_ms,
-            heartbeat_interval_ms=session_ms // 4,
+            heartbeat_interval_ms=session_ms // 4, max_poll_interval_ms=_REBALANCE_SESSIONS * session_ms,
             # The default would take the partition from its holder whenever a standby comes or goes.
             partition_assignment_strategy="cooperative-sticky",
         )  # fmt: skip
