@@ -279,6 +279,9 @@ def test_what_is_not_there_is_answered(zaslon: Zaslon, two: Path, weak_model: Pa
     json_of("shadow", weak_model.name, "--policy", missing, "--once")(5, "none.toml")
     assert zaslon("shadow", weak_model.name, "--once", "--home", two, "--json").code == 0
     json_of("compare", weak_model.name, "champion", "--live")(7, "has decided nothing beside")
+    (two / "champion.json").rename(tmp_path / "champion.json")
+    json_of("compare", "champion", weak_model.name, "--live")(6, "No model serves", "zaslon promote ID")
+    (tmp_path / "champion.json").rename(two / "champion.json")
     (path,) = (two / "shadow").glob("*.db")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")

@@ -23,7 +23,7 @@ from zaslon.models.verdict import Judged
 from zaslon.monitoring.data_warnings import DataWarning
 from zaslon.ports.shadows import Match, Shadowed, ShadowStore
 from zaslon.services.context import Context
-from zaslon.services.home import named_model
+from zaslon.services.home import named_model, no_champion
 from zaslon.services.logs import existing_log
 
 _GOOD_ROWS_MAX = 200_000  # for the measures of ranking
@@ -115,7 +115,7 @@ def compare_live_models(context: Context, a: str, b: str) -> LiveReport:
 def _named(context: Context, name: str) -> Model:
     model = named_model(context, name)
     if model is None:
-        raise DataError("The home has no champion.", hint="Train one: `zaslon run FILE` or `zaslon train`.")
+        raise no_champion(context.home)
     return model
 
 

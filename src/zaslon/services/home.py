@@ -225,7 +225,7 @@ def named_champion(context: Context) -> Change:
     """
     path = existing_home(context.home) / _CHAMPION_FILE
     if not path.exists():
-        raise _no_champion(context.home)
+        raise no_champion(context.home)
     try:
         return _change_of(orjson.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -235,7 +235,8 @@ def named_champion(context: Context) -> Change:
         ) from error
 
 
-def _no_champion(home: Path) -> ArtefactError:
+def no_champion(home: Path) -> ArtefactError:
+    """The error of a home in which no model serves: it has none yet, or none was promoted."""
     if _known_models(home):
         return ArtefactError(
             f"No model serves in '{home}'.",
