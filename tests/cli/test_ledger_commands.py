@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -162,7 +163,9 @@ def test_a_rollback_brings_back_the_model_before(zaslon: Zaslon, small_run: Smal
         assert zaslon("promote", model, "--unguarded", "--home", home, "--json").code == 0
     done = zaslon("rollback", "--home", home, "--json").json
     assert (done["model"], done["model_before"]) == (other, third)
-    assert done["evidence"] == {"back_to_entry": 2, "policy_before": done["policy_before"]}
+    assert done["evidence"] == {
+        "back_to_entry": 2, "policy_before": done["policy_before"], "home": (home / "home.id").read_text(),
+    }  # fmt: skip
     assert zaslon("rollback", first, "--home", home, "--json").json["model"] == first
     assert (champion(home)["model"], champion(home)["reason"]) == (first, "rollback, entry 5")
     assert champion(home)["policy"] == small_run.answer["policy"]
@@ -241,6 +244,25 @@ def test_the_promotion_after_a_crash_records_what_served_between(
         ("promote", other), ("import", small_run.answer["model"]), ("promote", third),
     ]  # fmt: skip
     assert champion(home)["model"] == third
+
+
+def test_a_home_that_is_behind_records_no_older_champion(
+    zaslon: Zaslon, small_run: SmallRun, home: Path, tmp_path: Path
+) -> None:
+    other, third = another_model(home), another_model(home, 0.5)
+    standby = tmp_path / "standby"  # another home of the same store, with the same models
+    shutil.copytree(home, standby)
+    (standby / "home.id").unlink()
+    (standby / "store.db").unlink()
+    (standby / "store.db").symlink_to(home / "store.db")
+    zaslon("promote", other, "--unguarded", "--home", home)
+    assert champion(standby)["model"] == small_run.answer["model"]
+    zaslon("promote", third, "--unguarded", "--home", standby)
+    promoted = zaslon("history", "--home", home, "--json").json["promotions"]
+    assert [(entry["action"], entry["model"]) for entry in promoted[1:]] == [
+        ("promote", other), ("promote", third),
+    ]  # fmt: skip
+    assert len({entry["evidence"]["home"] for entry in promoted[1:]}) == 2
 
 
 def test_a_rollback_passes_over_a_model_that_never_served(

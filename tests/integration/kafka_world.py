@@ -181,9 +181,10 @@ class Cluster:
                 done = self._committed(consumer) >= position
             return done
 
-        report = stream(context, is_over, notify)
-        consumer.close()
-        return report
+        try:
+            return stream(context, is_over, notify)
+        finally:
+            consumer.close()
 
     def _committed(self, consumer: Consumer) -> int:
         targets = [target for name in ("input", "labels") for target in self._beginnings(consumer, name)]

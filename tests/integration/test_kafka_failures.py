@@ -187,10 +187,10 @@ def test_a_life_that_ends_without_a_broker_is_followed_by_another(
 
 
 class _Impatient(Connection):
-    """Its members lose their membership after three seconds without a poll; the default is five minutes."""
+    """Its members lose their membership after three seconds without a poll."""
 
     def consumer(self, watch: Watch, **more: Any) -> Consumer:
-        return super().consumer(watch, max_poll_interval_ms=3_000, **more)
+        return super().consumer(watch, **{**more, "max_poll_interval_ms": 3_000})
 
 
 def test_a_member_that_did_not_poll_joins_the_group_again(broker: LocalBroker) -> None:

@@ -20,7 +20,9 @@ NO_HASH = "0" * 64  # what the first entry carries of the one before it
 # What brought an entry about.
 RUN, TRAIN, RETRAIN, PROMOTE, ROLLBACK, IMPORT = "run", "train", "retrain", "promote", "rollback", "import"
 POLICY = "policy"
-EDITED = "edited"  # key of an IMPORT's evidence: the number of the change, of a policy that people edited
+# Keys of an entry's evidence.
+EDITED = "edited"  # of an IMPORT: the number of the change, of a policy that people edited
+HOME = "home"  # which home of the store recorded it; entries of earlier versions do not say
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ CHAMPION = "champion"  # the name of whichever model serves
 _CHAMPION_FILE, POLICY_FILE = "champion.json", "policy.toml"
 EDITED_FILE = "edited file"  # who made a change by an edit, as nobody said so
 _NEXT_FILE = ".policy.toml.next"
+_IDENTITY_FILE = "home.id"
 _POLICIES, _WRITTEN = "policies", "written"
 _NUMBER_LIMIT = 1 << 53  # what every reader of JSON keeps exactly
 _TEXT_CHARACTERS_MAX = 1_000
@@ -44,6 +46,17 @@ def existing_home(home: Path) -> Path:
             hint="`zaslon run FILE` makes one; another one is named with --home.",
         )
     return home
+
+
+def home_identity(home: Path) -> str:
+    """16 hex digits that no other home has, made at the first call; a copy of a home has those of the original.
+
+    Called by who holds the lock on promotions.
+    """
+    path = existing_home(home) / _IDENTITY_FILE
+    if not path.exists():
+        write_file(path, secrets.token_hex(8).encode())
+    return path.read_text()
 
 
 def policy_names(plan: FeaturePlan) -> list[str]:

@@ -17,7 +17,7 @@ import orjson
 from zaslon.decisions.policy import Policy
 from zaslon.domain.errors import ArtefactError, BusyError, ZaslonError
 from zaslon.domain.events import Change
-from zaslon.domain.ledger import EDITED, IMPORT, LedgerEntry, Promotion
+from zaslon.domain.ledger import EDITED, HOME, IMPORT, LedgerEntry, Promotion
 from zaslon.models.artefact import load_model
 from zaslon.models.model import Model
 from zaslon.ports import Ledger
@@ -26,6 +26,7 @@ from zaslon.services.context import STREAM, Context
 from zaslon.services.home import (
     EDITED_FILE,
     POLICY_FILE,
+    home_identity,
     is_written,
     keep_champion,
     named_champion,
@@ -156,13 +157,28 @@ def _recorded(context: Context) -> LedgerEntry | None:
     except ArtefactError:  # there is none, or it cannot be read: what is promoted now replaces it
         return newest
     keep_serving_version(context, named)
-    if newest is not None and newest.promotion.serving[:2] == (named.model, named.policy):
+    if newest is not None and (
+        newest.promotion.serving[:2] == (named.model, named.policy)
+        or _is_behind(context, named, ledger, newest)
+    ):
         return newest
     promotion = _promotion(
         context, IMPORT, named.model, named.policy, _catalogue_of(context, named.model), IMPORTED,
         evidence=_edit(named, ledger),
     )  # fmt: skip
     return ledger.append(promotion, 0 if newest is None else newest.number)
+
+
+def _is_behind(context: Context, named: Change, ledger: Ledger, newest: LedgerEntry) -> bool:
+    """Whether the home names what an older entry did, and another home of the store recorded the newest one.
+
+    A standby learns of a promotion when it takes over, and what it names until then is no news. Of an entry of this
+    home the same means that a crash kept it from serving.
+    """
+    home = orjson.loads(newest.promotion.evidence).get(HOME)
+    if home is None or home == home_identity(context.home) or named.by == EDITED_FILE:
+        return False
+    return entry_of(named, ledger.entries()) is not None
 
 
 def _edit(named: Change, ledger: Ledger) -> dict[str, int]:
@@ -179,7 +195,8 @@ def _promotion(
 ) -> Promotion:  # fmt: skip
     now = int(context.adapters.clock.now_seconds())
     identity, position = _log_end(log or context)
-    plain = orjson.dumps(evidence or {}, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    known = {**(evidence or {}), HOME: home_identity(context.home)}
+    plain = orjson.dumps(known, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
     return Promotion(
         now, context.adapters.actor, action, model, policy, catalogue, identity, position, verdict,
         plain.decode(), approval,

@@ -112,8 +112,12 @@ class Committer:
             )
             for name in transactional_ids(group)
         )  # fmt: skip
-        for producer in (self._producer, self._next_producer):
-            self._with_retries(producer.init_transactions, _CALL_SECONDS)
+        try:
+            for producer in (self._producer, self._next_producer):
+                self._with_retries(producer.init_transactions, _CALL_SECONDS)
+        except BaseException:
+            self._close_producers()
+            raise
         self._queue: Queue[Work | None] = Queue(maxsize=1)
         self._failure: BaseException | None = None
         self._thread = Thread(target=self._run, name="zaslon-commit", daemon=True)
@@ -158,6 +162,9 @@ class Committer:
         """End the thread; a batch in flight is finished or given up."""
         self._queue.put(None)
         self._thread.join()
+        self._close_producers()
+
+    def _close_producers(self) -> None:
         for producer in (self._producer, self._next_producer):
             with suppress(KafkaException):  # a fenced producer reports it once more
                 producer.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -392,12 +392,14 @@ class KafkaStream:
 
     def close(self) -> None:
         """Leave the group and close all connections."""
-        if self._committer is not None:
-            close_within(self._committer.close, "The commit of a micro-batch", self._notify)
-            self._committer = None
-        if self._clients is not None:
-            self._clients.close(self._notify)
-            self._clients = None
+        with ExitStack() as closing:
+            if self._clients is not None:
+                closing.callback(self._clients.close, self._notify)
+            if self._committer is not None:  # first: it needs the membership
+                closing.callback(
+                    close_within, self._committer.close, "The commit of a micro-batch", self._notify
+                )
+            self._clients = self._committer = None
 
 
 @contextmanager
@@ -431,6 +433,8 @@ class _Clients:
     leadership: Leadership
 
     def close(self, notify: Notify) -> None:
-        close_within(self.leadership.close, "The membership in the group", notify)
-        close_within(self.partitions.close, "The reader of new records", notify)
-        close_within(self.orders.close, "The reader of the log", notify)
+        """All of them, also when one fails: one that the garbage collector finds may block it permanently."""
+        with ExitStack() as closing:
+            closing.callback(close_within, self.orders.close, "The reader of the log", notify)
+            closing.callback(close_within, self.partitions.close, "The reader of new records", notify)
+            closing.callback(close_within, self.leadership.close, "The membership in the group", notify)
