@@ -189,9 +189,18 @@ def test_the_period_is_new_to_both_models(small_run: SmallRun) -> None:
     arrival = (learned.last + 100) * DAY
     assert period_bounds([model], arrival, 7 * DAY) == Days(learned.last + 8, learned.last + 92)
     assert period_bounds([model, later], arrival + 1, 7 * DAY).first == learned.last + 12
-    assert period_bounds([quick], arrival, 0) == Days(learned.last + 2, learned.last + 99)
+    assert period_bounds([quick], arrival, DAY // 2) == Days(learned.last + 2, learned.last + 98)
     with pytest.raises(DataError, match="Train it again"):
-        period_bounds([replace(model, facts=replace(model.facts, train_days=""))], arrival, 0)
+        period_bounds([replace(model, facts=replace(model.facts, train_days=""))], arrival, 7 * DAY)
+
+
+def test_a_model_of_another_label_delay_is_not_judged(zaslon: Zaslon, two: Path, weak_model: Path) -> None:
+    quick = load_model(weak_model).with_facts(label_delay_seconds=DAY)
+    save_model(quick, two / "models" / quick.artefact_id)
+    words = ("label delay of 1d", "after 7d here", "ZASLON_LABEL_DELAY=1d")
+    refused(zaslon("compare", "champion", quick.artefact_id, "--home", two, "--json"), 7, *words)
+    refused(zaslon("promote", quick.artefact_id, "--home", two, "--json"), 7, *words)
+    assert champion_of(two) != quick.artefact_id
 
 
 def test_the_period_is_the_newest_within_the_bounds(small_run: SmallRun) -> None:

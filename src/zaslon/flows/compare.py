@@ -13,7 +13,7 @@ from typing import Any
 
 from zaslon.domain.errors import DataError
 from zaslon.domain.events import TransactionId
-from zaslon.domain.time import SECONDS_PER_DAY, day_text
+from zaslon.domain.time import SECONDS_PER_DAY, day_text, duration_text
 from zaslon.intake import clean_arrival_seconds, clean_days
 from zaslon.models.comparison import (
     MEASURES,
@@ -137,10 +137,23 @@ def period_bounds(models: Sequence[Model], arrival_seconds: int, label_delay_sec
     answer had the delay to arrive before the files did.
 
     Raises:
-        DataError: a model does not say which days it learned from.
+        DataError: a model does not say which days it learned from, or knows answers sooner or later than counts here.
     """
+    for model in models:
+        _check_delay(model, label_delay_seconds)
     first = max(first_new_day(model) for model in models)
     return Days(first, (arrival_seconds - label_delay_seconds) // SECONDS_PER_DAY - 1)
+
+
+def _check_delay(model: Model, label_delay_seconds: int) -> None:
+    """On the same day models of different label delays know different answers, so features of one mislead the other."""
+    own = model.facts.label_delay_seconds
+    if own != label_delay_seconds:
+        raise DataError(
+            f"Model {model.artefact_id} was trained with a label delay of {duration_text(own)}, and answers count after "
+            f"{duration_text(label_delay_seconds)} here: it cannot be judged on them.",
+            hint=f"Judge models of that delay with ZASLON_LABEL_DELAY={duration_text(own)}.",
+        )
 
 
 def newest_period(days: Sequence[Day], bounds: Days, days_max: int) -> Days | None:
