@@ -99,6 +99,8 @@ lock: ## rewrite the lock files (needs uv; UPGRADE=--upgrade takes newer version
 	$(COMPILE) requirements/mlflow-server.in -c requirements/dev.txt -o requirements/mlflow-server.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
 	$(COMPILE) pyproject.toml --extra spark requirements/spark.in -c requirements/dev.txt -o requirements/spark.txt
+	$(COMPILE) pyproject.toml --extra spark --extra hadoop -c requirements/dev.txt -c requirements/spark.txt \
+		--no-emit-package pyspark --no-emit-package py4j -o src/zaslon/adapters/environment/locked.txt
 
 .PHONY: clean
 clean: ## remove .venv, caches and the demo's data

@@ -334,6 +334,7 @@ class Settings(BaseSettings):
     )
     copy_verify_threads: int = Field(4, ge=1, le=64, description="files that `copy` reads at once to compare")
     copy_timeout: Duration = Field("1d", description="how long DistCp may take before it is ended")
+    package_timeout: Duration = Field("30m", description="how long `package` waits for pip before it ends it")
 
     @field_validator("mlflow_user", "mlflow_promoter_user")
     @classmethod

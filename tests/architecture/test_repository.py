@@ -14,7 +14,8 @@ import pytest
 from zaslon.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+CLUSTER_LOCK = ROOT / "src" / "zaslon" / "adapters" / "environment" / "locked.txt"
+LOCKS = [*sorted((ROOT / "requirements").glob("*.txt")), CLUSTER_LOCK]
 LINES_MAX = 500
 # Texts that are not edited by hand: lock files are written by `make lock`, the licence by its authors.
 UNLIMITED = {"LICENSE", "uv.lock"}
@@ -112,16 +113,22 @@ def test_the_locks_agree_with_each_other() -> None:
             assert known == version, f"{name}: {known} and {version}"
 
 
+def _without_pyspark(requirements: list[str]) -> list[str]:
+    """A cluster has its own."""
+    return [requirement for requirement in requirements if not requirement.startswith("pyspark")]
+
+
 def test_the_locks_hold_everything_that_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    asked = {
+    asked: dict[str | Path, list[str]] = {
         "core.txt": project["dependencies"],
         "dev.txt": [
             *project["dependencies"],
             *(needed for name in ("dev", "mlflow", "tune", "api", "client") for needed in extras[name]),
         ],
         "bench.txt": [*project["dependencies"], *extras["bench"]],
+        CLUSTER_LOCK: [*project["dependencies"], *extras["hadoop"], *_without_pyspark(extras["spark"])],
     }
     for lock, requirements in asked.items():
         text = (ROOT / "requirements" / lock).read_text("utf-8")

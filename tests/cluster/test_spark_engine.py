@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,13 @@ def embedded(sources: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return home
 
 
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `zaslon package` reports of an archive with an interpreter."""
+    home = tmp_path_factory.mktemp("packaged")
+    return _zaslon(sys.executable, "package", "--interpreter", home=home)
+
+
 @pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[LocalSpark]:
     place = tmp_path / "spark"
@@ -103,13 +111,17 @@ def standalone(tmp_path: Path) -> Iterator[LocalSpark]:
 
 
 def _command(
-    python: str | Path, *words: str, home: Path | None = None, **environment: str
+    python: str | Path,
+    *words: str,
+    home: Path | None = None,
+    directory: Path | None = None,
+    **environment: str,
 ) -> subprocess.Popen[str]:
     key = {"ZASLON_PSEUDONYM_KEY": "the key of these tests"} if home else {}
     given = spark_environment(**environment, **key, **({"ZASLON_HOME": str(home)} if home else {}))
     return subprocess.Popen(
         [str(python), "-m", "zaslon.entrypoints.cli", *words, "--json"], env=given, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
@@ -120,8 +132,14 @@ def _result(process: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def _zaslon(python: str | Path, *words: str, home: Path | None = None, **environment: str) -> dict[str, Any]:
-    return _result(_command(python, *words, home=home, **environment))
+def _zaslon(
+    python: str | Path,
+    *words: str,
+    home: Path | None = None,
+    directory: Path | None = None,
+    **environment: str,
+) -> dict[str, Any]:
+    return _result(_command(python, *words, home=home, directory=directory, **environment))
 
 
 def _in_spark(master: str) -> list[str]:
@@ -205,3 +223,36 @@ def test_executors_without_zaslon_are_one_clear_error(sources: Sequence[str], tm
     assert "The executors of Spark" in errors
     assert "docs/guides/cluster.md" in errors or "Spark's own log" in errors
     assert not (tmp_path / "clean").exists()
+
+
+def test_executors_need_nothing_but_the_archive(
+    sources: Sequence[str], embedded: Path, tmp_path: Path, standalone: LocalSpark, packaged: dict[str, Any]
+) -> None:
+    (tmp_path / "spark-defaults.conf").write_text(f"spark.archives {packaged['archive']}#environment\n")
+    home = tmp_path / "home"
+    _zaslon(
+        SPARK_PYTHON, "clean", *sources, "--arrived", ARRIVED, *_in_spark(standalone.master), home=home,
+        SPARK_CONF_DIR=str(tmp_path), PYSPARK_PYTHON="./environment/bin/python",
+    )  # fmt: skip
+    _assert_same_clean(home / "clean", embedded / "clean")
+    # What it has compiled lies beside the code that ran.
+    assert list(tmp_path.glob("spark/*/*/app-*/*/environment/lib/python3*/site-packages/zaslon/__pycache__"))
+
+
+def test_a_driver_runs_from_the_archive_too(
+    sources: Sequence[str], embedded: Path, tmp_path: Path, packaged: dict[str, Any]
+) -> None:
+    """As in a container of YARN: the archive is unpacked in the working directory, and PySpark is the cluster's."""
+    with tarfile.open(packaged["archive"]) as archive:
+        archive.extractall(tmp_path / "environment", filter="data")
+    cluster = tmp_path / "cluster"
+    cluster.mkdir()
+    for library in ("pyspark", "py4j"):
+        (found,) = SPARK_PYTHON.parents[1].glob(f"lib/python3*/site-packages/{library}")
+        (cluster / library).symlink_to(found)
+    python, home = "./environment/bin/python", tmp_path / "home"
+    _zaslon(
+        python, "clean", *sources, "--arrived", ARRIVED, *_in_spark("local[2]"), home=home, directory=tmp_path,
+        PYSPARK_PYTHON=python, PYTHONPATH=str(cluster),
+    )  # fmt: skip
+    _assert_same_clean(home / "clean", embedded / "clean")

@@ -13,13 +13,13 @@ from zaslon.adapters.embedded.lock import exclusive_in
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.copy import Copying
-from zaslon.ports.copying import FileTree
 from zaslon.services.context import LOCK, Progress
 from zaslon.settings import Settings
 from zaslon.system.durable import make_directory
 
 if TYPE_CHECKING:
     from zaslon.adapters.cluster.hadoop.addresses import Address
+    from zaslon.adapters.cluster.hadoop.file_trees import StoredTree
 
 COPIES = "copies"  # of a home: a directory for each pair of addresses
 
@@ -30,11 +30,7 @@ def build_copying(settings: Settings, source: str, target: str, progress: Progre
     Raises:
         ZaslonError: an address or a setting cannot be used, or something is not installed.
     """
-    if any(find_spec(library) is None for library in ("requests", "s3fs")):
-        raise ZaslonError(
-            "The clients of S3 and HDFS are not installed.",
-            hint="Install them with: pip install 'zaslon[hadoop]'.",
-        )
+    _need_clients()
     from zaslon.adapters.cluster.hadoop.addresses import parse_pair  # noqa: PLC0415  an extra
     from zaslon.adapters.cluster.hadoop.cluster_files import (  # noqa: PLC0415
         cluster_configuration,
@@ -64,7 +60,33 @@ def build_copying(settings: Settings, source: str, target: str, progress: Progre
     )  # fmt: skip
 
 
-def _tree(address: Address, web: _WebAddresses) -> FileTree:
+def open_tree(settings: Settings, address: str) -> StoredTree:
+    """The files below one address.
+
+    Raises:
+        ZaslonError: it cannot be used, or something is not installed.
+    """
+    _need_clients()
+    from zaslon.adapters.cluster.hadoop.addresses import parse_address  # noqa: PLC0415  an extra
+    from zaslon.adapters.cluster.hadoop.cluster_files import (  # noqa: PLC0415
+        cluster_configuration,
+        default_namenode,
+    )
+
+    configuration = cluster_configuration()
+    parsed = parse_address(address, default_namenode(configuration))
+    return _tree(parsed, _WebAddresses(settings.hadoop_webhdfs, configuration))
+
+
+def _need_clients() -> None:
+    if any(find_spec(library) is None for library in ("requests", "s3fs")):
+        raise ZaslonError(
+            "The clients of S3 and HDFS are not installed.",
+            hint="Install them with: pip install 'zaslon[hadoop]'.",
+        )
+
+
+def _tree(address: Address, web: _WebAddresses) -> StoredTree:
     from zaslon.adapters.cluster.hadoop.file_trees import hdfs_tree, local_tree, s3_tree  # noqa: PLC0415
 
     if address.scheme == "s3a":

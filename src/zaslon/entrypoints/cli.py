@@ -11,7 +11,16 @@ import typer
 
 from zaslon import __version__
 from zaslon.bootstrap import open_topics
-from zaslon.entrypoints import cli_copy, cli_ledger, cli_models, cli_registry, cli_schedule, cli_stream, show
+from zaslon.entrypoints import (
+    cli_copy,
+    cli_ledger,
+    cli_models,
+    cli_package,
+    cli_registry,
+    cli_schedule,
+    cli_stream,
+    show,
+)
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.options import (
     Arrived,
@@ -129,6 +138,7 @@ def simulate(
 
 
 cli_copy.add_to(app)  # here, because `--help` lists commands in this order
+cli_package.add_to(app)
 
 
 @app.command()

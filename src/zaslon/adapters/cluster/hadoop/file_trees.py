@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -80,6 +81,24 @@ class StoredTree:
                 self._files.rm_file(f"{self._root}/{name}")
         return len(left)
 
+    def put(self, name: str, path: Path) -> None:
+        """Write a file of this machine under a name, in place of what has it. It appears when it is complete.
+
+        Raises:
+            ServerError: the storage refused it, or has not kept it.
+        """
+        target, is_object = f"{self._root}/{name}", self._address.scheme == "s3a"
+        partial = target if is_object else f"{self._root}/{UNFINISHED}{name}"
+        with self._asking("written"):
+            self._files.put_file(str(path), partial)
+            if not is_object:
+                if self._files.exists(target):
+                    self._files.rm_file(target)
+                self._files.mv(partial, target)  # WebHDFS does not say whether it did
+        kept = self.files().get(name)
+        if kept is None or kept.size_bytes != path.stat().st_size:
+            raise ServerError(f"'{self.address}/{name}' was written, and is not there.", hint="Try again.")
+
     def _found(self) -> dict[str, Mapping[str, Any]]:
         """All files by their names."""
         with self._asking():
@@ -122,13 +141,14 @@ class StoredTree:
         raise error
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _asking(self, what: str = "read") -> Iterator[None]:
         """What the storage or the way to it does wrong is a `ServerError`."""
         try:
             yield
         except _FAILURES as error:
             raise ServerError(
-                f"'{self.address}' cannot be read: {_short(error)}.", hint=_hint(self._address.scheme, error)
+                f"'{self.address}' cannot be {what}: {_short(error)}.",
+                hint=_hint(self._address.scheme, error),
             ) from error
 
 
