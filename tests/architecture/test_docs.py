@@ -14,9 +14,9 @@ from zaslon.domain.jobs import Chain, Job
 from zaslon.domain.rejections import Reason
 from zaslon.entrypoints.api.service_metrics import Metrics
 from zaslon.entrypoints.cli import MOSTLY_TOO_LATE, NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, app
-from zaslon.entrypoints.cli_models import NO_NEWS
 from zaslon.entrypoints.cli_schedule import JOB_FAILED
 from zaslon.entrypoints.console import INTERRUPTED
+from zaslon.entrypoints.options import NO_NEWS
 from zaslon.entrypoints.stream_metrics import StreamMetrics
 from zaslon.flows.reconcile import Reconciled
 from zaslon.flows.stream import StreamReport

@@ -123,7 +123,7 @@ def test_no_news_is_skipped_and_ends_green(bank: Bank) -> None:
     code, states = bank.test_dag()
     assert code == 0
     assert states == {
-        "clean": "success", "retrain": "skipped", "report": "success", "ledger": "success", "verdict": "success"
+        "clean": "skipped", "retrain": "skipped", "report": "success", "ledger": "success", "verdict": "success"
     }  # fmt: skip
     assert bank.champion == before
     assert bank.webhook.told == []

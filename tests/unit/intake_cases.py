@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue, load_catalogue, parse_catalogue
 from zaslon.domain.events import Kind, RecordBatch
 from zaslon.domain.rejections import reason_text
-from zaslon.intake import Cleaned, CleanReport, clean_batch, clean_files
+from zaslon.intake import Cleaned, CleanReport, Found, Taking, clean_batch, clean_files, earlier_output
 
 KEY = b"a secret"
 ARRIVAL_SECONDS = 1_700_000_000
@@ -123,6 +123,22 @@ def run(
     return report
 
 
+def run_new(
+    sources: Sequence[str | Path], out: Path, *, catalogue: Catalogue = MISSION,
+    chunk_bytes: int = 1 << 20, filter_bytes: int = 1 << 16, key: bytes = KEY, arrival: int = ARRIVAL_SECONDS,
+) -> Found:  # fmt: skip
+    """Add the files that an output does not hold yet."""
+    earlier = earlier_output(out, catalogue, key)
+    taking, found = Taking.of_new([str(s) for s in sources], catalogue, key, earlier)
+    if found.new:
+        report = clean_files(
+            found.new, out, catalogue, key=key, arrival_time_seconds=arrival,
+            chunk_bytes=chunk_bytes, repeat_filter_bytes=filter_bytes, taking=taking,
+        )  # fmt: skip
+        assert report.rows_in == report.rows_clean + sum(report.rows_rejected.values())
+    return found
+
+
 def rows_of(out: Path) -> pl.DataFrame:
     """All clean rows, in the order of days."""
     parts = [pl.read_parquet(path) for path in sorted(out.glob("day=*/*.parquet"))]
@@ -131,6 +147,11 @@ def rows_of(out: Path) -> pl.DataFrame:
 
 def quarantine_of(out: Path) -> pl.DataFrame:
     return pl.read_parquet(out / "_quarantine.parquet")
+
+
+def quarantines_of(out: Path) -> pl.DataFrame:
+    """Of all runs that put files into an output."""
+    return pl.concat([pl.read_parquet(path) for path in sorted(out.glob("_quarantine*.parquet"))])
 
 
 def content_of(out: Path) -> dict[str, bytes]:

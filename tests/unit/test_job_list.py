@@ -11,6 +11,7 @@ from tests.schedule_world import LIST, at
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.jobs import JobList, load_jobs, parse_jobs
 from zaslon.entrypoints.cli import app
+from zaslon.entrypoints.options import NO_NEWS
 
 
 def listed(text: str) -> JobList:
@@ -24,6 +25,13 @@ def test_the_built_in_jobs_are_commands_that_exist() -> None:
     for job in (job for chain in jobs.chains for job in chain.jobs):
         options = {option for parameter in commands[job.command[0]].params for option in parameter.opts}
         assert {word for word in job.command[1:] if word.startswith("--")} <= options
+
+
+def test_no_new_file_skips_clean_and_not_what_comes_after() -> None:
+    clean, retrain, *others = load_jobs(None).chain("daily").jobs
+    assert (clean.command[-1], clean.skip_codes) == ("--only-new", (NO_NEWS,))
+    assert retrain.after == ("clean",)
+    assert all(job.after_skipped for job in (retrain, *others))
 
 
 def test_jobs_of_a_cluster_are_of_the_same_list_but_not_run_here() -> None:

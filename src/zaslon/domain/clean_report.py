@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 OVER_LINES_PLACES_MAX = 10
 
@@ -30,12 +31,28 @@ class OverLines:
 
 
 @dataclass
+class DatedRows:
+    """What the dates of rows were judged by, see `intake.date_gaps`.
+
+    Attributes:
+        rows_by_day: by day number, before repeats and wrong dates were rejected; earlier files included.
+        wrong_from: day number from which on dates were wrong; None where none was.
+    """
+
+    rows_by_day: dict[int, int] = field(default_factory=dict)
+    wrong_from: int | None = None
+
+
+@dataclass
 class CleanReport:
     """Rows in = clean + rejected, to the last row.
 
     Of a record that is torn apart by a stray quote every line is a row.
-    `answers_changed`: clean rows whose answer came, or became another, with a repeat.
-    `arrived`: the declared arrival of all rows; with the same one the same input gives the same bytes.
+    `answers_changed`: how often an answer to a clean row came, or became another, with a repeat.
+    `days`: that were written; of a whole output those that it has.
+    `arrived`: the declared arrival of all rows, the last one of several; with the same one the same input gives the
+    same bytes.
+    `dated` is of no interest to people.
     """
 
     rows_in: int = 0
@@ -51,7 +68,36 @@ class CleanReport:
     mapping: str = ""
     arrived: str = ""
     seconds: float = 0.0
+    dated: DatedRows = field(default_factory=DatedRows)
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        values = asdict(self)
+        del values["dated"]
+        return values
+
+    @classmethod
+    def from_json_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse, but for `dated`.
+
+        Raises:
+            KeyError, TypeError: it is none.
+        """
+        return cls(**{**values, "over_lines": OverLines(**values["over_lines"])})
+
+    def followed_by(self, other: CleanReport) -> CleanReport:
+        """The report of one cleaning of these files and those of `other`, which continued it."""
+        over_lines = OverLines(**asdict(self.over_lines))
+        over_lines.join(other.over_lines)
+        return CleanReport(
+            self.rows_in + other.rows_in, self.rows_clean + other.rows_clean,
+            _sum(self.rows_rejected, other.rows_rejected), self.answers_changed + other.answers_changed,
+            self.headers_inside + other.headers_inside, over_lines,
+            {name: self.flags.get(name, 0) + rows for name, rows in other.flags.items()},
+            sorted({*self.days, *other.days}), [*self.sources, *other.sources], other.catalogue, other.mapping,
+            max(self.arrived, other.arrived), other.seconds, other.dated,
+        )  # fmt: skip
+
+
+def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return dict(sorted((Counter(one) + Counter(other)).items()))

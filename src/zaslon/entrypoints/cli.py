@@ -11,6 +11,7 @@ import typer
 
 from zaslon import __version__
 from zaslon.bootstrap import open_topics
+from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints import (
     cli_copy,
     cli_ledger,
@@ -23,6 +24,7 @@ from zaslon.entrypoints import (
 )
 from zaslon.entrypoints.console import Bars, Quiet, guarded, print_json
 from zaslon.entrypoints.options import (
+    NO_NEWS,
     Arrived,
     CatalogueFile,
     Delay,
@@ -151,23 +153,37 @@ def clean(
     arrived: Arrived = None,
     engine: EngineName = Engines.EMBEDDED,
     master: Master = None,
+    only_new: Annotated[
+        bool,
+        typer.Option("--only-new", help="Add the files that were not cleaned before; 99 where none is new."),
+    ] = False,
 ) -> int:
     """Clean raw files into Parquet by day, with every rejected row in quarantine.
 
     Example: [bold]zaslon clean 2019-08-22.txt --out clean[/]
     """
-    moment = parse_arrived(arrived)
+    moment, has_news = parse_arrived(arrived), True
+    if only_new and engine is not Engines.EMBEDDED:
+        raise ZaslonError(
+            "--only-new does not go with a cluster.", hint="Leave out --engine, or clean all files again."
+        )
 
     def work(context: Context) -> Any:
         from zaslon.flows.clean import clean as flow  # noqa: PLC0415
 
+        nonlocal has_news
+        where = out or context.home / "clean"
         with engine.opened(context) as cluster:
-            where = out or context.home / "clean"
-            return flow(context, sources, where, arrival_time_seconds=moment, cluster=cluster)
+            cleaned = flow(
+                context, sources, where, arrival_time_seconds=moment, cluster=cluster, only_new=only_new
+            )
+        has_news = cleaned.has_news
+        return cleaned
 
-    return perform(
+    done = perform(
         as_json, work, show.clean_report, lock=Lock.JOBS, home=home, catalogue=catalogue, spark_master=master
     )
+    return done if has_news else NO_NEWS
 
 
 @app.command()

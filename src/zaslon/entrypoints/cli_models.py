@@ -12,13 +12,11 @@ from zaslon.bootstrap import build_context
 from zaslon.entrypoints import show
 from zaslon.entrypoints.cli_stream import stop_on_signals
 from zaslon.entrypoints.console import Quiet, out, print_json
-from zaslon.entrypoints.options import CatalogueFile, Delay, Home, Json
+from zaslon.entrypoints.options import NO_NEWS, CatalogueFile, Delay, Home, Json
 from zaslon.entrypoints.performing import Lock, perform, settings_of
 from zaslon.services.context import Context
 from zaslon.services.home import existing_home
 from zaslon.services.logs import with_named_log
-
-NO_NEWS = 99  # which Airflow's BashOperator takes as "skipped"
 
 
 def train(

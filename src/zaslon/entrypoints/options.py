@@ -15,6 +15,8 @@ from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.ports.clusters import Cluster
 from zaslon.services.context import Context
 
+NO_NEWS = 99  # which Airflow's BashOperator takes as "skipped"
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Home = Annotated[Path | None, typer.Option(help="Where models, log and reports are kept.")]
 CatalogueFile = Annotated[Path | None, typer.Option(help="Catalogue file; the built-in one if not given.")]

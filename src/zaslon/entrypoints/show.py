@@ -30,8 +30,11 @@ def simulation_report(report: SimulationReport) -> None:
 
 
 def clean_report(report: Any) -> None:
-    """Rows in = clean + rejected, by reason."""
+    """Rows in = clean + rejected, by reason; where only new files were cleaned, of these."""
     values = report.to_json_dict()
+    if not values.get("news", True):
+        out.print(escape(report.no_news), highlight=False, soft_wrap=True)
+        return
     rejected: dict[str, int] = values["rows_rejected"]
     rows: list[list[Any]] = [["clean", values["rows_clean"]]]
     rows += [[f"rejected: {reason}", count] for reason, count in sorted(rejected.items())]

@@ -3,6 +3,7 @@
 from zaslon.domain.clean_report import CleanReport
 from zaslon.intake.cleaning import Cleaned, clean_batch
 from zaslon.intake.doubtful import commonest_problems, unchanging_columns
+from zaslon.intake.earlier_output import Earlier, Taking, earlier_output
 from zaslon.intake.files import (
     clean_arrival_seconds,
     clean_days,
@@ -12,8 +13,10 @@ from zaslon.intake.files import (
 )
 from zaslon.intake.fingerprint import clean_fingerprint
 from zaslon.intake.same_files import SameFiles, same_files
+from zaslon.intake.taken_files import Found
 
 __all__ = [
-    "CleanReport", "Cleaned", "SameFiles", "clean_arrival_seconds", "clean_batch", "clean_days", "clean_files", "clean_fingerprint",
-    "commonest_problems", "publish_clean", "read_clean_day", "same_files", "unchanging_columns",
+    "CleanReport", "Cleaned", "Earlier", "Found", "SameFiles", "Taking", "clean_arrival_seconds", "clean_batch", "clean_days",
+    "clean_files", "clean_fingerprint", "commonest_problems", "earlier_output", "publish_clean", "read_clean_day", "same_files",
+    "unchanging_columns",
 ]  # fmt: skip

@@ -57,12 +57,12 @@ class ChunkCleaning:
         catalogue, key: how records look, and the secret for pseudonyms.
         arrival_time_seconds: when the sources arrived.
         quarantine: makes the rows for what is rejected.
-        suspects: which of the ids of clean rows may be repeats.
+        suspects: which of the ids of clean rows, with their days, may be repeats.
     """
 
     def __init__(
         self, catalogue: Catalogue, key: bytes, arrival_time_seconds: int, quarantine: QuarantineRows,
-        suspects: Callable[[Int64], NDArray[np.bool_]],
+        suspects: Callable[[Int64, RowDays], NDArray[np.bool_]],
     ) -> None:  # fmt: skip
         self._catalogue, self._key, self._arrival = catalogue, key, arrival_time_seconds
         self._quarantine, self._suspects = quarantine, suspects
@@ -89,9 +89,10 @@ class ChunkCleaning:
         if chunk.problem is None:
             torn, over_lines = torn_records(chunk, found.rejected, self._catalogue)
         moments = found.transactions.event_time_seconds
+        days = RowDays.of(moments)
         return ReadyRecords(
-            chunk, frame_of(found.transactions), found.index, moments, RowDays.of(moments),
-            self._suspects(found.transactions.transaction_id),
+            chunk, frame_of(found.transactions), found.index, moments, days,
+            self._suspects(found.transactions.transaction_id, days),
             [*self._quarantine.of_lines(chunk, torn), *self._quarantine.of(chunk, without(found.rejected, set(torn)))],
             sum(map(len, torn.values())) - len(torn), over_lines,
         )  # fmt: skip

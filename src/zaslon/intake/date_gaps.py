@@ -162,6 +162,10 @@ class DayCounts:
         for day, rows in rows_by_day.items():
             self._rows[day] += rows
 
+    def rows_by_day(self) -> dict[int, int]:
+        """How many rows were counted, by day number."""
+        return {int(day): int(self._rows[day]) for day in np.flatnonzero(self._rows)}
+
     def rejected(
         self, catalogue: Catalogue, arrival_time_seconds: int, rows_of_log: Int64 | None = None
     ) -> WrongDates | None:

@@ -24,7 +24,7 @@ import orjson
 import polars as pl
 
 from zaslon.domain.catalogue import Catalogue
-from zaslon.domain.clean_report import CleanReport, OverLines
+from zaslon.domain.clean_report import CleanReport, DatedRows, OverLines
 from zaslon.domain.errors import DataError, InputError
 from zaslon.domain.events import Transactions
 from zaslon.domain.rejections import Reason
@@ -33,6 +33,8 @@ from zaslon.intake.chunk_cleaning import ChunkCleaning, ReadyRecords
 from zaslon.intake.chunks import Chunk
 from zaslon.intake.cleaning import Int64
 from zaslon.intake.date_gaps import DayCounts
+from zaslon.intake.earlier_days import EarlierDays, KnownIds
+from zaslon.intake.earlier_output import REPORT, Earlier, Taking
 from zaslon.intake.late_rejections import why_repeats, why_wrong_dates
 from zaslon.intake.pseudonyms import table_secret
 from zaslon.intake.quarantine import QUARANTINE, Quarantine
@@ -44,7 +46,7 @@ from zaslon.system.isolation import in_halves
 from zaslon.system.opening import local_path
 from zaslon.system.replacing import replacing
 
-REPORT, STAGING = "_report.json", ".staging"
+STAGING = ".staging"
 
 
 def clean_files(
@@ -58,6 +60,7 @@ def clean_files(
     repeat_filter_bytes: int,
     rows_of_log: Int64 | None = None,
     progress: Callable[[int], None] | None = None,
+    taking: Taking | None = None,
 ) -> CleanReport:
     """Clean all sources into `out`, which appears or is replaced as a whole.
 
@@ -74,15 +77,20 @@ def clean_files(
         rows_of_log: rows by day of the log that the sources continue, as far as it knows them, None for none:
             it shows which of the last days are there only by a wrong date.
         progress: called with the number of rows of every chunk.
+        taking: the same sources with what `out` holds, to which they are added; None where `out` keeps no ledger.
+
+    Returns:
+        What became of the rows of these sources.
 
     Raises:
         InputError: a source is not what it should be, `out` holds something else or cannot be
             written, another run is writing it, or nothing says whether the dates of rows after a gap
             are right.
     """
+    earlier = None if taking is None else taking.earlier
 
     def cleaned(building: Path) -> CleanReport:
-        cleaning = _Cleaning(building, catalogue, key, repeat_filter_bytes, arrival_time_seconds)
+        cleaning = _Cleaning(building, catalogue, key, repeat_filter_bytes, arrival_time_seconds, earlier)
         for source in sources:
             for chunk in read_source(source, catalogue, chunk_bytes):
                 cleaning.add(chunk)
@@ -90,11 +98,15 @@ def clean_files(
                     progress(len(chunk))
         return cleaning.finish(sources, rows_of_log)
 
-    return publish_clean(sources, out, cleaned)
+    return publish_clean(sources, out, cleaned, taking)
 
 
-def publish_clean(sources: Sequence[str], out: Path, clean: Callable[[Path], CleanReport]) -> CleanReport:
+def publish_clean(
+    sources: Sequence[str], out: Path, clean: Callable[[Path], CleanReport], taking: Taking | None = None
+) -> CleanReport:
     """Let `clean` write days and quarantine into a new directory, and put it in the place of `out` with its report.
+
+    With `taking` it has a ledger, too, and what `clean` did not write of the earlier output; the report in it is of all.
 
     Raises:
         InputError: there are no sources, or one lies in `out`; `out` holds something else, cannot be written, or
@@ -106,9 +118,12 @@ def publish_clean(sources: Sequence[str], out: Path, clean: Callable[[Path], Cle
     _refuse_sources_in(out, sources)
     begin = time.perf_counter()
     with replacing(out, REPORT, "zaslon clean") as building:
+        if taking is not None:
+            taking.check_place(out)
         report = clean(building)
         _check_complete(report)
-        lasting = report.to_json_dict()
+        whole = report if taking is None else taking.finish(building, report)
+        lasting = whole.to_json_dict()
         del lasting["seconds"]  # the same input gives the same bytes, however long it took
         (building / REPORT).write_bytes(
             orjson.dumps(lasting, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
@@ -141,20 +156,26 @@ class _Cleaning:
     """One run over all sources."""
 
     def __init__(
-        self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int, arrival: int
-    ) -> None:
-        self._building, self._catalogue, self._arrival = building, catalogue, arrival
+        self, building: Path, catalogue: Catalogue, key: bytes, repeat_filter_bytes: int, arrival: int,
+        earlier: Earlier | None,
+    ) -> None:  # fmt: skip
+        self._building, self._catalogue, self._arrival, self._earlier = building, catalogue, arrival, earlier
         self._days = DayCounts(catalogue.gap_max_seconds)
-        self._filter = RepeatFilter(repeat_filter_bytes, table_secret(key))
+        if earlier is not None:
+            self._days.add_days(earlier.ledger.dated.rows_by_day)
+        remember = parse_duration_seconds(catalogue.retention.remember)
+        days = EarlierDays({} if earlier is None else earlier.days, remember)
+        ids = KnownIds(RepeatFilter(repeat_filter_bytes, table_secret(key)), days)
         self._staging = Staging(
             building / STAGING,
             len(catalogue.flag_names),
             table_secret(key),
-            parse_duration_seconds(catalogue.retention.remember),
+            remember,
             self._reject_staged,
+            days,
         )
         self._quarantine = Quarantine(building / STAGING, catalogue, key)
-        self._chunks = ChunkCleaning(catalogue, key, arrival, self._quarantine, self._filter.suspects)
+        self._chunks = ChunkCleaning(catalogue, key, arrival, self._quarantine, ids.suspects)
         self._rows_in = self._headers_inside = 0
         self._over_lines = OverLines()
         self._begins: list[tuple[int, str, int]] = []  # `order`, source and record with which chunks begin
@@ -190,7 +211,10 @@ class _Cleaning:
 
     def finish(self, sources: Sequence[str], rows_of_log: Int64 | None) -> CleanReport:
         """Reject wrong dates, settle repeats, write days and quarantine."""
-        if (wrong := self._days.rejected(self._catalogue, self._arrival, rows_of_log)) is not None:
+        wrong = self._days.rejected(self._catalogue, self._arrival, rows_of_log)
+        if self._earlier is not None:
+            self._earlier.check_dates(wrong)
+        if wrong is not None:
             for dropped in self._staging.drop_days(wrong.first_day):
                 self._reject_rows(dropped, partial(why_wrong_dates, wrong, self._catalogue))
         for repeats in self._staging.settle_repeats():
@@ -203,6 +227,7 @@ class _Cleaning:
             self._headers_inside, self._over_lines,
             dict(zip(self._catalogue.flag_names, self._staging.flags.tolist(), strict=True)), days,
             list(sources), self._catalogue.label, self._catalogue.mapping_hash, time_text(self._arrival),
+            dated=DatedRows(self._days.rows_by_day(), None if wrong is None else wrong.first_day),
         )  # fmt: skip
 
     def _reject_rows(self, rows: pl.DataFrame, why: Callable[[pl.DataFrame], dict[str, Any]]) -> None:

@@ -22,7 +22,8 @@ from zaslon.intake.settling import ASIDE
 from zaslon.system.durable import make_private_file, rename
 from zaslon.system.isolation import by_halves
 
-QUARANTINE = "_quarantine.parquet"
+# Of the newest run; earlier ones of an output to which files were added have their numbers behind the name.
+QUARANTINE, QUARANTINES = "_quarantine.parquet", "_quarantine*.parquet"
 QUARANTINE_SCHEMA = {
     "source": pl.String, "record": pl.Int64, "offset": pl.Int64, "reason": pl.String,
     "field": pl.String, "detail": pl.String, "raw": pl.Binary, "in_clear": pl.Boolean,

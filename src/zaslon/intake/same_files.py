@@ -16,6 +16,8 @@ from zaslon.system.zstd import zstd
 # What two sources must share before all of them is read again to compare it.
 _BEGINNING_BYTES = 64 * 1024
 _PIECE_BYTES = 1 << 20
+# What keeps a source from being read.
+UNREADABLE = (InputError, OSError, ValueError, ImportError, EOFError, zlib.error, zstd.ZstdError)
 
 
 class SameFiles(NamedTuple):
@@ -58,15 +60,19 @@ def _is_lasting(source: str) -> bool:
 def _digest(source: str, bytes_max: int | None, found: SameFiles) -> bytes | None:
     """As `_digest_of`; None for a source that can no longer be read, which is noted."""
     try:
-        return _digest_of(source, bytes_max)
-    except (InputError, OSError, ValueError, ImportError, EOFError, zlib.error, zstd.ZstdError) as error:
+        return content_digest(source, bytes_max)
+    except UNREADABLE as error:
         found.not_compared[source] = str(error) or type(error).__name__
         return None
 
 
-def _digest_of(source: str, bytes_max: int | None) -> bytes:
-    """Of the beginning, or of everything for None."""
-    digest = hashlib.blake2b(digest_size=16)
+def content_digest(source: str, bytes_max: int | None = None) -> bytes:
+    """SHA-256 of the unpacked content, or of its beginning.
+
+    Raises:
+        any of `UNREADABLE`.
+    """
+    digest = hashlib.sha256()
     left = bytes_max
     with opened(source) as file, closing(unpacked(file)) as content:
         while left is None or left > 0:

@@ -13,6 +13,9 @@ from zaslon.domain.rejections import Reason
 from zaslon.domain.time import SECONDS_PER_DAY
 
 DIGEST = ("digest_0", "digest_1")  # the two words of a transaction's digest
+TEXT = (
+    "transaction_text"  # ids that are texts: staged rows have their hashes as ids until the days are written
+)
 # Of staged rows, what settling needs; and of suspects, what they have beside the staged columns.
 SETTLING = ("transaction_id", "event_time_seconds", *DIGEST, "order", "is_fraud")
 ASIDE = ("source", "record", "offset", "raw", "layout")
@@ -25,11 +28,13 @@ class Settled(NamedTuple):
         fresh: those that are no repeats, in the columns of staged rows.
         repeats: the others, with their `reason`.
         answers: `day`, `order`, `is_fraud` and `scenario` of rows whose answer came, or changed, with a repeat.
+        answers_changed: how often one came or changed.
     """
 
     fresh: pl.DataFrame
     repeats: pl.DataFrame
     answers: pl.DataFrame
+    answers_changed: int
 
 
 def settle(suspects: pl.DataFrame, rows: pl.DataFrame, remember_seconds: int) -> Settled:
@@ -56,16 +61,23 @@ def settle(suspects: pl.DataFrame, rows: pl.DataFrame, remember_seconds: int) ->
     return Settled(
         joined.filter(new).select([c for c in suspects.columns if c not in ASIDE]),
         joined.filter(~new).with_columns(reason.cast(pl.UInt8).alias("reason")),
-        _answers(joined.filter(~new & same)),
+        *_answers(joined.filter(~new & same)),
     )
 
 
-def _answers(repeats: pl.DataFrame) -> pl.DataFrame:
-    """The last answer to each transaction, in the order of input, where the first row has another."""
-    last = repeats.filter(pl.col("is_fraud") >= 0).group_by("first_order", maintain_order=True).last()
-    news = last.filter(pl.col("is_fraud") != pl.col("first_is_fraud"))
+def _answers(repeats: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """The last answer to each transaction that differs from the one before, in the order of input; how many do.
+
+    Each answer is compared with the one before only, so that an input in two parts gives what the whole gives.
+    """
+    given = repeats.filter(pl.col("is_fraud") >= 0)
+    before = pl.coalesce(pl.col("is_fraud").shift(1).over("first_order"), "first_is_fraud")
+    news = given.filter(pl.col("is_fraud") != before)
+    last = news.group_by("first_order", maintain_order=True).last()
     day = pl.col("event_time_seconds") // SECONDS_PER_DAY
-    return news.select(day.alias("day"), pl.col("first_order").alias("order"), "is_fraud", "scenario")
+    return last.select(day.alias("day"), pl.col("first_order").alias("order"), "is_fraud", "scenario"), len(
+        news
+    )
 
 
 def repeated_rows(

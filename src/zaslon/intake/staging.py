@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.events import ID_TEXT, NO_KEY, Transactions, public_ids
 from zaslon.domain.time import DAYS_MAX, SECONDS_PER_DAY, day_text
-from zaslon.intake.settling import DIGEST, SETTLING, Settled, among, settle
+from zaslon.intake.earlier_days import EarlierDays
+from zaslon.intake.settling import DIGEST, SETTLING, TEXT, Settled, among, settle
 from zaslon.system.durable import PRIVATE_DIRECTORY, make_directory, make_private_file
 from zaslon.system.isolation import by_halves, in_halves
 from zaslon.system.siphash import hashes_of, secret_words
@@ -21,8 +22,6 @@ from zaslon.system.siphash import hashes_of, secret_words
 # Rows held in memory before they go to disk, and suspects looked up in one pass.
 _ROWS_HELD_MAX = 2_000_000
 _SUSPECTS_PER_PASS = 2_000_000
-# Ids that are texts are kept with their hashes, which everything else uses until the days are written.
-_TEXT = "transaction_text"
 # Rows of clean days are in this order, which is that of the log.
 LOG_ORDER = ("event_time_seconds", "transaction_id")
 
@@ -36,7 +35,7 @@ def frame_of(transactions: Transactions) -> pl.DataFrame:
         **(
             {}
             if transactions.id_text is None
-            else {_TEXT: pl.Series(public_ids(transactions), dtype=pl.String)}
+            else {TEXT: pl.Series(public_ids(transactions), dtype=pl.String)}
         ),
         "transaction_id": transactions.transaction_id,
         "event_time_seconds": transactions.event_time_seconds,
@@ -89,11 +88,12 @@ class Staging:
         remember_seconds: for how long an id is known; a row this much before or after another one uses it again.
         broken: takes rows that break our own code, with the columns that they were given with; where ordinary
             rows break it, too, it raises the error.
+        earlier: clean days of files that were taken before, whose rows come first.
     """
 
     def __init__(
         self, directory: Path, flags: int, secret: bytes, remember_seconds: int,
-        broken: Callable[[pl.DataFrame, Exception], None],
+        broken: Callable[[pl.DataFrame, Exception], None], earlier: EarlierDays | None = None,
     ) -> None:  # fmt: skip
         make_directory(directory)  # original bytes go into it
         self._remember_seconds = remember_seconds
@@ -109,6 +109,7 @@ class Staging:
         self.answers_changed = 0
         self._first_dropped_day = DAYS_MAX
         self._broken = broken
+        self._earlier = earlier or EarlierDays({}, remember_seconds)
         self._orders_aside: list[int] = []  # of rows that broke our code
 
     def add(self, rows: pl.DataFrame) -> None:
@@ -210,7 +211,7 @@ class Staging:
             if settled is not None:
                 if len(settled.fresh):
                     self.add(settled.fresh)
-                self._keep_answers(settled.answers)
+                self._keep_answers(settled.answers, settled.answers_changed)
                 yield settled.repeats
 
     def _with_their_ids(self, suspects: pl.DataFrame) -> pl.DataFrame:
@@ -222,26 +223,36 @@ class Staging:
             hits = among(ids, wanted)
             if hits.any():
                 kept.append(_read(path, SETTLING).filter(pl.Series(hits)))
-        return pl.concat(kept).sort("order")
+        days = np.unique(suspects["event_time_seconds"].to_numpy() // SECONDS_PER_DAY)
+        return pl.concat([*kept, *self._earlier.with_ids(days, wanted, SETTLING)]).sort("order")
 
     def _set_aside(self, rows: pl.DataFrame, error: Exception) -> None:
-        """Take rows that break our code out of the staged ones."""
+        """Take rows that break our code out of the staged ones. Those of earlier files stay, and it is raised."""
+        if rows["order"][0] < 0:
+            raise error
         self._broken(rows, error)
         self._orders_aside += rows["order"].to_list()
 
-    def _keep_answers(self, answers: pl.DataFrame) -> None:
+    def _keep_answers(self, answers: pl.DataFrame, changed: int) -> None:
         """Keep answers for when their days are written."""
-        self.answers_changed += len(answers)
+        self.answers_changed += changed
         for number in answers["day"].unique().to_list():
             parts = self._answers.setdefault(number, [])
             rows = answers.filter(pl.col("day") == number).drop("day")
             parts.append(self._written(rows, f"answers-{number}-{len(parts):06d}"))
 
     def finish(self, out: Path) -> tuple[list[str], int]:
-        """Write every day, sorted by time and id; returns the days and the number of rows."""
+        """Write every day that has new rows or answers, sorted by time and id; returns these days and the number of new rows."""
         days, count = [], 0
-        for day in sorted(self._parts):
-            rows, flags = self._sound(day, pl.concat([_read(path) for path in self._parts[day]]))
+        for day in sorted({*self._parts, *self._answers}):
+            earlier, parts = self._earlier.rows(day), self._parts.pop(day, [])
+            if not parts and not len(earlier):  # all that was answered broke our code
+                continue
+            rows = pl.concat([_read(path) for path in parts]) if parts else earlier.clear()
+            if len(earlier):
+                rows = pl.concat([earlier.select(rows.columns), rows])
+                self.flags -= count_flags(earlier, len(self.flags))
+            rows, flags = self._sound(day, rows)
             if len(rows):
                 directory = out / f"day={day_text(day)}"
                 directory.mkdir(mode=PRIVATE_DIRECTORY)
@@ -249,10 +260,9 @@ class Staging:
                 rows.write_parquet(path, compression="lz4", statistics=False)
                 days.append(day_text(day))
             self.flags += flags
-            count += len(rows)
-            for part in self._parts[day]:
+            count += len(rows) - len(earlier)
+            for part in parts:
                 self._discard(part)
-            self._parts[day] = []
         return days, count
 
     def _sound(self, day: int, rows: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64]]:
@@ -296,9 +306,9 @@ def with_answers(rows: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 
 def in_columns_of_days(rows: pl.DataFrame) -> pl.DataFrame:
     """Staged rows in the columns of clean days, where `transaction_id` is what people know them by."""
-    if _TEXT not in rows.columns:
+    if TEXT not in rows.columns:
         return rows
-    return rows.rename({"transaction_id": "transaction_key", _TEXT: "transaction_id"})
+    return rows.rename({"transaction_id": "transaction_key", TEXT: "transaction_id"})
 
 
 def count_flags(rows: pl.DataFrame, flags: int) -> NDArray[np.int64]:

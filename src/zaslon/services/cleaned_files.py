@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zaslon.intake import CleanReport, SameFiles
+from zaslon.intake import CleanReport, Found, SameFiles
 from zaslon.intake.quarantine import QUARANTINE
 from zaslon.monitoring.data_warnings import (
     DataWarning,
@@ -18,11 +18,28 @@ from zaslon.monitoring.data_warnings import (
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What became of the rows, where they are, and which sources have the same content."""
+    """What became of the rows, where they are, and which sources have the same content.
+
+    Attributes:
+        report: of the sources that were cleaned.
+        found: which of the sources are new, where only such ones were cleaned.
+    """
 
     report: CleanReport
     out: Path
     same_files: SameFiles
+    found: Found | None = None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was cleaned."""
+        return self.found is None or bool(self.found.new)
+
+    @property
+    def no_news(self) -> str:
+        """Why nothing was cleaned, in one sentence."""
+        assert self.found is not None
+        return f"No news: '{self.out}' holds the rows of all {self.found.known + len(self.found.same)} files."
 
     @property
     def warnings(self) -> list[DataWarning]:
@@ -37,8 +54,19 @@ class Cleaned:
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values, by the names of every command."""
         return {
+            **self._files(),
             **self.report.to_json_dict(),
             "warnings": [warning.to_json_dict() for warning in self.warnings],
             "seconds": {"clean": self.report.seconds},
             "paths": {"clean": str(self.out), "quarantine": str(self.out / QUARANTINE)},
+        }
+
+    def _files(self) -> dict[str, Any]:
+        if self.found is None:
+            return {}
+        return {
+            "news": self.has_news,
+            "files_new": list(self.found.new),
+            "files_known": self.found.known,
+            "files_same": dict(self.found.same),
         }

@@ -13,7 +13,7 @@ from polars.exceptions import PolarsError
 
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import SECONDS_PER_DAY
-from zaslon.intake.quarantine import QUARANTINE, forget_raw_rows
+from zaslon.intake.quarantine import QUARANTINES, forget_raw_rows
 from zaslon.ports import Clock, Journal
 from zaslon.services.context import SCORED, Context
 from zaslon.services.logs import discard_outputs, logs_put_aside
@@ -48,7 +48,10 @@ def _forget_in_quarantines(context: Context, before_seconds: int) -> None:
         discard_outputs(context)
     except OSError as error:
         context.progress.warn(f"What a killed process left in '{context.home}' was not removed: {error}")
-    for path in (context.home / "clean" / QUARANTINE, *(context.home / SCORED).glob(f"*/{QUARANTINE}")):
+    for path in (
+        *(context.home / "clean").glob(QUARANTINES),
+        *(context.home / SCORED).glob(f"*/{QUARANTINES}"),
+    ):
         try:
             if path.exists() and path.stat().st_mtime < before_seconds:
                 forget_raw_rows(path)

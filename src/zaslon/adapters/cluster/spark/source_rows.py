@@ -26,7 +26,7 @@ from zaslon.domain.errors import InputError
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.intake.chunk_cleaning import ChunkCleaning, ReadyRecords
 from zaslon.intake.chunks import Chunk
-from zaslon.intake.date_gaps import WrongDates
+from zaslon.intake.date_gaps import RowDays, WrongDates
 from zaslon.intake.late_rejections import why_repeats, why_wrong_dates
 from zaslon.intake.quarantine import QUARANTINE_SCHEMA, QuarantineRows, reasons_of
 from zaslon.intake.settling import SETTLING, settle
@@ -207,7 +207,7 @@ class SourceCleaning:
         yield from batches_of(summary_row(summary), schema)
 
 
-def _none_is_suspect(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _none_is_suspect(ids: NDArray[np.int64], _: RowDays) -> NDArray[np.bool_]:
     """Repeats are settled by an exchange, which needs no filter."""
     return np.zeros(len(ids), np.bool_)
 
@@ -241,7 +241,7 @@ class Settling:
         summary = Summary(
             rows_by_day=rows_by_day(fresh["event_time_seconds"].to_numpy()),
             flags=count_flags(fresh, len(self.catalogue.flag_names)).tolist(),
-            answers_changed=len(settled.answers),
+            answers_changed=settled.answers_changed,
         )
         yield from batches_of(summary_row(summary), schema)
 
