@@ -16,6 +16,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "zaslon"
 RAW_WRITERS = {
     "system/durable.py": "it is the module",
     "intake/files.py": "into a directory that `replacing` puts on disk before it takes its name",
+    "intake/earlier_output.py": "into the same directory, or a second name of a file that was put on disk",
     "intake/quarantine.py": "into the same directory",
     "intake/staging.py": "into the same directory",
     "flows/export_features.py": "into a directory that `replacing` puts on disk before it takes its name",
