@@ -196,7 +196,7 @@ def test_the_log_of_a_stream_that_is_away_is_answered_by_the_ledger(
     assert "No Kafka broker is named" in found["note"]
 
 
-def test_a_log_that_an_edited_policy_began_is_its_own_from_its_first_record(
+def test_an_edited_policy_that_began_a_log_is_its_own_from_the_start(
     small_world: SmallWorld, tmp_path: Path, challenger: Model, clock: HourClock
 ) -> None:
     """The ledger has the edit hours later, but the log knows what decided."""

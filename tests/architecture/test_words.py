@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+TEST_NAME = re.compile(r"^\s*(?:async )?def (test_\w+)\(", re.MULTILINE)
+NAME_CHARACTERS_MAX = 64  # a short sentence: it stays on one line of a report
 TEXTS = [
     *ROOT.glob("*.md"),
     *(ROOT / "docs").rglob("*.md"),
@@ -54,7 +56,17 @@ def test_no_name_is_a_word_that_only_we_use(name: str) -> None:
     assert _found(rf"\b(class |def )?({name})(?= =|:|\()", code, re.NOFLAG) == [], f"write: {NAMES[name]}"
 
 
-def test_both_readmes_draw_the_stage_before_the_log_as_the_architecture_does() -> None:
+def test_both_readmes_draw_admission_as_the_architecture_does() -> None:
     for name in ("README.md", "README.ru.md", "ARCHITECTURE.md"):
         drawing = (ROOT / name).read_text("utf-8").partition("rejections, named")[0].splitlines()[-1]
         assert drawing.split()[0] == "admission", name
+
+
+def test_test_names_are_short_sentences() -> None:
+    names = [
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in TEST_NAME.findall(path.read_text("utf-8"))
+    ]
+    assert len(names) > 1_000, "they are found"
+    assert [name for name in names if len(name) > NAME_CHARACTERS_MAX] == []

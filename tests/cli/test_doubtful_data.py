@@ -149,7 +149,7 @@ def test_the_screen_has_the_warnings_above_the_scorecard(shop: Shop) -> None:
     assert "Periods" in answer.out
 
 
-def test_the_commonest_values_and_the_line_of_the_catalogue_are_named(shop: Shop) -> None:
+def test_the_commonest_values_and_the_catalogue_line_are_named(shop: Shop) -> None:
     found = the_warning(shop.run_on(DOUBTFUL["rejected_rows"][0]), "rejected_rows")
     line = CATALOGUE.splitlines().index('name = "sum"') + 1
     assert "58 times" in found["hint"]

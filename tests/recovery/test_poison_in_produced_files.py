@@ -53,7 +53,7 @@ def test_code_that_breaks_every_record_stops_sending(
 
 
 @pytest.mark.parametrize("names", [tuple(NAMES), (*NAMES[1:], NAMES[0])])
-def test_a_line_that_breaks_reading_is_sent_only_where_the_topic_reads_it_alike(
+def test_a_broken_line_is_sent_only_where_the_topic_reads_it_alike(
     small_world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     inject(monkeypatch, "split", POISON)

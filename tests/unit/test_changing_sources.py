@@ -62,7 +62,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(form: str, change: st
         list(chunks)
 
 
-def test_a_source_that_is_removed_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+def test_a_source_removed_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "in"
     path.write_bytes(TEXT)
     chunks = read_source(str(path), MISSION, 1 << 10)

@@ -84,7 +84,7 @@ def test_frauds_of_one_customer_are_one_group() -> None:
     assert groups[3, 0] != groups[4, 0], "two that have none have nothing in common"
 
 
-def test_twenty_entities_cost_no_more_than_those_that_are_shared_most() -> None:
+def test_twenty_entities_cost_no_more_than_the_most_shared_ones() -> None:
     random = np.random.default_rng(1)
     groups = np.stack([random.permutation(400) // (2 if column < 15 else 8) for column in range(20)], axis=1)
     parts = random.normal(size=400)
