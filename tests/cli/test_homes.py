@@ -32,6 +32,16 @@ def test_topics_and_doctor_make_no_home(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("days", "said"), [(0, "kept permanently"), (30, "removed after 30 days")])
+def test_the_doctor_says_for_how_long_original_bytes_are_kept(
+    zaslon: Zaslon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, said: str
+) -> None:
+    monkeypatch.setenv("ZASLON_ORIGINAL_RETENTION_DAYS", str(days))
+    checks = zaslon("doctor", "--home", tmp_path / "home", "--json").json["checks"]
+    (detail,) = [check["detail"] for check in checks if check["name"] == "original bytes of records"]
+    assert said in detail
+
+
 def test_evaluating_writes_nothing_into_the_home(zaslon: Zaslon, home: Path) -> None:
     def written() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (home, *home.rglob("*"))}

@@ -362,7 +362,10 @@ def doctor(
 
     settings = settings_of(None, {"home": home, "catalogue": catalogue})
     topics = None if settings.kafka_servers is None else lambda: open_topics(settings)
-    checks = examine(settings.home, settings.catalogue, warm=warm, topics=topics)
+    checks = examine(
+        settings.home, settings.catalogue, warm=warm, topics=topics,
+        original_retention_days=settings.original_retention_days,
+    )  # fmt: skip
     healthy = all(check.is_ok for check in checks)
     if as_json:
         print_json({"healthy": healthy, "version": __version__, "checks": [c.to_json_dict() for c in checks]})

@@ -57,17 +57,31 @@ class Check:
 
 
 def examine(
-    home: Path, catalogue: Path | None, *, warm: bool, topics: Callable[[], Topics] | None = None
-) -> list[Check]:
+    home: Path, catalogue: Path | None, *, warm: bool, original_retention_days: int,
+    topics: Callable[[], Topics] | None = None,
+) -> list[Check]:  # fmt: skip
     """Look at the installation, the catalogue and the home; `warm` compiles what one transaction needs.
 
     Args:
+        original_retention_days: after which original bytes are removed; 0 for never.
         topics: opens those of the stream, where one is set up.
     """
-    checks = list(_checks(home, catalogue, warm))
+    checks = [*_checks(home, catalogue, warm), _originals(original_retention_days)]
     if topics is not None:
         checks.append(_attempt("topics of the stream", lambda: _topics(topics())))
     return checks
+
+
+def _originals(retention_days: int) -> Check:
+    """Whether what was sent is kept as it was; a choice, and no fault."""
+    kept = (
+        f"removed after {retention_days} days"
+        if retention_days
+        else (
+            "kept permanently, as they were sent: also what the catalogue pseudonymises (ZASLON_ORIGINAL_RETENTION_DAYS)"
+        )
+    )
+    return Check("original bytes of records", True, kept)
 
 
 def _topics(topics: Topics) -> str:
