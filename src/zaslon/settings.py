@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=36_500,
-        description="days after which logs and quarantines lose original bytes; 0 keeps them",
+        description="days after which logs and quarantines lose original bytes; 0 keeps them permanently, in clear",
     )
     train_rows_max: int = Field(1_000_000, ge=1_000, description="rows in a training sample")
     test_rows_max: int = Field(1_000_000, ge=1_000, description="rows in an evaluation sample")

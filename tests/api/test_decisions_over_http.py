@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
+import pytest
 from tests.api.serving import Caller, serving, transaction
 
 from zaslon.entrypoints.api.schemas import DecisionAnswer
@@ -181,6 +182,47 @@ def test_decisions_are_filtered(admin: Caller) -> None:
     assert admin.get("/v1/decisions", **wanted, score_min=1).json()["decisions"] == []
     assert admin.get("/v1/decisions", **wanted, rule="none").json()["decisions"] == []
     assert admin.get("/v1/decisions", **wanted, action=found[0]["action"]).json()["decisions"] == found
+
+
+def test_decisions_are_found_by_customer_and_by_terminal(admin: Caller) -> None:
+    mine = [admin.post("/v1/transactions", transaction(customer_id=4_961)).json() for _ in range(3)]
+    admin.post("/v1/transactions", transaction(terminal_id=4_961))
+    answers = admin.post("/v1/transactions", transaction(customer_id=4_961, terminal_id=1_113)).json()
+    wanted = {"entity": "customer", "entity_value": "4961"}
+    page = admin.get("/v1/decisions", **wanted, limit=2).json()
+    rest = admin.get("/v1/decisions", **wanted, limit=9, before=page["next"]).json()
+    found = [d["position"] for d in page["decisions"] + rest["decisions"]]
+    assert found == [answers["position"], *(d["position"] for d in reversed(mine))]
+    assert rest["next"] is None
+    (only,) = admin.get("/v1/decisions", entity="terminal", entity_value=1_113).json()["decisions"]
+    assert only["transaction_id"] == answers["transaction_id"]
+    assert admin.get("/v1/decisions", **wanted, action="block", score_min=1).json()["decisions"] == []
+    assert admin.get("/v1/decisions", **wanted, time_before="2019-01-01 00:00:00").json()["decisions"] == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({"entity": "card", "entity_value": "7"}, "no entity 'card'"),
+        ({"entity": "customer", "entity_value": "x"}, "No customer is called so"),
+        ({"entity": "customer"}, "given together"),
+        ({"entity_value": "7"}, "given together"),
+    ],
+)
+def test_an_entity_that_cannot_be_found_is_refused(
+    admin: Caller, wanted: dict[str, str], sentence: str
+) -> None:
+    refused = admin.get("/v1/decisions", **wanted)
+    assert (refused.status_code, refused.json()["type"]) == (422, "urn:zaslon:problem:invalid")
+    assert sentence in refused.text
+
+
+def test_a_look_up_by_entity_needs_the_role_of_an_analyst(
+    callers: Callable[[str | None], Caller],
+) -> None:
+    wanted = {"entity": "customer", "entity_value": "7"}
+    assert callers("scorer").get("/v1/decisions", **wanted).status_code == 403
+    assert callers("analyst").get("/v1/decisions", **wanted).status_code == 200
 
 
 def test_what_serves_is_reported(admin: Caller) -> None:

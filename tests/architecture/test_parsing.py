@@ -23,6 +23,7 @@ PARSED_IN = {
     "entrypoints/run_writer.py": "calls of the process that writes runs",
     "services/chain.py": "the result that a job's process wrote",
     "services/copy_manifest.py": "what of a folder was copied and compared, in its file",
+    "flows/find_decisions.py": "recorded bytes, for people",
     "flows/produce.py": "how much of the files was sent, in its file",
     "flows/reconcile.py": "original bytes of a rejected record: cleaning has found nothing in them",
     "flows/replay.py": "recorded bytes, for people",

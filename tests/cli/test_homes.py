@@ -9,7 +9,14 @@ import pytest
 from tests.cli.conftest import Zaslon
 from tests.cli.test_nonsense import assert_helps
 
-READING = [["evaluate"], ["replay", 3], ["reconcile"], ["keys", "list"], ["keys", "revoke", "x"]]
+READING = [
+    ["evaluate"],
+    ["replay", 3],
+    ["decisions", "customer", 7],
+    ["reconcile"],
+    ["keys", "list"],
+    ["keys", "revoke", "x"],
+]
 NEEDING = [["train"], ["features"], ["score", "rows.txt"], ["label", "labels.csv"], ["stream"]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +17,7 @@ from deploy.kafka.broker import LocalBroker
 from tests.integration.kafka_world import Cluster
 from tests.postgres_server import LocalPostgres
 
+from zaslon.adapters.relational import decision_archive
 from zaslon.bootstrap import build_context
 from zaslon.domain.errors import BusyError, ServerError
 from zaslon.domain.events import Kind
@@ -206,12 +209,58 @@ def test_a_copy_that_is_cut_off_leaves_nothing_half(
     assert rows(database) == recorded(home)
 
 
+def test_archived_decisions_are_found_by_customer(
+    zaslon: Command, home: Path, database: psycopg.Connection[Any]
+) -> None:
+    zaslon("store", "archive", "--once")
+    context = build_context(load_settings(home=home), reading=True)
+    with closing(context.open_journal_for_reading()) as journal:
+        keys = {
+            batch.first_position + index: key
+            for batch in journal.read(0)
+            for index, key in zip(
+                batch.transaction_index.tolist(),
+                batch.transactions.entity_keys["customer"].tolist(),
+                strict=True,
+            )
+        }
+    ((customer, count),) = Counter(keys.values()).most_common(1)
+    mine = [outcome for position, outcome in recorded(home).items() if keys[position] == customer]
+    assert len(mine) == count > 3
+    first = zaslon("decisions", "customer", str(customer), "--archive", "--limit", "3")
+    rest = zaslon(
+        "decisions", "customer", str(customer), "--archive", "--before", str(first["next"]), "--limit", "99"
+    )
+    assert first["decisions"] + rest["decisions"] == mine[::-1]
+    assert rest["next"] is None
+    assert zaslon("decisions", "customer", str(customer), "--limit", "99")["decisions"] == mine[::-1]
+
+
+def test_an_archived_entity_is_looked_up_by_an_index(
+    zaslon: Command, home: Path, database: psycopg.Connection[Any]
+) -> None:
+    zaslon("store", "archive", "--once")
+    database.execute("ANALYZE archive.entities, archive.decisions")
+    database.execute("SET enable_seqscan = off")  # a table of a few pages is read whole
+    values = {"entity": "customer", "key": 1, "log": "log", "before": 2**63 - 1, "count": 3}
+    statement = re.sub(r":(\w+)\b(?<!::text)", r"%(\1)s", decision_archive._OF_ENTITY.replace("::text", ""))
+    plan = "\n".join(line for (line,) in database.execute(f"EXPLAIN {statement}", values).fetchall())
+    assert "Seq Scan" not in plan, plan
+    assert re.search(r"Index Only Scan Backward using entities_\d+_pkey", plan), plan
+    assert re.search(
+        r"Index Cond: \(\(entity = .*\) AND \(key = .*\) AND \(log = .*\) AND \(\"?position\"? < ", plan
+    ), plan
+    assert re.search(r"Index Scan using decisions_\d+_pkey", plan), plan
+
+
 def test_old_days_are_dropped(zaslon: Command, home: Path, database: psycopg.Connection[Any]) -> None:
     done = zaslon("store", "archive", "--once", "--keep-days", "2")
     days = sorted({outcome["event_time"][:10] for outcome in recorded(home).values()})
     left = {day for (day,) in database.execute("SELECT DISTINCT day::text FROM archive.decisions").fetchall()}
     assert left == set(days[-2:])
     assert done["days_dropped"] == len(days) - 2
+    whose = database.execute("SELECT DISTINCT day::text FROM archive.entities").fetchall()
+    assert {day for (day,) in whose} == left
 
 
 def test_one_logs_retention_leaves_the_others_alone(
@@ -219,11 +268,13 @@ def test_one_logs_retention_leaves_the_others_alone(
 ) -> None:
     zaslon("store", "archive", "--once")
     context = build_context(load_settings(home=home), reading=True)
-    old = ArchivedDecision(1, 0, "1", "1970-01-02 00:00:00", "allow", 0.5, "m", "p", b"{}")
+    old = ArchivedDecision(1, 0, "1", "1970-01-02 00:00:00", "allow", 0.5, "m", "p", b"{}", (("card", 7),))
     with closing(context.open_archive()) as first, closing(context.open_archive()) as second:
         first.keep("other", [old], 0, 1)
         second.keep("mine", [old._replace(position=5)], 0, 6)
         assert second.forget_before("mine", 10) == 1
+        assert first.decisions_of("other", "card", 7, None, 9) == [(0, b"{}")]
+        assert second.decisions_of("mine", "card", 7, None, 9) == []
         assert database.execute("SELECT log FROM archive.decisions WHERE day < '1970-02-01'").fetchall() == [
             ("other",)
         ]

@@ -11,6 +11,7 @@ import pytest
 from tests.contract.test_journal_contract import RECORDS, VERSIONS, batch, contents, outcomes
 
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
+from zaslon.adapters.embedded.entity_index import SqliteEntityIndex
 from zaslon.adapters.embedded.sqlite_journal import SqliteJournal
 from zaslon.domain.catalogue import load_catalogue
 from zaslon.domain.errors import ArtefactError
@@ -87,6 +88,20 @@ def test_every_look_up_in_the_copy_of_decisions_is_by_an_index(tmp_path: Path, p
         store.page(3, 5)
     assert len(plans) >= 5
     assert [plan for plan in plans if "SCAN" in plan.partition("|")[0]] == []
+
+
+def test_every_look_up_by_entity_is_by_an_index(tmp_path: Path, plans: list[str]) -> None:
+    catalogue = load_catalogue()
+    with (
+        closing(recorded(tmp_path, RECORDS, RECORDS)) as journal,
+        closing(SqliteEntityIndex(tmp_path / "entities.db", catalogue)) as index,
+    ):
+        index.catch_up(journal, 100)
+        plans.clear()
+        index.positions(catalogue.entities[0], 1_000, 7, 5)
+    assert [plan.partition(" |")[0] for plan in plans] == [
+        "SEARCH transactions USING PRIMARY KEY (entity=? AND key=? AND position<?)"
+    ]
 
 
 def test_after_their_time_original_bytes_are_nowhere_in_the_file(tmp_path: Path) -> None:

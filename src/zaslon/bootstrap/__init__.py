@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from zaslon.adapters.embedded.clock import SystemClock
 from zaslon.adapters.embedded.decision_store import SqliteDecisions
+from zaslon.adapters.embedded.entity_index import SqliteEntityIndex
 from zaslon.adapters.embedded.lock import exclusive_in, one_at_a_time_in
 from zaslon.adapters.embedded.pseudonym_key import find_key, find_or_make_key
 from zaslon.adapters.embedded.snapshots import FileSnapshots
@@ -99,6 +100,7 @@ def build_context(settings: Settings, *, reading: bool = False) -> Context:
             open_stream=lambda notify: _stream(settings, catalogue, notify),
             open_sender=lambda topic, notify: _sender(settings, topic, notify),
             open_archive=lambda: _archive(settings),
+            open_entity_index=lambda log: SqliteEntityIndex(log / "entities.db", catalogue),
             open_cluster=lambda: _cluster(settings),
             served_decisions=lambda log: _served_decisions(settings, log, catalogue),
             open_shadow=lambda path, reading: SqliteShadowStore(path, read_only=reading),

@@ -348,6 +348,39 @@ def replay(
 
 
 @app.command()
+def decisions(
+    entity: Annotated[str, typer.Argument(help="What the catalogue calls it: customer, terminal, …")],
+    value: Annotated[str, typer.Argument(help="Which one, as transactions name it.")],
+    as_json: Json = False,
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+    log: Annotated[str, typer.Option(help="One of the home's logs; log-1, … are from earlier runs.")] = "log",
+    archived: Annotated[bool, typer.Option("--archive", help="Ask the archive of that log.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Decisions at most.")] = 20,
+    before: Annotated[int | None, typer.Option(min=0, help="`next` of the page before.")] = None,
+) -> int:
+    """List the decisions about one customer, terminal or other entity, newest first.
+
+    Example: [bold]zaslon decisions customer 4961[/]
+    """
+    from zaslon.flows.find_decisions import find_decisions  # noqa: PLC0415
+
+    def work(context: Context) -> Any:
+        chosen = with_named_log(context, log)
+        return find_decisions(chosen, entity, value, before=before, limit=limit, archived=archived)
+
+    return perform(
+        as_json,
+        work,
+        show.found_decisions,
+        lock=Lock.NOTHING,
+        makes_home=False,
+        home=home,
+        catalogue=catalogue,
+    )
+
+
+@app.command()
 def doctor(
     as_json: Json = False,
     home: Home = None,

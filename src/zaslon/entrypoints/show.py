@@ -358,6 +358,16 @@ def replayed(replayed: Any) -> None:
         out.print_json(replayed.recomputed.decode())
 
 
+def found_decisions(found: Any) -> None:
+    """A line for each decision, and how to see the next page."""
+    content = found.to_json_dict()
+    columns = ("position", "transaction_id", "event_time", "action", "score")
+    rows = [[decision[column] for column in columns] for decision in content["decisions"]]
+    print_table(f"Decisions about this {found.entity}", columns, rows)
+    if content["next"] is not None:
+        out.print(f"There may be older ones: --before {content['next']}")
+
+
 def reconciled(found: Reconciled) -> None:
     """Records by outcome, what is missing or double, and whether the log is complete."""
     rows = [["decision", found.decisions], ["label", found.labels]]

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from zaslon.domain.errors import ServerError
+from zaslon.domain.events import NO_KEY, LogBatch
 from zaslon.domain.outcomes import Decision
 from zaslon.domain.recorded import Recorded
 from zaslon.domain.time import SECONDS_PER_DAY, time_text
@@ -101,12 +102,38 @@ def _parts(journal: LogReader, place: int, end: int) -> Iterator[tuple[list[Arch
     """Decisions of [place, end) in parts, each with the position after it."""
     if place >= end:
         return
-    outcomes = iter(journal.outcomes(place))
+    outcomes = takewhile(lambda recorded: recorded.position < end, journal.outcomes(place))
+    entities = _Entities(journal.read(place, end, originals=False))
     while part := list(islice(outcomes, _OUTCOMES)):
-        yield list(_decisions(part)), part[-1].position + 1
+        yield list(_decisions(part, entities)), part[-1].position + 1
 
 
-def _decisions(outcomes: Iterable[Recorded]) -> Iterator[ArchivedDecision]:
+class _Entities:
+    """Whose transactions are, by log position. Positions are asked for in order.
+
+    Args:
+        batches: of the log, from the first position that is asked for on.
+    """
+
+    def __init__(self, batches: Iterator[LogBatch]) -> None:
+        self._batches, self._end = batches, 0
+        self._found: dict[int, tuple[tuple[str, int], ...]] = {}
+
+    def at(self, position: int) -> tuple[tuple[str, int], ...]:
+        """(entity, key) of each that the transaction has."""
+        while position >= self._end:
+            batch = next(self._batches)
+            self._end, keys = batch.end_position, batch.transactions.entity_keys
+            rows = zip(*(column.tolist() for column in keys.values()), strict=True)
+            positions = (batch.first_position + batch.transaction_index).tolist()
+            self._found = {
+                at: tuple((name, key) for name, key in zip(keys, row, strict=True) if key != NO_KEY)
+                for at, row in zip(positions, rows, strict=True)
+            }
+        return self._found[position]
+
+
+def _decisions(outcomes: Iterable[Recorded], entities: _Entities) -> Iterator[ArchivedDecision]:
     for recorded in outcomes:
         decision = recorded.outcome
         if not isinstance(decision, Decision):
@@ -115,5 +142,5 @@ def _decisions(outcomes: Iterable[Recorded]) -> Iterator[ArchivedDecision]:
         yield ArchivedDecision(
             moment // SECONDS_PER_DAY, decision.position, str(decision.transaction_id), time_text(moment),
             decision.action.code, None if math.isnan(score) else score, decision.versions.model,
-            decision.versions.policy, recorded.json,
+            decision.versions.policy, recorded.json, entities.at(decision.position),
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import orjson
 
@@ -17,14 +18,16 @@ _ENTITIES = 100  # so many keys of each entity take turns
 _FIRST_ID = 1_000_000
 
 
-def example_record(catalogue: Catalogue, number: int = 0) -> bytes:
+def example_record(catalogue: Catalogue, number: int = 0, given: Mapping[str, str] | None = None) -> bytes:
     """The JSON of an ordinary transaction with every field that the catalogue requires.
+
+    `given` are values of fields by their names, which it has instead.
 
     Examples with other numbers have other ids where the catalogue's range allows it; each is a second
     later than the one before.
     """
     named = {f.name: _value(f, number) for f in catalogue.fields if f.required and f.role != "ignored"}
-    return orjson.dumps(named)
+    return orjson.dumps(named | dict(given or {}))
 
 
 def example_row(catalogue: Catalogue, layout: Layout) -> bytes:

@@ -13,6 +13,7 @@ class ArchivedDecision(NamedTuple):
     """A decision as it is archived.
 
     `day` is a day number, `event_time` as in the outcome's JSON, `score` None where there was no time for the model.
+    `entities` are (name in the catalogue, key as in the log), of those that the transaction has.
     """
 
     day: int
@@ -24,6 +25,7 @@ class ArchivedDecision(NamedTuple):
     model: str
     policy: str
     outcome: bytes
+    entities: tuple[tuple[str, int], ...] = ()
 
 
 class ServedDecisions(Protocol):
@@ -63,6 +65,11 @@ class Archive(ServedDecisions, Protocol):
         Raises:
             BusyError: another process has archived from `from_position` on.
         """
+
+    def decisions_of(
+        self, log: str, entity: str, key: int, before_position: int | None, count: int
+    ) -> list[Recorded]:
+        """Up to `count` decisions of a log about an entity before a position (None: the end), newest first."""
 
     def forget_before(self, log: str, day: int) -> int:
         """Remove a log's days before one; returns how many had decisions of it. Other logs keep theirs."""

@@ -13,6 +13,7 @@ from zaslon.domain.catalogue import Catalogue
 from zaslon.ports import Clock, Journal, Ledger, LogReader, RunTracker, SnapshotStore
 from zaslon.ports.archives import Archive, ServedDecisions
 from zaslon.ports.clusters import Cluster
+from zaslon.ports.entities import EntityIndex
 from zaslon.ports.policies import PolicyVersions
 from zaslon.ports.registry import Registry
 from zaslon.ports.shadows import ShadowStore
@@ -155,6 +156,7 @@ class Adapters:
     open_policies: Callable[[Path], PolicyVersions]
     open_shadow: Callable[[Path, bool], ShadowStore]
     open_archive: Callable[[], Archive]
+    open_entity_index: Callable[[Path], EntityIndex]
     open_cluster: Callable[[], AbstractContextManager[Cluster]]
     served_decisions: Callable[[Path], Sequence[Callable[[], ServedDecisions]]]
     clock: Clock
@@ -195,6 +197,10 @@ class Context:
     def open_archive(self) -> Archive:
         """Where decisions are copied to; raises a ServerError where no PostgreSQL is named."""
         return self.adapters.open_archive()
+
+    def open_entity_index(self) -> EntityIndex:
+        """By which decisions of the log are found by entity; every thread opens its own."""
+        return self.adapters.open_entity_index(self.home / self.log)
 
     def served_decisions(self) -> Sequence[Callable[[], ServedDecisions]]:
         """What opens each place where decisions can be looked up: the log, and the archive, if there is one."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from zaslon.domain.outcomes import Decision
+from zaslon.domain.recorded import Recorded
 from zaslon.domain.time import parse_time
 from zaslon.ports import Outcomes
 
@@ -40,8 +42,24 @@ class DecisionFilter(BaseModel):
     time_before: Time | None = Field(default=None, description="before this event time")
     degraded: bool | None = Field(default=None, description="whether anything was left out")
     rule: str | None = Field(default=None, max_length=64, description="a rule that fired")
+    entity: str | None = Field(
+        default=None, max_length=64, description="with `entity_value`: of whom", examples=["customer"]
+    )
+    entity_value: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="which one, as transactions name it",
+        examples=["4961"],
+    )
     before: int | None = Field(default=None, ge=0, lt=2**63, description="`next` of the page before")
     limit: int = Field(default=100, ge=1, description="decisions on a page")
+
+    @model_validator(mode="after")
+    def _has_both(self) -> DecisionFilter:
+        if (self.entity is None) != (self.entity_value is None):
+            raise ValueError("entity and entity_value are given together")
+        return self
 
     @cached_property
     def from_seconds(self) -> int | None:
@@ -74,9 +92,13 @@ class DecisionsPage:
     following: int | None
 
 
+Page = Callable[[int | None, int], Sequence[Recorded]]
+
+
 def decisions_page(
-    outcomes: Outcomes, wanted: DecisionFilter, *, limit_max: int, scan_max: int, late_within_seconds: int
-) -> DecisionsPage:
+    outcomes: Outcomes, wanted: DecisionFilter, *, limit_max: int, scan_max: int, late_within_seconds: int,
+    page: Page | None = None,
+) -> DecisionsPage:  # fmt: skip
     """The newest decisions before `wanted.before` that are wanted.
 
     At most `scan_max` outcomes are looked through, so a page may hold few although more follow. What lies outside
@@ -87,6 +109,8 @@ def decisions_page(
         wanted: the filter.
         limit_max: decisions on a page.
         scan_max: outcomes looked through.
+        page: up to so many outcomes before a position (None: the end), newest first, where not all of the log are
+            meant: those of an entity.
         late_within_seconds: the catalogue's `late_within`, by which a decision may be older than one before it.
     """
     limit = min(wanted.limit, limit_max)
@@ -94,7 +118,7 @@ def decisions_page(
     before, seen = _end_of_wanted(outcomes, wanted, late_within_seconds), 0
     oldest = None if wanted.from_seconds is None else wanted.from_seconds - late_within_seconds
     while seen < scan_max:
-        chunk = outcomes.page(before, min(_CHUNK, scan_max - seen))
+        chunk = (page or outcomes.page)(before, min(_CHUNK, scan_max - seen))
         for recorded in chunk:
             before, decision = recorded.position, recorded.outcome
             if not isinstance(decision, Decision):

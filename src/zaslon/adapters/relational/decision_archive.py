@@ -19,12 +19,18 @@ _COPY = (
     "COPY archive.decisions (day, log, position, transaction_id, event_time, action, score, model, policy, outcome) "
     "FROM STDIN"
 )
+_COPY_ENTITIES = "COPY archive.entities (day, log, position, entity, key) FROM STDIN"
+_OF_ENTITY = (
+    "SELECT position, d.outcome::text FROM archive.entities JOIN archive.decisions AS d USING (day, log, position) "
+    "WHERE entity = :entity AND key = :key AND log = :log AND position < :before ORDER BY position DESC LIMIT :count"
+)
 # The days spare all other partitions the search.
 _NEWEST = (
     "SELECT DISTINCT ON (log, transaction_id) transaction_id, outcome::text FROM archive.decisions "
     "WHERE day = ANY(CAST(:days AS date[])) AND transaction_id = ANY(:ids) ORDER BY log, transaction_id, position DESC"
 )
-_PARTITION = "decisions_"
+_PARTITIONED = ("decisions", "entities")
+_POSITION_MAX = 2**63 - 1
 
 
 class PostgresArchive:
@@ -71,8 +77,12 @@ class PostgresArchive:
         try:
             with cursor.copy(_COPY) as copy:
                 for decision in decisions:
-                    day, position, *more, outcome = decision
+                    day, position, *more, outcome, _ = decision
                     copy.write_row((day_text(day), log, position, *more, outcome.decode()))
+            with cursor.copy(_COPY_ENTITIES) as copy:
+                for decision in decisions:
+                    for entity, key in decision.entities:
+                        copy.write_row((day_text(decision.day), log, decision.position, entity, key))
         except psycopg.Error as error:
             self._days.clear()  # another process may have dropped one of them
             reason, _, _ = str(error).partition("\n")
@@ -82,15 +92,16 @@ class PostgresArchive:
             ) from error
 
     def _make_partition(self, day: int) -> None:
-        """A day's own table. Made apart: it locks the whole archive for a moment."""
+        """A day's own tables. Made apart: it locks the whole archive for a moment."""
         with self._store.writing() as connection:
             connection.execute(text("LOCK TABLE archive.places IN SHARE ROW EXCLUSIVE MODE"))
-            connection.execute(
-                text(
-                    f"CREATE TABLE IF NOT EXISTS archive.{_name(day)} PARTITION OF archive.decisions "
-                    f"FOR VALUES FROM ('{day_text(day)}') TO ('{day_text(day + 1)}')"
+            for table in _PARTITIONED:
+                connection.execute(
+                    text(
+                        f"CREATE TABLE IF NOT EXISTS archive.{_name(table, day)} PARTITION OF archive.{table} "
+                        f"FOR VALUES FROM ('{day_text(day)}') TO ('{day_text(day + 1)}')"
+                    )
                 )
-            )
         self._days.add(day)
 
     def forget_before(self, log: str, day: int) -> int:
@@ -102,9 +113,10 @@ class PostgresArchive:
                     "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'archive.decisions'::regclass"
                 )
             ).scalars()
-            old = sorted(name for name in found if name.rpartition(".")[2] < _name(day))
+            old = sorted(name for name in found if name.rpartition(".")[2] < _name("decisions", day))
         removed = 0
         for name in old:  # as the database itself has named them
+            beside = name.replace("decisions_", "entities_")
             with self._store.writing() as connection:
                 connection.execute(text("LOCK TABLE archive.places IN SHARE ROW EXCLUSIVE MODE"))
                 mine = connection.execute(
@@ -113,15 +125,36 @@ class PostgresArchive:
                     ),
                     {"log": log},
                 ).rowcount
-                if not connection.execute(
+                is_left = connection.execute(
                     text(
                         f"SELECT EXISTS (SELECT 1 FROM {name})"  # noqa: S608
                     )
-                ).scalar():
+                ).scalar()
+                if not is_left:
+                    # A day from before the archive had entities has no such table.
                     connection.execute(text(f"DROP TABLE {name}"))
+                    connection.execute(text(f"DROP TABLE IF EXISTS {beside}"))
+                elif connection.execute(text("SELECT to_regclass(:name)"), {"name": beside}).scalar():
+                    connection.execute(
+                        text(
+                            f"DELETE FROM {beside} WHERE log = :log"  # noqa: S608
+                        ),
+                        {"log": log},
+                    )
             removed += mine > 0
         self._days = {known for known in self._days if known >= day}
         return removed
+
+    def decisions_of(
+        self, log: str, entity: str, key: int, before_position: int | None, count: int
+    ) -> list[Recorded]:
+        """An entity's decisions, newest first (see the port)."""
+        before = _POSITION_MAX if before_position is None else before_position
+        values = {"log": log, "entity": entity, "key": key, "before": before, "count": count}
+        with self._store.reading() as connection:
+            assert connection is not None
+            rows = connection.execute(text(_OF_ENTITY), values).all()
+        return [Recorded(position, outcome.encode()) for position, outcome in rows]
 
     def newest_decisions(
         self, transactions: Sequence[tuple[TransactionId, int]]
@@ -140,8 +173,8 @@ class PostgresArchive:
         self._store.close()
 
 
-def _name(day: int) -> str:
-    return _PARTITION + day_text(day).replace("-", "")
+def _name(table: str, day: int) -> str:
+    return f"{table}_{day_text(day).replace('-', '')}"
 
 
 def _place(connection: Connection, log: str, lock: str = "") -> int:

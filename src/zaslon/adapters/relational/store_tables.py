@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Table, Text, UniqueConstraint
 
-NEWEST_MIGRATION = "0003"
+NEWEST_MIGRATION = "0004"
 
 metadata = MetaData()
 

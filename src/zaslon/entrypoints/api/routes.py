@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -12,6 +13,7 @@ from starlette.responses import Response
 
 from zaslon.domain.api_keys import ApiKey
 from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.errors import InputError
 from zaslon.domain.events import ID_BYTES_MAX, Kind, TransactionId
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.entrypoints.api import schemas
@@ -26,6 +28,7 @@ from zaslon.entrypoints.api.ingress import (
 from zaslon.entrypoints.api.problems import Problem, rejected
 from zaslon.entrypoints.api.service import Service
 from zaslon.services.decision_pages import DecisionFilter, decisions_page
+from zaslon.services.entity_decisions import entity_key
 
 _JSON = "application/json"
 _BLANKS = b" \t\r\n"
@@ -189,15 +192,32 @@ async def decisions(request: Request, key: Analyst, wanted: Annotated[DecisionFi
     service = service_of(request)
     check_rate(service, key, 1)
     settings = service.settings
-    late_within_seconds = parse_duration_seconds(service.context.catalogue.retention.late_within)
-    page = await service.reading.ask(
-        lambda outcomes: decisions_page(
-            outcomes, wanted, limit_max=settings.api_page_max, scan_max=settings.api_scan_records_max,
-            late_within_seconds=late_within_seconds,
-        )
+    page_of = partial(
+        decisions_page, wanted=wanted, limit_max=settings.api_page_max, scan_max=settings.api_scan_records_max,
+        late_within_seconds=parse_duration_seconds(service.context.catalogue.retention.late_within),
     )  # fmt: skip
+    if wanted.entity is None or wanted.entity_value is None:
+        page = await service.reading.ask(page_of)
+    else:
+        entity, key_of_entity = _wanted_entity(service, wanted.entity, wanted.entity_value)
+        page = await service.reading.ask_by_entity(
+            lambda outcomes, found: page_of(outcomes, page=partial(found.page, entity, key_of_entity))
+        )
     content = {"decisions": list(map(orjson.Fragment, page.decisions)), "next": page.following}
     return JsonAnswer(orjson.dumps(content))
+
+
+def _wanted_entity(service: Service, entity: str, value: str) -> tuple[str, int]:
+    """The entity's name in the catalogue, and the key by which the log knows the one that is wanted."""
+    if service.settings.api_decider == "kafka":
+        detail = (
+            "In front of the stream decisions are not found by entity; ask for them with `zaslon decisions`."
+        )
+        raise Problem("invalid", detail)
+    try:
+        return entity_key(service.context, entity, value)
+    except InputError as error:
+        raise Problem("invalid", str(error)) from error
 
 
 serving_router = APIRouter(tags=["serving"])

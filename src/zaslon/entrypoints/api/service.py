@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,12 +32,14 @@ from zaslon.features.plan import plan_features
 from zaslon.models.model import Model
 from zaslon.ports import Answered, Clock, Decider, Outcomes
 from zaslon.services.context import Context
+from zaslon.services.entity_decisions import EntityDecisions
 from zaslon.services.home import load_kept_policy, load_versions
 from zaslon.services.key_management import KeyRing
 from zaslon.settings import Settings
 
 T = TypeVar("T")
 _READERS = 2
+_CATCH_UP_SECONDS = 1.0  # that one look-up by entity reads the log on for; the next one goes on from there
 
 
 class EventLoopBridge:
@@ -73,8 +76,8 @@ class EventLoopBridge:
 class Reading:
     """What was decided, for those who only look: a few threads, each with its own connection."""
 
-    def __init__(self, decider: Decider) -> None:
-        self._decider = decider
+    def __init__(self, decider: Decider, open_by_entity: Callable[[], EntityDecisions]) -> None:
+        self._decider, self._open_by_entity = decider, open_by_entity
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reading")
         self._own = threading.local()
 
@@ -84,10 +87,31 @@ class Reading:
         Raises:
             Problem: they cannot be read, or are not there yet.
         """
+        return await self._in_pool(lambda: self._ask(question))
+
+    async def ask_by_entity(self, question: Callable[[Outcomes, EntityDecisions], T]) -> T:
+        """The same of a function that also looks up by entity: the log is read into the index first.
+
+        Raises:
+            Problem: as `ask`, or the index is far behind the log.
+        """
+        return await self._in_pool(lambda: self._ask_by_entity(question))
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except BusyError as error:
+            raise Problem("busy", str(error), headers={"Retry-After": "1"}) from error
         except ZaslonError as error:
             raise Problem("busy", "The log cannot be read.", headers={"Retry-After": "1"}) from error
+
+    def _ask_by_entity(self, question: Callable[[Outcomes, EntityDecisions], T]) -> T:
+        if not hasattr(self._own, "by_entity"):
+            self._own.by_entity = self._open_by_entity()
+        by_entity: EntityDecisions = self._own.by_entity
+        end = time.monotonic() + _CATCH_UP_SECONDS
+        by_entity.catch_up(lambda: time.monotonic() > end)
+        return self._ask(lambda outcomes: question(outcomes, by_entity))
 
     def _ask(self, question: Callable[[Outcomes], T]) -> T:
         if not hasattr(self._own, "outcomes"):
@@ -135,7 +159,7 @@ class Service:
     def __post_init__(self) -> None:
         """The parts that only serve this one."""
         self.rates = Rates(self.settings.api_rate_per_second, self.settings.api_rate_burst)
-        self.reading = Reading(self.decider)
+        self.reading = Reading(self.decider, lambda: EntityDecisions(self.context))
         self._plan = plan_features(self.context.catalogue)
 
     async def decide(self, records: Sequence[bytes], kind: Kind, begin_seconds: float) -> list[Answer]:
