@@ -17,6 +17,7 @@ BENCH_INSTALLED := $(VENV)/bench.stamp
 CLUSTER_INSTALLED := $(VENV)/cluster.stamp
 SPARK := .spark/venv
 SPARK_INSTALLED := $(SPARK)/installed.stamp
+SPARK_JARS := .spark/jars/complete.stamp
 LOCKS := requirements/build.txt requirements/dev.txt
 
 UV := $(shell command -v uv 2>/dev/null)
@@ -62,7 +63,7 @@ integration: $(INSTALLED) ## tests on real servers, which they start by themselv
 	$(BIN)/python -m pytest -m integration tests/integration tests/contract
 
 .PHONY: cluster-test
-cluster-test: $(CLUSTER_INSTALLED) $(SPARK_INSTALLED) ## tests on a real Spark, HDFS and S3, which they start by themselves (Java 17 and Maven)
+cluster-test: $(CLUSTER_INSTALLED) $(SPARK_INSTALLED) $(SPARK_JARS) ## tests on a real Spark, HDFS and S3, which they start by themselves (Java 17 and Maven)
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 .PHONY: kafka
@@ -98,7 +99,7 @@ lock: ## rewrite the lock files (needs uv; UPGRADE=--upgrade takes newer version
 	$(COMPILE) requirements/bento.in -o requirements/bento.txt
 	$(COMPILE) requirements/mlflow-server.in -c requirements/dev.txt -o requirements/mlflow-server.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
-	$(COMPILE) pyproject.toml --extra spark requirements/spark.in -c requirements/dev.txt -o requirements/spark.txt
+	$(COMPILE) pyproject.toml --extra spark --extra hadoop requirements/spark.in -c requirements/dev.txt -o requirements/spark.txt
 	$(COMPILE) pyproject.toml --extra spark --extra hadoop -c requirements/dev.txt -c requirements/spark.txt \
 		--no-emit-package pyspark --no-emit-package py4j -o src/zaslon/adapters/environment/locked.txt
 
@@ -139,4 +140,10 @@ $(SPARK_INSTALLED): $(INSTALLED) requirements/spark.txt
 	$(SPARK)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
 	$(SPARK)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/spark.txt
 	$(SPARK)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What Spark needs for S3, of exactly the version of its Hadoop.
+$(SPARK_JARS): deploy/spark/pom.xml
+	@rm -rf $(@D) && mkdir -p $(@D)
+	mvn -q -B -f deploy/spark/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(@D)
 	@touch $@

@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     spark_driver_memory: str = Field(
         "2g", pattern=r"^[1-9][0-9]*[mg]$", description="memory of Spark's driver where it is started by us"
     )
+    spark_jars: Path | None = Field(
+        None, description="folder with the jars that Spark needs for S3; none if it has them"
+    )
     batch_records: int = Field(
         10_000, ge=1, le=1_000_000, description="records decided in one transaction of the log"
     )

@@ -20,6 +20,7 @@ RAW_WRITERS = {
     "intake/quarantine.py": "into the same directory",
     "intake/staging.py": "into the same directory",
     "flows/export_features.py": "into a directory that `replacing` puts on disk before it takes its name",
+    "flows/cluster_features.py": "into the same, where a cluster has written the rest",
     "models/artefact.py": "into a directory that `rename` puts on disk before it takes its name",
     "simulate/writing.py": "into files that `rename` puts on disk before they take their names",
     "adapters/embedded/snapshots.py": "into a file that `writing` opened",

@@ -21,6 +21,7 @@ PARSED_IN = {
     "domain/ledger.py": "evidence of an entry, which is kept as the text that its hash is of",
     "domain/recorded.py": "an outcome as a log has it",
     "entrypoints/run_writer.py": "calls of the process that writes runs",
+    "ports/cluster_tables.py": "which files a table on S3 or HDFS has",
     "services/chain.py": "the result that a job's process wrote",
     "services/copy_manifest.py": "what of a folder was copied and compared, in its file",
     "flows/find_decisions.py": "recorded bytes, for people",

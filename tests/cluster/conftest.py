@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.cluster.hdfs_server import LocalHdfs
 from tests.cluster.seaweed_server import LocalSeaweed
+from tests.cluster.spark_cluster import LocalSpark, missing_spark
+from tests.cluster.spark_commands import ARRIVED, write_sources, zaslon
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +36,40 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSeaweed]:
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def spark() -> None:
+    """There is a Spark to work with."""
+    _skip_without(missing := missing_spark())
+    assert missing is None, missing
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Files with the mission's defects; the last one repeats rows of the others, with answers that differ."""
+    return write_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="session")
+def embedded(sources: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose clean days and features one process has made."""
+    home = tmp_path_factory.mktemp("embedded")
+    zaslon(sys.executable, "clean", *sources, "--arrived", ARRIVED, home=home)
+    zaslon(sys.executable, "features", home=home)
+    return home
+
+
+@pytest.fixture
+def standalone(tmp_path: Path) -> Iterator[LocalSpark]:
+    place = tmp_path / "spark"
+    place.mkdir()
+    cluster = LocalSpark(place)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 def _skip_without(missing: str | None) -> None:

@@ -18,7 +18,8 @@ from zaslon.adapters.cluster.hadoop.cluster_files import (
     default_namenode,
     web_address,
 )
-from zaslon.adapters.cluster.hadoop.distcp import CopyLimits, DistCp, explained, left_out
+from zaslon.adapters.cluster.hadoop.distcp import CopyLimits, DistCp, left_out
+from zaslon.adapters.cluster.hadoop.failures import explained
 from zaslon.adapters.cluster.hadoop.file_trees import StoredTree, local_tree
 from zaslon.adapters.cluster.hadoop.hadoop_program import find_hadoop
 from zaslon.adapters.cluster.hadoop.hadoop_settings import configuration_file, s3_access

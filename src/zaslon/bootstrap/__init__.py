@@ -33,6 +33,7 @@ from zaslon.adapters.process.job_process import ChildProcesses
 from zaslon.adapters.process.run_process import RunProcesses
 from zaslon.adapters.process.worker_process import WorkerCalls, WorkerProcess
 from zaslon.admission import admit
+from zaslon.bootstrap.storage_wiring import storage_access
 from zaslon.bootstrap.store_wiring import ledger_of, policies_of
 from zaslon.domain.catalogue import Catalogue, load_catalogue
 from zaslon.domain.errors import ServerError, SystemRefusedError, ZaslonError
@@ -261,7 +262,10 @@ def _cluster(settings: Settings) -> AbstractContextManager[Cluster]:
         raise ZaslonError("Spark is not installed.", hint="Install it with: pip install 'zaslon[spark]'.")
     from zaslon.adapters.cluster.spark.cluster import spark_cluster  # noqa: PLC0415  an extra
 
-    return spark_cluster(settings.spark_master, settings.spark_partitions, settings.spark_driver_memory)
+    return spark_cluster(
+        settings.spark_master, settings.spark_partitions, settings.spark_driver_memory, settings.spark_jars,
+        lambda: storage_access(settings),
+    )  # fmt: skip
 
 
 def _served_decisions(

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pwd
-from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from zaslon.adapters.embedded.lock import exclusive_in
-from zaslon.domain.errors import ZaslonError
+from zaslon.bootstrap.storage_wiring import hdfs_user, require_clients
 from zaslon.domain.time import parse_duration_seconds
 from zaslon.flows.copy import Copying
 from zaslon.services.context import LOCK, Progress
@@ -20,6 +16,7 @@ from zaslon.system.durable import make_directory
 if TYPE_CHECKING:
     from zaslon.adapters.cluster.hadoop.addresses import Address
     from zaslon.adapters.cluster.hadoop.file_trees import StoredTree
+    from zaslon.adapters.cluster.hadoop.foreign_files import WebAddresses
 
 COPIES = "copies"  # of a home: a directory for each pair of addresses
 
@@ -30,19 +27,20 @@ def build_copying(settings: Settings, source: str, target: str, progress: Progre
     Raises:
         ZaslonError: an address or a setting cannot be used, or something is not installed.
     """
-    _need_clients()
+    require_clients()
     from zaslon.adapters.cluster.hadoop.addresses import parse_pair  # noqa: PLC0415  an extra
     from zaslon.adapters.cluster.hadoop.cluster_files import (  # noqa: PLC0415
         cluster_configuration,
         default_namenode,
     )
     from zaslon.adapters.cluster.hadoop.distcp import CopyLimits, DistCp  # noqa: PLC0415
+    from zaslon.adapters.cluster.hadoop.foreign_files import WebAddresses  # noqa: PLC0415
     from zaslon.adapters.cluster.hadoop.hadoop_program import find_hadoop  # noqa: PLC0415
     from zaslon.adapters.cluster.hadoop.hadoop_settings import s3_access  # noqa: PLC0415
 
     configuration = cluster_configuration()
     one, other = parse_pair(source, target, default_namenode(configuration))
-    web = _WebAddresses(settings.hadoop_webhdfs, configuration)
+    web = WebAddresses.of_setting(settings.hadoop_webhdfs, configuration)
     directory = settings.home / COPIES / hashlib.sha256(f"{one}\n{other}".encode()).hexdigest()[:16]
     scratch, maps = directory / "hadoop", settings.copy_maps
     hadoop = find_hadoop(settings.hadoop_jars, scratch, maps)
@@ -66,50 +64,24 @@ def open_tree(settings: Settings, address: str) -> StoredTree:
     Raises:
         ZaslonError: it cannot be used, or something is not installed.
     """
-    _need_clients()
+    require_clients()
     from zaslon.adapters.cluster.hadoop.addresses import parse_address  # noqa: PLC0415  an extra
     from zaslon.adapters.cluster.hadoop.cluster_files import (  # noqa: PLC0415
         cluster_configuration,
         default_namenode,
     )
+    from zaslon.adapters.cluster.hadoop.foreign_files import WebAddresses  # noqa: PLC0415
 
     configuration = cluster_configuration()
     parsed = parse_address(address, default_namenode(configuration))
-    return _tree(parsed, _WebAddresses(settings.hadoop_webhdfs, configuration))
+    return _tree(parsed, WebAddresses.of_setting(settings.hadoop_webhdfs, configuration))
 
 
-def _need_clients() -> None:
-    if any(find_spec(library) is None for library in ("requests", "s3fs")):
-        raise ZaslonError(
-            "The clients of S3 and HDFS are not installed.",
-            hint="Install them with: pip install 'zaslon[hadoop]'.",
-        )
-
-
-def _tree(address: Address, web: _WebAddresses) -> StoredTree:
+def _tree(address: Address, web: WebAddresses) -> StoredTree:
     from zaslon.adapters.cluster.hadoop.file_trees import hdfs_tree, local_tree, s3_tree  # noqa: PLC0415
 
     if address.scheme == "s3a":
         return s3_tree(address)
     if address.scheme == "file":
         return local_tree(address)
-    return hdfs_tree(address, web.of(address.authority), _user())
-
-
-def _user() -> str:
-    """Who is at work for HDFS, as its own client finds it."""
-    return os.environ.get("HADOOP_USER_NAME") or pwd.getpwuid(os.geteuid()).pw_name
-
-
-class _WebAddresses:
-    """Where WebHDFS answers: by the setting, `namenode=host:port` pairs, or else by the cluster's configuration."""
-
-    def __init__(self, given: str | None, configuration: Mapping[str, str]) -> None:
-        self._given = dict(pair.split("=", 1) for pair in (given or "").split())
-        self._configuration = configuration
-
-    def of(self, namenode: str) -> str | None:
-        """`host:port` for a NameNode; None where nothing is said."""
-        from zaslon.adapters.cluster.hadoop.cluster_files import web_address  # noqa: PLC0415  an extra
-
-        return self._given.get(namenode) or web_address(self._configuration, namenode)
+    return hdfs_tree(address, web, hdfs_user())

@@ -34,13 +34,13 @@ from zaslon.entrypoints.options import (
     Json,
     Master,
     parse_arrived,
+    reached,
 )
 from zaslon.entrypoints.performing import Lock, perform, settings_of
 from zaslon.entrypoints.serve_command import add_commands
 from zaslon.services.context import Context
 from zaslon.services.logs import with_named_log
 from zaslon.simulate import simulation_profile, write_simulation
-from zaslon.system.opening import expanded
 
 app = typer.Typer(
     name="zaslon",
@@ -55,7 +55,7 @@ NOT_IN_ORDER, RECOMPUTED_DIFFERENTLY, MOSTLY_TOO_LATE = 1, 8, 12
 Sources = Annotated[
     list[str],
     typer.Argument(
-        callback=expanded, help="Files, patterns or fsspec addresses; text, CSV, JSON lines, Parquet."
+        callback=reached, help="Files, patterns or fsspec addresses; text, CSV, JSON lines, Parquet."
     ),
 ]
 
@@ -147,7 +147,10 @@ cli_package.add_to(app)
 def clean(
     sources: Sources,
     as_json: Json = False,
-    out: Annotated[Path | None, typer.Option(help="Directory; HOME/clean if not given.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Directory; with --engine spark an address, too. HOME/clean if not given."),
+    ] = None,
     home: Home = None,
     catalogue: CatalogueFile = None,
     arrived: Arrived = None,
@@ -170,12 +173,17 @@ def clean(
 
     def work(context: Context) -> Any:
         from zaslon.flows.clean import clean as flow  # noqa: PLC0415
+        from zaslon.flows.clean_table import clean_table  # noqa: PLC0415
 
         nonlocal has_news
-        where = out or context.home / "clean"
+        where = engine.place(out, context.home / "clean")
         with engine.opened(context) as cluster:
+            if isinstance(where, str) and cluster is not None:
+                return clean_table(
+                    context, sources, where, cluster, arrival_time_seconds=moment, only_new=only_new
+                )
             cleaned = flow(
-                context, sources, where, arrival_time_seconds=moment, cluster=cluster, only_new=only_new
+                context, sources, Path(where), arrival_time_seconds=moment, cluster=cluster, only_new=only_new
             )
         has_news = cleaned.has_news
         return cleaned
@@ -189,7 +197,16 @@ def clean(
 @app.command()
 def features(
     as_json: Json = False,
-    out: Annotated[Path | None, typer.Option(help="Directory; HOME/features if not given.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Directory; with --engine spark an address, too. HOME/features if not given."),
+    ] = None,
+    clean_table: Annotated[
+        str | None,
+        typer.Option(
+            "--clean", help="Address of clean days, with --engine spark; those of HOME if not given."
+        ),
+    ] = None,
     home: Home = None,
     catalogue: CatalogueFile = None,
     label_delay: Delay = None,
@@ -202,10 +219,15 @@ def features(
     """
 
     def work(context: Context) -> Any:
+        from zaslon.flows.cluster_features import write_features_by  # noqa: PLC0415
         from zaslon.flows.export_features import write_features  # noqa: PLC0415
 
+        where = engine.place(out, context.home / "features")
+        table = engine.table(clean_table)
         with engine.opened(context) as cluster:
-            return write_features(context, out or context.home / "features", cluster)
+            if cluster is not None:
+                return write_features_by(cluster, context, where, table)
+            return write_features(context, Path(where))
 
     return perform(
         as_json,

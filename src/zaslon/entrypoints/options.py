@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
+from zaslon.bootstrap.storage_wiring import reach_storages
 from zaslon.domain.errors import ZaslonError
 from zaslon.domain.time import EVENT_TIME_SECONDS_MAX
 from zaslon.ports.clusters import Cluster
 from zaslon.services.context import Context
+from zaslon.system.opening import expanded, local_path
 
 NO_NEWS = 99  # which Airflow's BashOperator takes as "skipped"
 
@@ -36,6 +38,42 @@ class Engines(StrEnum):
     def opened(self, context: Context) -> AbstractContextManager[Cluster | None]:
         """The cluster, None for this process."""
         return nullcontext() if self is Engines.EMBEDDED else context.adapters.open_cluster()
+
+    def place(self, given: str | None, usual: Path) -> Path | str:
+        """Where to write: a directory, or an address that only a cluster writes to.
+
+        Raises:
+            ZaslonError: it is an address, and this process does the work.
+        """
+        path = usual if given is None else local_path(given)
+        return path if path is not None else self._address(given or "")
+
+    def table(self, given: str | None) -> str | None:
+        """An address to read clean days from, None if not given.
+
+        Raises:
+            ZaslonError: it is given, and this process does the work.
+        """
+        return None if given is None else self._address(given)
+
+    def _address(self, given: str) -> str:
+        if self is Engines.EMBEDDED:
+            raise ZaslonError(
+                f"'{given}' is not a directory of this machine.",
+                hint="Only --engine spark reads and writes tables on S3 and HDFS.",
+            )
+        return given
+
+
+def reached(addresses: list[str]) -> list[str]:
+    """Sources with their patterns expanded, which every reader can open from now on.
+
+    Raises:
+        ZaslonError: what some of them need is not installed, or a setting cannot be used.
+        InputError: a pattern matches no file, or a file system cannot be listed.
+    """
+    reach_storages(addresses)
+    return expanded(addresses)
 
 
 EngineName = Annotated[Engines, typer.Option("--engine", help="embedded: this process; spark: a cluster.")]

@@ -94,13 +94,18 @@ def _cleaned(
                 chunk_bytes=options.chunk_bytes,
             ),
         )  # fmt: skip
+    warn_of_no_clean_row(context, report)
+    return report
+
+
+def warn_of_no_clean_row(context: Context, report: CleanReport) -> None:
+    """Say that the catalogue may be the wrong one, where nothing is clean."""
     if report.rows_in and not report.rows_clean:
         most = max(report.rows_rejected, key=lambda reason: report.rows_rejected[reason])
         context.progress.warn(
             f"Not one of {report.rows_in} rows is clean, most for '{most}': does the catalogue "
             f"{context.catalogue.label} fit these files?"
         )
-    return report
 
 
 def refuse_pipes(sources: Sequence[str]) -> None:

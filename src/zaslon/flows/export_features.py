@@ -11,15 +11,14 @@ import orjson
 import polars as pl
 
 from zaslon.domain.events import TransactionId, public_ids
-from zaslon.domain.time import day_text, parse_duration_seconds
-from zaslon.features.plan import FeaturePlan, plan_features
+from zaslon.domain.time import day_text
+from zaslon.features.plan import FeaturePlan
 from zaslon.intake import clean_days
-from zaslon.ports.clusters import Cluster
 from zaslon.services.context import Context, Stopwatch
 from zaslon.services.featurising import Day, FeaturisedPart, Featuriser
 from zaslon.system.replacing import replacing
 
-MARK = "_features.json"
+MARK, MADE_BY = "_features.json", "zaslon features"
 
 
 @dataclass(frozen=True)
@@ -48,28 +47,23 @@ class FeaturesReport:
         }  # fmt: skip
 
 
-def write_features(context: Context, out: Path, cluster: Cluster | None = None) -> FeaturesReport:
+def write_features(context: Context, out: Path) -> FeaturesReport:
     """Apply the home's clean days and write `out/day=YYYY-MM-DD/part-NNNNN.parquet`.
 
     `out` appears or is replaced as a whole.
 
     Args:
         context, out: which home, and where to.
-        cluster: does the work; this process, where it is None.
 
     Raises:
         InputError: there are no clean days, or `out` holds something else.
-        DataError: a cluster does the work, and labels come later than what is remembered.
-        ServerError: the cluster gave up.
     """
     days = clean_days(context.home / "clean", context.catalogue)
-    if cluster is not None:
-        return _written_by(cluster, context, out, days)
     delay = context.options.label_delay_seconds
     featuriser = Featuriser(context.catalogue, context.key, delay, context.progress.warn)
     context.progress.start("features", None)
     rows, watch = 0, Stopwatch()
-    with replacing(out, MARK, "zaslon features") as building, watch.stage("features"):
+    with replacing(out, MARK, MADE_BY) as building, watch.stage("features"):
         for day in days:
             rows += _write_day(context, featuriser, day, building / day[1].parent.name)
         (building / MARK).write_bytes(orjson.dumps({"catalogue": context.catalogue.label}))
@@ -80,35 +74,6 @@ def write_features(context: Context, out: Path, cluster: Cluster | None = None) 
         engine.history.bytes_used() / remembered, watch.seconds["features"], str(out),
         tuple(featuriser.left_out),
     )  # fmt: skip
-
-
-def _written_by(cluster: Cluster, context: Context, out: Path, days: list[Day]) -> FeaturesReport:
-    """The same, where a cluster does the work."""
-    context.progress.start("features", None)
-    watch = Stopwatch()
-    with replacing(out, MARK, "zaslon features") as building, watch.stage("features"):
-        delay = context.options.label_delay_seconds
-        if days:
-            paths = [path for _, path in days]
-            cluster.write_features(context.catalogue, paths, building, label_delay_seconds=delay)
-        (building / MARK).write_bytes(orjson.dumps({"catalogue": context.catalogue.label}))
-    rows, remembered = _counts(context, days)
-    return FeaturesReport(
-        rows, tuple(day_text(day) for day, _ in days), plan_features(context.catalogue).names,
-        remembered, None, watch.seconds["features"], str(out), (),
-    )  # fmt: skip
-
-
-def _counts(context: Context, days: list[Day]) -> tuple[int, int]:
-    """How many transactions there are, and how many a log of them still knows at its end."""
-    if not days:
-        return 0, 0
-    times = pl.scan_parquet([path for _, path in days], hive_partitioning=False, glob=False)
-    moment = pl.col("event_time_seconds")
-    remember = parse_duration_seconds(context.catalogue.retention.remember)
-    is_known = moment > moment.max() - remember
-    rows, known = times.select(pl.len(), is_known.sum().alias("known")).collect().row(0)
-    return int(rows), int(known)
 
 
 def _write_day(context: Context, featuriser: Featuriser, day: Day, directory: Path) -> int:

@@ -121,7 +121,7 @@ def publish_clean(
         if taking is not None:
             taking.check_place(out)
         report = clean(building)
-        _check_complete(report)
+        check_complete(report)
         whole = report if taking is None else taking.finish(building, report)
         lasting = whole.to_json_dict()
         del lasting["seconds"]  # the same input gives the same bytes, however long it took
@@ -132,8 +132,12 @@ def publish_clean(
     return report
 
 
-def _check_complete(report: CleanReport) -> None:
-    """Rows in = clean + rejected, whatever did the work: an output that lacks rows takes nobody's place."""
+def check_complete(report: CleanReport) -> None:
+    """Rows in = clean + rejected, whatever did the work: an output that lacks rows takes nobody's place.
+
+    Raises:
+        DataError: the numbers differ.
+    """
     rejected = sum(report.rows_rejected.values())
     if report.rows_in != report.rows_clean + rejected:
         raise DataError(
@@ -306,13 +310,20 @@ def _report_of(out: Path, catalogue: Catalogue) -> dict[str, Any]:
         raise InputError(
             f"'{out}' holds no clean data: {error}.", hint="Make them with `zaslon clean`."
         ) from error
+    return checked_report(report, str(out), catalogue)
+
+
+def checked_report(report: Any, place: str, catalogue: Catalogue) -> dict[str, Any]:
+    """The report of clean days that fit the catalogue.
+
+    Raises:
+        InputError: it is none, or of another mapping; `place` is where it was.
+    """
     if not isinstance(report, dict) or "days" not in report:
-        raise InputError(
-            f"'{out / REPORT}' is not a report of `zaslon clean`.", hint="Clean the files again."
-        )
+        raise InputError(f"'{place}' holds no report of `zaslon clean`.", hint="Clean the files again.")
     if report.get("mapping") != catalogue.mapping_hash:
         raise InputError(
-            f"'{out}' was cleaned with catalogue {report.get('catalogue')}, whose fields differ "
+            f"'{place}' was cleaned with catalogue {report.get('catalogue')}, whose fields differ "
             f"from those of {catalogue.label}.",
             hint="Clean the files again with this catalogue.",
         )

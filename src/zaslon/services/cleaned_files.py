@@ -44,12 +44,7 @@ class Cleaned:
     @property
     def warnings(self) -> list[DataWarning]:
         """What in the rows is doubtful."""
-        found = self.report.over_lines
-        return [
-            *same_files_warnings(self.same_files.pairs),
-            *not_compared_warnings(self.same_files.not_compared),
-            *over_lines_warnings(found.rows, found.lines_like_rows, found.places),
-        ]
+        return warnings_of(self.report, self.same_files)
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values, by the names of every command."""
@@ -70,3 +65,13 @@ class Cleaned:
             "files_known": self.found.known,
             "files_same": dict(self.found.same),
         }
+
+
+def warnings_of(report: CleanReport, same: SameFiles) -> list[DataWarning]:
+    """What in the rows of files is doubtful."""
+    found = report.over_lines
+    return [
+        *same_files_warnings(same.pairs),
+        *not_compared_warnings(same.not_compared),
+        *over_lines_warnings(found.rows, found.lines_like_rows, found.places),
+    ]

@@ -20,6 +20,9 @@ from zaslon.system.zstd import zstd
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte of 0x50 … 0x5f
 _LOCAL = "file://"
+_ON_CLUSTER = ("s3://", "s3a://", "hdfs://")
+# What changes with every write of a file, by the names that file systems of fsspec have for it.
+_VERSION = ("size", "ETag", "LastModified", "mtime", "fileId", "modificationTime")
 
 
 def local_path(address: str) -> Path | None:
@@ -27,6 +30,11 @@ def local_path(address: str) -> Path | None:
     if "://" in address and not address.startswith(_LOCAL):
         return None
     return Path(address.removeprefix(_LOCAL))
+
+
+def is_on_cluster(address: str) -> bool:
+    """Whether it is an address of S3 or HDFS, which a process reaches once it was told how."""
+    return address.startswith(_ON_CLUSTER)
 
 
 def is_read_once(address: str) -> bool:
@@ -113,7 +121,13 @@ def opened(address: str) -> io.BufferedReader:
     except IsADirectoryError as error:
         raise InputError(f"'{address}' is a directory.", hint="Name its files: DIR/*.txt.") from error
     except PermissionError as error:
-        raise InputError(f"'{address}' may not be read.", hint="Check its permissions.") from error
+        if path is not None:
+            raise InputError(f"'{address}' may not be read.", hint="Check its permissions.") from error
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"'{address}' may not be read: {reason}.",
+            hint="Check the keys or the user that its storage is asked with, and what they may do.",
+        ) from error
 
 
 def _opened_by_fsspec(address: str) -> IO[bytes]:
@@ -172,9 +186,14 @@ def content_version(address: str) -> tuple[str, ...] | None:
     path = local_path(address)
     if path is not None:
         return None
-    files, place = fsspec.core.url_to_fs(address)
-    info = files.info(place)
-    return tuple(str(info[name]) for name in ("size", "ETag", "LastModified", "mtime") if name in info)
+    try:
+        files, place = fsspec.core.url_to_fs(address)
+        info = files.info(place)
+    except (OSError, ValueError, ImportError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+    return tuple(str(info[name]) for name in _VERSION if name in info)
 
 
 def check_unchanged(address: str, file: IO[bytes], version: tuple[int, int] | None) -> None:

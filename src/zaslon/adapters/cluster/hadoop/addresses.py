@@ -57,18 +57,18 @@ def parse_address(text: str, namenode: str | None = None) -> Address:
         raise ZaslonError(f"'{text}' does not say on which server or in which bucket.", hint=_EXAMPLES)
     if "@" in authority:
         raise ZaslonError(
-            "An address of a copy holds no user, key or password: others could read it.",
+            "An address of S3 or HDFS holds no user, key or password: others could read it.",
             hint="Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the user from HADOOP_USER_NAME.",
         )
     # A secret key may hold a slash: then the `@` is in the path, and the bucket is what comes before.
     if scheme == "s3a" and not re.fullmatch(r"[A-Za-z0-9._-]+", authority):
         raise ZaslonError(
-            "The bucket of an address of a copy is not a name: letters, digits, '.', '_' and '-'.",
+            "The bucket of an address is not a name: letters, digits, '.', '_' and '-'.",
             hint=f"{_EXAMPLES} Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
         )
     if re.search(r"[*?{}\[\]\\\n]|//|(^|/)\.\.?(/|$)", path):
         raise ZaslonError(
-            f"'{text}' has a pattern or a relative part; a copy takes one folder with all that is below it.",
+            f"'{text}' has a pattern or a relative part; one folder is meant, with all that is below it.",
             hint=_EXAMPLES,
         )
     return Address(scheme, authority, path)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from zaslon.adapters.cluster.hadoop.failures import explained
 from zaslon.adapters.cluster.hadoop.file_trees import UNFINISHED
 from zaslon.adapters.cluster.hadoop.hadoop_program import SCRATCH, Hadoop
 from zaslon.adapters.cluster.hadoop.hadoop_settings import Access, configuration_file
@@ -17,22 +18,8 @@ from zaslon.system.durable import write_file
 
 _TAIL_BYTES = 64 * 1024
 _PERCENT = re.compile(rb"\bmap (\d+)% reduce")
-_EXCEPTION = re.compile(r"([\w.$]+(?:Exception|Error)): ?(.*)")
 # Blocks of another size have other checksums by default, and a copy between two HDFS would fail.
 _PROPERTIES = {"dfs.checksum.combine.mode": "COMPOSITE_CRC"}
-# What a log says about a failure, the most specific first, and what helps.
-_CAUSES = (
-    (r"SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied|Status Code: 403|NoAuthWithAWS|NoAwsCredentials",
-     "S3 refused the keys", "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they may do."),
-    (r"AccessControlException", "HDFS refused the user", "Check HADOOP_USER_NAME and the permissions."),
-    (r"SafeModeException", "HDFS is in safe mode", "Wait until it has left it, and copy again."),
-    (r"QuotaExceeded|could only be written to \d+ of|No space left", "the target is full or has no DataNode",
-     "Look at the free space, the quota and the DataNodes, and copy again: it resumes."),
-    (r"ClassNotFoundException|NoClassDefFoundError|No FileSystem for scheme", "Hadoop lacks a jar",
-     "For s3a add hadoop-aws of Hadoop's own version, with the AWS SDK that it names."),
-    (r"UnknownHostException|ConnectException|NoRouteToHost|ConnectTimeout|SocketTimeout",
-     "a server cannot be reached", "Check the addresses and whether the servers run, then copy again: it resumes."),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,7 +114,8 @@ class DistCp:
         text = log.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
         reason, hint = explained(text)
         return ServerError(
-            f"DistCp failed with exit code {exit_code}: {reason}. Its log is '{log}'.", hint=hint
+            f"DistCp failed with exit code {exit_code}: {reason}. Its log is '{log}'.",
+            hint=f"{hint} Then copy again: it resumes.",
         )
 
 
@@ -153,18 +141,6 @@ def _literally(text: str) -> str:
 def _unit_numbers(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-
-
-def explained(log: str) -> tuple[str, str]:
-    """(why a copy failed, what helps), from the end of its log."""
-    lines = [
-        f"{found[1].rpartition('.')[2]}: {found[2]}"[:300].rstrip(". ") for found in _EXCEPTION.finditer(log)
-    ]
-    for pattern, sentence, hint in _CAUSES:
-        if re.search(pattern, log):
-            line = next((line for line in reversed(lines) if re.search(pattern, line)), None)
-            return f"{sentence} ({line})" if line else sentence, hint
-    return lines[-1] if lines else "it does not say why", "Look into the log, then copy again: it resumes."
 
 
 class _Progress:

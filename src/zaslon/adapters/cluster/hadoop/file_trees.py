@@ -1,8 +1,4 @@
-"""Trees of files on S3, on HDFS through WebHDFS, and on this machine, all through fsspec.
-
-HDFS's own protocol needs a native library that Python's packages lack; WebHDFS needs none, and the web ports of the
-NameNode and the DataNodes must be reachable. S3 is asked as every client asks it: see `zaslon.adapters.cluster.s3`.
-"""
+"""Trees of files on S3, on HDFS through WebHDFS, and on this machine, all through fsspec (`foreign_files`)."""
 
 from __future__ import annotations
 
@@ -16,11 +12,9 @@ from typing import Any
 import fsspec
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
 
 from zaslon.adapters.cluster.hadoop.addresses import Address
-from zaslon.adapters.cluster.hadoop.hadoop_settings import s3_region
+from zaslon.adapters.cluster.hadoop.foreign_files import HdfsFiles, WebAddresses, s3_arguments
 from zaslon.domain.errors import InputError, ServerError
 from zaslon.ports.copying import StoredFile
 
@@ -29,8 +23,6 @@ UNFINISHED = ".distcp.tmp."
 # WebHDFS says everything that it has no HTTP status for by `RuntimeError`.
 _FAILURES = (OSError, RuntimeError, ValueError, BotoCoreError, ClientError, HttpError)
 _PART_BYTES = 8 * 1024 * 1024
-_CONNECT_SECONDS, _ANSWER_SECONDS, _ATTEMPTS = 10, 60, 3
-WEBHDFS_PORT = 9870  # dfs.namenode.http-address of Hadoop 3
 
 
 class StoredTree:
@@ -154,31 +146,22 @@ class StoredTree:
 
 def s3_tree(address: Address) -> StoredTree:
     """A tree on S3."""
-    files = fsspec.filesystem(
-        "s3", use_listings_cache=False, skip_instance_cache=True, client_kwargs={"region_name": s3_region()},
-        config_kwargs={
-            "connect_timeout": _CONNECT_SECONDS, "read_timeout": _ANSWER_SECONDS,
-            "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            "request_checksum_calculation": "when_required",
-            "response_checksum_validation": "when_required",
-        },
-    )  # fmt: skip
+    files = fsspec.filesystem("s3", skip_instance_cache=True, **s3_arguments())
     files.retries = 1  # the attempts of the client below are enough
     root = f"{address.authority}/{address.path}".rstrip("/")
     return StoredTree(files, root, address, ("ETag", "LastModified"))
 
 
-def hdfs_tree(address: Address, web_address: str | None, user: str) -> StoredTree:
+def hdfs_tree(address: Address, web: WebAddresses, user: str) -> StoredTree:
     """A tree on HDFS.
 
     Args:
         address: of the tree.
-        web_address: `host:port` of WebHDFS; the usual port of the NameNode's host for None.
+        web: where WebHDFS answers.
         user: name of the user there; HDFS believes it where Kerberos is off.
     """
-    host, _, port = (web_address or f"{address.authority.partition(':')[0]}:{WEBHDFS_PORT}").rpartition(":")
-    files = fsspec.filesystem("webhdfs", host=host, port=int(port), user=user, skip_instance_cache=True)
-    files.session.mount("http://", _Bounded())  # by itself it would wait for any length of time
+    host, _, port = address.authority.partition(":")
+    files = HdfsFiles(host, int(port or 0), web=web, user=user, skip_instance_cache=True)
     root = f"/{address.path}".rstrip("/")
     return StoredTree(files, root, address, ("fileId", "modificationTime"))
 
@@ -186,14 +169,6 @@ def hdfs_tree(address: Address, web_address: str | None, user: str) -> StoredTre
 def local_tree(address: Address) -> StoredTree:
     """A tree on this machine."""
     return StoredTree(fsspec.filesystem("file"), f"/{address.path}".rstrip("/"), address, ("ino", "mtime"))
-
-
-class _Bounded(HTTPAdapter):
-    """Requests that end."""
-
-    def send(self, request: PreparedRequest, *given: Any, **named: Any) -> Response:
-        """Send with the time to connect and to answer that is usual here."""
-        return super().send(request, *given, **named | {"timeout": (_CONNECT_SECONDS, _ANSWER_SECONDS)})
 
 
 def _plain(value: Any) -> str:

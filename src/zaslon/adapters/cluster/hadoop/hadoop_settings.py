@@ -67,35 +67,67 @@ def s3_access(configuration: Mapping[str, str], *, one_process: bool) -> Access:
     Raises:
         ZaslonError: the settings cannot be used.
     """
-    try:
-        session = Session()
-        client, keys = session.create_client("s3", region_name=s3_region()), session.get_credentials()
-        server = _server(client.meta.endpoint_url, client.meta.region_name)
-        if keys is None or keys.method in _OF_INSTANCES:
-            return Access(server, {})
-        frozen = keys.get_frozen_credentials()
-    except (BotoCoreError, ValueError) as error:
-        raise ZaslonError(
-            f"The settings of S3 cannot be used: {error}.", hint="Check the AWS_… variables."
-        ) from error
-    given = [frozen.access_key, frozen.secret_key, *([frozen.token] if frozen.token else [])]
+    found = _s3()
+    server = _server(found.endpoint, found.region)
+    if not found.keys:
+        return Access(server, {})
     if one_process:
-        return Access(server | {_PROVIDER: _FROM_ENVIRONMENT}, dict(zip(_VARIABLES, given, strict=False)))
-    provider = "TemporaryAWSCredentialsProvider" if frozen.token else "SimpleAWSCredentialsProvider"
-    keys_of = dict(zip(_PROPERTIES, given, strict=False))
+        return Access(
+            server | {_PROVIDER: _FROM_ENVIRONMENT}, dict(zip(_VARIABLES, found.keys, strict=False))
+        )
+    provider = "TemporaryAWSCredentialsProvider" if len(found.keys) > 2 else "SimpleAWSCredentialsProvider"
+    keys_of = dict(zip(_PROPERTIES, found.keys, strict=False))
     redacted = ",".join(filter(None, [configuration.get(_REDACTED), *keys_of]))
     provided = {_PROVIDER: f"org.apache.hadoop.fs.s3a.{provider}", _REDACTED: redacted}
     return Access(server | provided | keys_of, {})
 
 
+def s3_variables() -> Mapping[str, str]:
+    """Variables with which a process on another machine reaches S3 as this one does; keys of an instance are not among them.
+
+    Raises:
+        ZaslonError: the settings cannot be used.
+    """
+    found = _s3()
+    place = {"AWS_ENDPOINT_URL": found.endpoint} if not _is_amazons(found.endpoint) else {}
+    region = {"AWS_REGION": found.region} if found.region and found.region != "aws-global" else {}
+    return place | region | dict(zip(_VARIABLES, found.keys, strict=False))
+
+
+class _S3(NamedTuple):
+    """S3 as this process knows it: its server, and keys (id, secret and perhaps a token); none are those of an instance."""
+
+    endpoint: str
+    region: str | None
+    keys: tuple[str, ...]
+
+
+def _s3() -> _S3:
+    try:
+        session = Session()
+        client, keys = session.create_client("s3", region_name=s3_region()), session.get_credentials()
+        place = client.meta.endpoint_url, client.meta.region_name
+        if keys is None or keys.method in _OF_INSTANCES:
+            return _S3(*place, ())
+        frozen = keys.get_frozen_credentials()
+    except (BotoCoreError, ValueError) as error:
+        raise ZaslonError(
+            f"The settings of S3 cannot be used: {error}.", hint="Check the AWS_… variables."
+        ) from error
+    return _S3(*place, (frozen.access_key, frozen.secret_key, *([frozen.token] if frozen.token else [])))
+
+
+def _is_amazons(endpoint: str) -> bool:
+    return (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
 def _server(endpoint: str, region: str | None) -> dict[str, str]:
     """Another server than Amazon's is named, and has its buckets in the path."""
-    place = urlsplit(endpoint)
     found = {"fs.s3a.endpoint.region": region} if region and region != "aws-global" else {}
-    if (place.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
+    if _is_amazons(endpoint):
         return found
     return found | {
         "fs.s3a.endpoint": endpoint,
         "fs.s3a.path.style.access": "true",
-        "fs.s3a.connection.ssl.enabled": "true" if place.scheme == "https" else "false",
+        "fs.s3a.connection.ssl.enabled": "true" if urlsplit(endpoint).scheme == "https" else "false",
     }

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sql
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from zaslon.adapters.cluster.spark.output import address_of, write_by_day
+from zaslon.adapters.cluster.spark.output import write_by_day
 from zaslon.adapters.cluster.spark.session import job
 from zaslon.adapters.cluster.spark.software import Software
 from zaslon.adapters.cluster.spark.source_rows import (
@@ -43,6 +43,9 @@ from zaslon.domain.clean_report import CleanReport, OverLines
 from zaslon.domain.time import SECONDS_PER_DAY, day_text, parse_duration_seconds, time_text
 from zaslon.intake.date_gaps import DayCounts, WrongDates
 
+if TYPE_CHECKING:  # it needs what only S3 and HDFS need
+    from zaslon.adapters.cluster.hadoop.foreign_files import StorageAccess
+
 
 class CleanJob:
     """One run over all sources.
@@ -52,18 +55,20 @@ class CleanJob:
         arrival_time_seconds: when the sources arrived.
         partitions: of each exchange.
         seed: spreads ids over partitions; secret. No result depends on it.
+        access: how tasks reach S3 and HDFS; None where no source is there.
     """
 
     def __init__(
         self, session: SparkSession, catalogue: Catalogue, sources: Sequence[str], *,
         key: bytes, arrival_time_seconds: int, chunk_bytes: int, partitions: int, seed: int,
+        access: StorageAccess | None = None,
     ) -> None:  # fmt: skip
-        self._session, self._catalogue, self._sources = session, catalogue, Sources.of(sources)
+        self._session, self._catalogue, self._sources = session, catalogue, Sources.of(sources, access)
         self._key, self._arrival, self._chunk_bytes = key, arrival_time_seconds, chunk_bytes
         self._partitions, self._seed, self._software = partitions, seed, Software.here()
 
-    def run(self, days_out: Path, quarantine_out: Path) -> CleanReport:
-        """Write `days_out/day=YYYY-MM-DD/*.parquet` and the quarantine as one file in a directory.
+    def run(self, days_out: str, quarantine_out: str) -> CleanReport:
+        """Write days (see `write_by_day`) and the quarantine as one file in a directory, both as Hadoop takes them.
 
         Raises:
             InputError: nothing says whether dates after a gap are right.
@@ -115,7 +120,7 @@ class CleanJob:
         return [sql.col(staged.get(name, name)).alias(name) for name in names]
 
     def _write_quarantine(
-        self, staged: DataFrame, settled: DataFrame, wrong: WrongDates | None, out: Path
+        self, staged: DataFrame, settled: DataFrame, wrong: WrongDates | None, out: str
     ) -> Counter[str]:
         """Write the quarantine; returns what was rejected by reason for what only the whole input shows."""
         columns = quarantine_schema().names
@@ -135,7 +140,7 @@ class CleanJob:
             .select(*columns)
             .write.option("compression", "zstd")
             .option("maxRecordsPerFile", 0)  # whatever the cluster's default is
-            .parquet(address_of(out))
+            .parquet(out)
         )
         return Counter(
             {f"{row.reason}:{row.field}" if row.field else row.reason: row["count"] for row in counts}

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -21,7 +20,7 @@ from zaslon.adapters.cluster.spark.entity_columns import (
     feature_schema,
     row_schema,
 )
-from zaslon.adapters.cluster.spark.output import address_of, write_by_day
+from zaslon.adapters.cluster.spark.output import write_by_day
 from zaslon.adapters.cluster.spark.session import job
 from zaslon.adapters.cluster.spark.software import Software
 from zaslon.domain.catalogue import Catalogue
@@ -30,14 +29,14 @@ from zaslon.intake.staging import LOG_ORDER
 
 
 def write_features(
-    session: SparkSession, catalogue: Catalogue, days: Sequence[Path], out: Path, *,
+    session: SparkSession, catalogue: Catalogue, days: Sequence[str], out: str, *,
     label_delay_seconds: int, partitions: int, seed: int,
 ) -> None:  # fmt: skip
     """Write `out/day=YYYY-MM-DD/*.parquet`, one file a day, in log order.
 
     Args:
-        days: files of the clean days, which every executor can read.
-        out: a directory that every executor can write.
+        days: files of the clean days, which every executor can read, as Hadoop takes them.
+        out: a directory that every executor can write, likewise.
         label_delay_seconds: when the answers of transactions become known.
         partitions: of each exchange.
         seed: spreads keys over partitions; secret, where clients choose keys. No result depends on it.
@@ -63,8 +62,18 @@ def write_features(
         write_by_day(rows, out, partitions)
 
 
-def _clean_rows(session: SparkSession, catalogue: Catalogue, days: Sequence[Path]) -> DataFrame:
-    found = session.read.parquet(*map(address_of, days))
+def count_rows(session: SparkSession, days: Sequence[str], remember_seconds: int) -> tuple[int, int]:
+    """How many clean rows there are, and how many a log of them still knows at its end."""
+    with job("counted rows"):
+        times = session.read.parquet(*days).select("event_time_seconds")
+        newest = times.agg(sql.max("event_time_seconds")).first()[0]
+        known = sql.col("event_time_seconds") > (newest or 0) - remember_seconds
+        counted = times.agg(sql.count("*"), sql.count(sql.when(known, 1))).first()
+    return int(counted[0]), int(counted[1])
+
+
+def _clean_rows(session: SparkSession, catalogue: Catalogue, days: Sequence[str]) -> DataFrame:
+    found = session.read.parquet(*days)
     schema = row_schema(catalogue)
     columns = [
         sql.col(name).cast(from_arrow_schema(pa.schema([schema.field(name)]))[name].dataType).alias(name)

@@ -12,7 +12,7 @@ from zaslon.domain.errors import ServerError
 from zaslon.domain.time import SECONDS_PER_DAY
 from zaslon.intake.staging import LOG_ORDER
 
-_DAY = "_day"  # no field of a catalogue can have this name
+_DAY, _OTHER_DAY = "day", "_day"  # no field of a catalogue can have the other name
 
 
 def address_of(path: Path) -> str:
@@ -20,23 +20,32 @@ def address_of(path: Path) -> str:
     return "file://" + re.sub(r"([\\\[\]{}*?])", r"\\\1", str(path.resolve()))
 
 
-def write_by_day(rows: DataFrame, out: Path, partitions: int) -> None:
-    """Write `out/day=YYYY-MM-DD/*.parquet`; rows have `event_time_seconds` and `transaction_id`."""
+def place_of(path: Path | str) -> str:
+    """What Hadoop takes for a local path; for an address of S3 or HDFS, itself."""
+    return path if isinstance(path, str) else address_of(path)
+
+
+def write_by_day(rows: DataFrame, out: str, partitions: int) -> None:
+    """Write `out/day=YYYY-MM-DD/*.parquet`; rows have `event_time_seconds` and `transaction_id`.
+
+    `_day` is in the place of `day`, where that is a column of the rows. `out` is as Hadoop takes it.
+    """
+    day = _OTHER_DAY if _DAY in rows.columns else _DAY
     seconds = sql.floor(sql.col("event_time_seconds") / SECONDS_PER_DAY) * SECONDS_PER_DAY
     (
-        rows.withColumn(_DAY, sql.date_format(sql.timestamp_seconds(seconds), "yyyy-MM-dd"))
-        .repartition(partitions, _DAY)
-        .sortWithinPartitions(_DAY, *LOG_ORDER)
-        .write.partitionBy(_DAY)
+        rows.withColumn(day, sql.date_format(sql.timestamp_seconds(seconds), "yyyy-MM-dd"))
+        .repartition(partitions, day)
+        .sortWithinPartitions(day, *LOG_ORDER)
+        .write.partitionBy(day)
         .option("maxRecordsPerFile", 0)  # whatever the cluster's default is
         .option("compression", "zstd")
-        .parquet(address_of(out))
+        .parquet(out)
     )
 
 
 def move_days(written: Path, out: Path, name: str) -> None:
     """Move the one file of each day to `out/day=YYYY-MM-DD/name`."""
-    for directory in sorted(written.glob(f"{_DAY}=*")):
+    for directory in sorted(written.glob(f"*{_DAY}=*")):
         target = out / directory.name.removeprefix("_")
         target.mkdir()
         only_file(directory).rename(target / name)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from zaslon.adapters.cluster.hadoop.failures import known_cause
 from zaslon.adapters.cluster.spark.software import Software
 from zaslon.domain import errors
 from zaslon.domain.errors import ServerError, ZaslonError
@@ -24,15 +26,19 @@ _LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
-def spark_session(master: str | None, driver_memory: str) -> Iterator[SparkSession]:
+def spark_session(master: str | None, driver_memory: str, jars: Path | None) -> Iterator[SparkSession]:
     """A session whose machines run what they must; it ends with the block.
+
+    Args:
+        master, driver_memory: of Spark.
+        jars: a folder with jars that it lacks, and that it brings to its executors.
 
     Raises:
         ServerError: no session could be had, or an executor has no Zaslon, or other versions of it, of Python or
             of libraries.
         ZaslonError: the versions of Spark and Java do not fit.
     """
-    session = _started(master, driver_memory)
+    session = _started(master, _options(master, driver_memory) | _jars(jars))
     try:
         _check_java(session)
         _check_executors(session)
@@ -41,10 +47,10 @@ def spark_session(master: str | None, driver_memory: str) -> Iterator[SparkSessi
         session.stop()
 
 
-def _started(master: str | None, driver_memory: str) -> SparkSession:
+def _started(master: str | None, options: Mapping[str, str]) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else the first python3 on the executors' path
     builder: Any = SparkSession.builder.appName("zaslon")
-    for name, value in _options(master, driver_memory).items():
+    for name, value in options.items():
         builder = builder.config(name, value)
     try:
         return builder.getOrCreate()
@@ -68,6 +74,18 @@ def _options(master: str | None, driver_memory: str) -> dict[str, str]:
             options |= {"spark.driver.bindAddress": _LOOPBACK, "spark.driver.host": _LOOPBACK}
             options["spark.ui.enabled"] = "false"
     return options
+
+
+def _jars(folder: Path | None) -> dict[str, str]:
+    if folder is None:
+        return {}
+    found = sorted(str(path.resolve()) for path in folder.glob("*.jar"))
+    if not found:
+        raise ZaslonError(
+            f"'{folder}' (ZASLON_SPARK_JARS) holds no jars.",
+            hint="docs/guides/cluster.md says how to fetch them.",
+        )
+    return {"spark.jars": ",".join(found)}
 
 
 def _check_java(session: SparkSession) -> None:
@@ -127,10 +145,12 @@ def job(what: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, PySparkException) and not type(error).__module__.startswith("py4j"):
             raise
-        raise _of_a_task(str(error)) or ServerError(
-            f"Spark gave up while it {what}: {_first_line(error)}.",
-            hint="Look at Spark's own log of the job.",
-        ) from error
+        raise _of_a_task(str(error)) or _of_spark(what, error) from error
+
+
+def _of_spark(what: str, error: Exception) -> ServerError:
+    reason, hint = known_cause(str(error)) or (_first_line(error), "Look at Spark's own log of the job.")
+    return ServerError(f"Spark gave up while it {what}: {reason}.", hint=hint)
 
 
 def _of_a_task(text: str) -> ZaslonError | None:

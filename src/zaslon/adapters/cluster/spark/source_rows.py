@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import chdir, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -33,6 +33,9 @@ from zaslon.intake.settling import SETTLING, settle
 from zaslon.intake.sources import read_source
 from zaslon.intake.staging import count_flags, in_columns_of_days, with_answers
 from zaslon.system.opening import content_version, local_path
+
+if TYPE_CHECKING:  # it needs what only S3 and HDFS need
+    from zaslon.adapters.cluster.hadoop.foreign_files import StorageAccess
 
 # What a row of a stage is. Names of our own columns begin with `_`, as no field of a catalogue does.
 KIND, CLEAN, REJECTED, SUMMARY = "_kind", 0, 1, 2
@@ -129,20 +132,22 @@ class Sources:
     Attributes:
         addresses: as they were given; relative paths are from `directory`.
         versions: what each was when the job began, None where nothing says.
+        access: how S3 and HDFS are reached; None where no source is there.
     """
 
     addresses: tuple[str, ...]
     directory: str
     versions: tuple[tuple[str, ...] | None, ...]
+    access: StorageAccess | None = None
 
     @staticmethod
-    def of(addresses: Sequence[str]) -> Sources:
+    def of(addresses: Sequence[str], access: StorageAccess | None = None) -> Sources:
         """Those of a driver in its working directory.
 
         Raises:
             InputError: one does not exist or may not be read.
         """
-        return Sources(tuple(addresses), str(Path.cwd()), tuple(map(content_version, addresses)))
+        return Sources(tuple(addresses), str(Path.cwd()), tuple(map(_version, addresses)), access)
 
     def chunks(self, number: int, catalogue: Catalogue, chunk_bytes: int) -> Iterator[Chunk]:
         """What `read_source` gives of one of them.
@@ -152,6 +157,8 @@ class Sources:
         """
         address = self.addresses[number]
         path = local_path(address)
+        if self.access is not None:
+            self.access.use()
         with nullcontext() if path is None or path.is_absolute() else chdir(self.directory):
             self._check(number)
             yield from read_source(address, catalogue, chunk_bytes)
@@ -159,11 +166,18 @@ class Sources:
 
     def _check(self, number: int) -> None:
         address = self.addresses[number]
-        if content_version(address) != self.versions[number]:
+        if _version(address) != self.versions[number]:
             raise InputError(
                 f"'{address}' changed while it was read.",
                 hint="Wait until it is complete, and give it again.",
             )
+
+
+def _version(address: str) -> tuple[str, ...] | None:
+    try:
+        return content_version(address)
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"'{address}' cannot be read: {error}.") from error
 
 
 @dataclass(frozen=True)
