@@ -104,7 +104,7 @@ def test_days_without_new_rows_are_not_written_again(place: Path) -> None:
     assert {day for day in now if now[day] != inodes.get(day)} == {"day=2019-08-23", "day=2019-08-26"}
 
 
-def test_the_ledger_says_which_run_took_a_file_and_where_its_rows_are(place: Path) -> None:
+def test_the_ledger_says_which_run_took_a_file_and_where_rows_are(place: Path) -> None:
     written(place / "c.txt", *days(8, "23"), "torn again")
     run_new(given(place), place / "out", arrival=ARRIVAL_SECONDS + 60)
     ledger = ledger_of(place)
@@ -134,7 +134,7 @@ def test_a_file_that_has_changed_is_named_and_refused(same_length: bool, place: 
     assert content_of(place / "out") == before
 
 
-def test_a_file_that_took_the_name_and_the_time_of_another_is_refused(place: Path) -> None:
+def test_a_file_with_the_name_and_time_of_another_is_refused(place: Path) -> None:
     stat = (place / "b.txt").stat()
     other = place / "other"
     other.write_text((place / "b.txt").read_text().replace("70.91", "70.92"))
@@ -186,7 +186,7 @@ def test_a_path_is_the_same_from_another_directory(place: Path, monkeypatch: pyt
     assert run_new(["a.txt", "file://b.txt"], place / "out").known == 2
 
 
-def test_a_foreign_file_whose_size_alone_is_known_is_known_by_content(tmp_path: Path) -> None:
+def test_a_foreign_file_known_by_size_alone_is_known_by_content(tmp_path: Path) -> None:
     """The file system in memory names no version, as WebHDFS does not."""
     memory, name = fsspec.filesystem("memory"), f"memory:/{tmp_path}/a.txt"
     memory.pipe(name, f"{HEADER}\n{GOOD}\n".encode())
