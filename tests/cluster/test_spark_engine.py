@@ -49,6 +49,11 @@ def test_spark_gives_the_rows_of_one_process(sources: Sequence[str], embedded: P
     report = zaslon(SPARK_PYTHON, "features", *in_spark("local[2]"), home=tmp_path)
     assert report["rows_clean"] == one["rows_clean"]
     assert_same_days(tmp_path / "features", embedded / "features")
+    homes = {tmp_path / "from-spark": tmp_path, tmp_path / "from-embedded": embedded}
+    for home in homes:
+        home.mkdir()
+    begun = [zaslon(sys.executable, "backfill", str(of / "clean"), home=home) for home, of in homes.items()]
+    assert begun[0]["state"] == begun[1]["state"] and begun[0]["rows_applied"] > 20_000
 
 
 def test_a_killed_executor_and_second_tries_change_nothing(

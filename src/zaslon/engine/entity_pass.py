@@ -18,6 +18,20 @@ from zaslon.features.plan import FeaturePlan
 from zaslon.labels.feedback import DelayedLabels
 
 
+def check_label_delay(plan: FeaturePlan, label_delay_seconds: int) -> None:
+    """Refuse labels that come when their transactions are no longer remembered: what these are depends on all rows.
+
+    Raises:
+        DataError: they come so late.
+    """
+    remember = plan.catalogue.retention.remember
+    if label_delay_seconds >= parse_duration_seconds(remember):
+        raise DataError(
+            f"Labels that come after {label_delay_seconds} s are later than what is remembered ({remember}).",
+            hint="Give a shorter --label-delay, or raise retention.remember in the catalogue.",
+        )
+
+
 class EntityPass:
     """Applies all transactions of some keys of one entity, in log order, day after day.
 
@@ -33,12 +47,7 @@ class EntityPass:
     """
 
     def __init__(self, plan: FeaturePlan, number: int, secret: bytes, label_delay_seconds: int) -> None:
-        remember = plan.catalogue.retention.remember
-        if label_delay_seconds >= parse_duration_seconds(remember):
-            raise DataError(
-                f"Labels that come after {label_delay_seconds} s are later than what is remembered ({remember}).",
-                hint="Give a shorter --label-delay, or raise retention.remember in the catalogue.",
-            )
+        check_label_delay(plan, label_delay_seconds)
         self._history = History(plan.only(number), secret=secret)
         self._feedback = DelayedLabels(label_delay_seconds)
 

@@ -13,6 +13,7 @@ from zaslon import __version__
 from zaslon.bootstrap import open_topics
 from zaslon.domain.errors import ZaslonError
 from zaslon.entrypoints import (
+    cli_backfill,
     cli_copy,
     cli_ledger,
     cli_models,
@@ -243,6 +244,7 @@ def features(
 
 
 cli_models.add_to(app)
+cli_backfill.add_to(app)
 
 
 @app.command()

@@ -114,6 +114,32 @@ class FeaturePlan:
         windows = max((int(e.arrays.keep_seconds.max()) for e in self.entities), default=0)
         return max(windows, parse_duration_seconds(self.catalogue.retention.remember))
 
+    def decisive_seconds(self, label_delay_seconds: int) -> int:
+        """How far back events count: a state of older ones too decides as one without them.
+
+        What is kept is within `keep_seconds`, and its labels are about transactions that are older by the delay.
+        Which list an event is in may depend on aggregates at its time, and these on older events again: once
+        for each condition that leads to another.
+
+        Args:
+            label_delay_seconds: after which labels come, all of them about remembered transactions.
+        """
+        return (self.keep_seconds + label_delay_seconds) * (1 + self._conditions_in_a_row)
+
+    @cached_property
+    def _conditions_in_a_row(self) -> int:
+        """The longest chain of conditions of which each uses an aggregate that has the next one."""
+        aggregates = {i.name: i.where for i in self.infos if i.kind == "aggregate"}
+        expressions = dict(self.conditions)
+
+        def depth(name: str | None) -> int:
+            if name is None:
+                return 0
+            used = [aggregates[n] for n in expressions[name].names if n in aggregates]
+            return 1 + max(map(depth, used)) if used else 0
+
+        return max(map(depth, expressions), default=0)
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Feature names by column of the matrix."""

@@ -15,13 +15,10 @@ recorded as `engine_error` (`services.poison`).
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from zaslon.admission import admit
 from zaslon.domain.events import Change, LogBatch, RecordBatch
@@ -41,6 +38,7 @@ from zaslon.services.changes import (
 )
 from zaslon.services.context import STREAM, Context
 from zaslon.services.decision_loop import DecideReport, answers_in, decide_batches
+from zaslon.services.history_mark import history_mark
 from zaslon.services.home import (
     Champion,
     adopt_champion,
@@ -356,9 +354,6 @@ def _engine_of_own_log(context: Context) -> Engine:
 def _begin(context: Context, snapshots: SnapshotStore) -> None:
     """Save the state from which the stream's log begins: the home's history, or an empty one."""
     past = _engine_of_own_log(context).history
-    digest = hashlib.blake2b(context.catalogue.hash.encode(), digest_size=8)
-    for name, values in sorted(past.save().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(values).data)
     engine = Engine(context.catalogue, key=context.key, history=past)
-    engine.save(snapshots, checkpoint=b'{"history":"%s","position":0}' % digest.hexdigest().encode())
+    mark = history_mark(context.catalogue, past)
+    engine.save(snapshots, checkpoint=b'{"history":"%s","position":0}' % mark.encode())

@@ -80,6 +80,11 @@ class Featuriser:
         """In the state after everything that was applied."""
         return self._guard.engine
 
+    @property
+    def labels_to_come(self) -> int:
+        """Answers of applied transactions that become known later."""
+        return len(self._feedback)
+
     def days(self, days: Sequence[Day]) -> Iterator[FeaturisedPart]:
         """Apply more days, and yield their features part by part."""
         for day in days:
