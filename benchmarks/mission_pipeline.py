@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from benchmarks.speed.spark import session
+from benchmarks.speed.native_spark import session
 from numpy.typing import NDArray
 
 _DAY = 86_400

@@ -17,7 +17,7 @@ from zaslon.domain.catalogue import load_catalogue
 
 # By name in the answer: (module, what must be installed).
 TOOLS = {
-    "zaslon": ("ours", "polars"), "pyspark": ("spark", "pyspark"), "duckdb": ("duck", "duckdb"),
+    "zaslon": ("ours", "polars"), "pyspark": ("native_spark", "pyspark"), "duckdb": ("duck", "duckdb"),
     "polars": ("polar", "polars"), "pandas": ("panda", "pandas"),
 }  # fmt: skip
 _CLEAN_COLUMNS = ("transaction_id", "event_time_seconds", "customer_key", "terminal_key", "amount_minor")
@@ -60,7 +60,7 @@ def compare_features(rows: int, scratch: Path, tools: list[str], runs: int) -> d
     """Clean Parquet to the handbook's 15 features in memory."""
     raw, clean = scratch / "raw.txt", scratch / "clean"
     write_raw(rows, raw)
-    count = write_clean(raw, clean, load_catalogue())
+    count = write_clean([raw], clean, load_catalogue())
     found: dict[str, Measured] = {}
     for name in tools:
         tool = importlib.import_module(f"benchmarks.speed.{TOOLS[name][0]}")

@@ -26,7 +26,7 @@ DAY = 86_400
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scratch = tmp_path_factory.mktemp("rows")
     write_raw(ROWS, scratch / "raw.txt")
-    write_clean(scratch / "raw.txt", scratch / "clean", load_catalogue())
+    write_clean([scratch / "raw.txt"], scratch / "clean", load_catalogue())
     return scratch
 
 
