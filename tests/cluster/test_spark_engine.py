@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,7 @@ def test_a_driver_runs_from_the_archive_too(
     sources: Sequence[str], embedded: Path, tmp_path: Path, packaged: dict[str, Any]
 ) -> None:
     """As in a container of YARN: the archive is unpacked in the working directory, and PySpark is the cluster's."""
-    with tarfile.open(packaged["archive"]) as archive:
-        archive.extractall(tmp_path / "environment", filter="data")
+    shutil.unpack_archive(packaged["archive"], tmp_path / "environment")
     cluster = tmp_path / "cluster"
     cluster.mkdir()
     for library in ("pyspark", "py4j"):
