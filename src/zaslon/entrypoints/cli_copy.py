@@ -8,8 +8,9 @@ import typer
 from rich.markup import escape
 
 from zaslon.bootstrap.copy_wiring import build_copying
-from zaslon.entrypoints.console import Bars, Quiet, out, print_json, print_table
+from zaslon.entrypoints.console import out, print_table
 from zaslon.entrypoints.options import Home, Json
+from zaslon.entrypoints.performing import perform_without_context
 from zaslon.settings import load_settings
 
 
@@ -31,16 +32,15 @@ def copy(
     from zaslon.flows.copy import copy as flow  # noqa: PLC0415
 
     settings = load_settings(home=home)
-    with Quiet() if as_json else Bars() as bars:
-        report = flow(build_copying(settings, source, target, bars), verify_all=verify_all).to_json_dict()
-    if as_json:
-        print_json(report)
-    else:
-        _show(report)
-    return 0
+    return perform_without_context(
+        as_json,
+        lambda bars: flow(build_copying(settings, source, target, bars), verify_all=verify_all),
+        _show,
+    )
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(copied: Any) -> None:
+    report = copied.to_json_dict()
     names = (
         "files",
         "files_copied",

@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from zaslon.bootstrap.package_wiring import build_packaging
-from zaslon.entrypoints.console import Bars, Quiet, out, print_json
+from zaslon.entrypoints.console import out
 from zaslon.entrypoints.options import Home, Json
+from zaslon.entrypoints.performing import perform_without_context
 from zaslon.settings import load_settings
 
 
@@ -35,16 +36,15 @@ def package(
     from zaslon.flows.package import package as flow  # noqa: PLC0415
 
     settings = load_settings(home=home)
-    with Quiet() if as_json else Bars() as bars:
-        report = flow(build_packaging(settings, to, lock, bars, has_interpreter=interpreter)).to_json_dict()
-    if as_json:
-        print_json(report)
-    else:
-        _show(report)
-    return 0
+    return perform_without_context(
+        as_json,
+        lambda bars: flow(build_packaging(settings, to, lock, bars, has_interpreter=interpreter)),
+        _show,
+    )
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(packaged: Any) -> None:
+    report = packaged.to_json_dict()
     size = f"{report['bytes'] / 1e6:,.0f} MB, {report['files']:,} files, {len(report['packages'])} packages"
     done = "was there already" if report["was_there"] else "is written"
     out.print(escape(f"{report['archive']} {done}: {size}."), highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from zaslon.bootstrap import build_context
 from zaslon.entrypoints.console import Bars, Quiet, print_json
-from zaslon.services.context import Context
+from zaslon.services.context import Context, Progress
 from zaslon.services.home import existing_home
 from zaslon.services.logs import exclusive, one_job
 from zaslon.settings import Settings, load_settings
@@ -65,6 +65,19 @@ def perform(
     context = build_context(chosen, reading=lock is Lock.NOTHING)
     with Quiet() if as_json else Bars() as bars, locked(context, lock):
         result = work(replace(context, progress=bars))
+    return _shown(as_json, result, display)
+
+
+def perform_without_context(
+    as_json: bool, work: Callable[[Progress], Any], display: Callable[[Any], None]
+) -> int:
+    """The same for a command that needs no catalogue and no lock on the home."""
+    with Quiet() if as_json else Bars() as bars:
+        result = work(bars)
+    return _shown(as_json, result, display)
+
+
+def _shown(as_json: bool, result: Any, display: Callable[[Any], None]) -> int:
     if as_json:
         print_json(result.to_json_dict())
     else:
