@@ -29,11 +29,6 @@ class Entry(NamedTuple):
 
 
 def partial_name(name: str) -> str:
-    """Of a file that is being replaced; a killed process leaves it."""
-    return f".{name}.partial"
-
-
-def partial_of(name: str) -> str:
     """The name that a small file of HDFS has until it is whole; a killed run may leave it."""
     return f".{name}.partial"
 
