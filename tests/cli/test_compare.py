@@ -197,9 +197,11 @@ def test_the_period_is_new_to_both_models(small_run: SmallRun) -> None:
 def test_a_model_of_another_label_delay_is_not_judged(zaslon: Zaslon, two: Path, weak_model: Path) -> None:
     quick = load_model(weak_model).with_facts(label_delay_seconds=DAY)
     save_model(quick, two / "models" / quick.artefact_id)
-    words = ("label delay of 1d", "after 7d here", "ZASLON_LABEL_DELAY=1d")
+    words = ("with one of 7d", f"{quick.artefact_id} with one of 1d", "--unguarded")
     refused(zaslon("compare", "champion", quick.artefact_id, "--home", two, "--json"), 7, *words)
     refused(zaslon("promote", quick.artefact_id, "--home", two, "--json"), 7, *words)
+    alone = zaslon("compare", quick.artefact_id, quick.artefact_id, "--home", two, "--json")
+    refused(alone, 7, "label delay of 1d", "after 7d here", "ZASLON_LABEL_DELAY=1d")
     assert champion_of(two) != quick.artefact_id
 
 

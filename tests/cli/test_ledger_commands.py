@@ -257,6 +257,11 @@ def test_a_home_that_is_behind_records_no_older_champion(
     (standby / "store.db").symlink_to(home / "store.db")
     zaslon("promote", other, "--unguarded", "--home", home)
     assert champion(standby)["model"] == small_run.answer["model"]
+    (tmp_path / "stricter.toml").write_text("[thresholds]\nreview = 0.1\nblock = 0.2\n")
+    behind = zaslon("policy", "apply", tmp_path / "stricter.toml", "--home", standby, "--json")
+    assert_helps(
+        behind, 9, "This home is behind", "by entry 2 of the ledger", f"zaslon promote {other} --unguarded"
+    )
     zaslon("promote", third, "--unguarded", "--home", standby)
     promoted = zaslon("history", "--home", home, "--json").json["promotions"]
     assert [(entry["action"], entry["model"]) for entry in promoted[1:]] == [

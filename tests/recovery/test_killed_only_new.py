@@ -45,7 +45,7 @@ STEPS = {
 }
 
 
-def clean(place: Path, sources: str, step: str = "") -> int:
+def clean(place: Path, sources: str, step: str = "", *more: str) -> int:
     command = [
         "clean",
         *sources.split(),
@@ -55,6 +55,7 @@ def clean(place: Path, sources: str, step: str = "") -> int:
         "--arrived",
         "2019-09-01 00:00:00",
         "--json",
+        *more,
     ]
     words = [sys.executable, "-c", CLEANER.format(step=step), *command]
     return subprocess.run(words, cwd=place, stdout=subprocess.DEVNULL, timeout=120, check=False).returncode
@@ -92,3 +93,14 @@ def test_a_killed_run_is_repaired_by_the_next(step: str, added: Added) -> None:
     assert clean(place, "a.txt b.txt") == (NO_NEWS if seen == "after" else 0)
     assert content_of(place / "home" / "clean") == added.contents["after"]
     assert not list((place / "home").glob(".clean*"))
+
+
+def test_an_output_elsewhere_that_lost_its_name_loses_no_row(added: Added) -> None:
+    """A home is put in order before anything is read; what lies elsewhere first when it is written."""
+    place, step = added.place, STEPS["the old one has no name"][0]
+    assert clean(place, "a.txt", "", "--out", "elsewhere") == 0
+    assert clean(place, "b.txt", step, "--out", "elsewhere") == -signal.SIGKILL
+    assert not (place / "elsewhere").exists()
+    assert clean(place, "b.txt", "", "--out", "elsewhere") == 3, "it was not there, and is again"
+    assert clean(place, "b.txt", "", "--out", "elsewhere") == 0
+    assert content_of(place / "elsewhere") == added.contents["after"]

@@ -81,6 +81,7 @@ SPOILED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "two times": ('name = "paid"\nrole = "amount"', 'name = "paid"\nrole = "event_time"', ("exactly one",)),
     "entity without a name": ('entity = "shop"\n[[fields]]', "[[fields]]", ("'shop'", "entity is named")),
     "one entity twice": ('entity = "shop"\n[[fields]]', 'entity = "card"\n[[fields]]', ("'card'", "different names")),
+    "a column of every row": ('entity = "shop"\n[[fields]]', 'entity = "transaction"\n[[fields]]', ("'transaction_key'", "Rename it")),
     "one field twice": ('name = "shop"', 'name = "card"', ("two fields are called 'card'",)),
     "alias of another": ('aliases = ["moment"]', 'aliases = ["PAID"]', ("two fields are called 'paid'",)),
     "column twice": ('"shop", "paid"]', '"shop", "shop"]', ("names 'shop' twice",)),

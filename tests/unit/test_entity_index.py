@@ -108,6 +108,37 @@ def test_a_file_that_is_not_an_index_is_replaced(
         assert index.catch_up(log, RECORDS) == 0
 
 
+def test_an_index_with_damaged_pages_is_made_again(
+    decided: SmallWorld, log: LogReader, tmp_path: Path
+) -> None:
+    path, catalogue = tmp_path / "index.db", decided.context.catalogue
+    with closing(SqliteEntityIndex(path, catalogue)) as index:
+        index.catch_up(log, RECORDS)
+    (name, key), expected = max(positions_in(log).items(), key=lambda item: len(item[1]))
+    content = path.read_bytes()
+    path.write_bytes(content[:4_096] + b"\x07" * (len(content) - 4_096))
+    with closing(SqliteEntityIndex(path, catalogue)) as index:
+        with pytest.raises(BusyError, match="was damaged and is made again"):
+            index.catch_up(log, RECORDS)
+        assert index.catch_up(log, RECORDS) == 0
+        assert index.positions(name, key, None, RECORDS) == expected
+
+
+def test_an_entity_comes_before_a_field_of_the_same_name(small_world: SmallWorld) -> None:
+    context = small_world.context
+    first, second = [field for field in context.catalogue.fields if field.entity is not None]
+    crossed = {first.name: first.model_copy(update={"name": second.entity})}
+    fields = tuple(crossed.get(field.name, field) for field in context.catalogue.fields)
+    catalogue = context.catalogue.model_copy(update={"fields": fields})
+    name, _ = entity_key(replace(context, catalogue=catalogue), str(second.entity), "5")
+    assert name == second.entity
+
+
+def test_a_value_that_is_not_utf_8_names_no_entity(small_world: SmallWorld) -> None:
+    with pytest.raises(InputError, match="not UTF-8"):
+        entity_key(small_world.context, "terminal", "\udcff")
+
+
 def test_two_readers_share_one_index(decided: SmallWorld, log: LogReader, tmp_path: Path) -> None:
     expected = positions_in(log)
     path, catalogue = tmp_path / "index.db", decided.context.catalogue

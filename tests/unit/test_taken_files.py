@@ -181,6 +181,68 @@ def test_of_two_new_files_with_one_content_the_first_is_taken(tmp_path: Path) ->
     assert len(rows_of(tmp_path / "out")) == 1 and not len(quarantines_of(tmp_path / "out"))
 
 
+def answered(place: Path, name: str, fraud: int) -> Path:
+    return written(place / name, line(transaction_id=1, tx_fraud=fraud, tx_fraud_scenario=2 * fraud))
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_the_same_content_is_taken_again_where_answers_changed(at_once: bool, tmp_path: Path) -> None:
+    files = [answered(tmp_path, f"{number}.txt", fraud) for number, fraud in enumerate((0, 1, 0), 1)]
+    for given in [files] if at_once else [[file] for file in files]:
+        assert run_new(given, tmp_path / "out").new == tuple(map(str, given))
+    assert rows_of(tmp_path / "out")["is_fraud"].to_list() == [0]
+    assert run_new(files, tmp_path / "out").new == ()
+
+
+def test_an_output_that_appears_meanwhile_is_not_replaced(place: Path) -> None:
+    sources = [str(written(place / "c.txt", *days(8, "23")))]
+    taking, _ = Taking.of_new(
+        sources, MISSION, b"a secret", earlier_output(place / "new", MISSION, b"a secret")
+    )
+    (place / "out").rename(place / "new")
+    before = content_of(place / "new")
+    with pytest.raises(InputError, match="Another run has written"):
+        clean_files(
+            sources, place / "new", MISSION, key=b"a secret", arrival_time_seconds=ARRIVAL_SECONDS,
+            chunk_bytes=1 << 20, repeat_filter_bytes=1 << 16, taking=taking,
+        )  # fmt: skip
+    assert content_of(place / "new") == before
+
+
+def test_days_that_lack_rows_are_not_taken_over(place: Path) -> None:
+    day = place / "out" / "day=2019-08-22" / "part-0.parquet"
+    rows = pl.read_parquet(day)
+    day.unlink()
+    rows.clear().write_parquet(day)
+    with pytest.raises(InputError, match="The clean days have 4 of 5 rows"):
+        run_new([written(place / "c.txt", *days(8, "26"))], place / "out")
+
+
+def test_a_foreign_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is a size says nothing: the content is read once more."""
+    files, address = fsspec.filesystem("memory"), "memory://changing/a.txt"
+    text = "\n".join([HEADER, *days(1, "22"), ""])
+    files.pipe("/changing/a.txt", text.encode())
+    monkeypatch.setattr(
+        type(files), "info", lambda *_, **__: {"size": len(text), "type": "file", "name": "a"}
+    )
+
+    def changed(*given: Any) -> Any:
+        files.pipe("/changing/a.txt", text.replace("2019-08-22", "2019-08-23").encode())
+        return read_source(*given)
+
+    monkeypatch.setattr("zaslon.intake.files.read_source", changed)
+    with pytest.raises(InputError, match="changed while it was read"):
+        run_new([address], tmp_path / "out")
+
+
+def test_an_address_that_cannot_be_looked_at_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'nosuch://x' cannot be read: Protocol not known"):
+        run_new(["nosuch://x"], tmp_path / "out")
+
+
 def test_a_path_is_the_same_from_another_directory(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     assert run_new(["a.txt", "file://b.txt"], place / "out").known == 2

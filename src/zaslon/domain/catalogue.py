@@ -33,6 +33,13 @@ from zaslon.domain.time import SECONDS_PER_DAY, checked_duration, parse_day, par
 FLAGS_MAX = 32
 RECORD_BYTES_MAX = 1_048_576  # that max_record_bytes may allow
 BOUND_MAX = 1e300  # of a field's range: far beyond any value
+# What a row has beside its entities and further numbers, in clean days or on its way there.
+_COLUMNS_OF_ROWS = frozenset(
+    (
+        "transaction_id", "transaction_key", "transaction_text", "event_time_seconds", "amount_minor", "flags",
+        "digest_0", "digest_1", "is_fraud", "scenario", "order", "source", "record", "offset", "raw", "layout",
+    )
+)  # fmt: skip
 CONDITIONS_MAX = 6  # they share one byte with the label's state in the table of remembered events
 
 # What exports write where they have no value; in any case, and in any field.
@@ -297,6 +304,12 @@ class Catalogue(_Strict):
                 raise ValueError(f"at most one field may have the role '{role}'")
         if twice := _first_twice(n.lower() for f in self.fields for n in (f.name, *f.aliases)):
             raise ValueError(f"two fields are called '{twice}'. Rename one of them, or its alias")
+        for field in self.fields:
+            column = f"{field.entity}_key" if field.entity is not None else field.name
+            if field.role in ("entity", "number") and column in _COLUMNS_OF_ROWS:
+                raise ValueError(
+                    f"the column of field '{field.name}' would be '{column}', which every row has. Rename it"
+                )
         if twice := _first_twice(self.entities):
             raise ValueError(f"two fields are the key of entity '{twice}'. Give the entities different names")
         if not self.entities:

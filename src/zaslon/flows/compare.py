@@ -139,21 +139,27 @@ def period_bounds(models: Sequence[Model], arrival_seconds: int, label_delay_sec
     Raises:
         DataError: a model does not say which days it learned from, or knows answers sooner or later than counts here.
     """
-    for model in models:
-        _check_delay(model, label_delay_seconds)
+    _check_delays(models, label_delay_seconds)
     first = max(first_new_day(model) for model in models)
     return Days(first, (arrival_seconds - label_delay_seconds) // SECONDS_PER_DAY - 1)
 
 
-def _check_delay(model: Model, label_delay_seconds: int) -> None:
+def _check_delays(models: Sequence[Model], label_delay_seconds: int) -> None:
     """On the same day models of different label delays know different answers, so features of one mislead the other."""
-    own = model.facts.label_delay_seconds
-    if own != label_delay_seconds:
+    delays = {model.artefact_id: duration_text(model.facts.label_delay_seconds) for model in models}
+    if len(set(delays.values())) > 1:
+        listed = " and ".join(f"{name} with one of {delay}" for name, delay in delays.items())
         raise DataError(
-            f"Model {model.artefact_id} was trained with a label delay of {duration_text(own)}, and answers count after "
-            f"{duration_text(label_delay_seconds)} here: it cannot be judged on them.",
-            hint=f"Judge models of that delay with ZASLON_LABEL_DELAY={duration_text(own)}.",
+            f"Models of different label delays cannot be compared: {listed}.",
+            hint="Train both with one delay; `zaslon promote ID --unguarded` lets one serve all the same.",
         )
+    for name, delay in delays.items():
+        if delay != duration_text(label_delay_seconds):
+            raise DataError(
+                f"Model {name} was trained with a label delay of {delay}, and answers count after "
+                f"{duration_text(label_delay_seconds)} here: it cannot be judged on them.",
+                hint=f"Judge models of that delay with ZASLON_LABEL_DELAY={delay}.",
+            )
 
 
 def newest_period(days: Sequence[Day], bounds: Days, days_max: int) -> Days | None:

@@ -28,7 +28,7 @@ from zaslon.services.home import (
     policy_names,
     with_chosen_thresholds,
 )
-from zaslon.services.promotion_ledger import promote, record_champion
+from zaslon.services.promotion_ledger import promote, record_champion, refuse_behind
 from zaslon.services.publishing import publish
 from zaslon.services.warm_up import run_once
 
@@ -61,6 +61,7 @@ def apply_policy(
     run_once(Engine(context.catalogue, key=context.key, model=model, policy=policy, plan=plan))
     evidence = _evidence(before, policy, why)
     newest = record_champion(context)
+    refuse_behind(context, newest)
     if newest is None or newest.promotion.serving[:2] != (named.model, named.policy):
         raise BusyError("A model was promoted at the same time; nothing was changed.", hint="Try again.")
     entry = promote(

@@ -28,10 +28,13 @@ class EarlierDays:
     Args:
         days: the Parquet file of each day number.
         remember_seconds: for how long an id is known; only rows so near to new ones matter to these.
+        has_text_ids: whether ids are texts; their keys have a column of their own.
     """
 
-    def __init__(self, days: Mapping[int, Path], remember_seconds: int) -> None:
-        self._paths = dict(days)
+    def __init__(
+        self, days: Mapping[int, Path], remember_seconds: int, *, has_text_ids: bool = False
+    ) -> None:
+        self._paths, self._has_text_ids = dict(days), has_text_ids
         self._reach_days = remember_seconds // SECONDS_PER_DAY + 1
 
     def near(self, days: Int64) -> list[int]:
@@ -48,8 +51,7 @@ class EarlierDays:
         """The ids of a day, in the order of its rows."""
         path = self._paths[day]
         try:
-            names = pl.read_parquet_schema(path)
-            name = "transaction_key" if "transaction_key" in names else "transaction_id"
+            name = "transaction_key" if self._has_text_ids else "transaction_id"
             return pl.read_parquet(path, columns=[name])[name].to_numpy()
         except (OSError, pl.exceptions.PolarsError) as error:
             raise _unreadable(path, error) from error
@@ -63,7 +65,9 @@ class EarlierDays:
             rows = pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise _unreadable(path, error) from error
-        return as_staged(rows).with_columns(pl.Series("order", _orders(day, len(rows))))
+        if self._has_text_ids:
+            rows = rows.rename({"transaction_id": TEXT, "transaction_key": "transaction_id"})
+        return rows.with_columns(pl.Series("order", _orders(day, len(rows))))
 
     def with_ids(self, days: Int64, wanted: Int64, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Columns of the rows near days whose ids are in the sorted `wanted`, by day."""
@@ -86,13 +90,6 @@ class KnownIds:
                 self._ids.suspects(self._earlier.ids(day))
                 self._entered.add(day)
         return self._ids.suspects(ids)
-
-
-def as_staged(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of clean days in the columns of staged rows, but for `order`."""
-    if "transaction_key" not in rows.columns:
-        return rows
-    return rows.rename({"transaction_id": TEXT, "transaction_key": "transaction_id"})
 
 
 def _orders(day: int, rows: int) -> Int64:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
+import polars as pl
 
 from zaslon.domain.catalogue import Catalogue
 from zaslon.domain.clean_report import CleanReport
@@ -27,6 +28,7 @@ from zaslon.intake.taken_files import (
     Ledger,
     TakenFile,
     all_of,
+    changed_meanwhile,
     check_as_seen,
     find_new,
     seen,
@@ -91,6 +93,8 @@ def earlier_output(out: Path, catalogue: Catalogue, key: bytes) -> Earlier | Non
         content = (out / LEDGER).read_bytes()
         ledger, report = Ledger.from_bytes(content), orjson.loads((out / REPORT).read_bytes())
         found = Earlier(out, ledger, CleanReport.from_json_dict(report), content)
+        if found.report.days != sorted({day for run in ledger.runs for day in run.days}):
+            raise ValueError("its days are not those of its runs")
     except FileNotFoundError as error:
         raise InputError(
             f"'{out}' does not say which files it was made of: an older Zaslon or a cluster wrote it.",
@@ -119,6 +123,7 @@ class Taking:
         key: identifies the home's key.
         mapping: of the catalogue.
         earlier: what the output holds; None where it is begun.
+        adds: whether they are added to what is there: then that has to be `earlier`, also where that is nothing.
     """
 
     sources: tuple[str, ...]
@@ -126,6 +131,7 @@ class Taking:
     key: str
     mapping: str
     earlier: Earlier | None = None
+    adds: bool = False
 
     @classmethod
     def begin(cls, sources: Sequence[str], catalogue: Catalogue, key: bytes) -> Taking:
@@ -147,21 +153,22 @@ class Taking:
         """
         begun = Ledger(key_mark(key).hex(), catalogue.mapping_hash)
         found = find_new(sources, begun if earlier is None else earlier.ledger)
-        return cls(found.new, found.files, begun.key, begun.mapping, earlier), found
+        return cls(found.new, found.files, begun.key, begun.mapping, earlier, adds=True), found
 
     def check_place(self, out: Path) -> None:
-        """Refuse an output into which another run has put files meanwhile.
+        """Refuse an output into which another run has put files meanwhile, or which a killed one has left aside.
 
         Raises:
             InputError: it has.
         """
-        if self.earlier is None:
+        if not self.adds:
             return
+        content: bytes | None
         try:
-            is_same = (out / LEDGER).read_bytes() == self.earlier.content
+            content = (out / LEDGER).read_bytes()
         except FileNotFoundError:
-            is_same = False
-        if not is_same:
+            content = b"" if (out / REPORT).exists() else None
+        if content != (None if self.earlier is None else self.earlier.content):
             raise InputError(f"Another run has written '{out}' meanwhile.", hint="Run it again.")
 
     def finish(self, building: Path, report: CleanReport) -> CleanReport:
@@ -174,13 +181,15 @@ class Taking:
         earlier = self.earlier
         number = 1 if earlier is None else earlier.ledger.runs[-1].number + 1
         run = CleanRun(
-            number, report.arrived, report.rows_in, report.rows_clean, report.rows_rejected, report.days, QUARANTINE
+            number, report.arrived, report.rows_in, report.rows_clean, report.rows_rejected, report.days, QUARANTINE,
+            report.answers_changed,
         )  # fmt: skip
         if earlier is None:
             ledger, whole = Ledger(self.key, self.mapping), report
         else:
             ledger, whole = _with_names(earlier.ledger), earlier.report.followed_by(report)
             _take_over(earlier, building)
+            _check_rows(building, whole)
         ledger = ledger.followed_by(files, run, report.dated)
         (building / LEDGER).write_bytes(ledger.to_bytes())
         return whole
@@ -190,10 +199,26 @@ class Taking:
         by_address = {file.address: file for file in self.files}
         for source in dict.fromkeys(self.sources):
             file = by_address[seen(source, 1).address]
-            if file.sha256 is None:
-                by_address[file.address] = with_digest(file, source)
+            if file.sha256 is None or file.version is None:
+                found = with_digest(file, source)
+                if file.sha256 not in (None, found.sha256):
+                    raise changed_meanwhile(source)
+                by_address[file.address] = found
             check_as_seen(source, file)
         return list(by_address.values())
+
+
+def _check_rows(building: Path, whole: CleanReport) -> None:
+    """The days that were taken over have the rows that the report says; the files' own ends count them."""
+    try:
+        rows = sum(
+            int(pl.scan_parquet(path).select(pl.len()).collect().item())
+            for path in building.glob("day=*/*.parquet")
+        )
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"A clean day cannot be read: {error}.", hint=_HINT) from error
+    if rows != whole.rows_clean:
+        raise InputError(f"The clean days have {rows:,} of {whole.rows_clean:,} rows.", hint=_HINT)
 
 
 def _with_names(ledger: Ledger) -> Ledger:
@@ -224,5 +249,7 @@ def _take_over(earlier: Earlier, building: Path) -> None:
 def _link(path: Path, target: Path) -> None:
     try:
         os.link(path, target)
+    except FileNotFoundError as error:
+        raise InputError(f"'{path}' is gone.", hint=_HINT) from error
     except OSError:  # a file system without such names
         shutil.copy2(path, target)

@@ -168,7 +168,9 @@ class _Cleaning:
         if earlier is not None:
             self._days.add_days(earlier.ledger.dated.rows_by_day)
         remember = parse_duration_seconds(catalogue.retention.remember)
-        days = EarlierDays({} if earlier is None else earlier.days, remember)
+        days = EarlierDays(
+            {} if earlier is None else earlier.days, remember, has_text_ids=catalogue.has_text_ids
+        )
         ids = KnownIds(RepeatFilter(repeat_filter_bytes, table_secret(key)), days)
         self._staging = Staging(
             building / STAGING,

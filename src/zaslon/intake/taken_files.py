@@ -49,6 +49,7 @@ class CleanRun:
     rows_rejected: dict[str, int]
     days: list[str]
     quarantine: str
+    answers_changed: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,14 @@ class Ledger:
         """
         values: dict[str, Any] = orjson.loads(content)
         dated = values["dated"]
+        if not values["runs"]:
+            raise ValueError("it has no run")
         return cls(
             values["key"], values["mapping"],
             tuple(TakenFile(**{**one, "version": _version(one["version"])}) for one in values["files"]),
-            tuple(CleanRun(**one) for one in values["runs"]),
+            tuple(CleanRun(**{**one, "number": _count(one["number"])}) for one in values["runs"]),
             DatedRows(
-                {parse_day(day): rows for day, rows in dated["rows_by_day"].items()},
+                {parse_day(day): _count(rows) for day, rows in dated["rows_by_day"].items()},
                 None if dated["wrong_from"] is None else parse_day(dated["wrong_from"]),
             ),
         )  # fmt: skip
@@ -101,6 +104,12 @@ class Ledger:
         given = {file.address for file in files}
         kept = [file for file in self.files if file.address not in given]
         return Ledger(self.key, self.mapping, (*kept, *files), (*self.runs, run), dated)
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r:.40} is no number of rows or runs")
+    return value
 
 
 def _version(values: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -147,14 +156,26 @@ def find_new(sources: Sequence[str], ledger: Ledger) -> Found:
             _refuse_changed(source, before, file)
             files.append(TakenFile(file.address, file.version, file.sha256, before.run))
             continue
-        other = None if file.sha256 is None else by_content.setdefault(file.sha256, file)
-        if other is None or other is file:
+        other = None if file.sha256 is None else by_content.get(file.sha256)
+        if other is None or _answers_since(other, ledger, files[-1:] if other.run == number else []):
+            if file.sha256 is not None:
+                by_content[file.sha256] = file
             new.append(source)
             files.append(file)
         else:
             same[source] = other.address
             files.append(TakenFile(file.address, file.version, file.sha256, other.run))
     return Found(tuple(new), same, len(given) - len(new) - len(same), tuple(files))
+
+
+def _answers_since(same: TakenFile, ledger: Ledger, newest: Sequence[TakenFile]) -> bool:
+    """Whether answers have changed, or may have, since a file was taken: then the same content changes them back.
+
+    `newest` is the entry before, where the file belongs to this run: what a file between the two changes is not known yet.
+    """
+    if newest:
+        return newest[0].sha256 != same.sha256
+    return any(run.number > same.run and run.answers_changed for run in ledger.runs)
 
 
 def _refuse_changed(source: str, before: TakenFile, file: TakenFile) -> None:
@@ -208,9 +229,14 @@ def check_as_seen(source: str, file: TakenFile) -> None:
         InputError: it is, or it is gone.
     """
     if seen(source, file.run).version != file.version:
-        raise InputError(
-            f"'{source}' changed while it was read.", hint="Wait until it is complete, and give it again."
-        )
+        raise changed_meanwhile(source)
+
+
+def changed_meanwhile(source: str) -> InputError:
+    """The error of a source that became another one while it was cleaned."""
+    return InputError(
+        f"'{source}' changed while it was read.", hint="Wait until it is complete, and give it again."
+    )
 
 
 def _next_run(ledger: Ledger) -> int:

@@ -106,7 +106,7 @@ class NewTable(Protocol):
         """
 
     def remove_old(self) -> None:
-        """Remove runs that nobody reads or writes: those older than the last one, and than a day.
+        """Remove runs that are neither this one nor the one before, and began over a day ago: readers need less.
 
         Raises:
             ServerError: the storage refused.

@@ -27,11 +27,17 @@ def entity_key(context: Context, entity: str, value: str) -> tuple[str, int]:
         InputError: the catalogue has no such entity, or the value names none.
     """
     catalogue = context.catalogue
-    field = next((f for f in catalogue.fields if f.entity is not None and entity in (f.entity, f.name)), None)
+    fields = [f for f in catalogue.fields if f.entity is not None]
+    named = [f for f in fields if f.entity == entity] or [f for f in fields if f.name == entity]
+    field = named[0] if named else None
     if field is None or field.entity is None:
         raise InputError(
             f"The catalogue has no entity '{entity[:60]}'.", hint=did_you_mean(entity, catalogue.entities)
         )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"No {field.entity} is called so: the value is not UTF-8.") from error
     record = example_record(catalogue, given={field.name: value})
     batch = RecordBatch.of([record], [Kind.TRANSACTION_JSON], [EXAMPLE_SECONDS])
     cleaned = clean_batch(batch, catalogue, context.key)

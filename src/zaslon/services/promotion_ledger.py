@@ -112,10 +112,29 @@ def _check_against(context: Context, against: str | None, before: LedgerEntry | 
     if against is None and not names_champion(context):
         return
     if against not in (ANY, champion):
+        refuse_behind(context, before)
         raise BusyError(
             f"Model {champion} became the champion while this one was compared with {against or 'none'}.",
             hint="Compare with the new champion: start again.",
         )
+
+
+def refuse_behind(context: Context, newest: LedgerEntry | None) -> None:
+    """Refuse what depends on the champion in a home that names another one than the store's newest entry.
+
+    Raises:
+        BusyError: it does.
+    """
+    named = named_champion(context) if names_champion(context) else None
+    if newest is None or named is None or newest.promotion.serving[:2] == (named.model, named.policy):
+        return
+    model = newest.promotion.model
+    raise BusyError(
+        f"This home is behind: it names model {named.model}, and by entry {newest.number} of the ledger, which another home"
+        f" recorded, model {model} serves.",
+        hint=f"A standby catches up when it takes over. By hand: copy models/{model} here, then `zaslon promote {model}"
+        " --unguarded`.",
+    )
 
 
 def _check_unchanged(before: LedgerEntry | None, after: LedgerEntry | None) -> None:

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 import fsspec
 
-from zaslon.domain.errors import InputError
+from zaslon.domain.errors import InputError, ZaslonError
 from zaslon.system.zstd import zstd
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -22,7 +22,10 @@ _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte of 0x50 … 0x5f
 _LOCAL = "file://"
 _ON_CLUSTER = ("s3://", "s3a://", "hdfs://")
 # What changes with every write of a file, by the names that file systems of fsspec have for it.
-_VERSION = ("size", "ETag", "LastModified", "mtime", "fileId", "modificationTime")
+_VERSION = (
+    "size", "ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "fileId",
+    "modificationTime", "updated", "generation",
+)  # fmt: skip
 
 
 def local_path(address: str) -> Path | None:
@@ -177,22 +180,21 @@ def content_version(address: str) -> tuple[str, ...] | None:
     """What changes with the content of a file or an fsspec address; None where nothing says.
 
     Raises:
-        InputError: missing, or not allowed.
-        OSError, ValueError, ImportError: anything else that keeps it from being looked at.
+        ZaslonError: it is missing, or cannot be looked at.
     """
-    with opened(address) as file:
-        if (version := version_of(file)) is not None:
-            return tuple(map(str, version))
-    path = local_path(address)
-    if path is not None:
-        return None
     try:
+        with opened(address) as file:
+            if (version := version_of(file)) is not None:
+                return tuple(map(str, version))
+        if local_path(address) is not None:
+            return None
         files, place = fsspec.core.url_to_fs(address)
         info = files.info(place)
-    except (OSError, ValueError, ImportError):
+    except ZaslonError:
         raise
-    except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
+    except Exception as error:  # whatever a file system of fsspec raises
+        reason = str(error) or type(error).__name__
+        raise InputError(f"'{address}' cannot be read: {reason}.") from error
     return tuple(str(info[name]) for name in _VERSION if name in info)
 
 

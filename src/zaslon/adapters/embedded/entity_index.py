@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from zaslon.adapters.embedded.id_columns import INTEGER_MAX
 from zaslon.adapters.embedded.sqlite_file import copy_explained, open_file
 from zaslon.domain.catalogue import Catalogue
+from zaslon.domain.errors import BusyError
 from zaslon.domain.events import NO_KEY, Int64
 from zaslon.ports import LogReader
 
@@ -54,10 +56,29 @@ class SqliteEntityIndex:
             if isinstance(error, sqlite3.OperationalError):  # the machine's doing, not the file's
                 with self._explained():
                     raise
+        return self._begun_again()
+
+    def _begun_again(self) -> sqlite3.Connection:
         with self._explained():
             for part in ("-wal", "-shm", ""):  # the file itself last: its log is never alone
                 self._path.with_name(self._path.name + part).unlink(missing_ok=True)
             return self._set_up()
+
+    @contextmanager
+    def _unless_damaged(self) -> Iterator[None]:
+        """Begin the file again where a page of it, or a table, turns out to be damaged."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
+                with self._explained():
+                    raise
+            self._connection.close()
+            self._connection = self._begun_again()
+            raise BusyError(
+                f"The index by entity '{self._path}' was damaged and is made again.",
+                hint="Try again in a moment.",
+            ) from error
 
     def _set_up(self) -> sqlite3.Connection:
         connection = open_file(self._path)
@@ -76,7 +97,7 @@ class SqliteEntityIndex:
 
     def catch_up(self, log: LogReader, records_max: int) -> int:
         """Read a log on (see the port)."""
-        with self._explained(), self._connection:
+        with self._unless_damaged(), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")  # another process may have read the same just now
             begin, end = self._place(log), log.next_position
             until = min(end, begin + records_max)
@@ -118,7 +139,7 @@ class SqliteEntityIndex:
         """An entity's transactions, newest first (see the port)."""
         before = INTEGER_MAX if before_position is None else before_position
         number = self._catalogue.entities.index(entity)
-        with self._explained():
+        with self._unless_damaged():
             rows = self._connection.execute(_POSITIONS, (number, key, before, count))
             return [position for (position,) in rows]
 

@@ -27,7 +27,12 @@ class ArchiveFolder:
     def holds(self, archive: BuiltArchive) -> bool:
         """Whether the same bytes are there (see the port)."""
         path = self._directory / archive.name
-        return path.is_file() and sha256_of(path) == archive.sha256
+        try:
+            return path.is_file() and sha256_of(path) == archive.sha256
+        except OSError as error:
+            raise SystemRefusedError(
+                f"'{path}' cannot be read: {error}.", hint="Name another place with --out."
+            ) from error
 
     def put(self, archive: BuiltArchive) -> None:
         """Write it (see the port)."""

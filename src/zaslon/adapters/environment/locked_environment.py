@@ -132,6 +132,9 @@ class LockedEnvironment:
             )
 
 
+_NOT_CODE = ("__pycache__", ".*", "*~", "*.orig", "*.rej")  # what a checkout may have besides
+
+
 def _moved(source: str, target: str) -> str:
     Path(source).replace(target)
     return target
@@ -140,7 +143,11 @@ def _moved(source: str, target: str) -> str:
 def _add_own_code(packages: Path) -> None:
     """This Zaslon, whether it was installed or lies in a checkout."""
     own = Path(zaslon.__file__).parent
-    shutil.copytree(own, packages / "zaslon", ignore=shutil.ignore_patterns("__pycache__"))
+    if (packages / "zaslon").exists():
+        raise InputError(
+            "The lock names Zaslon itself, whose code is added from here.", hint="Take it out of the lock."
+        )
+    shutil.copytree(own, packages / "zaslon", ignore=shutil.ignore_patterns(*_NOT_CODE))
     described = distribution("zaslon")
     folder = packages / f"zaslon-{zaslon.__version__}.dist-info"
     folder.mkdir()

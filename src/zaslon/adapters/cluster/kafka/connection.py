@@ -47,7 +47,7 @@ _PASSING = (
 )  # fmt: skip
 _DOWN = (error_codes.ALL_BROKERS_DOWN, error_codes.TRANSPORT)
 _ATTEMPT_SECONDS = 1.0
-_CLOSE_SECONDS = 20.0  # a stop waits half as long for an unreachable broker
+CLOSE_SECONDS = 20.0  # a stop waits half as long for an unreachable broker
 
 
 def ignore_notice(_: str) -> None:
@@ -180,7 +180,7 @@ def answer(future: Future[T], what: str, timeout_seconds: float) -> T:
 
 
 def close_within(
-    close: Callable[[], object], what: str, notify: Notify, *, seconds: float = _CLOSE_SECONDS
+    close: Callable[[], object], what: str, notify: Notify, *, seconds: float = CLOSE_SECONDS
 ) -> None:
     """Close a client, or leave it behind when that takes longer than `seconds`.
 

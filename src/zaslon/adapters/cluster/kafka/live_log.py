@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zaslon.adapters.cluster.kafka.commit import HEADROOM_BYTES, Committer, Work
 from zaslon.adapters.cluster.kafka.connection import (
+    CLOSE_SECONDS,
     Connection,
     Notify,
     UnreachableError,
@@ -392,14 +393,24 @@ class KafkaStream:
 
     def close(self) -> None:
         """Leave the group and close all connections."""
-        with ExitStack() as closing:
+        closing = _Closing(self._notify)
+        with ExitStack() as stack:
             if self._clients is not None:
-                closing.callback(self._clients.close, self._notify)
+                stack.callback(self._clients.close, closing)
             if self._committer is not None:  # first: it needs the membership
-                closing.callback(
-                    close_within, self._committer.close, "The commit of a micro-batch", self._notify
-                )
+                stack.callback(closing.close, self._committer.close, "The commit of a micro-batch")
             self._clients = self._committer = None
+
+
+class _Closing:
+    """Closes clients one after the other, all of them within one time."""
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify, self._end = notify, time.monotonic() + CLOSE_SECONDS
+
+    def close(self, close: Callable[[], None], what: str) -> None:
+        """Close one, which has a second at least."""
+        close_within(close, what, self._notify, seconds=max(1.0, self._end - time.monotonic()))
 
 
 @contextmanager
@@ -432,9 +443,9 @@ class _Clients:
     orders: OrderReader
     leadership: Leadership
 
-    def close(self, notify: Notify) -> None:
+    def close(self, closing: _Closing) -> None:
         """All of them, also when one fails: one that the garbage collector finds may block it permanently."""
-        with ExitStack() as closing:
-            closing.callback(close_within, self.orders.close, "The reader of the log", notify)
-            closing.callback(close_within, self.partitions.close, "The reader of new records", notify)
-            closing.callback(close_within, self.leadership.close, "The membership in the group", notify)
+        with ExitStack() as stack:
+            stack.callback(closing.close, self.orders.close, "The reader of the log")
+            stack.callback(closing.close, self.partitions.close, "The reader of new records")
+            stack.callback(closing.close, self.leadership.close, "The membership in the group")

@@ -147,7 +147,7 @@ class Sources:
         Raises:
             InputError: one does not exist or may not be read.
         """
-        return Sources(tuple(addresses), str(Path.cwd()), tuple(map(_version, addresses)), access)
+        return Sources(tuple(addresses), str(Path.cwd()), tuple(map(content_version, addresses)), access)
 
     def chunks(self, number: int, catalogue: Catalogue, chunk_bytes: int) -> Iterator[Chunk]:
         """What `read_source` gives of one of them.
@@ -166,18 +166,11 @@ class Sources:
 
     def _check(self, number: int) -> None:
         address = self.addresses[number]
-        if _version(address) != self.versions[number]:
+        if content_version(address) != self.versions[number]:
             raise InputError(
                 f"'{address}' changed while it was read.",
                 hint="Wait until it is complete, and give it again.",
             )
-
-
-def _version(address: str) -> tuple[str, ...] | None:
-    try:
-        return content_version(address)
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"'{address}' cannot be read: {error}.") from error
 
 
 @dataclass(frozen=True)
