@@ -188,7 +188,7 @@ def test_a_task_of_another_software_makes_no_rows(tmp_path: Path) -> None:
         _after(work, pl.DataFrame({"number": [0]}), staged_schema(MISSION))
 
 
-@pytest.mark.parametrize("name", ["day", "kind", "reason", "source", "features", "summary"])
+@pytest.mark.parametrize("name", ["day", "kind", "reason", "features", "summary"])
 def test_fields_may_have_the_names_of_a_quarantine(tmp_path: Path, name: str) -> None:
     catalogue = parse_catalogue(SHOP_TEXT.replace("risk", name))
     path = tmp_path / "in.csv"
